@@ -41,6 +41,8 @@ pub(crate) struct Environment {
 pub(crate) struct Environments {
     layout: Layout,
     rules: EnvRules,
+    /// Whether environments are written to disk.
+    writes: bool,
     /// Digest of the environment that is used for tasks that were restored without their own
     /// environment.
     stand_in: Option<String>,
@@ -124,8 +126,17 @@ impl Environments {
             stand_in: Restored::known(&layout).and_then(|restored| restored.environment),
             layout,
             rules,
+            writes: true,
             handed_out: Mutex::default(),
             recent: Mutex::default(),
+        }
+    }
+
+    /// Environments of a process that is not a host, and so writes nothing to disk.
+    pub(crate) fn unwritten(layout: Layout, rules: EnvRules) -> Self {
+        Self {
+            writes: false,
+            ..Self::new(layout, rules)
         }
     }
 
@@ -139,7 +150,7 @@ impl Environments {
         // The hold is taken before the file is written, so that the file is not pruned. The file is
         // written again if an earlier write failed.
         let (hold, is_first) = Hold::take(self, &digest);
-        if is_first || !self.has(&digest) {
+        if self.writes && (is_first || !self.has(&digest)) {
             let (this, digest) = (Arc::clone(self), digest.clone());
             // The write runs on a thread that may block, because it waits for the disk.
             let write = tokio::task::spawn_blocking(move || this.write(&digest, &bytes));

@@ -1,13 +1,20 @@
 //! File operations of the host: private to its user, atomic, and as durable as needed.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use rustix::fs::Mode;
 use tempfile::NamedTempFile;
+
+use crate::clock;
 
 /// Size of the buffer for a virtual file. Most of these files are shorter, and are read at once.
 const VIRTUAL_BYTES: usize = 8 << 10;
@@ -118,9 +125,42 @@ pub(crate) fn append_private(path: &Path) -> io::Result<File> {
     private().create(true).append(true).open(path)
 }
 
-/// Creates a directory that only its owner may enter, and the missing directories above it.
+/// Creates a directory that only its owner may enter, and the missing directories above it. Their
+/// mode does not depend on the umask.
 pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let made = DirBuilder::new().mode(0o700).create(dir);
+    let made = match (made, dir.parent()) {
+        (Err(error), Some(above)) if error.kind() == io::ErrorKind::NotFound => {
+            make_private_dir(above)?;
+            DirBuilder::new().mode(0o700).create(dir)
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Lets the owner of a file that this process may just have created open the file again, even if
+/// the umask of this process masks permissions of the owner.
+pub(crate) fn unmask(file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    let mode = found.permissions().mode();
+    // The path may be a link to a device.
+    if found.is_file() && mode & 0o600 != 0o600 {
+        file.set_permissions(Permissions::from_mode(mode | 0o600))?;
+    }
+    Ok(())
+}
+
+/// Makes everything that this process and its children create accessible to its owner, even if the
+/// umask that the process inherited masks permissions of the owner. The umask is that of all
+/// threads, so this function is called before any other thread creates files.
+pub(crate) fn unmask_owner() {
+    let inherited = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(inherited.difference(Mode::RWXU));
 }
 
 /// Removes a file. It is not an error if the file does not exist.
@@ -131,6 +171,29 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
 /// Removes a directory with its contents. It is not an error if the directory does not exist.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     unless_gone(fs::remove_dir_all(path))
+}
+
+/// Removes the files and directories in a directory whose names begin with this prefix, and that
+/// have not changed for this long. On an error, the others are still removed.
+pub(crate) fn remove_older(dir: &Path, prefix: &str, age: Duration) -> io::Result<()> {
+    let now = clock::wall().0 / 1_000;
+    let changed = |found: &fs::Metadata| u64::try_from(found.mtime()).unwrap_or(0);
+    let mut result = Ok(());
+    for path in entries(dir)? {
+        let name = path.file_name().unwrap_or_default();
+        if !name.as_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(found) if now.saturating_sub(changed(&found)) <= age.as_secs() => Ok(()),
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        // Somebody else may have just removed it.
+        result = result.and(unless_gone(removed));
+    }
+    result
 }
 
 fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
@@ -179,10 +242,25 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
+/// Writes all that is not yet on the disk in the file system of this directory, whoever has written
+/// it.
+pub(crate) fn sync_file_system(dir: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    fault::unless_injected(dir)?;
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
 /// Number of bytes that an unprivileged process may still write to the file system of `path`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(path)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Number of files that an unprivileged process may still create in the file system of `path`;
+/// `None` if the file system has no limit.
+pub(crate) fn free_files(path: &Path) -> io::Result<Option<u64>> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok((disk.f_files > 0).then_some(disk.f_favail))
 }
 
 /// Whether there is space for this many bytes. Also true if the free space is unknown, because the
@@ -198,11 +276,25 @@ fn dir_of(path: &Path) -> &Path {
     }
 }
 
+/// Faults that tests inject.
+#[cfg(test)]
+pub(crate) mod fault {
+    use std::{io, path::Path};
+
+    /// A file in a directory whose file system cannot be synced as long as the file exists.
+    pub(crate) const NO_SYNC: &str = "no-sync";
+
+    pub(super) fn unless_injected(dir: &Path) -> io::Result<()> {
+        if dir.join(NO_SYNC).exists() {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -251,7 +343,7 @@ mod tests {
         };
         assert_eq!(replace("first"), 0o600);
         for old in [0o644, 0o440] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(old)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(old)).unwrap();
             assert_eq!(replace("second"), old);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -304,6 +396,61 @@ mod tests {
         assert!(remove_file(&inner).is_err());
         remove_tree(&inner).unwrap();
         assert!(!inner.exists());
+    }
+
+    #[test]
+    fn only_old_files_and_directories_with_the_prefix_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_dir: bool, is_old: bool| {
+            let path = dir.path().join(name);
+            if is_dir {
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("inside"), "").unwrap();
+            } else {
+                fs::write(&path, "").unwrap();
+            }
+            if is_old {
+                let opened = File::open(&path).unwrap();
+                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            path
+        };
+        let old = [make("left.1", true, true), make("left.2", false, true)];
+        let kept = [
+            make("left.3", true, false),
+            make("left.4", false, false),
+            make("other", false, true),
+        ];
+        remove_older(dir.path(), "left.", Duration::from_hours(1)).unwrap();
+        assert!(old.iter().all(|path| !path.exists()));
+        assert!(kept.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn missing_directories_are_private_and_existing_ones_keep_their_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, inner) = (dir.path().join("a"), dir.path().join("a/b/c"));
+        make_private_dir(&inner).unwrap();
+        assert_eq!((mode(&above), mode(&inner)), (0o700, 0o700));
+        fs::set_permissions(&above, Permissions::from_mode(0o750)).unwrap();
+        make_private_dir(&above).unwrap();
+        assert_eq!(mode(&above), 0o750);
+        let file = above.join("file");
+        fs::write(&file, "").unwrap();
+        assert!(make_private_dir(&file).is_err());
+        assert!(make_private_dir(&file.join("below")).is_err());
+    }
+
+    #[test]
+    fn only_missing_permissions_of_the_owner_are_added_to_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = File::create(&path).unwrap();
+        for (before, after) in [(0o000, 0o600), (0o440, 0o640), (0o644, 0o644)] {
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            unmask(&file).unwrap();
+            assert_eq!(mode(&path), after);
+        }
     }
 
     #[test]

@@ -20,7 +20,16 @@ use crate::{
     proc_stat::{self, Stat},
 };
 
-/// The recorded process of a host.
+/// What the holder of the lock does with the data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    #[default]
+    Host,
+    Restore,
+}
+
+/// The recorded process of a host or of a restore.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct HostProcess {
     pub(crate) pid: u32,
@@ -30,11 +39,13 @@ pub(crate) struct HostProcess {
     /// Device and inode of the lock file. Earlier versions did not record them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<(u64, u64)>,
+    #[serde(default)]
+    purpose: Purpose,
 }
 
 impl HostProcess {
     /// Records this process. The process must hold the lock.
-    pub(crate) fn note(lock: &mut File) -> io::Result<()> {
+    pub(crate) fn note(lock: &mut File, purpose: Purpose) -> io::Result<()> {
         let pid = std::process::id();
         let unseen = || io::Error::other("/proc is not mounted, or does not show this process");
         let boot_id = clock::boot_id().to_string();
@@ -48,6 +59,7 @@ impl HostProcess {
             start_time: proc_stat::try_stat(pid)?.ok_or_else(unseen)?.start_time,
             boot_id,
             file: Some(number_of(lock)?),
+            purpose,
         };
         let mut line = serde_json::to_vec(&this)?;
         line.push(b'\n');
@@ -56,7 +68,7 @@ impl HostProcess {
         lock.write_all(&line)
     }
 
-    /// The host of a data directory, if it is alive.
+    /// The host of a data directory, or the restore into it, if it is alive.
     pub(crate) fn of(layout: &Layout) -> Option<Self> {
         let mut lock = File::open(layout.lock()).ok()?;
         let mut text = Vec::new();
@@ -64,6 +76,10 @@ impl HostProcess {
         let noted: Self = serde_json::from_slice(&text).ok()?;
         let is_copied = noted.file.is_some() && noted.file != number_of(&lock).ok();
         (!is_copied && noted.is_alive()).then_some(noted)
+    }
+
+    pub(crate) fn restores(&self) -> bool {
+        self.purpose == Purpose::Restore
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -105,7 +121,8 @@ mod tests {
     fn a_record_in_a_copied_data_directory_names_no_host() {
         let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [layout, copy] = dirs.each_ref().map(|dir| Layout::new(dir.path()));
-        HostProcess::note(&mut File::create(layout.lock()).unwrap()).unwrap();
+        let mut lock = File::create(layout.lock()).unwrap();
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
         std::fs::copy(layout.lock(), copy.lock()).unwrap();
         assert!(HostProcess::of(&layout).is_some());
         assert_eq!(HostProcess::of(&copy), None);
@@ -119,8 +136,11 @@ mod tests {
         let mut lock = File::create(layout.lock()).unwrap();
         // The record of an earlier host may be longer.
         lock.write_all(&[b' '; 500]).unwrap();
-        HostProcess::note(&mut lock).unwrap();
+        HostProcess::note(&mut lock, Purpose::Restore).unwrap();
+        assert!(HostProcess::of(&layout).unwrap().restores());
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
         let host = HostProcess::of(&layout).unwrap();
+        assert!(!host.restores());
         assert_eq!(host.pid, std::process::id());
         assert!(host.is_alive() && !host.is_stopped());
         let later = HostProcess {

@@ -49,8 +49,8 @@ impl Layout {
         self.root.join("claudine.db")
     }
 
-    /// Directory of a restore in progress. If the restore dies, the next host or restore removes
-    /// the directory.
+    /// Directory of a restore in progress. If the restore dies, the next restore removes the
+    /// directory, and no host starts before that.
     pub(crate) fn restoring(&self) -> PathBuf {
         self.root.join("restoring")
     }
@@ -64,6 +64,11 @@ impl Layout {
     /// The record of the restore from which the queue was made.
     pub(crate) fn restored_file(&self) -> PathBuf {
         self.root.join("restored.json")
+    }
+
+    /// The record of how long finished tasks are kept.
+    pub(crate) fn kept_file(&self) -> PathBuf {
+        self.root.join("kept.json")
     }
 
     /// File that a host or a restore locks as long as it uses this directory.

@@ -20,6 +20,7 @@ mod environment;
 mod fsx;
 mod git;
 mod identity;
+mod kept;
 mod layout;
 mod lock;
 mod moment;
@@ -44,9 +45,9 @@ mod zone;
 pub use plugin::bench_main as plugin_bench;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -60,6 +61,7 @@ use crate::{
     },
     config::{Overrides, Settings},
     environment::Environment,
+    identity::Purpose,
 };
 
 /// Runs the program with the arguments of the process. The first argument is the name of the
@@ -100,15 +102,17 @@ fn serve_host(
     background: bool,
     ready: &mut dyn FnMut(&HostInfo),
 ) -> Result<(), AppError> {
+    fsx::unmask_owner();
     supervise::launch::seal_inherited(background).map_err(|error| {
         AppError::new(
             ErrorKind::Internal,
             format!("inherited file descriptors cannot be closed: {error}"),
         )
     })?;
-    let settings = Settings::load(overrides, &config::process_environment)
+    let settings = settings(overrides)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
-    let claimed = serve::claim(&settings.data_dir).map_err(start_error)?;
+    let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
+    backup::refuse_incomplete(&claimed.layout)?;
     let log = layout::Layout::new(&settings.data_dir).host_log();
     let sink = if background {
         telemetry::Sink::File(&log)
@@ -152,22 +156,78 @@ fn start_error(error: serve::ServeError) -> AppError {
     }
 }
 
+/// The settings of a host in this process. A task decides nothing about the host that runs it, so a
+/// host that is started inside a task takes no settings from the task, except for the data
+/// directory.
+fn settings(overrides: &Overrides) -> Result<Settings, config::ConfigError> {
+    let data_dir = overrides.data_dir.as_deref();
+    if !is_in_task(&config::data_dir(data_dir, &config::process_environment)?) {
+        return Settings::load(overrides, &config::process_environment);
+    }
+    let overrides = Overrides {
+        data_dir: overrides.data_dir.clone(),
+        ..Overrides::default()
+    };
+    let mut settings = Settings::load(&overrides, &config::environment_in_task)?;
+    let warning = "a task has started this host, which therefore takes its settings only from the configuration file";
+    settings.warnings.push(warning.to_owned());
+    Ok(settings)
+}
+
+/// Whether this process belongs to a task of the host with this data directory. If this cannot be
+/// found out, it counts as part of a task.
+fn is_in_task(data_dir: &Path) -> bool {
+    let supervisors = layout::Layout::new(data_dir).supervisors();
+    supervise::peer::is_in_task(&supervisors).unwrap_or(true)
+}
+
 fn launch(host: &Background) -> io::Result<(u32, File)> {
     let program = supervise::Program {
         path: host.program.clone(),
         args: Vec::new(),
     };
-    let arguments: Vec<_> = host.arguments.iter().map(OsString::as_os_str).collect();
+    let is_inside = is_in_task(&host.data_dir);
+    let left_out = |name: &OsStr| is_inside && config::is_setting(name);
+    if is_inside {
+        tell_of_settings(host);
+    }
+    let settings = host.settings.iter().filter(|_| !is_inside);
+    let arguments = host.arguments.iter().chain(settings);
+    let arguments: Vec<_> = arguments.map(OsString::as_os_str).collect();
     let data_dir = (
         OsString::from(config::DATA_DIR),
         host.data_dir.clone().into_os_string(),
     );
     let environment = config::whole_environment()
         .into_iter()
-        .filter(|(name, _)| name != config::DATA_DIR)
+        .filter(|(name, _)| name != config::DATA_DIR && !left_out(name))
         .chain([data_dir]);
     supervise::launch::launch(&program, &arguments, environment, &host.log)
         .map(supervise::launch::Launched::into_parts)
+}
+
+/// Names the settings of this command that its host does not get, because the command is part of a
+/// task.
+fn tell_of_settings(host: &Background) {
+    let variables = config::whole_environment()
+        .into_iter()
+        .map(|(name, _)| name);
+    let variables = variables.filter(|name| config::is_setting(name) && !config::is_of_task(name));
+    let options = host.settings.iter().cloned();
+    let options = options.filter(|text| text.as_encoded_bytes().starts_with(b"--"));
+    let given: Vec<String> = variables
+        .chain(options)
+        .map(|name| name.to_string_lossy().escape_debug().to_string())
+        .collect();
+    if given.is_empty() {
+        return;
+    }
+    let note = format!(
+        "note: this command is part of a task, so the host that it starts takes no settings from it: {}",
+        given.join(", ")
+    );
+    // Nobody need read the note.
+    drop(writeln!(io::stderr(), "{note}"));
 }
 
 fn announce(line: &str) -> io::Result<()> {
@@ -199,19 +259,26 @@ fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
 }
 
 /// Restores a backup. The backup is read completely before anything is written. If a host runs or a
-/// queue exists, the restore is refused before the backup is read.
+/// queue exists, the restore is refused before the backup is read. A restore that fails leaves no
+/// data directory behind if there was none.
 fn restore(
     overrides: &Overrides,
     file: &Path,
     environment: Environment,
 ) -> Result<QueueRestored, AppError> {
+    fsx::unmask_owner();
     let settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let layout = layout::Layout::new(&settings.data_dir);
-    let claim = || serve::claim(&settings.data_dir).map_err(start_error);
+    let claim = || serve::claim(&settings.data_dir, Purpose::Restore).map_err(start_error);
     let early = layout.lock().exists().then(claim).transpose()?;
     backup::refuse_used(&layout)?;
     let checked = backup::check(file)?;
+    // What a killed restore has left in an existing directory is removed before this check.
+    let is_new = fsx::is_missing(layout.root());
+    if is_new {
+        checked.look_for_room(&layout)?;
+    }
     let claimed = match early {
         Some(claimed) => claimed,
         None => claim()?,
@@ -221,5 +288,9 @@ fn restore(
         rules: settings.env,
         environment,
     };
-    backup::restore(&checked, &claimed.layout, how)
+    let restored = backup::restore(&checked, &claimed.layout, how);
+    if restored.is_err() && is_new {
+        backup::discard(&claimed.layout);
+    }
+    restored
 }

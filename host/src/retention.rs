@@ -25,6 +25,7 @@ use crate::{
     engine::{Engine, EngineError},
     environment::Environments,
     fsx,
+    kept::Kept,
     layout::Layout,
     restored::Restored,
     store::{Old, Prunable, Store, StoreError},
@@ -43,8 +44,8 @@ pub(crate) struct Retention {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) layout: Layout,
     pub(crate) environments: Arc<Environments>,
-    /// Time for which finished tasks are kept.
-    pub(crate) keep: Duration,
+    /// How long finished tasks are kept.
+    pub(crate) kept: Kept,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ impl Retention {
         self.blocking(Self::finish_earlier).await?;
         let before = |age| Timestamp(now.0.saturating_sub(millis(age)));
         let old = Old {
-            finished_before: before(self.keep),
+            finished_before: before(self.kept.keep(now)),
             keyed_before: before(IDEMPOTENCY_WINDOW),
         };
         // Nothing is removed until the retention time has passed since a restore, or if it is
@@ -306,7 +307,7 @@ mod tests {
                 store: self.store.clone(),
                 layout: self.layout(),
                 environments,
-                keep: KEEP,
+                kept: Kept::begin(&self.layout(), KEEP, false, OLD),
             };
             (Arc::new(retention), fixture)
         }

@@ -31,6 +31,7 @@ use crate::{
     engine::{self, Engine},
     environment::Environments,
     fsx::{self, Lasting},
+    kept::Kept,
     layout::Layout,
     plugin::{self, Catalog},
     retention::Retention,
@@ -42,8 +43,8 @@ use crate::{
 
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
-/// Time limit for requests that are changing worktrees. If a request has not ended by then, its git
-/// command continues below its supervisor.
+/// Time limit for requests that are changing worktrees or several tasks. If a request has not ended
+/// by then, its git command continues below its supervisor.
 const LAST_CHANGES: Duration = Duration::from_secs(5);
 /// Time limit for storing the last decisions. If a decision is not stored by then, nobody has been
 /// told of it, and the supervisors send their reports to the next host again.
@@ -146,7 +147,7 @@ struct Wired {
 
 async fn wire(
     layout: &Layout,
-    settings: Settings,
+    mut settings: Settings,
     descriptors: Option<u64>,
     parts: &mut Parts,
     shutdown: &watch::Receiver<bool>,
@@ -162,6 +163,7 @@ async fn wire(
     ))? {
         tracing::info!("an interrupted restore was completed");
     }
+    let kept = retained(layout, &mut settings);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
     let epoch = store.lead_after(last_epoch(layout))?;
     let opened = open_supervisors(layout, epoch, descriptors).await?;
@@ -214,7 +216,7 @@ async fn wire(
         store: store.clone(),
         layout: layout.clone(),
         environments: environments.clone(),
-        keep: settings.keep,
+        kept,
     };
     parts.spawn(
         "retention",
@@ -266,6 +268,18 @@ async fn wire(
         host,
         supervisors: opened.supervisors,
     })
+}
+
+/// How long this host keeps finished tasks. If a shorter retention of the settings does not apply
+/// yet, the settings get a warning.
+fn retained(layout: &Layout, settings: &mut Settings) -> Kept {
+    let now = clock::wall();
+    let kept = Kept::begin(layout, settings.keep, settings.on_demand, now);
+    if let Some(text) = kept.text(now) {
+        tracing::warn!("{text}");
+        settings.warnings.push(text);
+    }
+    kept
 }
 
 /// Opens the socket, and begins to wait for reasons to end the host.
@@ -392,7 +406,7 @@ async fn wind_down(
         .await
         .is_none()
     {
-        tracing::warn!("a request that changes a worktree is cut off");
+        tracing::warn!("a request that changes worktrees or several tasks is cut off");
     }
     if clock::within(LAST_COMMITS, engine.stop()).await.is_none() {
         tracing::error!("the engine has not stopped in time");

@@ -1,9 +1,11 @@
 //! Changes to a finished task before it runs again.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::principal::Principal;
 
 /// An option with a changed value.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -41,4 +43,12 @@ pub fn listed(differences: &[Difference]) -> String {
 pub struct Revised {
     pub from_attempt: u32,
     pub differences: Vec<Difference>,
+}
+
+/// The principal who asked to run a finished task again. This attempt and all later ones are this
+/// principal's, up to the next such request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Requested {
+    pub from_attempt: u32,
+    pub by: Arc<Principal>,
 }

@@ -13,7 +13,7 @@ use crate::{
     outcome::{Outcome, Reason},
     principal::{Authority, Principal},
     retry_policy::{self, RetryPolicy},
-    revision::Revised,
+    revision::{Requested, Revised},
     time::{MonotonicMs, Timestamp},
     worktree::Worktree,
 };
@@ -405,6 +405,10 @@ pub struct Task {
     /// Changes to the task's request between attempts, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revised: Vec<Revised>,
+    /// Requests to run the task again, the oldest first. A request is left out if the attempt would
+    /// be its principal's without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requested: Vec<Requested>,
 }
 
 fn no_dependencies() -> Arc<[Dependency]> {
@@ -434,6 +438,7 @@ impl Task {
             restrained: false,
             attempts: Vec::new(),
             revised: Vec::new(),
+            requested: Vec::new(),
         }
     }
 
@@ -455,6 +460,27 @@ impl Task {
     /// among the holders.
     pub fn may_be_released_by(&self, by: &Principal) -> bool {
         by.is_person() || self.holders.iter().any(|holder| holder.is_same_as(by))
+    }
+
+    /// The principal who requested an attempt: whoever last asked to run the task again before that
+    /// attempt, or else its submitter.
+    pub fn requester_of(&self, attempt: u32) -> &Arc<Principal> {
+        let mut latest_first = self.requested.iter().rev();
+        let last = latest_first.find(|requested| requested.from_attempt <= attempt);
+        last.map_or(&self.request.by, |requested| &requested.by)
+    }
+
+    /// Records who has requested the next attempt.
+    pub(crate) fn note_requester(&mut self, by: &Arc<Principal>) {
+        let from_attempt = self.next_attempt();
+        // An earlier request for the same attempt has come to nothing.
+        self.requested.retain(|it| it.from_attempt < from_attempt);
+        if !self.requester_of(from_attempt).is_same_as(by) {
+            self.requested.push(Requested {
+                from_attempt,
+                by: by.clone(),
+            });
+        }
     }
 
     /// The task's condition on this dependency.

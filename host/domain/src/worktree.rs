@@ -180,6 +180,11 @@ impl Merge {
         }
     }
 
+    /// Whether the work was merged and the detail has something to say besides that.
+    pub fn has_remark(&self) -> bool {
+        self.state == MergeState::Merged && self.detail.contains("; ")
+    }
+
     /// The result in a few words. Rows of earlier versions have only the long text.
     pub fn brief(&self) -> &str {
         self.brief.as_deref().unwrap_or(&self.detail)
@@ -205,6 +210,17 @@ mod tests {
             assert_eq!(stored(state), state.as_str());
             assert_eq!(state.is_failure(), matches!(state, Conflict | Refused));
         }
+    }
+
+    #[test]
+    fn a_remark_follows_the_first_part_of_the_detail_of_a_merge() {
+        let check = |state: MergeState, detail: &str, expected: bool| {
+            let merge = Merge::new(MergeStrategy::Auto, state, detail);
+            assert_eq!(merge.has_remark(), expected, "{detail}");
+        };
+        check(MergeState::Merged, "merged `a` into `b`", false);
+        check(MergeState::Merged, "merged `a` into `b`; kept: file", true);
+        check(MergeState::Refused, "refused; kept: file", false);
     }
 
     #[test]

@@ -99,6 +99,9 @@ fn in_words(said: &str) -> String {
         .and_then(|rest| rest.rsplit_once(", expected "))
     {
         let found = shortened(&kind(found), SHOWN_CHARS);
+        if let Some(most) = most_of(expected).filter(|most| is_above(&found, *most)) {
+            return format!("this has to be at most {most}, not {found}");
+        }
         return format!("this has to be {}, not {found}", kind(expected));
     }
     if let Some(field) = begins("missing field ") {
@@ -117,6 +120,23 @@ fn in_words(said: &str) -> String {
         return format!("`{word}` is not one of {}", list(known));
     }
     said.to_owned()
+}
+
+/// The largest number of a type.
+fn most_of(kind: &str) -> Option<u64> {
+    Some(match kind {
+        "u8" => u8::MAX.into(),
+        "u16" => u16::MAX.into(),
+        "u32" => u32::MAX.into(),
+        "u64" | "usize" => u64::MAX,
+        _ => return None,
+    })
+}
+
+/// Whether a text is a whole number above a limit.
+fn is_above(number: &str, most: u64) -> bool {
+    let number: Option<f64> = number.parse().ok();
+    number.is_some_and(|number| number.fract() == 0.0 && number > most as f64)
 }
 
 struct Lenient(Value);
@@ -288,6 +308,7 @@ mod tests {
     struct Asked {
         name: String,
         tail: Option<u64>,
+        turns: Option<u32>,
         limit: i32,
         tools: Vec<String>,
         labels: BTreeMap<String, String>,
@@ -358,6 +379,17 @@ mod tests {
             json!({"tail": 5.5}),
             "`tail`: this has to be a whole number from 0, not 5.5",
         );
+        check(
+            json!({"turns": 5_000_000_000_u64}),
+            "`turns`: this has to be at most 4294967295, not 5000000000",
+        );
+        check(
+            json!({"turns": 5e9}),
+            "`turns`: this has to be at most 4294967295, not 5000000000",
+        );
+        let beyond = read::<Asked>(json!({"tail": 1e30})).unwrap_err();
+        let says = "`tail`: this has to be at most 18446744073709551615, not ";
+        assert!(beyond.starts_with(says), "{beyond}");
         check(json!({"tools": 5}), "`tools`: this has to be a list, not 5");
         check(
             json!({"tools": ["a", {}]}),
@@ -378,7 +410,7 @@ mod tests {
         );
         let unknown = read::<Asked>(json!({"inner": {"colour": 1}})).unwrap_err();
         assert!(
-            unknown.starts_with("unknown field `colour`; the fields are name, tail, "),
+            unknown.starts_with("unknown field `colour`; the fields are name, tail, turns, "),
             "{unknown}"
         );
         let long = read::<Asked>(json!({"tail": "x".repeat(1 << 20)})).unwrap_err();

@@ -35,6 +35,8 @@ use crate::{
 pub(crate) struct Background {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
+    /// Further arguments, with the settings that the starting command gives.
+    pub(crate) settings: Vec<OsString>,
     pub(crate) data_dir: PathBuf,
     /// File for the host's standard error.
     pub(crate) log: PathBuf,

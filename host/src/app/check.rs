@@ -13,7 +13,7 @@ use crate::{
     clock::{self, rfc3339},
     config::OUTPUT_MIN_BYTES,
     environment::Environment,
-    text::is_harmful,
+    text::{is_harmful, look_alike},
     units::duration_word,
 };
 
@@ -147,15 +147,23 @@ pub(super) fn group_name(name: &str) -> Result<(), AppError> {
 /// Checks the name of a task, a graph or a group. The name may be given on a line of standard
 /// input.
 pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
-    text(what, name, NAME_MAX_CHARS)?;
-    if name.trim() != name {
+    distinct(what, name, NAME_MAX_CHARS)
+}
+
+/// Checks a text by which people select something: it must not look like another text.
+fn distinct(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
+    text(what, value, max_chars)?;
+    if value.trim() != value {
         return Err(invalid(format!("{what} begins or ends with white space")));
+    }
+    if let Some((at, found)) = look_alike(value) {
+        return Err(invalid(format!("{what} has {found} at position {at}")));
     }
     Ok(())
 }
 
 /// Checks a short text for people: not empty, not too long, and without control characters.
-pub(super) fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
+fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     let chars = value.chars().count();
     if chars == 0 || chars > max_chars {
         return Err(invalid(format!(
@@ -199,9 +207,9 @@ fn labels(request: &NewTask) -> Result<(), AppError> {
         )));
     }
     for (key, value) in &request.labels {
-        text("a label's key", key, LABEL_MAX_CHARS)?;
+        distinct("a label's key", key, LABEL_MAX_CHARS)?;
         if !value.is_empty() {
-            text(
+            distinct(
                 &format!("the value of label `{key}`"),
                 value,
                 LABEL_MAX_CHARS,
@@ -298,6 +306,19 @@ mod tests {
         check_message(
             |v| v["group"] = "g ".into(),
             Some("the group begins or ends with white space"),
+        );
+        let unseen = "has a character that cannot be seen (U+FE0F) at position 4";
+        for (field, what) in [("name", "the name"), ("group", "the group")] {
+            let expected = format!("{what} {unseen}");
+            check_message(|v| v[field] = "mine\u{fe0f}".into(), Some(&expected));
+        }
+        check_message(
+            |v| v["labels"] = serde_json::json!({"job": "mine\u{fe0f}"}),
+            Some(&format!("the value of label `job` {unseen}")),
+        );
+        check_message(
+            |v| v["labels"] = serde_json::json!({"a  b": ""}),
+            Some("a label's key has two spaces in a row at position 2"),
         );
         check_message(
             |v| v["timeout_ms"] = 0.into(),

@@ -11,12 +11,18 @@ use claudine_domain::{
 };
 
 use super::{
-    error::AppError,
+    error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, Work, forbidden_to, may, way},
+    may::{Verb, Work, forbidden_to, may, may_continue, may_end_anew, session_of, way},
     prepare::{Checked, class_of},
 };
-use crate::plugin::{Draft, visible};
+use crate::{
+    plugin::{Draft, Executor, visible},
+    store::Filter,
+};
+
+/// Limit of the tasks of a session whose authority is compared with the limits.
+const SESSION_TASKS: usize = 100;
 
 impl Host {
     /// Decides whether these tasks may be submitted, and returns the authority of each. Commands of
@@ -45,9 +51,53 @@ impl Host {
             };
             may(by, Verb::Submit(work), None, &self.settings.mcp)
                 .map_err(|error| (index, error))?;
+            let spec = one.task.spec.get();
+            let continued = self.may_continue_session(by, class, spec).await;
+            continued.map_err(|error| (index, error))?;
             authorities.push(Some(Arc::new(authority)));
         }
         Ok(authorities)
+    }
+
+    /// An error if no host runs and the executor cannot be asked, because only a host compiles it.
+    /// It would seem to allow its tasks everything.
+    async fn refuse_uncompiled(&self, executor: &Executor) -> Result<(), AppError> {
+        if !self.is_absent() {
+            return Ok(());
+        }
+        let asked = executor.validate_each(&[]).await;
+        asked.map(drop).map_err(|error| {
+            let name = &executor.manifest().name;
+            let message = format!("executor `{name}` cannot be asked: {error}");
+            AppError::new(ErrorKind::Unavailable, message)
+        })
+    }
+
+    /// Decides whether a task with this document may continue the session that the document names.
+    pub(super) async fn may_continue_session(
+        &self,
+        by: &Principal,
+        class: Class,
+        spec: &str,
+    ) -> Result<(), AppError> {
+        let named = by.restrained.then(|| session_of(class, spec)).flatten();
+        let Some(session) = named else {
+            return Ok(());
+        };
+        let filter = Filter {
+            session: Some(session.clone()),
+            ..Filter::default()
+        };
+        let tasks = self.read(move |reader| {
+            let unrestrained = Filter {
+                unrestrained: true,
+                ..filter.clone()
+            };
+            let mut tasks = reader.store.list(&unrestrained, 1)?.tasks;
+            tasks.extend(reader.store.list(&filter, SESSION_TASKS)?.tasks);
+            Ok(tasks)
+        });
+        may_continue(by, &session, &tasks.await?, &self.settings.mcp)
     }
 
     /// Decides whether a finished task may run again, with the dependants that would run after it.
@@ -90,7 +140,10 @@ impl Host {
             return Ok(());
         }
         for task in downstream {
-            let decided = self.may_run_again(by, task, None, None).await;
+            let decided = match may_end_anew(by, task, false) {
+                Ok(()) => self.may_run_again(by, task, None, None).await,
+                refused => refused,
+            };
             decided.map_err(|mut error| {
                 let name = task.request.name.as_deref();
                 let named = name.map_or(String::new(), |name| format!(" (`{name}`)"));
@@ -133,6 +186,7 @@ impl Host {
             // have every authority.
             let authority = match self.plugins.executor(&request.executor) {
                 Ok(executor) => {
+                    self.refuse_uncompiled(executor).await?;
                     let draft = Draft {
                         spec: document.clone(),
                         env: visible(executor.manifest(), &variables),

@@ -7,6 +7,7 @@ use claudine_domain::{
     dependency::Condition,
     id::TaskId,
     outcome::Outcome,
+    revision::Requested,
     step::spent_by,
     task::{State, Task, WaitingFor},
     time::Timestamp,
@@ -16,13 +17,15 @@ use super::{
     limit_view::{limit_text, past_limit_text},
     present::{held_by, phase},
     queue_view::{QueueView, paused_text},
-    steps::{failed_merge, steps},
+    steps::{failed_merge, remarked_merge, steps},
     view::Why,
 };
 use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
+/// Limit of the requests to run a task again that are named.
+const REQUESTS_SHOWN: usize = 5;
 
 /// Information that explains why a task waits, but is not stored with the task.
 #[derive(Default)]
@@ -129,7 +132,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 let is = task.restored_from.map_or("is held by", |_| "was");
                 format!("it {is} {by} and must be released before it can run again")
             });
-            let merge = failed_merge(task).map(|merge| merge.detail.clone());
+            let merge = failed_merge(task).or_else(|| remarked_merge(task));
+            let merge = merge.map(|merge| merge.detail.clone());
             let steps = steps(task).into_iter();
             let steps = steps.map(|step| format!("`{}`: {}", step.command, step.purpose));
             let continued =
@@ -215,6 +219,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             .chain(kept)
             .chain(environment)
             .chain(budgets(task, graph))
+            .chain(requests(task))
             .collect(),
         brief: None,
     }
@@ -275,6 +280,28 @@ fn held(task: &Task) -> String {
         "restored from a backup of {} and held, so that two hosts do not do the same work; release it with `claudine release {id:#}`, or all restored tasks with `claudine release --restored`",
         rfc3339(taken_at)
     )
+}
+
+/// The attempts that somebody other than the submitter has requested, the last ones if there are
+/// many.
+fn requests(task: &Task) -> impl Iterator<Item = String> {
+    let submitter = &task.request.by;
+    let newest = task.last_attempt().map_or(0, |last| last.number);
+    let mut told = Vec::new();
+    for (index, Requested { from_attempt, by }) in task.requested.iter().enumerate() {
+        if by.is_same_as(submitter) {
+            continue;
+        }
+        let next = task.requested.get(index + 1);
+        let last = next.map_or(newest, |next| next.from_attempt - 1);
+        told.push(if last > *from_attempt {
+            format!("attempts {from_attempt} to {last} were requested by {by}")
+        } else {
+            format!("attempt {from_attempt} was requested by {by}")
+        });
+    }
+    let earlier = told.len().saturating_sub(REQUESTS_SHOWN);
+    told.into_iter().skip(earlier)
 }
 
 /// The money that an unfinished task and its graph have spent, and the budgets.
@@ -468,5 +495,56 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
                 .to_owned()
         }
         Refusal::NoReading => "the machine has not been measured yet".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use claudine_domain::{
+        attempt::Attempt,
+        principal::{Principal, Via},
+    };
+
+    use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn attempts_requested_by_others_are_named() {
+        let chat = || {
+            Arc::new(Principal {
+                via: Via::Mcp,
+                restrained: true,
+                ..Principal::default()
+            })
+        };
+        let check = |from: &[(u32, Arc<Principal>)], attempts: u32, expected: &[&str]| {
+            let mut task = sample_task(1);
+            let made = (1..=attempts).map(|number| Attempt::new(number, Timestamp(0)));
+            task.attempts = made.collect();
+            let requested = from.iter().map(|(from_attempt, by)| Requested {
+                from_attempt: *from_attempt,
+                by: by.clone(),
+            });
+            task.requested = requested.collect();
+            let found = why(&task, InTheWay::default()).reasons;
+            let found: Vec<&String> = found
+                .iter()
+                .filter(|reason| reason.contains("requested by"))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        check(&[], 2, &[]);
+        let second = "attempt 2 was requested by owner via mcp";
+        // The second attempt has yet to begin.
+        check(&[(2, chat())], 1, &[second]);
+        check(&[(2, chat())], 2, &[second]);
+        check(
+            &[(2, chat())],
+            4,
+            &["attempts 2 to 4 were requested by owner via mcp"],
+        );
+        check(&[(2, chat()), (3, Arc::default())], 4, &[second]);
     }
 }

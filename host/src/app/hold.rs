@@ -29,7 +29,7 @@ const PAGE: usize = 500;
 impl Host {
     /// Holds a task; with `graph` all queued tasks of its graph.
     pub(crate) async fn hold(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         reference: TaskRef,
         graph: bool,
@@ -38,7 +38,7 @@ impl Host {
     }
 
     pub(crate) async fn release(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         reference: TaskRef,
         graph: bool,
@@ -48,7 +48,7 @@ impl Host {
     }
 
     async fn task_or_graph(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         action: Action,
         reference: TaskRef,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use claudine_domain::{
     id::{AttemptId, IdSequence, TaskId},
+    principal::Principal,
     task::Task,
     time::Timestamp,
 };
@@ -63,7 +64,7 @@ pub(crate) struct Host {
     pub(super) watch: LogWatch,
     /// Readers of logs. Each reader ends when its client disconnects.
     pub(super) reading: TaskTracker,
-    /// Requests that are changing worktrees.
+    /// Requests that are carried out to their ends.
     changing: TaskTracker,
     /// Permits that a request needs to read the task for which it waits.
     pub(super) looks: Semaphore,
@@ -176,9 +177,10 @@ impl Host {
             })
     }
 
-    /// Carries out work that changes a worktree or a checkout, and completes it even if the client
-    /// disconnects. If the work stopped half-way, nobody would restore a checkout in which git has
-    /// failed, and other work would begin while the last git command still runs.
+    /// Carries out work that must not be left half done, and completes it even if the client
+    /// disconnects. If a change of a worktree or a checkout stopped half-way, nobody would restore
+    /// a checkout in which git has failed, and other work would begin while the last git command
+    /// still runs.
     pub(super) async fn seen_to<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, AppError>> + Send + 'static,
@@ -186,12 +188,12 @@ impl Host {
         self.changing.spawn(work).await.unwrap_or_else(|panic| {
             Err(AppError::new(
                 ErrorKind::Internal,
-                format!("a change of a worktree failed: {panic}"),
+                format!("the host has failed to carry out the request: {panic}"),
             ))
         })
     }
 
-    /// Waits until all requests that are changing worktrees have ended.
+    /// Waits until all requests that are carried out to their ends have ended.
     pub(crate) async fn all_seen_to(&self) {
         self.changing.close();
         self.changing.wait().await;
@@ -204,6 +206,16 @@ impl Host {
         }
         let reference = reference.clone();
         self.read(move |reader| reader.resolve(&reference)).await
+    }
+
+    /// The task that a keyword means for an unrestrained principal: see [`Reader::meant`].
+    pub(crate) async fn meant(
+        &self,
+        by: &Principal,
+        keyword: &str,
+    ) -> Result<Option<TaskId>, AppError> {
+        let (by, keyword) = (by.clone(), keyword.to_owned());
+        self.read(move |reader| reader.meant(&by, &keyword)).await
     }
 
     pub(super) async fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
@@ -275,6 +287,9 @@ impl From<EngineError> for AppError {
         let app = Self::new(kind, error.to_string());
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
+            EngineError::Down => app.hint(
+                "running tasks continue under their supervisor; try again once the host has ended",
+            ),
             EngineError::NoHost => app.hint("`claudine up` starts a host"),
             EngineError::Reloading(_) => app.hint("`claudine doctor` checks the host"),
             _ => app,

@@ -6,6 +6,7 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
+    outcome::Outcome,
     principal::{Authority, Principal, Step, Via},
     task::{Class, Task},
     worktree::MergeStrategy,
@@ -100,6 +101,117 @@ pub(super) fn may(
         | Verb::GoDown
         | Verb::LiftDrain => Ok(()),
     }
+}
+
+/// Decides whether a restrained principal may run a finished task again. Others rely on the end of
+/// a task that somebody less restrained submitted, so such a task runs again only as it is, and
+/// only if it did not succeed. `is_changed` is whether the principal gives instructions or changes.
+pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Result<(), AppError> {
+    let Some(end) = task.end().filter(|_| is_of_others(by, task)) else {
+        return Ok(());
+    };
+    let (id, submitter, way) = (task.id, &task.request.by, way(by));
+    let refused = |message: String, hint: String| {
+        Err(AppError::new(ErrorKind::Forbidden, message).hint(hint))
+    };
+    if end.outcome == Outcome::Succeeded {
+        return refused(
+            format!(
+                "task {id:#} of {submitter} has succeeded, and others may rely on its end, so it may not be run again {way}"
+            ),
+            format!(
+                "submit a new task; a person can run this one again with `claudine retry {id:#}`"
+            ),
+        );
+    }
+    if is_changed {
+        return refused(
+            format!(
+                "task {id:#} of {submitter} may be run again {way} only as it is, without instructions or changes"
+            ),
+            format!(
+                "leave them out, or submit a new task; a person can continue this one with `claudine resume {id:#}`"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Decides whether a restrained principal may let a task succeed that failed because of its merge.
+/// If somebody less restrained submitted the task, only the task's own strategy may be used.
+pub(super) fn may_mend(
+    by: &Principal,
+    task: &Task,
+    strategy: MergeStrategy,
+) -> Result<(), AppError> {
+    let own = task.request.worktree.as_ref().map(|it| it.merge);
+    if !is_of_others(by, task) || own == Some(strategy) {
+        return Ok(());
+    }
+    let own = own.unwrap_or_default().as_str();
+    let message = format!(
+        "task {:#} of {} failed because of its merge, and may be merged {} only by its own strategy `{own}`, not by `{}`",
+        task.id,
+        task.request.by,
+        way(by),
+        strategy.as_str()
+    );
+    let hint = "leave out --merge; a person can choose another strategy at a terminal";
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(hint))
+}
+
+/// Decides whether a restrained principal may let a new task continue a session, which `tasks` have
+/// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
+/// contain words that the person does not expect there.
+pub(super) fn may_continue(
+    by: &Principal,
+    session: &str,
+    tasks: &[Task],
+    ceiling: &McpCeiling,
+) -> Result<(), AppError> {
+    if !by.restrained {
+        return Ok(());
+    }
+    let most = ceiling.most();
+    let is_beyond = |task: &&Task| {
+        let authority = task.request.authority.as_deref();
+        authority.is_none_or(|authority| !most.covers(authority))
+    };
+    let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
+        format!("it belongs to task {:#} of {}", task.id, task.request.by)
+    } else if let Some(task) = tasks.iter().find(is_beyond) {
+        format!("task {:#}, which reported it, may do more", task.id)
+    } else if tasks.is_empty() {
+        "no stored task of this host has reported it".to_owned()
+    } else {
+        return Ok(());
+    };
+    let shown: String = session.chars().take(SHOWN).collect();
+    let message = format!(
+        "session `{}` may not be continued {}: {why}",
+        shown.escape_debug(),
+        way(by)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(
+        "leave the session out, so that a new one begins, or name the session of a task that you have submitted; a person can continue any session",
+    ))
+}
+
+/// The session that an agent's document names.
+pub(super) fn session_of(class: Class, spec: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Names {
+        resume_session: Option<String>,
+    }
+    if class == Class::Command {
+        return None;
+    }
+    serde_json::from_str::<Names>(spec).ok()?.resume_session
+}
+
+/// Whether the principal is restrained, and somebody less restrained submitted the task.
+fn is_of_others(by: &Principal, task: &Task) -> bool {
+    by.restrained && !task.request.by.restrained
 }
 
 /// Decides whether a principal may use an executor at all.
@@ -337,7 +449,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{collections::BTreeSet, sync::Arc};
 
-    use claudine_domain::{id::TaskId, principal::Kind};
+    use claudine_domain::{id::TaskId, principal::Kind, task::State, worktree::Worktree};
 
     use super::*;
     use crate::store::sample_task;
@@ -456,6 +568,109 @@ mod tests {
         }
     }
 
+    fn of(word: &str) -> Principal {
+        let mut all = principals().into_iter();
+        all.find(|(name, _)| *name == word).unwrap().1
+    }
+
+    #[test]
+    fn a_restrained_principal_runs_a_task_of_others_again_only_unchanged_after_a_failure() {
+        let check = |submitter: &str, outcome: Outcome, is_changed: bool, allowed: &[&str]| {
+            let mut task = sample_task(1);
+            Arc::make_mut(&mut task.request).by = Arc::new(of(submitter));
+            task.state = State::Done {
+                at: task.created_at,
+                outcome,
+                reason: None,
+                culprit: None,
+            };
+            for (word, principal) in principals() {
+                let decided = may_end_anew(&principal, &task, is_changed);
+                let context = format!("{word} {submitter} {outcome:?} {is_changed}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("submit a new task; a person can"), "{hint}");
+                }
+            }
+        };
+        for submitter in ["owner", "rest", "command"] {
+            check(submitter, Outcome::Failed, false, EVERYBODY);
+            check(submitter, Outcome::Cancelled, false, EVERYBODY);
+            check(submitter, Outcome::Failed, true, UNRESTRAINED);
+            check(submitter, Outcome::Succeeded, false, UNRESTRAINED);
+            check(submitter, Outcome::Succeeded, true, UNRESTRAINED);
+        }
+        for submitter in ["chat", "agent", "nested", "stranger"] {
+            check(submitter, Outcome::Succeeded, true, EVERYBODY);
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_mends_the_merge_of_a_task_of_others_only_by_its_own_strategy() {
+        let worktree = |merge: MergeStrategy| -> Worktree {
+            let worktree = serde_json::json!({
+                "repository": "/r/.git", "base_commit": "c0", "merge": merge,
+            });
+            serde_json::from_value(worktree).unwrap()
+        };
+        let check = |submitter: &str, strategy: MergeStrategy, allowed: &[&str]| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.worktree = Some(Box::new(worktree(MergeStrategy::Auto)));
+            for (word, principal) in principals() {
+                let decided = may_mend(&principal, &task, strategy);
+                assert_eq!(
+                    decided.is_ok(),
+                    allowed.contains(&word),
+                    "{word} {submitter}"
+                );
+            }
+        };
+        check("owner", MergeStrategy::Auto, EVERYBODY);
+        check("owner", MergeStrategy::Patch, UNRESTRAINED);
+        check("chat", MergeStrategy::Patch, EVERYBODY);
+    }
+
+    #[test]
+    fn a_restrained_principal_continues_only_sessions_of_tasks_that_it_could_have_submitted() {
+        let task = |submitter: &str, authority: Option<Authority>| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.authority = authority.map(Arc::new);
+            task
+        };
+        let read = || Some(Authority::of_words("read", []));
+        let edit = || Some(Authority::of_words("edit", []));
+        let check = |tasks: &[Task], allowed: &[&str], why: &str| {
+            for (word, principal) in principals() {
+                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word} {why}");
+                if let Err(error) = decided {
+                    assert!(error.message.contains(why), "{}", error.message);
+                }
+            }
+        };
+        check(&[task("chat", read())], EVERYBODY, "");
+        check(&[], UNRESTRAINED, "no stored task of this host");
+        let of_owner = task("owner", read());
+        let both = [task("chat", read()), of_owner];
+        check(&both, UNRESTRAINED, "it belongs to task");
+        check(&[task("chat", edit())], UNRESTRAINED, "may do more");
+        check(&[task("agent", None)], UNRESTRAINED, "may do more");
+    }
+
+    #[test]
+    fn only_an_agents_document_names_a_session() {
+        let named = r#"{"prompt": "x", "resume_session": "0b6b"}"#;
+        assert_eq!(session_of(Class::Agent, named).as_deref(), Some("0b6b"));
+        assert_eq!(session_of(Class::Command, named), None);
+        assert_eq!(session_of(Class::Agent, r#"{"prompt": "x"}"#), None);
+    }
+
     #[test]
     fn a_principal_that_may_only_read_cannot_merge() {
         let check = |mode: &str, expected: bool| {
@@ -500,10 +715,6 @@ mod tests {
             let mut task = sample_task(1);
             task.holders = holders.iter().cloned().map(Arc::new).collect();
             task
-        };
-        let of = |word: &str| {
-            let mut all = principals().into_iter();
-            all.find(|(name, _)| *name == word).unwrap().1
         };
         // Tasks that were held by older versions name no holder. Their holder was always a person.
         check("old", Verb::Release, Some(&held_by(&[])), PERSONS);

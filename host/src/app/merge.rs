@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, may},
+    may::{Verb, may, may_mend},
     request::TaskRef,
 };
 use crate::worktree::{Again, Held};
@@ -108,7 +108,8 @@ impl Host {
         strategy: MergeStrategy,
     ) -> Result<(), AppError> {
         may(by, Verb::Merge(strategy), task, &self.settings.mcp)?;
-        if task.is_some_and(Task::failed_by_its_merge) {
+        if let Some(task) = task.filter(|task| task.failed_by_its_merge()) {
+            may_mend(by, task, strategy)?;
             self.may_end_by_hand(by, id).await?;
         }
         Ok(())

@@ -8,6 +8,7 @@ mod account;
 mod act;
 mod actions;
 pub(crate) mod backup;
+mod branch_name;
 mod brief;
 mod by_hand;
 mod capacity;
@@ -73,6 +74,7 @@ pub(crate) use self::{
     queue::{PauseQueue, QueuePaused},
     queue_view::QueueView,
     read::state_words,
+    reader::is_keyword,
     request::{
         Change, CheckpointQuery, DependencyRef, DownMode, EndQuery, Environment, EventQuery,
         GraphQuery, GroupChange, ListFilter, LogQuery, NewTask, Origin, ResumeOptions, Retries,

@@ -1,5 +1,8 @@
 //! Refuses names that could be taken for other tasks.
 //!
+//! A restrained principal may not take the name of a task or graph of somebody less restrained, who
+//! uses this name to wait for the task or to let another task depend on it.
+//!
 //! A task or a graph can be referred to by its name or by a part of an id, and a name takes
 //! precedence. If something were named like a part of another task's id, actions for the other task
 //! would be applied to it. For persons, this concerns the parts that are at least as long as lists
@@ -12,9 +15,10 @@ use claudine_domain::{id::SHORT_DIGITS, principal::Principal};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    may::way,
     reader::Reader,
 };
-use crate::store::{Intent, Resolved, is_word, may_be_of_an_id};
+use crate::store::{Filter, Intent, Name, Resolved, is_word, may_be_of_an_id};
 
 impl Host {
     /// Checks the name of a graph.
@@ -36,23 +40,39 @@ impl Host {
         } else {
             SHORT_DIGITS
         };
-        let mut like_ids = Vec::new();
+        let (mut like_ids, mut of_restrained) = (Vec::new(), Vec::new());
         for (index, name) in names.iter().enumerate() {
             let Some(name) = name else { continue };
             not_reserved(name).map_err(|error| (index, error))?;
             if may_be_of_an_id(name, fewest) {
                 like_ids.push((index, name.clone()));
             }
+            if by.restrained {
+                of_restrained.push((index, name.clone()));
+            }
         }
         // Most names contain characters that ids do not have, so the store need not be asked.
-        if like_ids.is_empty() {
+        if like_ids.is_empty() && of_restrained.is_empty() {
             return Ok(());
         }
-        let found = self.read(move |reader| first_taken(reader, like_ids)).await;
-        match found.map_err(|error| (0, error))? {
+        let way = way(by);
+        let found = self.read(move |reader| {
+            if let Some((index, name)) = first_taken(reader, like_ids)? {
+                return Ok(Some((
+                    index,
+                    format!("`{name}` is a part of another task's id"),
+                )));
+            }
+            let Some((index, name, bearer)) = first_borne(reader, of_restrained)? else {
+                return Ok(None);
+            };
+            let message =
+                format!("`{name}` is the name of {bearer}, and may not be used again {way}");
+            Ok(Some((index, message)))
+        });
+        match found.await.map_err(|error| (0, error))? {
             None => Ok(()),
-            Some((index, name)) => {
-                let message = format!("`{name}` is a part of another task's id");
+            Some((index, message)) => {
                 let error = AppError::new(ErrorKind::Conflict, message);
                 Err((index, error.hint("choose another name")))
             }
@@ -89,4 +109,97 @@ fn first_taken(
         }
     }
     Ok(None)
+}
+
+/// The first of these names that a stored task or graph of an unrestrained principal has, with this
+/// task or graph in words.
+fn first_borne(
+    reader: &Reader,
+    names: Vec<(usize, String)>,
+) -> Result<Option<(usize, String, String)>, AppError> {
+    for (index, name) in names {
+        let filter = Filter {
+            name: Some(Name::Is(name.clone())),
+            unrestrained: true,
+            ..Filter::default()
+        };
+        let named = reader.store.list(&filter, 1)?.tasks.into_iter().next();
+        if let Some(task) = named {
+            let bearer = format!("task {:#} of {}", task.id, task.request.by);
+            return Ok(Some((index, name, bearer)));
+        }
+        let Some(first) = reader.store.graphs_named(&name, 1)?.first().copied() else {
+            continue;
+        };
+        let first = reader.store.task(first)?;
+        if let Some(first) = first.filter(|first| !first.request.by.restrained) {
+            let bearer = format!("a graph of {}", first.request.by);
+            return Ok(Some((index, name, bearer)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
+    use claudine_domain::{batch::Batch, task::InGraph};
+
+    use super::*;
+    use crate::{
+        layout::Layout,
+        store::{Store, memory::MemoryStore, sample_task},
+    };
+
+    #[test]
+    fn a_name_of_a_task_or_a_graph_of_an_unrestrained_principal_is_found() {
+        let task = |number: u64, name: Option<&str>, graph: Option<&str>, restrained: bool| {
+            let mut task = sample_task(number);
+            let id = task.id;
+            let request = Arc::make_mut(&mut task.request);
+            request.name = name.map(str::to_owned);
+            request.graph = graph.map(|name| {
+                Arc::new(InGraph {
+                    first: id,
+                    name: Some(name.to_owned()),
+                })
+            });
+            request.by = Arc::new(Principal {
+                restrained,
+                ..Principal::default()
+            });
+            Arc::new(task)
+        };
+        let store = MemoryStore::new();
+        let batch = Batch {
+            number: 1,
+            tasks: vec![
+                task(1, Some("tests"), None, false),
+                task(2, Some("tests"), None, true),
+                task(3, None, Some("release"), false),
+                task(4, Some("theirs"), Some("their graph"), true),
+            ],
+            ..Batch::default()
+        };
+        store.commit(store.lead().unwrap(), &batch).unwrap();
+        let reader = Reader {
+            store: Arc::new(store),
+            layout: Layout::new("/nowhere"),
+            no_host: false,
+        };
+        let check = |names: &[&str], expected: Option<(usize, &str)>| {
+            let names = names.iter().map(|name| (*name).to_owned());
+            let found = first_borne(&reader, names.enumerate().collect()).unwrap();
+            let found = found.map(|(index, _, bearer)| (index, bearer));
+            let expected = expected.map(|(index, bearer)| (index, bearer.to_owned()));
+            assert_eq!(found, expected);
+        };
+        let id = sample_task(1).id;
+        let bearer = format!("task {id:#} of owner");
+        check(&["tests"], Some((0, bearer.as_str())));
+        check(&["test", "release"], Some((1, "a graph of owner")));
+        check(&["theirs", "their graph", "new"], None);
+    }
 }

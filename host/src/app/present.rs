@@ -184,8 +184,10 @@ fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
     let for_it = |revised: &&Revised| revised.from_attempt == attempt.number;
     let revised = task.revised.iter().filter(for_it);
     let ended = attempt.ended.as_ref();
+    let by = task.requester_of(attempt.number);
     AttemptView {
         number: attempt.number,
+        by: (!by.is_same_as(&task.request.by)).then(|| Principal::clone(by)),
         pid: attempt.leader.map(|leader| leader.pid),
         started_at: attempt.started_at.map(rfc3339),
         finished_at: ended.map(|ended| rfc3339(ended.at)),

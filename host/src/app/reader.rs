@@ -10,6 +10,7 @@ use claudine_domain::{
     batch::DocumentKey,
     budget::{GraphBudget, Level, Scope},
     id::{AttemptId, IdEnd, TaskId},
+    principal::Principal,
     task::{Class, Task},
 };
 
@@ -24,7 +25,8 @@ use super::{
 use crate::{
     layout::Layout,
     store::{
-        Filter, Intent, Resolved, SHOWN_AMBIGUOUS, Status, Store, may_be_of_an_id, unrecorded,
+        Filter, Intent, Resolved, SHOWN_AMBIGUOUS, Status, Store, is_word, may_be_of_an_id,
+        unrecorded, unrestrained_of_word,
     },
     supervise::log::{Channel, LogReader},
 };
@@ -65,6 +67,22 @@ impl Reader {
             Resolved::NotFound => Err(no_match(&reference.0, intent)),
             Resolved::Ambiguous(ids) => Err(self.ambiguous(reference, &ids)?),
         }
+    }
+
+    /// The task that a keyword such as `@last` means for an unrestrained principal: tasks of
+    /// restrained principals are skipped, because a client may submit any number of them at any
+    /// moment. `None` if the reference is no keyword, if the principal is restrained, or if there
+    /// are only such tasks.
+    pub(super) fn meant(
+        &self,
+        by: &Principal,
+        reference: &str,
+    ) -> Result<Option<TaskId>, AppError> {
+        let Some(filter) = unrestrained_of_word(reference).filter(|_| !by.restrained) else {
+            return Ok(None);
+        };
+        let newest = self.store.list(&filter, 1)?.tasks.into_iter().next();
+        Ok(newest.map(|task| task.id))
     }
 
     /// The task that a reference has found by its name or the name of its graph. An error if a
@@ -165,7 +183,11 @@ impl Reader {
             worktree.path = path.exists().then(|| path.display().to_string());
         }
         if let Some(graph) = &task.request.graph {
-            view.graph_name = self.graph_name(graph.first)?;
+            view.graph_name = if graph.first == task.id {
+                graph.name.clone()
+            } else {
+                self.graph_name(graph.first)?
+            };
         }
         view.spec = document(DocumentKey::Spec(task.id))?;
         let mut latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
@@ -213,6 +235,12 @@ impl Reader {
     pub(super) fn log(&self, attempt: AttemptId) -> LogReader {
         LogReader::new(&self.layout.log(attempt))
     }
+}
+
+/// Whether the reference is a keyword such as `@last`, which may mean another task for another
+/// principal.
+pub(crate) fn is_keyword(reference: &str) -> bool {
+    is_word(reference)
 }
 
 fn attempt_id(task: &Task, number: u32) -> AttemptId {

@@ -56,6 +56,9 @@ pub(crate) struct WorktreeResolved {
     /// Whether the merge was aborted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) aborted: bool,
+    /// Ref that keeps what was changed in the aborted merge, if something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -104,12 +107,14 @@ impl Host {
             path: None,
             unresolved: Vec::new(),
             aborted: false,
+            kept: None,
         };
         let resolution = match step {
             ResolveStep::Abort => {
                 let aborting = self.worktrees.abort_resolving(held, &again);
-                answer.aborted = self.supervised(aborting).await?;
-                if answer.aborted {
+                if let Some(aborted) = self.supervised(aborting).await? {
+                    answer.aborted = true;
+                    answer.kept = aborted.kept;
                     return Ok(answer);
                 }
                 let message = format!("no merge is in progress in the worktree of {id:#}");

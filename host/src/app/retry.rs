@@ -15,6 +15,7 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
+    may::may_end_anew,
     present::held_by,
     reader::Reader,
     request::{ResumeOptions, RetryOptions, TaskRef},
@@ -108,9 +109,19 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
+            if self.is_absent() && !retry.task.is_done() {
+                let (task, state) = (retry.task.id, retry.task.state.as_str());
+                let held = holders_of(&retry.task);
+                let refused = Refused::NotDone { task, state };
+                return Err(with_way_out(verb, refused, held.as_deref()));
+            }
             // If the task is unfinished, the error must be about its state, and not about a mistake
             // in the change.
             if retry.task.is_done() {
+                let is_told = resume
+                    .as_deref()
+                    .is_some_and(|said| !said.trim_ascii().is_empty());
+                may_end_anew(by, &retry.task, is_told || !options.change.is_none())?;
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;

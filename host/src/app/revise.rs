@@ -61,6 +61,10 @@ impl Host {
         may_spend(by, task, &request)?;
         may_widen(by, task, &request, [&before, &after])?;
         may_ask_for_mode(by, old.class, new.spec.get(), &self.settings.mcp)?;
+        if change.spec.contains_key("resume_session") {
+            self.may_continue_session(by, old.class, new.spec.get())
+                .await?;
+        }
         let is_other = after != before;
         if is_other {
             let executor = self.executor(&old.executor)?;

@@ -104,6 +104,8 @@ impl Selection {
                 since: asked.since_ms.map(Timestamp),
                 until: asked.until_ms.map(Timestamp),
                 before: id(&asked.before)?,
+                unrestrained: false,
+                session: None,
             },
             graph,
         })

@@ -57,6 +57,12 @@ pub(super) fn failed_merge(task: &Task) -> Option<&Merge> {
     last?.ended.as_ref()?.merge.as_deref()
 }
 
+/// The merge of a task that succeeded, if there is something to say besides its success.
+pub(super) fn remarked_merge(task: &Task) -> Option<&Merge> {
+    let ended = task.last_attempt()?.ended.as_ref()?;
+    ended.merge.as_deref().filter(|merge| merge.has_remark())
+}
+
 /// Instructions for an agent to resolve a conflict.
 fn told(task: &Task, merge: &Merge) -> String {
     let worktree = task.request.worktree.as_ref();

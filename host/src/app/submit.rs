@@ -229,7 +229,9 @@ impl Host {
         let (account, serial_start) = account.await?;
         let millis = |given: Option<u64>| given.map(Duration::from_millis);
         let after = millis(task.after_ms).map(|delay| clock::wall().after(delay));
-        let planned = self.planned(&task, idempotency.as_ref(), &kept).await?;
+        let planned = self
+            .planned(&by, &task, idempotency.as_ref(), &kept)
+            .await?;
         let (worktree, warning) = planned.map_or((None, None), |planned| {
             (Some(Box::new(planned.worktree)), planned.warning)
         });

@@ -246,6 +246,9 @@ pub(crate) struct ReasonView {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct AttemptView {
     pub(crate) number: u32,
+    /// Principal who requested the attempt; absent if this is the principal who submitted the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<Principal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    branch_name::may_be_named,
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
@@ -113,6 +114,7 @@ impl Host {
     /// requested worktree is not possible.
     pub(super) async fn planned(
         &self,
+        by: &Principal,
         task: &NewTask,
         idempotency: Option<&Idempotency>,
         kept: &Kept,
@@ -122,7 +124,7 @@ impl Host {
         };
         let variables = kept.variables.clone();
         let git = self.worktrees.git(&task.working_directory, variables);
-        let planning = self.plan_worktree(&git, wish, idempotency);
+        let planning = self.plan_worktree(by, &git, wish, idempotency);
         let mut planned = self.supervised(planning).await?;
         if planned.worktree.branch.is_none() {
             let summary = summary(task.spec.get());
@@ -133,6 +135,7 @@ impl Host {
 
     async fn plan_worktree(
         &self,
+        by: &Principal,
         git: &Git,
         wish: &Wish,
         idempotency: Option<&Idempotency>,
@@ -140,6 +143,7 @@ impl Host {
         let planned = self.worktrees.plan(git, wish).await?;
         if !self.was_taken_on(&planned.worktree, idempotency).await? {
             refuse_taken(git, &planned.worktree).await?;
+            may_be_named(by, git, &planned.worktree).await?;
         }
         Ok(planned)
     }

@@ -267,9 +267,11 @@ impl Live {
         }
     }
 
-    /// The umask of the task's submitter, if it is known.
+    /// The umask for commands that the host runs for the task: that of the task's submitter, if it
+    /// is known. These commands need access to what they create.
     pub(super) fn umask(&self) -> Option<u16> {
-        self.begun.get().and_then(|task| task.request.umask)
+        let umask = self.begun.get().and_then(|task| task.request.umask);
+        umask.map(|umask| umask & 0o077)
     }
 
     pub(super) fn has_begun(&self) -> bool {

@@ -363,11 +363,11 @@ impl Attempts for Runner {
 
     fn release(&self, attempt: AttemptId) {
         let live = self.registry.release(attempt);
-        let key = supervise::AttemptKey::new(attempt.to_string());
         let (children, input_files, given) = live.map_or((true, 1, true), |live| {
             live.look(|state| (!state.children.is_empty(), state.input_files, state.given))
         });
         if children {
+            let key = supervise::AttemptKey::new(attempt.to_string());
             self.see_to(attempt, self.launcher.supervisors.ack(key));
         }
         if given || input_files > 0 {

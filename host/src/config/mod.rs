@@ -17,9 +17,10 @@ mod variables;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -148,6 +149,9 @@ pub(crate) struct Overrides {
     pub(crate) slots: Option<String>,
     pub(crate) keep: Option<String>,
     pub(crate) begin: Begin,
+    /// Whether a command starts the host because it needs one, and not because a person asked for a
+    /// host.
+    pub(crate) on_demand: bool,
 }
 
 /// The action of a host at its start, before it starts any task.
@@ -174,6 +178,8 @@ pub(crate) struct Settings {
     /// `claudine slots`.
     pub(crate) given_slots: Option<Slots>,
     pub(crate) begin: Begin,
+    /// Whether a command started the host because it needed one.
+    pub(crate) on_demand: bool,
     pub(crate) max_output_bytes: u64,
     /// Retention of finished tasks.
     pub(crate) keep: Duration,
@@ -219,6 +225,29 @@ pub(crate) fn process_umask() -> Option<String> {
     Some(line?.trim().to_owned())
 }
 
+/// Whether a variable may change the settings of a host. The place of the data directory is no
+/// setting.
+pub(crate) fn is_setting(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"CLAUDINE_") && name != DATA_DIR
+}
+
+/// Whether Claudine itself sets the variable for a task.
+pub(crate) fn is_of_task(name: &OsStr) -> bool {
+    const OTHERS: [&str; 4] = [
+        "CLAUDINE_CONTEXT",
+        "CLAUDINE_DETACHED",
+        "CLAUDINE_INPUT",
+        "CLAUDINE_PREVIOUS",
+    ];
+    let mut names = [ATTEMPT, TASK_ID, RESTRAINED].into_iter().chain(OTHERS);
+    names.any(|begin| name.as_bytes().starts_with(begin.as_bytes()))
+}
+
+/// A variable of this process, for a host that is started inside a task: no setting is read.
+pub(crate) fn environment_in_task(name: &str) -> Option<OsString> {
+    process_environment(name).filter(|_| !is_setting(OsStr::new(name)))
+}
+
 /// The whole environment of this process, unchanged.
 pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
@@ -251,7 +280,7 @@ impl Settings {
             settings.given_slots = Some(option("--slots").slots(slots)?);
             given(&mut settings, "slots", "--slots");
         }
-        settings.begin = overrides.begin;
+        (settings.begin, settings.on_demand) = (overrides.begin, overrides.on_demand);
         if let Some(keep) = &overrides.keep {
             settings.keep = option("--keep").keep(keep)?;
             given(&mut settings, "keep", "--keep");
@@ -289,6 +318,7 @@ impl Settings {
             file: None,
             given_slots: None,
             begin: Begin::Usual,
+            on_demand: false,
             limits: Limits {
                 slots,
                 cpu_percent,

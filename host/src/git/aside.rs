@@ -1,23 +1,27 @@
-//! Directories, in the git directory of a checkout, for files that are not in their places while
-//! the checkout is updated (see `forward`).
+//! Directories for files that are not in their places while a checkout is updated (see `forward`).
+//! They are in the directory that all checkouts of a repository share, because git removes the git
+//! directory of a linked checkout together with the checkout.
 
 use std::{
-    ffi::OsStr,
     fs, io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{clock, fsx};
+use super::place::common_dir_of;
+use crate::{fsx, random};
 
-/// The beginning of the names of directories, in the git directory of a checkout, for files that
-/// are not in their places.
+/// The beginning of the names of directories for files that are not in their places.
 const ASIDE: &str = "claudine.files.";
-/// The directory for these files in such a directory. Two temporary indexes are beside it.
+/// The directory for these files in such a directory. Temporary indexes are beside it.
 pub(super) const FILES: &str = "files";
+/// The copy of the index in such a directory. It gets the entries of the new commit.
+pub(super) const INDEX: &str = "index";
+/// The note of the replaced files in such a directory. It is empty until the first of them is
+/// replaced.
+pub(super) const NOTE: &str = "replaced.json";
 
 /// The beginning of the names that such directories get if they have changes of a person. They are
 /// never removed.
@@ -28,67 +32,53 @@ const KEPT: &str = "claudine.kept.";
 /// that file.
 const LEFT_AFTER: Duration = Duration::from_hours(30 * 24);
 
-/// Whether a directory with this name, in a git directory, has files of a checkout.
-pub(super) fn has_files_of_checkout(name: &[u8]) -> bool {
-    [ASIDE, KEPT]
-        .iter()
-        .any(|it| name.starts_with(it.as_bytes()))
+/// A new name of a directory for files that are not in their places.
+pub(super) fn name() -> String {
+    format!("{ASIDE}{}", random::hex_64())
 }
 
 /// Keeps a directory for files that are not in their places. Returns its new path.
-pub(super) fn keep(aside: TempDir) -> PathBuf {
-    let left = aside.keep();
-    let name = left.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let number = name.strip_prefix(ASIDE).unwrap_or(name);
-    let kept = left.with_file_name(format!("{KEPT}{number}"));
-    match fs::rename(&left, &kept) {
+pub(super) fn keep(aside: PathBuf) -> PathBuf {
+    let name = aside.file_name().unwrap_or_default().display().to_string();
+    let number = name.strip_prefix(ASIDE).unwrap_or(&name);
+    let kept = aside.with_file_name(format!("{KEPT}{number}"));
+    match fs::rename(&aside, &kept) {
         Ok(()) => kept,
         Err(error) => {
-            tracing::warn!(path = %left.display(), %error, "a directory cannot be renamed");
-            left
+            tracing::warn!(path = %aside.display(), %error, "a directory cannot be renamed");
+            aside
         }
     }
-}
-
-/// The directories for files that are not in their places. Killed hosts have left those that are
-/// not in use.
-fn dirs_aside(git_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = fsx::entries(git_dir)?;
-    paths.retain(|path| {
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        name.starts_with(ASIDE.as_bytes())
-    });
-    Ok(paths)
 }
 
 /// Whether one of these files is not in its place in the checkout `top`, and a killed host has left
-/// it aside.
-pub(super) fn is_left_aside(git_dir: &Path, top: &Path, files: &[String]) -> io::Result<bool> {
-    let dirs = dirs_aside(git_dir)?;
-    let is_aside = |file: &String| {
-        let mut places = dirs.iter().map(|dir| dir.join(FILES).join(file));
-        !fsx::is_taken(&top.join(file)) && places.any(|place| fsx::is_taken(&place))
-    };
+/// it in the directory with this name. `git_dir` is the git directory of the checkout.
+pub(super) fn is_left_aside(
+    git_dir: &Path,
+    name: &str,
+    top: &Path,
+    files: &[String],
+) -> io::Result<bool> {
+    let dir = common_dir_of(git_dir)?.join(name).join(FILES);
+    let is_aside =
+        |file: &String| !fsx::is_taken(&top.join(file)) && fsx::is_taken(&dir.join(file));
     Ok(files.iter().any(is_aside))
 }
 
-/// Makes a directory for files that are not in their places, and removes old ones that killed hosts
-/// have left.
-pub(super) fn make_aside(git_dir: &Path) -> io::Result<TempDir> {
-    let now = clock::wall().0 / 1_000;
-    for path in dirs_aside(git_dir)? {
-        let Ok(found) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        let made = u64::try_from(found.mtime()).unwrap_or(0);
-        if now.saturating_sub(made) > LEFT_AFTER.as_secs()
-            && let Err(error) = fsx::remove_tree(&path)
-        {
-            tracing::warn!(path = %path.display(), %error, "old files cannot be removed");
-        }
+/// Makes the directory with this name for files that are not in their places, and removes old ones
+/// that killed hosts have left. `git_dir` is the git directory of the checkout.
+pub(super) fn make_aside(git_dir: &Path, name: &str) -> io::Result<TempDir> {
+    let repository = common_dir_of(git_dir)?;
+    if let Err(error) = fsx::remove_older(&repository, ASIDE, LEFT_AFTER) {
+        tracing::warn!(
+            path = %repository.display(), %error,
+            "old files that killed hosts have left cannot be removed"
+        );
     }
-    let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(git_dir)?;
+    let mut builder = tempfile::Builder::new();
+    let aside = builder.prefix(name).rand_bytes(0).tempdir_in(repository)?;
     fs::create_dir(aside.path().join(FILES))?;
+    fs::write(aside.path().join(NOTE), "[]")?;
     Ok(aside)
 }
 
@@ -100,20 +90,16 @@ mod tests {
     #[test]
     fn only_old_directories_of_killed_hosts_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let make = |name: &str, is_old: bool| {
+        let make = |name: &str| {
             let path = dir.path().join(name);
             fs::create_dir(&path).unwrap();
-            if is_old {
-                let opened = fs::File::open(&path).unwrap();
-                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
-            }
             path
         };
-        let left = make("claudine.files.1", true);
-        let used = make("claudine.files.2", false);
-        let other = make("objects", true);
-        let fresh = make_aside(dir.path()).unwrap();
-        assert!(!left.exists() && used.exists() && other.exists());
+        let (left, used) = (make("claudine.files.1"), make("claudine.files.2"));
+        let opened = fs::File::open(&left).unwrap();
+        opened.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let fresh = make_aside(dir.path(), &name()).unwrap();
+        assert!(!left.exists() && used.exists());
         assert!(fresh.path().join(FILES).exists());
     }
 }

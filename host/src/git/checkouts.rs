@@ -228,13 +228,27 @@ impl Git {
 
     /// Removes a checkout in which `look` has found nothing that would be lost. Git checks this
     /// once more, unless the checkout contains repositories: git would refuse to remove such a
-    /// checkout, so its removal is forced, and git checks nothing.
+    /// checkout, so its removal is forced, and git checks nothing. Before that, the repository is
+    /// synced.
     pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
+        self.sync().await?;
         let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
         if look.has_repositories() {
             spec = spec.arg("--force");
         }
         self.change(&spec.arg(path)).await.map(drop)
+    }
+
+    /// Syncs the file system of the repository. Git itself does not sync what it commits, so after
+    /// a power cut a checkout may have the only copy.
+    async fn sync(&self) -> Result<(), GitError> {
+        let path = self.common_dir().await?;
+        let synced = self.look_at_files({
+            let path = path.clone();
+            move |_| fsx::sync_file_system(&path)
+        });
+        let synced = synced.await?;
+        synced.map_err(|source| GitError::Sync { path, source })
     }
 
     /// Makes git forget a checkout whose directory was removed, even if the checkout was never made

@@ -113,7 +113,7 @@ impl Git {
 
 /// Copies an index and keeps its modification time, because git trusts an index only if it is newer
 /// than the files.
-fn copy_with_its_time(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_with_its_time(from: &Path, to: &Path) -> io::Result<()> {
     let time = fs::metadata(from)?.modified()?;
     fs::copy(from, to)?;
     fs::File::options().write(true).open(to)?.set_modified(time)

@@ -85,6 +85,9 @@ const FIXED: &[(&str, &str)] = &[
     ("NO_COLOR", "1"),
 ];
 
+/// The variable that names the index.
+pub(super) const INDEX: &str = "GIT_INDEX_FILE";
+
 /// The variables with which git and `gh` are run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Variables(Arc<BTreeMap<OsString, OsString>>);
@@ -122,6 +125,12 @@ impl Variables {
     /// start another host, which would treat the caller as the user instead of a hook.
     pub(super) fn with_data_dir(mut self, dir: &Path) -> Self {
         Arc::make_mut(&mut self.0).insert(DATA_DIR.into(), dir.into());
+        self
+    }
+
+    /// Adds the index to use in place of that of the checkout.
+    pub(super) fn with_index(mut self, index: &Path) -> Self {
+        Arc::make_mut(&mut self.0).insert(INDEX.into(), index.into());
         self
     }
 

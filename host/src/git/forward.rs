@@ -1,158 +1,256 @@
 //! Updates the files of a checkout to a later commit. Git checks the files before it writes the
 //! first of them, and overwrites a file that a person saves after that. So the new files are first
-//! written elsewhere, and then exchanged for the old ones, one by one.
+//! written elsewhere, and then exchanged for the old ones, one by one. Meanwhile the index is
+//! locked, and git moves the branch with a copy of the index. Then this copy replaces the index.
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    ffi::OsString,
+    io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use tempfile::TempDir;
+use rustix::io::Errno;
 
 use super::{
-    Commit, Git, GitError,
-    aside::{FILES, keep, make_aside},
-    failed, names,
+    BranchRef, Commit, Git, GitError,
+    aside::{FILES, INDEX, keep, make_aside},
+    failed,
+    index_lock::IndexLock,
+    place::common_dir_of,
     put_back::{Step, StepNote},
-    spec::{FILES_MAX, LONG, Spec, literal},
+    spec::{FILES_MAX, LONG, Spec},
     swap::Swaps,
+    unusable,
 };
 use crate::fsx;
 
 /// The name of the files with attributes of other files.
 const ATTRIBUTES: &str = ".gitattributes";
 
-/// How long a git that somebody has started at the same moment is awaited.
-const OTHERS_WITHIN: Duration = Duration::from_secs(5);
+/// Parts of git's messages if it cannot write a file: the disk may be full.
+const NOT_WRITTEN: [&str; 3] = ["unable to write", "No space left", "Disk quota exceeded"];
 
 /// The files of a step that were replaced, while HEAD is still at the old commit.
-pub(crate) struct Replaced {
+struct Replaced {
     note: StepNote,
-    swaps: Swaps,
-    aside: TempDir,
+    aside: Aside,
+    lock: IndexLock,
 }
 
-/// Changes that a program has written to files after they were replaced.
+/// The directory that has the files that were replaced or, after that was undone, those that had
+/// replaced them. It is removed only by [`Git::drop_aside`], so that it stays if the host ends
+/// before that.
+pub(crate) struct Aside {
+    swaps: Swaps,
+    dir: PathBuf,
+}
+
+/// Changes of files that were not in their places, because they were replaced.
 pub(crate) struct Late {
     pub(crate) files: Vec<String>,
     /// The directory that has the changed files.
     pub(crate) kept: PathBuf,
 }
 
+/// Result of replacing the files of a step.
+enum Replacing {
+    Done(Box<Replaced>),
+    /// Somebody has changed one of the files meanwhile. They were put back.
+    Undone(Aside),
+    /// Nothing was changed. Git itself can update the checkout, or says why it cannot.
+    LeftToGit,
+}
+
+/// Result of updating a checkout.
+pub(crate) struct Updated {
+    pub(crate) result: Result<(), GitError>,
+    /// Whether files were replaced, even if they were put back then.
+    pub(crate) was_replaced: bool,
+    /// Files that are not in their places, until no program will write to them any more.
+    pub(crate) aside: Option<Aside>,
+}
+
 impl Git {
-    /// Replaces the files of a step here, and the index. Returns `None`, and changes nothing, if
-    /// this is not possible, or if somebody changes one of the files meanwhile. Then git itself can
-    /// update the checkout, or says why it cannot.
-    pub(crate) async fn replace_files(&self, step: &Step) -> Option<Replaced> {
-        match self.try_to_replace(step).await {
-            Ok(replaced) => replaced,
+    /// Moves this checkout, in which `branch` is checked out, forward by a step.
+    pub(crate) async fn update_checkout(&self, branch: &BranchRef, step: &Step) -> Updated {
+        let new = &step.note.new;
+        let replaced = match Box::pin(self.replace_files(step)).await {
+            Ok(Replacing::Done(replaced)) => *replaced,
+            Ok(Replacing::Undone(aside)) => {
+                return Updated {
+                    result: self.fast_forward(branch, new).await,
+                    was_replaced: false,
+                    aside: Some(aside),
+                };
+            }
+            Ok(Replacing::LeftToGit) => {
+                return Updated {
+                    result: self.fast_forward(branch, new).await,
+                    was_replaced: false,
+                    aside: None,
+                };
+            }
             Err(error) => {
+                return Updated {
+                    was_replaced: matches!(error, GitError::NotPutBack { .. }),
+                    result: Err(error),
+                    aside: None,
+                };
+            }
+        };
+        let with_new = self.with_index(&replaced.aside.dir.join(INDEX));
+        let (result, aside) = match with_new.fast_forward(branch, new).await {
+            Ok(()) => match self.finish_replacing(replaced).await {
+                Ok(aside) => (Ok(()), Some(aside)),
+                Err(error) => (Err(error), None),
+            },
+            Err(error) => match self.undo_replacing(replaced).await {
+                Ok(aside) => (Err(error), Some(aside)),
+                Err(undoing) => {
+                    tracing::warn!(
+                        checkout = %self.dir().display(), error = %undoing,
+                        "a checkout cannot be put back"
+                    );
+                    (Err(error), None)
+                }
+            },
+        };
+        Updated {
+            result,
+            was_replaced: true,
+            aside,
+        }
+    }
+
+    /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
+    /// only if there is no room for the new files, or if files that somebody has changed could not
+    /// be put back.
+    async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
+        match self.try_to_replace(step).await {
+            Err(error) if is_lack_of_room(&error) => Err(GitError::NoRoom {
+                path: self.dir().to_owned(),
+            }),
+            Err(error) if !matches!(error, GitError::NotPutBack { .. }) => {
                 tracing::info!(
                     path = %self.dir().display(), %error,
                     "the files of a checkout are left to git"
                 );
-                None
+                Ok(Replacing::LeftToGit)
             }
+            replaced => replaced,
         }
     }
 
-    async fn try_to_replace(&self, step: &Step) -> Result<Option<Replaced>, GitError> {
-        if !step.is_of_separate_files() || self.folds_case().await? {
-            return Ok(None);
+    async fn try_to_replace(&self, step: &Step) -> Result<Replacing, GitError> {
+        if !step.is_of_separate_files() || changes_attributes(step) || self.folds_case().await? {
+            return Ok(Replacing::LeftToGit);
         }
         let git_dir = self.git_dir().await?;
         // In a sparse checkout, git leaves out some of the files.
         let sparse = git_dir.join("info/sparse-checkout");
         let aside = self.look_at_files({
-            let git_dir = git_dir.clone();
-            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir))
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir, &name))
         });
         let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
-            return Ok(None);
+            return Ok(Replacing::LeftToGit);
         };
-        if self.has_own_attributes(step).await? {
-            return Ok(None);
-        }
-        self.write_new(&git_dir, aside.path(), step).await?;
+        self.write_new(aside.path(), step).await?;
         let swaps = self.look_at_files({
             let (files, new) = (step.files.clone(), aside.path().join(FILES));
             move |top| Swaps::new(top, &new, &files)
         });
         let Some(mut swaps) = swaps.await?.map_err(unusable(&git_dir))? else {
-            return Ok(None);
+            return Ok(Replacing::LeftToGit);
         };
         // The files are compared after the look at them, so that each later change is noticed.
         if self.has_other_than_old(aside.path(), step).await? {
-            return Ok(None);
+            return Ok(Replacing::LeftToGit);
         }
         // A git that works here could take the new files for changes of the person.
-        let lock = git_dir.join("index.lock");
+        let Some(mut lock) = self
+            .locked_with_new_index(&git_dir, aside.path(), step)
+            .await?
+        else {
+            return Ok(Replacing::LeftToGit);
+        };
         // This is not interrupted even if nobody waits for it any more.
         let swapped = self.look_at_files(move |_| {
-            if fsx::is_taken(&lock) {
-                return Ok(None);
-            }
-            swaps.swap_all().map(|()| Some(swaps))
+            let dir = aside.keep();
+            lock.stay();
+            let (swapped, is_changed) = match swaps.swap_all() {
+                Ok(()) => (Ok(lock), false),
+                Err(error) => {
+                    lock.release();
+                    (Err(error), !swaps.changed_aside().is_empty())
+                }
+            };
+            (swapped, is_changed, Aside { swaps, dir })
         });
-        let Some(swaps) = swapped.await?.map_err(unusable(&git_dir))? else {
+        let (swapped, is_changed, aside) = swapped.await?;
+        let error = match swapped.map_err(unusable(&git_dir)) {
+            Ok(lock) => {
+                return Ok(Replacing::Done(Box::new(Replaced {
+                    note: step.note.clone(),
+                    aside,
+                    lock,
+                })));
+            }
+            Err(error) => error,
+        };
+        if is_changed || is_lack_of_room(&error) {
+            refuse_late(self.drop_aside(aside).await?)?;
+            return Err(error);
+        }
+        tracing::info!(
+            path = %self.dir().display(), %error,
+            "the files of a checkout were put back"
+        );
+        Ok(Replacing::Undone(aside))
+    }
+
+    /// Locks the index, and makes a copy of it with the entries of the new commit. Returns `None`
+    /// if another git has the lock.
+    async fn locked_with_new_index(
+        &self,
+        git_dir: &Path,
+        aside: &Path,
+        step: &Step,
+    ) -> Result<Option<IndexLock>, GitError> {
+        let index = aside.join(INDEX);
+        let lock = self.look_at_files({
+            let (git_dir, aside, index) = (git_dir.to_owned(), aside.to_owned(), index.clone());
+            let name = step.note.aside.clone();
+            move |_| IndexLock::take(&git_dir, &aside, &name, &index)
+        });
+        let Some(lock) = lock.await?.map_err(unusable(git_dir))? else {
             return Ok(None);
         };
-        let replaced = Replaced {
-            note: step.note.clone(),
-            swaps,
-            aside,
-        };
         let StepNote { old, new, .. } = &step.note;
-        let spec = index_from(old, new);
-        let finished = self.run(&spec).await;
-        if finished.as_ref().is_ok_and(|it| it.status.success()) {
-            return Ok(Some(replaced));
-        }
-        // A git that was killed may have changed the index.
-        self.put_files_back(replaced, finished.is_err()).await?;
-        Err(failed(&spec, &finished?))
+        // If a person has staged one of the files just now, this fails, and the lock is released.
+        self.change(&index_from(old, new).index(&index)).await?;
+        Ok(Some(lock))
     }
 
-    /// Whether attributes that are in no commit apply here to new files of a step. Elsewhere, git
-    /// would not find these attributes.
-    async fn has_own_attributes(&self, step: &Step) -> Result<bool, GitError> {
-        let new = step.files.iter().filter(|file| file.in_new);
-        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
-        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
-        let found = self.look_at_files(move |top| {
-            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
-            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
-            let names = found.map(|file| file.display().to_string());
-            names.collect::<Vec<String>>()
-        });
-        for some in found.await?.chunks(FILES_MAX) {
-            let spec = Spec::reads(["ls-files", "-z", "--"]);
-            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            let known = names(&self.output(&spec.limit(LONG)).await?);
-            if known.len() < some.len() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Writes the new files of a step into a directory, as git would write them here.
-    async fn write_new(&self, git_dir: &Path, aside: &Path, step: &Step) -> Result<(), GitError> {
-        let (index, files) = (aside.join("new"), aside.join(FILES));
-        let git = self.in_repository(git_dir);
-        let there = |spec: Spec| spec.index(&index).work_tree(&files).limit(LONG);
-        let read = Spec::changes(["read-tree", step.note.new.hash()]);
-        git.change(&there(read)).await?;
+    /// Writes the new files of a step into a directory, as git would write them here: filters run
+    /// in the checkout, and all attributes in it apply.
+    async fn write_new(&self, aside: &Path, step: &Step) -> Result<(), GitError> {
+        let index = aside.join("new");
+        let read = Spec::changes(["read-tree", step.note.new.hash()]).index(&index);
+        self.change(&read.limit(LONG)).await?;
+        let mut prefix = OsString::from("--prefix=");
+        // The empty name adds a slash.
+        prefix.push(aside.join(FILES).join(""));
         let new = step.files.iter().filter(|file| file.in_new);
         let new: Vec<&str> = new.map(|file| file.path.as_str()).collect();
         for some in new.chunks(FILES_MAX) {
-            let spec = Spec::changes(["checkout-index", "--quiet", "--force", "--"]);
-            let spec = there(some.iter().fold(spec, Spec::arg));
-            let finished = git.run(&spec).await?;
-            // A filter may be a program in the checkout, which is missing here. If the filter is
-            // not required, git writes the file without it, and succeeds.
+            let spec = Spec::changes(["checkout-index", "--quiet", "--force"]);
+            let spec = spec.arg(&prefix).arg("--").index(&index).limit(LONG);
+            let spec = some.iter().fold(spec, Spec::arg);
+            let finished = self.run(&spec).await?;
+            // A filter may be a program that the step itself adds. If the filter is not required,
+            // git writes the file without it, and succeeds.
             if !finished.status.success() || reports_errors(&finished.stderr) {
                 return Err(failed(&spec, &finished));
             }
@@ -160,105 +258,145 @@ impl Git {
         Ok(())
     }
 
-    /// Whether files of a step differ here from the old commit, even files whose changes git was
-    /// told to ignore.
+    /// Whether files of a step, or attributes that apply to its new files, differ here from the old
+    /// commit, even if git was told to ignore their changes.
     async fn has_other_than_old(&self, aside: &Path, step: &Step) -> Result<bool, GitError> {
-        let index = aside.join("old");
-        let read = Spec::changes(["read-tree", step.note.old.hash()]).index(&index);
-        self.change(&read.limit(LONG)).await?;
-        // Without this lock, git would read all other files of the checkout too, in order to note
-        // their times in the index.
-        let lock = aside.join("old.lock");
-        let locked = self.look_at_files(move |_| fs::write(lock, ""));
-        locked.await?.map_err(unusable(aside))?;
         let old = step.files.iter().filter(|file| file.in_old);
-        let old: Vec<&str> = old.map(|file| file.path.as_str()).collect();
-        for some in old.chunks(FILES_MAX) {
-            let spec = Spec::reads([
-                "diff",
-                "--name-only",
-                "-z",
-                "--no-renames",
-                "--no-ext-diff",
-                "--no-relative",
-                "--ignore-submodules=all",
-                "--",
-            ]);
-            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
-            if !self
-                .output(&spec.index(&index).limit(LONG))
-                .await?
-                .is_empty()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut files: Vec<String> = old.map(|file| file.path.clone()).collect();
+        files.extend(self.attributes_of(step).await?);
+        let index = aside.join("old");
+        let differing = self.differing(&index, &step.note.old, &files).await?;
+        Ok(!differing.is_empty())
     }
 
-    /// Removes the old files after a step, unless a program that had opened one of them before has
-    /// changed it since.
-    pub(crate) async fn drop_old_files(
-        &self,
-        replaced: Replaced,
-    ) -> Result<Option<Late>, GitError> {
+    /// The files here with attributes that apply to new files of a step.
+    async fn attributes_of(&self, step: &Step) -> Result<Vec<String>, GitError> {
+        let new = step.files.iter().filter(|file| file.in_new);
+        let dirs = new.flat_map(|file| Path::new(&file.path).ancestors().skip(1));
+        let dirs: BTreeSet<PathBuf> = dirs.map(Path::to_owned).collect();
         self.look_at_files(move |top| {
-            let Replaced { swaps, aside, .. } = replaced;
-            let changed = swaps.changed_aside().into_iter();
-            let files: Vec<String> = changed.map(str::to_owned).collect();
-            if files.is_empty() {
-                return None;
-            }
-            let kept = keep(aside).join(FILES);
-            tracing::warn!(
-                checkout = %top.display(), ?files, kept = %kept.display(),
-                "a program has written to files after a merge had replaced them; they are kept"
-            );
-            Some(Late { files, kept })
+            let files = dirs.iter().map(|dir| dir.join(ATTRIBUTES));
+            let found = files.filter(|file| fsx::is_taken(&top.join(file)));
+            found.map(|file| file.display().to_string()).collect()
         })
         .await
     }
 
-    /// Undoes [`Self::replace_files`]. If somebody has just committed here, or has gone to another
-    /// branch, the files that have changed with HEAD stay.
-    pub(crate) async fn undo_replacing(&self, replaced: Replaced) -> Result<(), GitError> {
-        self.put_files_back(replaced, true).await
+    /// Puts the new index in its place, once HEAD is at the new commit.
+    async fn finish_replacing(&self, replaced: Replaced) -> Result<Aside, GitError> {
+        let Replaced { note, aside, lock } = replaced;
+        let index = aside.dir.join(INDEX);
+        let finished = self.look_at_files(move |_| {
+            let finished = lock.finish(&index).map_err(|(error, lock)| {
+                lock.release();
+                error
+            });
+            aside.swaps.remove_emptied();
+            (finished, aside)
+        });
+        let (finished, aside) = finished.await?;
+        if let Err(error) = finished {
+            tracing::warn!(
+                checkout = %self.dir().display(), %error,
+                "the index of a checkout cannot be replaced"
+            );
+            self.change(&index_from(&note.old, &note.new)).await?;
+        }
+        Ok(aside)
     }
 
-    async fn put_files_back(
-        &self,
-        mut replaced: Replaced,
-        with_index: bool,
-    ) -> Result<(), GitError> {
-        self.wait_while_locked(OTHERS_WITHIN).await?;
-        let StepNote { old, new, .. } = replaced.note.clone();
-        let moved = self.commit_of("HEAD").await?.filter(|head| *head != old);
-        let kept: BTreeSet<String> = match &moved {
-            Some(head) => {
-                let entries = self.entries_between(old.hash(), head.hash()).await?;
-                entries.into_iter().map(|entry| entry.path).collect()
-            }
-            None => BTreeSet::new(),
-        };
-        let paths = replaced.swaps.paths().filter(|path| !kept.contains(*path));
-        let paths: Vec<String> = paths.map(literal).collect();
+    /// Undoes [`Self::replace_files`]. The index is as before, because it was locked.
+    async fn undo_replacing(&self, replaced: Replaced) -> Result<Aside, GitError> {
+        // A git that was killed may have moved the branch before.
+        if self.commit_of("HEAD").await?.as_ref() == Some(&replaced.note.new) {
+            return self.finish_replacing(replaced).await;
+        }
+        let Replaced {
+            mut aside, lock, ..
+        } = replaced;
         self.look_at_files(move |_| {
-            replaced.swaps.undo(&kept);
-            drop(replaced);
+            aside.swaps.undo();
+            aside.swaps.remove_emptied();
+            lock.release();
+            aside
         })
-        .await?;
-        if !with_index {
-            return Ok(());
+        .await
+    }
+
+    /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the
+    /// noted step.
+    pub(crate) async fn drop_left_aside(&self, note: &StepNote) -> Result<Option<Late>, GitError> {
+        let git_dir = match self.git_dir().await {
+            // A person has removed the checkout.
+            Err(GitError::Failed { .. }) => return Ok(None),
+            git_dir => git_dir?,
+        };
+        let dropped = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
+            move |_| close_left(&git_dir, &name)
+        });
+        dropped.await?.map_err(unusable(&git_dir))
+    }
+
+    /// Removes the files that are not in their places, unless a program that had opened one of them
+    /// before has changed it since.
+    pub(crate) async fn drop_aside(&self, aside: Aside) -> Result<Option<Late>, GitError> {
+        self.look_at_files(move |_| close(&aside.swaps, aside.dir))
+            .await
+    }
+}
+
+/// Fails if changed files could not be put back.
+fn refuse_late(late: Option<Late>) -> Result<(), GitError> {
+    match late {
+        Some(Late { files, kept }) => Err(GitError::NotPutBack { files, kept }),
+        None => Ok(()),
+    }
+}
+
+/// Removes the directory for files that are not in their places, or keeps it if one of its files is
+/// neither the old nor the new one.
+fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
+    let changed = swaps.changed_aside().into_iter();
+    let files: Vec<String> = changed.map(str::to_owned).collect();
+    if files.is_empty() {
+        if let Err(error) = fsx::remove_tree(&aside) {
+            tracing::warn!(path = %aside.display(), %error, "old files cannot be removed");
         }
-        if moved.is_none() {
-            return self.change(&index_from(&new, &old)).await.map(drop);
-        }
-        for some in paths.chunks(FILES_MAX) {
-            let spec = Spec::changes(["reset", "--quiet", "--"]);
-            let spec = some.iter().fold(spec, Spec::arg);
-            self.change(&spec.limit(LONG)).await?;
-        }
-        Ok(())
+        return None;
+    }
+    let kept = keep(aside).join(FILES);
+    tracing::warn!(
+        ?files, kept = %kept.display(),
+        "files that somebody has changed while a merge replaced them are kept"
+    );
+    Some(Late { files, kept })
+}
+
+/// Does the same as [`close`] with the directory of this name that a killed host has left.
+fn close_left(git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
+    let dir = common_dir_of(git_dir)?.join(name);
+    let swaps = Swaps::noted(&dir.join(FILES))?;
+    Ok(swaps.and_then(|swaps| close(&swaps, dir)))
+}
+
+/// Whether a step changes attributes. Git itself applies the new ones, but while the old files are
+/// still in their places, the old ones apply.
+fn changes_attributes(step: &Step) -> bool {
+    let mut paths = step.files.iter().map(|file| Path::new(&file.path));
+    paths.any(|path| path.ends_with(ATTRIBUTES))
+}
+
+/// Whether the new files of a step could not be written, probably because the disk is full. Git
+/// itself would then fail in the middle of the checkout.
+fn is_lack_of_room(error: &GitError) -> bool {
+    match error {
+        GitError::Failed { said, .. } => NOT_WRITTEN.iter().any(|it| said.contains(it)),
+        GitError::Read { source, .. } => matches!(
+            Errno::from_io_error(source),
+            Some(Errno::NOSPC | Errno::DQUOT)
+        ),
+        _ => false,
     }
 }
 
@@ -273,18 +411,13 @@ fn index_from(old: &Commit, new: &Commit) -> Spec {
     spec.arg(old.hash()).arg(new.hash()).limit(LONG)
 }
 
-fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
-    let path = path.to_owned();
-    move |source| GitError::Read { path, source }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
-    use crate::git::{BranchRef, PutBack, tests::Person};
+    use crate::git::{PutBack, aside, tests::Person};
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -311,6 +444,61 @@ mod tests {
         fs::read_to_string(person.work().join(path)).unwrap_or_default()
     }
 
+    /// Replaces the files of a step; `None` if they are as before.
+    async fn replaced(git: &Git, step: &Step) -> Option<Replaced> {
+        match git.replace_files(step).await.unwrap() {
+            Replacing::Done(replaced) => Some(*replaced),
+            Replacing::Undone(aside) => {
+                assert!(git.drop_aside(aside).await.unwrap().is_none());
+                None
+            }
+            Replacing::LeftToGit => None,
+        }
+    }
+
+    async fn fast_forward(git: &Git, replaced: &Replaced) -> Result<(), GitError> {
+        let with_new = git.with_index(&replaced.aside.dir.join(INDEX));
+        let main = BranchRef::named("main");
+        with_new.fast_forward(&main, &replaced.note.new).await
+    }
+
+    async fn finish(git: &Git, replaced: Replaced) -> Option<Late> {
+        fast_forward(git, &replaced).await.unwrap();
+        let aside = git.finish_replacing(replaced).await.unwrap();
+        git.drop_aside(aside).await.unwrap()
+    }
+
+    async fn undo(git: &Git, replaced: Replaced) -> Option<Late> {
+        let aside = git.undo_replacing(replaced).await.unwrap();
+        git.drop_aside(aside).await.unwrap()
+    }
+
+    /// Makes a git for the host that is killed once, after a command with these words.
+    fn killed_at(person: &Person, words: &str) -> Git {
+        let script = format!(
+            "git \"$@\" || exit\n\
+             case \"$*\" in *'{words}'*) mkdir {} 2>/dev/null && kill -9 $$;; esac\n\
+             exit 0\n",
+            person.home().join("killed").display(),
+        );
+        with_script(person, &script)
+    }
+
+    /// Makes a git for the host that is this script, which can call the real git.
+    fn with_script(person: &Person, script: &str) -> Git {
+        let path = std::env::var("PATH").unwrap();
+        let script = format!("#!/bin/sh\nPATH='{path}'\n{script}");
+        let program = person.home().join("programs/git");
+        fs::create_dir(person.home().join("programs")).unwrap();
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        person.with_programs(&person.home().join("programs"))
+    }
+
+    fn is_locked(person: &Person) -> bool {
+        person.work().join(".git/index.lock").exists()
+    }
+
     /// The directories for files that are not in their places.
     fn left(person: &Person) -> usize {
         let entries = fsx::entries(&person.work().join(".git")).unwrap();
@@ -321,25 +509,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_and_index_are_replaced_before_the_branch_moves() {
+    async fn the_index_is_replaced_once_the_branch_has_moved() {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         let git = person.at(".");
-        let replaced = git.replace_files(&step).await.unwrap();
-        let diff = ["diff", "--cached", "--name-only", step.note.new.hash()];
-        assert_eq!(person.git(&diff), "");
-        assert_eq!(read(&person, "dir/new"), "two\n");
-        git.undo_replacing(replaced).await.unwrap();
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert!(!person.work().join("dir").exists());
-
-        let replaced = git.replace_files(&step).await.unwrap();
-        let main = BranchRef::named("main");
-        git.fast_forward(&main, &step.note.new).await.unwrap();
-        git.drop_old_files(replaced).await.unwrap();
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert_eq!(person.commit("main").await, step.note.new);
-        assert_eq!(left(&person), 0);
+        for is_undone in [true, false] {
+            let replacing = replaced(&git, &step).await.unwrap();
+            assert_eq!(person.git(&["diff", "--cached", "--name-only"]), "");
+            assert_eq!(read(&person, "dir/new"), "two\n");
+            assert!(is_locked(&person));
+            if is_undone {
+                assert!(undo(&git, replacing).await.is_none());
+                assert!(!person.work().join("dir").exists());
+            } else {
+                assert!(finish(&git, replacing).await.is_none());
+                assert_eq!(person.commit("main").await, step.note.new);
+            }
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+            assert_eq!(left(&person), 0);
+        }
     }
 
     #[tokio::test]
@@ -354,7 +543,7 @@ mod tests {
             let step = step(&person, command).await;
             person.write("armed", "");
             let git = person.at(".");
-            assert!(git.replace_files(&step).await.is_none(), "{command}");
+            assert!(replaced(&git, &step).await.is_none(), "{command}");
             assert!(!person.work().join("armed").exists(), "{command}");
             let main = BranchRef::named("main");
             git.fast_forward(&main, &step.note.new).await.unwrap_err();
@@ -374,52 +563,104 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_files_that_a_person_commits_at_the_same_moment_stay() {
+    async fn a_person_cannot_stage_or_commit_files_while_they_are_replaced() {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         let git = person.at(".");
-        for with_all in [true, false] {
-            let replaced = git.replace_files(&step).await.unwrap();
-            if with_all {
-                person.git(&["commit", "-q", "-m", "mine"]);
-            } else {
-                person.git(&["commit", "-q", "-m", "mine", "file"]);
-            }
-            let main = BranchRef::named("main");
-            git.fast_forward(&main, &step.note.new).await.unwrap_err();
-            git.undo_replacing(replaced).await.unwrap();
-            assert_eq!(person.git(&["status", "--porcelain"]), "", "{with_all}");
-            let text = if with_all { "two\n" } else { "" };
-            assert_eq!(read(&person, "dir/new"), text, "{with_all}");
-            assert_eq!(read(&person, "file"), "two\n", "{with_all}");
-            person.git(&["reset", "-q", "--hard", step.note.old.hash()]);
+        let replacing = replaced(&git, &step).await.unwrap();
+        for command in [
+            "add file",
+            "rm -q --cached file",
+            "commit -q --allow-empty -m mine",
+            "commit -q -a -m mine",
+            "commit -q -m mine file",
+        ] {
+            let refused = format!("alias.try=!git {command} 2> /dev/null || echo refused");
+            let said = person.git(&["-c", &refused, "try"]);
+            assert_eq!(said, "refused", "{command}");
+        }
+        assert!(undo(&git, replacing).await.is_none());
+        assert_eq!(person.commit("main").await, step.note.old);
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+    }
+
+    /// Git does not need the index to go to a new branch.
+    #[tokio::test]
+    async fn files_are_put_back_if_a_person_goes_to_another_branch_at_the_same_moment() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        person.git(&["switch", "-q", "-c", "other"]);
+        fast_forward(&git, &replacing).await.unwrap_err();
+        assert!(undo(&git, replacing).await.is_none());
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        for branch in ["main", "other"] {
+            assert_eq!(person.commit(branch).await, step.note.old, "{branch}");
         }
     }
 
     #[tokio::test]
-    async fn files_are_put_back_if_the_git_that_changes_the_index_is_killed() {
+    async fn files_are_left_to_git_if_another_git_has_the_lock_of_the_index() {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
-        let file = person.work().join("file");
-        let before = fs::metadata(&file).unwrap().ino();
-        // The first of these commands is killed after its end.
-        let script = format!(
-            "#!/bin/sh\nPATH='{}'\ngit \"$@\" || exit\n\
-             case \"$*\" in *'read-tree -m -i'*) mkdir {} 2>/dev/null && kill -9 $$;; esac\n\
-             exit 0\n",
-            std::env::var("PATH").unwrap(),
-            person.home().join("killed").display(),
-        );
-        let program = person.home().join("programs/git");
-        fs::create_dir(person.home().join("programs")).unwrap();
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let git = person.with_programs(&person.home().join("programs"));
-        assert!(git.replace_files(&step).await.is_none());
-        assert!(person.home().join("killed").exists());
-        assert_eq!(fs::metadata(&file).unwrap().ino(), before);
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        person.write(".git/index.lock", "");
+        let git = person.at(".");
+        assert!(replaced(&git, &step).await.is_none());
+        assert_eq!(read(&person, "file"), "one\n");
+        assert!(is_locked(&person));
         assert_eq!(left(&person), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_replaced_if_the_git_that_makes_the_new_index_is_killed() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = killed_at(&person, "read-tree -m -i");
+        assert!(replaced(&git, &step).await.is_none());
+        assert!(person.home().join("killed").exists());
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 0);
+    }
+
+    #[tokio::test]
+    async fn a_step_is_finished_although_its_git_is_killed_after_the_branch_has_moved() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = killed_at(&person, "--ff-only");
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(matches!(updated.result, Err(GitError::Killed { .. })));
+        assert_eq!(person.commit("main").await, step.note.new);
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+    }
+
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_if_there_is_no_room_for_the_new_files() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let script = "case \"$*\" in *checkout-index*) \
+             echo 'error: unable to write file file' >&2; exit 1;; esac\ngit \"$@\"\n";
+        let git = with_script(&person, script);
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(matches!(updated.result, Err(GitError::NoRoom { .. })));
+        assert_eq!(person.commit("main").await, step.note.old);
+        assert_eq!(read(&person, "file"), "one\n");
+        assert_eq!(left(&person), 0);
+    }
+
+    #[test]
+    fn only_a_lack_of_room_is_taken_for_one() {
+        let failed = |said: &str| GitError::Failed {
+            called: String::new(),
+            said: said.to_owned(),
+        };
+        let read = |error: Errno| unusable(Path::new("/"))(error.into());
+        assert!(is_lack_of_room(&failed("error: unable to write file a")));
+        assert!(is_lack_of_room(&read(Errno::NOSPC)));
+        assert!(!is_lack_of_room(&failed("error: external filter failed")));
+        assert!(!is_lack_of_room(&read(Errno::XDEV)));
     }
 
     /// An editor may have opened the file before the merge.
@@ -430,23 +671,101 @@ mod tests {
         let file = person.work().join("file");
         let mut opened = fs::File::options().append(true).open(file).unwrap();
         let git = person.at(".");
-        let replaced = git.replace_files(&step).await.unwrap();
+        let replacing = replaced(&git, &step).await.unwrap();
         io::Write::write_all(&mut opened, b"mine\n").unwrap();
-        let late = git.drop_old_files(replaced).await.unwrap().unwrap();
+        let late = finish(&git, replacing).await.unwrap();
         assert_eq!(late.files, ["file"]);
         let text = || fs::read_to_string(late.kept.join("file")).unwrap();
         assert_eq!(text(), "one\nmine\n");
         assert_eq!(read(&person, "file"), "two\n");
         let dir = fs::File::open(late.kept.parent().unwrap()).unwrap();
         dir.set_modified(std::time::UNIX_EPOCH).unwrap();
-        make_aside(&person.work().join(".git")).unwrap();
+        make_aside(&person.work().join(".git"), &aside::name()).unwrap();
         assert_eq!(text(), "one\nmine\n");
     }
 
-    /// The host is killed before or after it has changed the index.
+    /// Git removes the git directory of a linked checkout together with the checkout.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_are_kept_although_their_checkout_is_removed() {
+        let person = Person::with_repository("");
+        let note = step(&person, "true").await.note;
+        person.git(&["switch", "-q", "--detach"]);
+        person.git(&["worktree", "add", "-q", "../tree", "main"]);
+        let git = person.at("../tree");
+        let step = git.step(&note.old, &note.new).await.unwrap();
+        let file = person.home().join("tree/file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let replacing = replaced(&git, &step).await.unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let late = finish(&git, replacing).await.unwrap();
+        person.git(&["worktree", "remove", "--force", "../tree"]);
+        let text = fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+    }
+
+    /// Somebody else has saved the file meanwhile, so the changes cannot go to its place.
+    #[tokio::test]
+    async fn changes_of_a_replaced_file_that_cannot_be_put_back_are_kept() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        person.write("file", "other\n");
+        let late = undo(&git, replacing).await.unwrap();
+        assert_eq!(late.files, ["file"]);
+        let text = fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+        assert_eq!(read(&person, "file"), "other\n");
+        assert_eq!(person.git(&["status", "--porcelain"]), "M file");
+        assert_eq!(left(&person), 0);
+    }
+
+    /// A program has opened the new file before.
+    #[tokio::test]
+    async fn changes_of_a_new_file_after_it_was_taken_back_are_kept() {
+        for path in ["file", "dir/new"] {
+            let person = Person::with_repository("");
+            let step = step(&person, "true").await;
+            let git = person.at(".");
+            let replacing = replaced(&git, &step).await.unwrap();
+            let file = person.work().join(path);
+            let mut opened = fs::File::options().append(true).open(file).unwrap();
+            let aside = git.undo_replacing(replacing).await.unwrap();
+            io::Write::write_all(&mut opened, b"mine\n").unwrap();
+            let late = git.drop_aside(aside).await.unwrap().unwrap();
+            assert_eq!(late.files, [path]);
+            let text = fs::read_to_string(late.kept.join(path)).unwrap();
+            assert_eq!(text, "two\nmine\n");
+        }
+    }
+
+    /// The host ends before git has moved the branch.
+    #[tokio::test]
+    async fn old_files_stay_if_nobody_waits_for_the_end_of_a_merge_any_more() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let file = person.work().join("file");
+        let mut opened = fs::File::options().append(true).open(file).unwrap();
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        io::Write::write_all(&mut opened, b"mine\n").unwrap();
+        let aside = replacing.aside.dir.join(FILES);
+        drop(replacing);
+        let text = fs::read_to_string(aside.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+        let late = git.drop_left_aside(&step.note).await.unwrap().unwrap();
+        assert_eq!(late.files, ["file"]);
+        let text = fs::read_to_string(late.kept.join("file")).unwrap();
+        assert_eq!(text, "one\nmine\n");
+    }
+
+    /// The host leaves its lock, which a person may remove. An earlier host has left the new index.
     #[tokio::test]
     async fn removed_files_are_put_back_after_the_host_was_killed() {
-        for with_index in [true, false] {
+        for (has_lock, has_new_index) in [(true, false), (false, false), (false, true)] {
             let person = Person::with_repository("");
             person.write("gone", "one\n");
             person.write("kept", "one\n");
@@ -458,16 +777,63 @@ mod tests {
             person.git(&["reset", "-q", "--hard", old.hash()]);
             let git = person.at(".");
             let step = git.step(&old, &new).await.unwrap();
-            let Replaced { aside, note, .. } = git.replace_files(&step).await.unwrap();
-            assert!(aside.keep().exists());
-            if !with_index {
-                person.git(&["read-tree", old.hash()]);
+            drop(replaced(&git, &step).await.unwrap());
+            if !has_lock {
+                fs::remove_file(person.work().join(".git/index.lock")).unwrap();
+            }
+            if has_new_index {
+                person.git(&["read-tree", new.hash()]);
             }
             assert_eq!(read(&person, "gone"), "");
-            let back = git.put_back_noted(&note).await.unwrap();
+            assert_eq!(git.has_lock_of(&step.note).await.unwrap(), has_lock);
+            let back = git.put_back_noted(&step.note).await.unwrap();
             assert_eq!(back, Some(PutBack::Done));
             assert_eq!(read(&person, "gone"), "one\n");
             assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+        }
+    }
+
+    #[tokio::test]
+    async fn files_are_put_back_on_another_branch_after_the_host_was_killed() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        drop(replaced(&git, &step).await.unwrap());
+        person.git(&["switch", "-q", "-c", "other"]);
+        person.write("watched", "mine\n");
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        let left = PutBack::Left {
+            changed: Vec::new(),
+            other: vec!["watched".to_owned()],
+        };
+        assert_eq!(back, Some(left));
+        assert_eq!(person.git(&["status", "--porcelain"]), "M watched");
+        assert!(!is_locked(&person));
+    }
+
+    /// The host is killed before or after it has replaced the index.
+    #[tokio::test]
+    async fn a_step_is_finished_if_the_host_was_killed_after_the_branch_had_moved() {
+        for has_new_index in [true, false] {
+            let person = Person::with_repository("");
+            let step = step(&person, "true").await;
+            let git = person.at(".");
+            let replacing = replaced(&git, &step).await.unwrap();
+            fast_forward(&git, &replacing).await.unwrap();
+            if has_new_index {
+                let index = person.work().join(".git/index");
+                fs::rename(replacing.aside.dir.join(INDEX), index).unwrap();
+            }
+            drop(replacing);
+            assert_eq!(git.put_back_noted(&step.note).await.unwrap(), None);
+            assert_eq!(left(&person), 1);
+            let late = git.drop_left_aside(&step.note).await.unwrap();
+            assert!(late.is_none());
+            assert_eq!(left(&person), 0);
+            assert_eq!(read(&person, "dir/new"), "two\n");
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
         }
     }
 
@@ -475,7 +841,7 @@ mod tests {
     async fn files_are_replaced_although_git_is_configured_not_to_refresh_an_index() {
         let person = Person::with_repository("[diff]\n\tautoRefreshIndex = false\n");
         let step = step(&person, "true").await;
-        assert!(person.at(".").replace_files(&step).await.is_some());
+        assert!(replaced(&person.at("."), &step).await.is_some());
     }
 
     /// To read all files of a large checkout takes minutes.
@@ -501,27 +867,63 @@ mod tests {
         fs::remove_file(&noted).unwrap();
         let git = person.at(".");
         let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.is_some());
+        assert!(replaced(&git, &step).await.is_some());
         assert!(!noted.exists());
     }
 
     #[tokio::test]
-    async fn files_are_left_to_git_if_attributes_that_are_in_no_commit_apply_to_them() {
+    async fn attributes_that_are_in_no_commit_apply_to_replaced_files() {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         person.write("dir/.gitattributes", "* text eol=crlf\n");
-        let git = person.at(".");
-        assert!(git.replace_files(&step).await.is_none());
-        let main = BranchRef::named("main");
-        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert!(replaced(&person.at("."), &step).await.is_some());
         assert_eq!(read(&person, "dir/new"), "two\r\n");
     }
 
+    /// The step from a commit with `before` in `.gitattributes` to a commit with `after` in it.
+    async fn step_with_attributes(person: &Person, before: &str, after: &str) -> Step {
+        person.write("file", "one\n");
+        person.write(".gitattributes", before);
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        person.write("file", "two\n");
+        person.write(".gitattributes", after);
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn a_file_is_left_to_git_if_its_filter_works_only_in_the_checkout() {
+    async fn files_are_left_to_git_if_attributes_change_with_them() {
         let person = Person::with_repository("");
-        person.git(&["config", "filter.own.clean", "sed 1d"]);
-        person.git(&["config", "filter.own.smudge", "cat head -"]);
+        let step = step_with_attributes(&person, "", "file text eol=crlf\n").await;
+        let git = person.at(".");
+        assert!(replaced(&git, &step).await.is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "two\r\n");
+    }
+
+    /// Git reads the committed attributes when it writes a file.
+    #[tokio::test]
+    async fn files_are_left_to_git_if_it_was_told_to_ignore_a_change_of_attributes() {
+        let person = Person::with_repository("");
+        let step = step_with_attributes(&person, "\n", "\n").await;
+        person.git(&["update-index", "--assume-unchanged", ".gitattributes"]);
+        person.write(".gitattributes", "file text eol=crlf\n");
+        let git = person.at(".");
+        assert!(replaced(&git, &step).await.is_none());
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "two\n");
+    }
+
+    /// The step from a commit with the text one in `file` to a commit with the text two, through
+    /// this filter.
+    async fn step_with_filter(person: &Person, clean: &str, smudge: &str) -> Step {
+        person.git(&["config", "filter.own.clean", clean]);
+        person.git(&["config", "filter.own.smudge", smudge]);
         person.write(".gitattributes", "file filter=own\n");
         person.write("head", "head\n");
         person.write("file", "head\none\n");
@@ -531,13 +933,30 @@ mod tests {
         person.commit_all("second");
         let new = person.commit("HEAD").await;
         person.git(&["reset", "-q", "--hard", old.hash()]);
-        let git = person.at(".");
-        let step = git.step(&old, &new).await.unwrap();
-        assert!(git.replace_files(&step).await.is_none());
-        let main = BranchRef::named("main");
-        git.fast_forward(&main, &new).await.unwrap();
+        person.at(".").step(&old, &new).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_filter_reads_the_files_of_the_checkout() {
+        let person = Person::with_repository("");
+        let smudge = "if test -e head; then cat head; fi; cat";
+        let step = step_with_filter(&person, "sed 1d", smudge).await;
+        assert!(replaced(&person.at("."), &step).await.is_some());
         assert_eq!(read(&person, "file"), "head\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_left_to_git_if_its_filter_fails() {
+        let person = Person::with_repository("");
+        let smudge = "if mkdir ../once; then exit 1; fi; cat";
+        let step = step_with_filter(&person, "cat", "cat").await;
+        person.git(&["config", "filter.own.smudge", smudge]);
+        let git = person.at(".");
+        assert!(replaced(&git, &step).await.is_none());
         assert_eq!(left(&person), 0);
+        let main = BranchRef::named("main");
+        git.fast_forward(&main, &step.note.new).await.unwrap();
+        assert_eq!(read(&person, "file"), "head\ntwo\n");
     }
 
     /// Git is told not to look at the file.
@@ -547,7 +966,7 @@ mod tests {
         let step = step(&person, "true").await;
         person.git(&["update-index", "--assume-unchanged", "file"]);
         person.write("file", "mine\n");
-        assert!(person.at(".").replace_files(&step).await.is_none());
+        assert!(replaced(&person.at("."), &step).await.is_none());
         assert_eq!(read(&person, "file"), "mine\n");
     }
 }

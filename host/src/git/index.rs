@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
-    fs, io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,11 +11,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Git, GitError, is_lossy, names,
+    Commit, Git, GitError, is_lossy, names,
     place::Place,
-    spec::{LIST_BYTES, LONG, Spec},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
 };
-use crate::{clock, fsx, random};
+use crate::{fsx, random};
 
 /// The maximum number of ignored files that are remembered by name. If there are more ignored
 /// files, all ignored files count as made by the task.
@@ -54,30 +53,9 @@ pub(super) const OTHER: &str = "claudine.index.";
 /// The age at which nobody uses a temporary index any more.
 const LEFT_AFTER: Duration = Duration::from_hours(1);
 
-/// Removes temporary indexes that were left by hosts that were killed.
-fn remove_left(git_dir: &Path) -> io::Result<()> {
-    let now = clock::wall().0 / 1_000;
-    for path in fsx::entries(git_dir)? {
-        let name = path.file_name().map(OsStr::as_bytes);
-        if !name.is_some_and(|name| name.starts_with(OTHER.as_bytes())) {
-            continue;
-        }
-        let found = match fs::symlink_metadata(&path) {
-            // Another request has just removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            found => found?,
-        };
-        let made = u64::try_from(found.mtime()).unwrap_or(0);
-        if now.saturating_sub(made) > LEFT_AFTER.as_secs() {
-            fsx::remove_file(&path)?;
-        }
-    }
-    Ok(())
-}
-
 impl OtherIndex {
     pub(super) fn new(git_dir: &Path) -> Self {
-        if let Err(error) = remove_left(git_dir) {
+        if let Err(error) = fsx::remove_older(git_dir, OTHER, LEFT_AFTER) {
             tracing::warn!(
                 path = %git_dir.display(), %error,
                 "temporary indexes of killed hosts cannot be removed"
@@ -94,9 +72,7 @@ impl OtherIndex {
 
 impl Drop for OtherIndex {
     fn drop(&mut self) {
-        let mut lock = self.0.clone().into_os_string();
-        lock.push(".lock");
-        for path in [self.0.clone(), lock.into()] {
+        for path in [self.0.clone(), lock_of(&self.0)] {
             if let Err(error) = fsx::remove_file(&path) {
                 tracing::warn!(
                     path = %path.display(), %error,
@@ -105,6 +81,13 @@ impl Drop for OtherIndex {
             }
         }
     }
+}
+
+/// The lock that git takes while it writes an index.
+pub(super) fn lock_of(index: &Path) -> PathBuf {
+    let mut lock = index.as_os_str().to_owned();
+    lock.push(".lock");
+    lock.into()
 }
 
 impl Git {
@@ -156,6 +139,46 @@ impl Git {
         Ok(names(&self.output(&spec).await?))
     }
 
+    /// Those of these files that differ here from a commit, even if git was told to ignore their
+    /// changes. Reads only these files, with a temporary index at the path `index`.
+    pub(super) async fn differing(
+        &self,
+        index: &Path,
+        commit: &Commit,
+        files: &[String],
+    ) -> Result<BTreeSet<String>, GitError> {
+        let mut differing = BTreeSet::new();
+        if files.is_empty() {
+            return Ok(differing);
+        }
+        let read = Spec::changes(["read-tree", commit.hash()]).index(index);
+        self.change(&read.limit(LONG)).await?;
+        // Without this lock, git would read all other files of the checkout too, in order to note
+        // their times in the index.
+        let lock = lock_of(index);
+        let locked = self.look_at_files(move |_| fs::write(lock, ""));
+        locked.await?.map_err(|source| GitError::Read {
+            path: index.to_owned(),
+            source,
+        })?;
+        let arguments = [
+            "diff",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--no-ext-diff",
+            "--no-relative",
+            "--ignore-submodules=all",
+            "--",
+        ];
+        for some in files.chunks(FILES_MAX) {
+            let spec = Spec::reads(arguments).index(index).limit(LONG);
+            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+            differing.extend(names(&self.output(&spec).await?));
+        }
+        Ok(differing)
+    }
+
     async fn only_there(&self, mut paths: Vec<String>) -> Result<BTreeSet<String>, GitError> {
         if paths.is_empty() {
             return Ok(BTreeSet::new());
@@ -171,7 +194,19 @@ impl Git {
     /// committed, only the hash of one of its commits would be stored, and nobody else has this
     /// commit.
     pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
+        self.repositories_beside(None).await
+    }
+
+    /// The nested repositories that are not submodules in this index, or in the checkout's own.
+    pub(super) async fn repositories_beside(
+        &self,
+        index: Option<&Path>,
+    ) -> Result<Vec<String>, GitError> {
         let spec = Spec::reads(["ls-files", "--others", "--exclude-standard", "-z"]);
+        let spec = match index {
+            Some(index) => spec.index(index),
+            None => spec,
+        };
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let others = names(&self.output(&spec).await?);
         // Git lists a directory, with a slash at the end, only if it is a repository.
@@ -269,19 +304,13 @@ mod tests {
     #[test]
     fn temporary_indexes_of_killed_hosts_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let make = |name: &str, is_old: bool| {
-            let path = dir.path().join(name);
-            let file = File::create(&path).unwrap();
-            if is_old {
-                file.set_modified(UNIX_EPOCH).unwrap();
-            }
-            path
-        };
-        let left = make("claudine.index.1", true);
-        let used = make("claudine.index.2", false);
-        let other = make("index", true);
+        let left = dir.path().join("claudine.index.1");
+        let used = dir.path().join("claudine.index.2");
+        let long_ago = File::create(&left).unwrap();
+        long_ago.set_modified(UNIX_EPOCH).unwrap();
+        fs::write(&used, "").unwrap();
         let fresh = OtherIndex::new(dir.path());
-        assert!(!left.exists() && used.exists() && other.exists());
+        assert!(!left.exists() && used.exists());
         assert_eq!(fresh.path().parent(), Some(dir.path()));
     }
 

@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Git, GitError, aside::has_files_of_checkout, index::OTHER};
+use super::{
+    Git, GitError,
+    index::OTHER,
+    place::{common_dir_of, git_dir_of},
+};
 use crate::{clock, command, fsx};
 
 /// The time after which a lock file that has not changed counts as left. A git that runs holds the
@@ -34,7 +38,8 @@ impl Git {
     /// Removes the lock files of these refs, and those of the worktree at this path, if a git that
     /// was killed has left them. Must be called only while neither the task of the worktree nor
     /// this host runs git there. A person may do so at any time: nothing is removed while a git
-    /// works in the worktree, since `git commit` holds a lock as long as its editor is open.
+    /// works in the worktree, since `git commit` holds a lock as long as its editor is open, and no
+    /// lock of a ref while a git works in any checkout of the repository.
     pub(crate) async fn remove_left_locks(
         &self,
         refs: &[String],
@@ -53,8 +58,9 @@ impl Git {
         clock::sleep(LEFT_AFTER).await;
         let mut left = self.locks(refs, worktree).await?;
         left.retain(|lock| before.contains(lock));
-        let worktree = worktree.to_owned();
-        self.look_at_files(move |_| remove(&left, &worktree)).await
+        let (repository, worktree) = (self.common_dir().await?, worktree.to_owned());
+        self.look_at_files(move |_| remove(&left, &repository, &worktree))
+            .await
     }
 
     /// The lock files of these refs, and those of the worktree at this path.
@@ -75,7 +81,7 @@ fn locks(repository: &Path, refs: &[String], worktree: &Path) -> io::Result<Vec<
     let mut paths: Vec<PathBuf> = refs
         .map(|name| repository.join(format!("{name}{LOCK}")))
         .collect();
-    if let Some(git_dir) = git_dir_of(repository, worktree) {
+    if let Some(git_dir) = git_dir_named_after(repository, worktree) {
         add_locks(&git_dir, &mut paths)?;
     }
     Ok(paths.into_iter().filter_map(lock_at).collect())
@@ -83,7 +89,7 @@ fn locks(repository: &Path, refs: &[String], worktree: &Path) -> io::Result<Vec<
 
 /// The git directory of the worktree at this path. It has the name of the worktree, and git has
 /// noted the path in it; `None` if another checkout has this name.
-fn git_dir_of(repository: &Path, worktree: &Path) -> Option<PathBuf> {
+fn git_dir_named_after(repository: &Path, worktree: &Path) -> Option<PathBuf> {
     let git_dir = repository.join("worktrees").join(worktree.file_name()?);
     let noted = fs::read(git_dir.join("gitdir")).ok()?;
     let noted = git_dir.join(OsStr::from_bytes(noted.trim_ascii_end()));
@@ -91,7 +97,7 @@ fn git_dir_of(repository: &Path, worktree: &Path) -> Option<PathBuf> {
 }
 
 /// Adds the lock files in a git directory to `paths`, without those of the repositories of its
-/// submodules. Files of a checkout that were put aside are no lock files, whatever their names.
+/// submodules.
 fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     for path in fsx::entries(git_dir)? {
         let name = path.file_name().unwrap_or_default().as_bytes();
@@ -99,7 +105,7 @@ fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
             continue;
         };
         if found.is_dir() {
-            if name != b"modules" && !has_files_of_checkout(name) {
+            if name != b"modules" {
                 add_locks(&path, paths)?;
             }
         } else if name.ends_with(LOCK.as_bytes()) && !name.starts_with(OTHER.as_bytes()) {
@@ -120,11 +126,22 @@ fn lock_at(path: PathBuf) -> Option<Lock> {
     })
 }
 
-fn remove(locks: &[Lock], worktree: &Path) {
-    if locks.is_empty() || has_git(worktree) {
+fn remove(locks: &[Lock], repository: &Path, worktree: &Path) {
+    if locks.is_empty() {
         return;
     }
-    for Lock { path, .. } in locks {
+    // If the processes cannot be listed, one of them may be a git.
+    let Ok(dirs) = dirs_with_git() else {
+        return;
+    };
+    let worktree = fsx::real(worktree);
+    if dirs.iter().any(|dir| dir.starts_with(&worktree)) {
+        return;
+    }
+    let is_repository_used = dirs.iter().any(|dir| is_of(repository, dir));
+    let refs = repository.join("refs");
+    let is_used = |lock: &&Lock| is_repository_used && lock.path.starts_with(&refs);
+    for Lock { path, .. } in locks.iter().filter(|lock| !is_used(lock)) {
         let shown = path.display();
         match fsx::remove_file(path) {
             Ok(()) => tracing::info!(path = %shown, "a lock of a killed git was removed"),
@@ -136,17 +153,27 @@ fn remove(locks: &[Lock], worktree: &Path) {
     }
 }
 
-/// Whether a git works in this directory or below it; `true` if the processes cannot be listed.
-fn has_git(dir: &Path) -> bool {
-    let Ok(processes) = fsx::entries(Path::new("/proc")) else {
-        return true;
-    };
-    let dir = fsx::real(dir);
+/// The directories in which a git works.
+fn dirs_with_git() -> io::Result<Vec<PathBuf>> {
+    let processes = fsx::entries(Path::new("/proc"))?;
     // A process that has ended meanwhile, and one of another user, has no name or directory.
-    processes.iter().any(|process| {
+    let dirs = processes.iter().filter_map(|process| {
         let is_git = fsx::read_virtual(process.join("comm")).is_ok_and(|it| it.starts_with(b"git"));
-        is_git && fs::read_link(process.join("cwd")).is_ok_and(|at| at.starts_with(&dir))
-    })
+        is_git
+            .then(|| fs::read_link(process.join("cwd")).ok())
+            .flatten()
+    });
+    Ok(dirs.collect())
+}
+
+/// Whether a directory is in a repository itself or in one of its checkouts.
+fn is_of(repository: &Path, dir: &Path) -> bool {
+    let repository = fsx::real(repository);
+    let is_top = |top: &Path| {
+        let git_dir = git_dir_of(top).unwrap_or_else(|| top.join(".git"));
+        common_dir_of(&git_dir).is_ok_and(|found| found == repository)
+    };
+    dir.starts_with(&repository) || dir.ancestors().any(is_top)
 }
 
 #[cfg(test)]
@@ -161,7 +188,7 @@ mod tests {
     use crate::git::{BranchRef, tests::Person};
 
     /// Lock files of the task and of others, and the repository, whose worktree is at `tree` beside
-    /// it and on the branch `task`.
+    /// it and on the branch `task`. Another worktree is at `beside`.
     struct Locked {
         person: Person,
         own: Vec<PathBuf>,
@@ -174,6 +201,7 @@ mod tests {
             person.write("file", "one\n");
             person.commit_all("first");
             person.git(&["worktree", "add", "-q", "-b", "task", "../tree"]);
+            person.git(&["worktree", "add", "-q", "--detach", "../beside"]);
             let paths = |names: &[&str]| {
                 let git_dir = person.work().join(".git");
                 let paths = names.iter().map(|name| git_dir.join(name));
@@ -191,7 +219,6 @@ mod tests {
                 "packed-refs.lock",
                 "refs/heads/main.lock",
                 "worktrees/tree/claudine.index.1.lock",
-                "worktrees/tree/claudine.files.1/files/yarn.lock",
                 "worktrees/other/index.lock",
             ];
             let locked = Self {
@@ -242,24 +269,46 @@ mod tests {
         }
     }
 
+    impl Running {
+        /// Starts a git in this directory. It waits for its input.
+        fn in_dir(dir: &Path) -> Self {
+            let mut git = Command::new("git");
+            git.env_clear()
+                .env("PATH", std::env::var_os("PATH").unwrap())
+                .args(["cat-file", "--batch"])
+                .current_dir(dir)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped());
+            let mut running = Self(git.spawn().unwrap());
+            answer(&mut running.0);
+            running
+        }
+    }
+
     #[tokio::test]
     async fn locks_are_kept_while_a_git_works_in_the_worktree() {
         let locked = Locked::new();
-        let mut git = Command::new("git");
-        // This git waits for its input.
-        git.env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .args(["cat-file", "--batch"])
-            .current_dir(locked.person.home().join("tree"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut running = Running(git.spawn().unwrap());
-        answer(&mut running.0);
+        let running = Running::in_dir(&locked.person.home().join("tree"));
         locked.remove_left("tree").await;
         assert!(locked.own.iter().all(|path| path.exists()));
         drop(running);
         locked.remove_left("tree").await;
         assert!(locked.own.iter().all(|path| !path.exists()));
+    }
+
+    #[tokio::test]
+    async fn locks_of_refs_are_kept_while_a_git_works_in_another_checkout() {
+        let locked = Locked::new();
+        let (of_ref, of_worktree) = locked.own.split_first().unwrap();
+        for dir in ["work", "beside"] {
+            let running = Running::in_dir(&locked.person.home().join(dir));
+            locked.remove_left("tree").await;
+            assert!(of_ref.exists(), "{dir}");
+            assert!(of_worktree.iter().all(|path| !path.exists()));
+            drop(running);
+        }
+        locked.remove_left("tree").await;
+        assert!(!of_ref.exists());
     }
 
     /// Waits until the git has answered a question, so that it has begun.

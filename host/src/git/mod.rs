@@ -17,6 +17,7 @@ mod forward;
 mod gh;
 mod in_the_way;
 mod index;
+mod index_lock;
 mod locks;
 mod look;
 mod names;
@@ -29,6 +30,7 @@ mod settings;
 mod spec;
 mod status;
 mod swap;
+mod taken;
 #[cfg(test)]
 pub(crate) mod tests;
 mod work;
@@ -48,13 +50,13 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
-    forward::Late,
+    forward::{Late, Updated},
     gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},
     names::{BranchRef, Commit},
     place::Place,
-    put_back::{PutBack, StepNote},
+    put_back::{PutBack, Step, StepNote},
     reflog::Keeping,
     refs::{Resolved, Unmakable},
     work::Merged,
@@ -115,6 +117,14 @@ pub(crate) enum GitError {
         /// The directory and the reason, in git's words.
         directory: String,
     },
+    #[error("changed files could not be put back, and are in {}", kept.display())]
+    NotPutBack {
+        files: Vec<String>,
+        /// The directory that has the files.
+        kept: PathBuf,
+    },
+    #[error("there is no room for the new files of {}", path.display())]
+    NoRoom { path: PathBuf },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]
@@ -124,6 +134,8 @@ pub(crate) enum GitError {
     },
     #[error("{} cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("the file system of {} cannot be synced: {source}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
 }
 
 /// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not
@@ -187,6 +199,14 @@ impl Git {
     /// The same setup in the directory that all checkouts of a repository share.
     pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
         Self::new(At::Repository(dir.into()), self.variables.clone())
+    }
+
+    /// The same setup with another index in place of that of the checkout.
+    fn with_index(&self, index: &Path) -> Self {
+        Self {
+            variables: self.variables.clone().with_index(index),
+            ..self.clone()
+        }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -368,6 +388,12 @@ fn failed(spec: &Spec, finished: &Finished) -> GitError {
         called: spec.called(),
         said,
     }
+}
+
+/// Turns an I/O error into an error that names the path.
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::Read { path, source }
 }
 
 /// Splits names that end with NUL.

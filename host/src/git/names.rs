@@ -21,6 +21,10 @@ const OF_GIT: [&str; 7] = [
     "stash",
 ];
 
+/// The beginnings of names with which git finds branches and tags by a longer name. A branch whose
+/// own name begins so would hide such a branch or tag, or be hidden by it.
+const PLACES: [&str; 4] = ["refs/", "heads/", "tags/", "remotes/"];
+
 /// A branch of this repository. Stores the short name, which people see. Git always gets the full
 /// name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -50,14 +54,14 @@ impl BranchRef {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
-    /// Whether git has another meaning for the name in every repository: a full name, a whole hash,
-    /// or a name such as `FETCH_HEAD`.
+    /// Whether git has another meaning for the name in every repository: a full name or the end of
+    /// one, a whole hash, or a name such as `FETCH_HEAD`.
     pub(super) fn is_reserved(&self) -> bool {
         let name = self.name();
         let is_head = name == "HEAD" || name.ends_with("_HEAD") && !name.contains('/');
         is_head
             || OF_GIT.contains(&name)
-            || name.starts_with("refs/")
+            || PLACES.iter().any(|place| name.starts_with(place))
             || Commit::parse(&name.to_ascii_lowercase()).is_some()
     }
 
@@ -140,7 +144,14 @@ mod tests {
         ] {
             check(name, true);
         }
-        for name in ["refs/heads/main", "refs/remotes/origin/main", "refs/x"] {
+        for name in [
+            "refs/heads/main",
+            "refs/remotes/origin/main",
+            "refs/x",
+            "heads/new",
+            "tags/v9",
+            "remotes/origin/later",
+        ] {
             check(name, true);
         }
         check(&"0f".repeat(20), true);
@@ -152,6 +163,8 @@ mod tests {
             "fix/HEAD",
             "stash/2",
             "my-refs/x",
+            "heads",
+            "fix/tags/v9",
             "12",
             "0f0f0f0",
         ] {

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
@@ -142,6 +142,17 @@ pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read(checkout.join(".git")).ok()?;
     let path = text.strip_prefix(b"gitdir: ")?;
     Some(checkout.join(path_of(path.strip_suffix(b"\n").unwrap_or(path))))
+}
+
+/// The directory that all checkouts of a repository share, by the git directory of one of them.
+pub(super) fn common_dir_of(git_dir: &Path) -> io::Result<PathBuf> {
+    let common = match fs::read(git_dir.join("commondir")) {
+        Ok(noted) => git_dir.join(path_of(noted.trim_ascii_end())),
+        // Only the git directory of a linked checkout has this note.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => git_dir.to_owned(),
+        Err(error) => return Err(error),
+    };
+    fs::canonicalize(common)
 }
 
 /// Whether two paths lead to the same directory; `false` if a path does not exist.

@@ -1,6 +1,7 @@
 //! Restores a checkout after git has failed in the middle of a fast-forward, or after a host was
-//! killed while it replaced the files (see `forward`). Then some files are those of the new commit,
-//! and perhaps the index is too.
+//! killed while it replaced the files (see `forward`). Then some files are those of the new commit.
+//! If git has failed, perhaps the index is too. A killed host has left its lock of the index, and
+//! perhaps the branch has moved.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
@@ -8,13 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Commit, Git, GitError,
-    aside::is_left_aside,
+    aside::{self, INDEX, is_left_aside},
     entries::Entry,
     index::OtherIndex,
+    index_lock::IndexLock,
     is_lossy,
     look::under_way,
     names,
+    place::common_dir_of,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
+    unusable,
 };
 use crate::fsx;
 
@@ -37,6 +41,9 @@ pub(crate) struct StepNote {
     /// commit.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     in_the_way: BTreeSet<String>,
+    /// The name of the directory for files that are not in their places during the step.
+    #[serde(default)]
+    pub(super) aside: String,
 }
 
 /// A step of a checkout from one commit to a later one.
@@ -111,6 +118,7 @@ impl Git {
                 old: old.clone(),
                 new: new.clone(),
                 in_the_way: in_the_way.into_iter().map(|file| file.path).collect(),
+                aside: aside::name(),
             },
             files,
             has_links,
@@ -118,15 +126,38 @@ impl Git {
         })
     }
 
+    /// Whether a host that was killed during the noted step has left its lock of the index here.
+    /// Then nobody has changed the index since.
+    pub(crate) async fn has_lock_of(&self, note: &StepNote) -> Result<bool, GitError> {
+        Ok(self.left_lock(note).await?.is_some())
+    }
+
+    async fn left_lock(&self, note: &StepNote) -> Result<Option<IndexLock>, GitError> {
+        let git_dir = match self.git_dir().await {
+            // A person has removed the checkout.
+            Err(GitError::Failed { .. }) => return Ok(None),
+            git_dir => git_dir?,
+        };
+        let looked = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
+            move |_| IndexLock::left(&git_dir, &name)
+        });
+        looked.await?.map_err(unusable(&git_dir))
+    }
+
     /// Restores this checkout after a step that an earlier host has noted, and that has failed. The
-    /// old commit must still be checked out. Returns `None`, and changes nothing, if no file was
-    /// written or put aside, if the new commit no longer exists, or if a person has gone on since
-    /// then: if an operation is in progress, or if the index is neither as before nor as after the
-    /// step.
+    /// old commit must still be checked out, unless that host has left its lock of the index.
+    /// Returns `None`, and changes nothing, if no file was written or put aside, if the new commit
+    /// no longer exists, or if a person has gone on since then: if an operation is in progress, or
+    /// if the index is neither as before nor as after the step. Also returns `None` if the host was
+    /// killed after the branch was moved; then the step is finished.
     pub(crate) async fn put_back_noted(
         &self,
         note: &StepNote,
     ) -> Result<Option<PutBack>, GitError> {
+        if let Some(lock) = self.left_lock(note).await? {
+            return Box::pin(self.put_back_locked(note, lock)).await;
+        }
         let git_dir = self.git_dir().await?;
         let is_in_use = self.look_at_files(move |_| {
             under_way(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
@@ -135,21 +166,68 @@ impl Git {
         if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {
             return Ok(None);
         }
-        let entries = self.entries_between(note.old.hash(), note.new.hash());
-        let mut files = changed(entries.await?);
-        files.retain(|file| !note.in_the_way.contains(&file.path));
-        let step = Step {
-            note: note.clone(),
-            files,
-            has_links: false,
-            replaced: Vec::new(),
-        };
+        let step = self.noted_step(note).await?;
         let is_changed = self.is_index_changed(&step, &note.old).await?
             && self.is_index_changed(&step, &note.new).await?;
         if is_changed || !self.has_new_file(&step).await? && !self.has_put_aside(&step).await? {
             return Ok(None);
         }
         self.put_back(&step).await.map(Some)
+    }
+
+    /// Restores this checkout after a host was killed while it had the lock of the index, and
+    /// releases the lock.
+    async fn put_back_locked(
+        &self,
+        note: &StepNote,
+        lock: IndexLock,
+    ) -> Result<Option<PutBack>, GitError> {
+        let git_dir = self.git_dir().await?;
+        if self.commit_of("HEAD").await?.as_ref() == Some(&note.new) {
+            let finished = self.look_at_files({
+                let (git_dir, name) = (git_dir.clone(), note.aside.clone());
+                move |_| finish_left(lock, &git_dir, &name)
+            });
+            finished.await?.map_err(unusable(&git_dir))?;
+            return Ok(None);
+        }
+        // No ref keeps the new commit if it is a merge.
+        if self.commit_of(note.new.hash()).await?.is_none() {
+            self.look_at_files(move |_| lock.release()).await?;
+            return Ok(None);
+        }
+        let step = self.noted_step(note).await?;
+        // Commands that change the index itself would fail because of the lock.
+        let copy = OtherIndex::new(&git_dir);
+        let (lock, copied) = self
+            .look_at_files({
+                let copy = copy.path().to_owned();
+                move |_| {
+                    let copied = lock.copy_index(&copy);
+                    (lock, copied)
+                }
+            })
+            .await?;
+        copied.map_err(unusable(&git_dir))?;
+        let back = self.with_index(copy.path()).put_back(&step).await?;
+        let finished = self.look_at_files({
+            let copy = copy.path().to_owned();
+            move |_| lock.finish(&copy).map_err(|(error, _)| error)
+        });
+        finished.await?.map_err(unusable(&git_dir))?;
+        Ok(Some(back))
+    }
+
+    async fn noted_step(&self, note: &StepNote) -> Result<Step, GitError> {
+        let entries = self.entries_between(note.old.hash(), note.new.hash());
+        let mut files = changed(entries.await?);
+        files.retain(|file| !note.in_the_way.contains(&file.path));
+        Ok(Step {
+            note: note.clone(),
+            files,
+            has_links: false,
+            replaced: Vec::new(),
+        })
     }
 
     /// Whether a file of the step exists here with the contents of the new commit.
@@ -169,13 +247,10 @@ impl Git {
         let gone = step.files.iter().filter(|file| !file.in_new);
         let gone: Vec<String> = gone.map(|file| file.path.clone()).collect();
         let looked = self.look_at_files({
-            let git_dir = git_dir.clone();
-            move |top| is_left_aside(&git_dir, top, &gone)
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |top| is_left_aside(&git_dir, &name, top, &gone)
         });
-        looked.await?.map_err(|source| GitError::Read {
-            path: git_dir,
-            source,
-        })
+        looked.await?.map_err(unusable(&git_dir))
     }
 
     /// Restores this checkout to the old commit after the step has failed. Writes only files that
@@ -250,7 +325,9 @@ impl Git {
     /// The files of a step that exist here but differ from the new commit.
     async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = OtherIndex::new(&self.git_dir().await?);
-        let differing = self.differing(fresh.path(), &step.note.new).await?;
+        let new = step.files.iter().filter(|file| file.in_new);
+        let new: Vec<String> = new.map(|file| file.path.clone()).collect();
+        let differing = self.differing(fresh.path(), &step.note.new, &new).await?;
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
@@ -269,23 +346,6 @@ impl Git {
             other.map(|file| file.path).collect()
         })
         .await
-    }
-
-    async fn differing(&self, index: &Path, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
-        let read = Spec::changes(["read-tree", commit.hash()]).index(index);
-        self.change(&read.limit(LONG)).await?;
-        let arguments = [
-            "diff",
-            "--name-only",
-            "-z",
-            "--no-renames",
-            "--no-ext-diff",
-            "--no-relative",
-            "--ignore-submodules=all",
-        ];
-        let spec = Spec::reads(arguments).index(index);
-        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-        Ok(names(&self.output(&spec).await?).into_iter().collect())
     }
 
     /// Restores these files: removes those that the old commit does not have, and writes the other
@@ -322,6 +382,17 @@ impl Git {
         }
         Ok(())
     }
+}
+
+/// Finishes a step whose host was killed after it had moved the branch: puts the new index in its
+/// place, unless it is there already, and releases the lock.
+fn finish_left(lock: IndexLock, git_dir: &Path, name: &str) -> io::Result<()> {
+    let new = common_dir_of(git_dir)?.join(name).join(INDEX);
+    if fsx::is_taken(&new) {
+        return lock.finish(&new).map_err(|(error, _)| error);
+    }
+    lock.release();
+    Ok(())
 }
 
 /// The files among these paths.
@@ -434,6 +505,27 @@ mod tests {
             assert!(!person.work().join("new").exists());
             assert_eq!(back().await, unchanged(&[]));
         }
+    }
+
+    /// To read all files of a large checkout takes minutes.
+    #[tokio::test]
+    async fn only_files_of_the_step_are_read_when_a_checkout_is_put_back() {
+        let person = Person::with_repository("");
+        person.git(&["config", "filter.noted.clean", "echo >> ../read; cat"]);
+        person.write(".gitattributes", "same filter=noted\n");
+        let step = step(&person).await;
+        // Git reads a file again if the index is not newer.
+        let same = fs::File::open(person.work().join("same")).unwrap();
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        same.set_modified(long_ago).unwrap();
+        person.git(&["status"]);
+        half(&person, &step, false);
+        person.git(&["status"]);
+        let noted = person.home().join("read");
+        fs::remove_file(&noted).unwrap();
+        let back = person.at(".").put_back(&step).await.unwrap();
+        assert_eq!(back, PutBack::Done);
+        assert!(!noted.exists());
     }
 
     #[tokio::test]

@@ -1,7 +1,11 @@
 //! Reads git's reflogs, which are notes about earlier states of a checkout, and keeps the commits
 //! that only reflogs name.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use claudine_domain::time::Timestamp;
 
@@ -9,7 +13,7 @@ use super::{
     BranchRef, Commit, Git, GitError,
     index::OtherIndex,
     is_lossy, names,
-    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal, without},
     without_newline,
 };
 use crate::fsx;
@@ -22,6 +26,19 @@ pub(crate) struct Move {
     pub(crate) to: Commit,
     /// The reason that git noted for the move.
     pub(crate) why: String,
+}
+
+/// Beginnings of the reasons of moves that make a commit.
+const MAKING: [&str; 5] = ["am: ", "cherry-pick", "commit", "rebase", "revert"];
+
+impl Move {
+    /// Whether git has made the commit for this move. Otherwise somebody else may have made it.
+    pub(crate) fn has_made_commit(&self) -> bool {
+        let Self { to, why } = self;
+        // A rebase that has no commit to apply names the commit at which it ends.
+        let is_old = why.ends_with(to.hash()) || why.ends_with("fast-forward");
+        !is_old && MAKING.iter().any(|start| why.starts_with(start))
+    }
 }
 
 /// How commits of a checkout that are on no branch are kept.
@@ -70,18 +87,22 @@ impl Git {
     }
 
     /// Keeps a commit of all files here that differ from HEAD, except ignored files that are not in
-    /// the index, because they are about to be put back. Nothing is kept if the files are those
-    /// that a merge in progress has written.
-    pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<(), GitError> {
+    /// the index, and nested repositories, because the files are about to be put back. Nothing is
+    /// kept if the files are those that a merge in progress has written. Returns whether there was
+    /// something to keep.
+    pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let Some(head) = self.commit_of("HEAD").await? else {
-            return Ok(());
+            return Ok(false);
         };
         let before = self.commit_of(&keeping.name).await?;
         let index = OtherIndex::new(&self.git_dir().await?);
         let there = |spec: Spec| spec.index(index.path()).limit(LONG);
         let read = Spec::changes(["read-tree", head.hash()]);
         self.change(&there(read)).await?;
-        let add = Spec::changes(["add", "--all", "--sparse"]);
+        let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]);
+        // Nested repositories stay as they are, and git fails if one of them has no commit.
+        let nested = self.repositories_beside(Some(index.path())).await?;
+        let add = nested.iter().fold(add, |add, path| add.arg(without(path)));
         self.change(&there(add)).await?;
         for some in self.added(&head).await?.chunks(FILES_MAX) {
             let add = Spec::changes(["add", "--force", "--sparse", "--"]);
@@ -93,12 +114,12 @@ impl Git {
         let of_merge = self.line_if(&Spec::reads(of_merge)).await?;
         if self.is_merging().await? && of_merge.is_some_and(|it| it.as_bytes() == tree.trim_ascii())
         {
-            return Ok(());
+            return Ok(false);
         }
         let new = self.unless_of_head(tree, &head, &keeping.message).await?;
-        self.keep(keeping, before.as_ref(), new.as_slice())
-            .await
-            .map(drop)
+        // The ref may exist already.
+        self.keep(keeping, before.as_ref(), new.as_slice()).await?;
+        Ok(new.is_some())
     }
 
     /// The files that exist here and that were added to the index, even if git ignores them.
@@ -223,22 +244,31 @@ impl Git {
         }
         // Git does not print the reflog if HEAD has no commit, for example after `git switch
         // --orphan`, or if its branch was removed.
-        let git_dir = self.git_dir().await?;
-        if git_dir.join("reftable").exists() {
-            // In this format, git prints the reflog only together with those of all branches.
+        let Some(notes) = self.notes(self.git_dir().await?, "HEAD").await? else {
+            // Git prints the reflog only together with those of all branches.
             let arguments = ["rev-list", "--no-walk", "--single-worktree", "--reflog"];
             let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
             let output = self.output(&spec).await?;
             return Ok(String::from_utf8_lossy(&output).into_owned());
-        }
-        let file = git_dir.join("logs/HEAD");
-        let read = move |_: &Path| match fs::read(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            read => read.map_err(|source| GitError::Read { path: file, source }),
         };
-        let notes = self.look_at_files(read).await??;
-        let notes = String::from_utf8_lossy(&notes);
         Ok(noted(&notes).flat_map(|hash| [hash, "\n"]).collect())
+    }
+
+    /// The reflog of a ref, whose file is in this git directory; `None` if the repository keeps its
+    /// reflogs in another format (`reftable`).
+    async fn notes(&self, git_dir: PathBuf, name: &str) -> Result<Option<String>, GitError> {
+        let file = git_dir.join("logs").join(name);
+        let read = move |_: &Path| {
+            if git_dir.join("reftable").exists() {
+                return Ok(None);
+            }
+            match fs::read(&file) {
+                Ok(notes) => Ok(Some(String::from_utf8_lossy(&notes).into_owned())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(String::new())),
+                Err(source) => Err(GitError::Read { path: file, source }),
+            }
+        };
+        self.look_at_files(read).await?
     }
 
     /// Returns the commits of `past` that cannot be reached from the refs in `kept` or the commits
@@ -267,16 +297,20 @@ impl Git {
         Ok(past.iter().filter(is_last).cloned().collect())
     }
 
-    /// The moves of a branch since it was made, from the branch's reflog. Git deletes the reflog
-    /// together with the branch, and may be configured to keep no reflogs.
+    /// The moves of a branch since it was made, the last one first, from the branch's reflog. Git
+    /// deletes the reflog together with the branch, and may be configured to keep no reflogs.
     pub(crate) async fn moves(&self, branch: &BranchRef) -> Result<Vec<Move>, GitError> {
+        let (repository, full) = (self.common_dir().await?, branch.full());
+        if let Some(notes) = self.notes(repository, &full).await? {
+            return Ok(moves(&notes));
+        }
         let arguments = [
             "log",
             "--walk-reflogs",
             "--no-show-signature",
             "--format=%H %gs",
         ];
-        let spec = Spec::reads(arguments).arg(branch.full()).arg("--");
+        let spec = Spec::reads(arguments).arg(full).arg("--");
         let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
         let lines = String::from_utf8_lossy(&output);
         let moves = lines.lines().filter_map(|line| {
@@ -332,21 +366,76 @@ impl Git {
     }
 }
 
+/// The moves in a reflog, the last one first. The reason of a move follows after a tab.
+fn moves(notes: &str) -> Vec<Move> {
+    let moves = notes.lines().rev().filter_map(|line| {
+        let (head, why) = line.split_once('\t').unwrap_or((line, ""));
+        let to = head.split(' ').nth(1).filter(|hash| is_commit(hash))?;
+        Some(Move {
+            to: Commit::parse(to)?,
+            why: why.to_owned(),
+        })
+    });
+    moves.collect()
+}
+
+/// Whether a hash in a reflog is that of a commit. A hash of only zeros means no commit.
+fn is_commit(hash: &str) -> bool {
+    hash.bytes().any(|byte| byte != b'0')
+}
+
 /// The hashes in a reflog, the last one first. Each line describes a change, and begins with the
-/// commits before and after the change. A hash of only zeros means no commit and is left out.
+/// commits before and after the change.
 fn noted(notes: &str) -> impl Iterator<Item = &str> {
     let lines = notes.lines().rev().filter_map(|line| {
         let mut words = line.split(' ');
         let (before, after) = (words.next()?, words.next()?);
         Some([after, before])
     });
-    let is_one = |hash: &&str| hash.bytes().any(|byte| byte != b'0');
-    lines.flatten().filter(is_one)
+    lines.flatten().filter(|hash| is_commit(hash))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moves_that_make_a_commit_are_told_from_moves_to_a_commit_that_existed() {
+        let hashes = ["0", "1", "2", "3"].map(|digit| digit.repeat(40));
+        let [none, one, two, three] = hashes.each_ref().map(String::as_str);
+        let check = |why: &str, expected: bool| {
+            let line = |before: &str, after: &str, why: &str| {
+                format!("{before} {after} P <p@x> 1795745120 +0000\t{why}\n")
+            };
+            let notes = line(none, one, "commit: first") + &line(one, two, why);
+            let found = moves(&notes);
+            let targets: Vec<&str> = found.iter().map(|it| it.to.hash()).collect();
+            assert_eq!(targets, [two, one]);
+            assert_eq!(found[0].has_made_commit(), expected, "{why}");
+        };
+        for why in [
+            "commit: work",
+            "commit (amend): work",
+            "cherry-pick: work",
+            "am: work",
+        ] {
+            check(why, true);
+        }
+        check(&format!("rebase (finish): refs/heads/a onto {three}"), true);
+        check(&format!("rebase (finish): refs/heads/a onto {two}"), false);
+        for why in [
+            "merge main: Fast-forward",
+            "cherry-pick: fast-forward",
+            "reset: moving to main",
+            "branch: Created from main",
+            "claudine: merge",
+            "",
+        ] {
+            check(why, false);
+        }
+        let gone = format!("{one} {none} P <p@x> 1795745120 +0000\n");
+        assert!(moves(&gone).is_empty());
+    }
 
     #[test]
     fn the_last_commit_is_found_in_a_reflog_that_ends_with_a_deleted_branch() {

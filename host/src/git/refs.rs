@@ -1,11 +1,13 @@
 //! Finds, creates, moves and deletes branches, and finds commits.
 
+use std::collections::BTreeSet;
+
 use super::{
     BranchRef, Commit, Git, GitError,
     entries::{Entry, LINK},
     failed, is_no, names,
     reflog::KEPT_ELSEWHERE,
-    spec::{LONG, SHORT, Spec},
+    spec::{LIST_BYTES, LONG, SHORT, Spec},
     without_newline,
 };
 use crate::text::shell_word;
@@ -160,15 +162,30 @@ impl Git {
         self.commits_of(branches).await
     }
 
+    /// Whether a branch, a tag or a branch of a remote has this name.
+    pub(crate) async fn is_name_taken(&self, branch: &BranchRef) -> Result<bool, GitError> {
+        let places = ["refs/heads", "refs/tags", "refs/remotes"];
+        let names = places.map(|place| format!("{place}/{branch}"));
+        let found = self.targets_of(names).await?;
+        Ok(found.iter().any(Option::is_some))
+    }
+
     async fn commits_of<const N: usize>(
         &self,
         branches: [&BranchRef; N],
+    ) -> Result<[Option<Commit>; N], GitError> {
+        self.targets_of(branches.map(BranchRef::full)).await
+    }
+
+    /// The objects, usually commits, of refs with these full names.
+    async fn targets_of<const N: usize>(
+        &self,
+        names: [String; N],
     ) -> Result<[Option<Commit>; N], GitError> {
         // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
         // branch. `show-ref` is not used, because for it a branch that cannot be read does not
         // exist.
         let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
-        let names = branches.map(BranchRef::full);
         let spec = names.iter().fold(spec, Spec::arg);
         let finished = self.run(&spec).await?;
         let said = String::from_utf8_lossy(&finished.stderr);
@@ -291,24 +308,42 @@ impl Git {
         })
     }
 
-    /// Whether one of the changes in the history of `older` is missing in the history of `newer`. A
+    /// The commits that are on `tip` but not on `base`, by their hashes.
+    pub(crate) async fn only_on(
+        &self,
+        tip: &Commit,
+        base: &Commit,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let range = format!("{}..{}", base.hash(), tip.hash());
+        let spec = Spec::reads(["rev-list", &range]).of_true_history();
+        let output = self
+            .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
+            .await?;
+        let lines = String::from_utf8_lossy(&output);
+        Ok(lines.lines().map(str::to_owned).collect())
+    }
+
+    /// The commits in the history of `older` whose changes are missing in the history of `newer`. A
     /// commit that was only rewritten, for example by a rebase, has the same change as before.
-    pub(crate) async fn has_lost_changes(
+    pub(crate) async fn lost_changes(
         &self,
         older: &Commit,
         newer: &Commit,
-    ) -> Result<bool, GitError> {
+    ) -> Result<Vec<Commit>, GitError> {
         let range = format!("{}...{}", newer.hash(), older.hash());
         let arguments = [
             "rev-list",
-            "--max-count=1",
             "--no-merges",
             "--cherry-pick",
             "--right-only",
             &range,
         ];
-        let spec = Spec::reads(arguments).of_true_history().limit(LONG);
-        Ok(!self.line(&spec).await?.is_empty())
+        let spec = Spec::reads(arguments).of_true_history();
+        let output = self
+            .output(&spec.limit(LONG).kept_bytes(LIST_BYTES))
+            .await?;
+        let lines = String::from_utf8_lossy(&output);
+        Ok(lines.lines().filter_map(Commit::parse).collect())
     }
 
     /// Whether a branch of a remote, in its state when it was last fetched, contains the commit.

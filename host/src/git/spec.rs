@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     At, Commit,
-    environment::Variables,
+    environment::{INDEX, Variables},
     settings::{self, FIXED, IGNORE_CASE, NO_HOOKS},
 };
 
@@ -202,7 +202,7 @@ impl Spec {
             command.env("GIT_OPTIONAL_LOCKS", "0");
         }
         if let Some(index) = &self.index {
-            command.env("GIT_INDEX_FILE", index);
+            command.env(INDEX, index);
         }
         if let Some(commit) = &self.attributes {
             command.env("GIT_ATTR_SOURCE", commit);
@@ -235,6 +235,11 @@ impl Spec {
 /// A pathspec that matches only this path, whatever characters the path contains.
 pub(super) fn literal(path: &str) -> String {
     format!(":(top,literal){path}")
+}
+
+/// A pathspec that leaves out this path and everything below it.
+pub(super) fn without(path: &str) -> String {
+    format!(":(exclude,top,literal){path}")
 }
 
 #[cfg(test)]

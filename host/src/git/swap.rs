@@ -1,7 +1,8 @@
 //! Replaces files of a checkout so that none is lost that a person saves meanwhile. Each file is
 //! exchanged for its new version in one step of the file system. If the file that was in its place
 //! is not the one that was looked at before, a person has just saved it, and everything is put
-//! back.
+//! back. A file of a person that cannot be put back stays aside, where it is found (see
+//! [`Swaps::changed_aside`]).
 
 use std::{
     collections::BTreeSet,
@@ -16,9 +17,13 @@ use rustix::{
     process::getegid,
     time::Timespec,
 };
+use serde::{Deserialize, Serialize};
 
-use super::put_back::{Changed, is_free, remove_empty_parents};
-use crate::fsx;
+use super::{
+    aside::NOTE,
+    put_back::{Changed, is_free, remove_empty_parents},
+};
+use crate::fsx::{self, Lasting};
 
 /// The bit in the mode of a directory that passes the group of the directory on to new files.
 const SET_GROUP: u32 = 0o2000;
@@ -27,7 +32,7 @@ const ACCESS_LIST: &str = "system.posix_acl_default";
 const ACCESS_BYTES: usize = 4 << 10;
 
 /// The properties that distinguish a file from any other, and from its own later states.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Stamp {
     device: u64,
     inode: u64,
@@ -65,6 +70,7 @@ impl Inherited {
 }
 
 /// A file to be replaced, added or removed.
+#[derive(Serialize, Deserialize)]
 struct Swap {
     path: String,
     old: Option<Stamp>,
@@ -77,6 +83,8 @@ pub(super) struct Swaps {
     /// The directory that has the new files and, once they are in their places, the old ones.
     aside: PathBuf,
     files: Vec<Swap>,
+    /// The directories of new files that did not exist at the look.
+    absent: BTreeSet<PathBuf>,
     /// The number of files, from the first one on, whose new versions are in their places.
     done: usize,
 }
@@ -89,7 +97,7 @@ impl Swaps {
     pub(super) fn new(top: &Path, aside: &Path, files: &[Changed]) -> io::Result<Option<Self>> {
         let device = fs::symlink_metadata(aside)?.dev();
         let inherited = Inherited::of(aside)?;
-        let mut dirs = BTreeSet::new();
+        let (mut dirs, mut absent) = (BTreeSet::new(), BTreeSet::new());
         let mut swaps = Vec::with_capacity(files.len());
         for file in files {
             let place = top.join(&file.path);
@@ -110,6 +118,11 @@ impl Swaps {
             {
                 return Ok(None);
             }
+            if file.in_new {
+                let missing = place.ancestors().skip(1);
+                let missing = missing.take_while(|dir| !fsx::is_taken(dir));
+                absent.extend(missing.map(Path::to_owned));
+            }
             swaps.push(Swap {
                 path: file.path.clone(),
                 old,
@@ -120,6 +133,24 @@ impl Swaps {
             top: top.to_owned(),
             aside: aside.to_owned(),
             files: swaps,
+            absent,
+            done: 0,
+        }))
+    }
+
+    /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if
+    /// the host has left nothing, or has noted nothing, as earlier versions did. `aside` is the
+    /// directory that had the new files.
+    pub(super) fn noted(aside: &Path) -> io::Result<Option<Self>> {
+        let noted = match fs::read(aside.with_file_name(NOTE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            noted => noted?,
+        };
+        Ok(Some(Self {
+            top: PathBuf::new(),
+            aside: aside.to_owned(),
+            files: serde_json::from_slice(&noted)?,
+            absent: BTreeSet::new(),
             done: 0,
         }))
     }
@@ -132,25 +163,31 @@ impl Swaps {
             touch(&aside)?;
             file.new = stamp(&aside)?;
         }
+        let note = serde_json::to_vec(&self.files)?;
+        fsx::replace(&self.aside.with_file_name(NOTE), Lasting::Process, &note)?;
         while let Some(file) = self.files.get(self.done) {
             if let Err(error) = self.swap(file) {
-                self.undo(&BTreeSet::new());
+                self.undo();
                 return Err(error);
             }
             self.done += 1;
         }
-        // As git does, removes the directories that are empty now.
-        for file in self.files.iter().filter(|file| file.new.is_none()) {
-            remove_empty_parents(&self.top, &file.path);
-        }
         Ok(())
     }
 
-    /// Puts the old files back, except those at these paths. A file that a person has changed since
-    /// is left as it is.
-    pub(super) fn undo(&mut self, kept: &BTreeSet<String>) {
-        let done = self.files[..self.done].iter().rev();
-        for file in done.filter(|file| !kept.contains(&file.path)) {
+    /// Removes the directories of removed files that are empty now, as git does. Called only once
+    /// no file will be put back, because a directory that is made again would get another mode.
+    pub(super) fn remove_emptied(&self) {
+        let removed = self.files.iter().filter(|file| file.new.is_none());
+        for file in removed.filter(|file| is_free(&self.top, &file.path)) {
+            remove_empty_parents(&self.top, &file.path);
+        }
+    }
+
+    /// Puts the old files back. A file that a person has changed since is left as it is.
+    pub(super) fn undo(&mut self) {
+        self.touch_old();
+        for file in self.files[..self.done].iter().rev() {
             if let Err(error) = self.swap_back(file) {
                 tracing::warn!(file = file.path, %error, "a file cannot be put back");
             }
@@ -158,47 +195,55 @@ impl Swaps {
         self.done = 0;
     }
 
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.path.as_str())
+    /// Gives the old files that were put aside the time at which they are put back.
+    fn touch_old(&mut self) {
+        let done = &mut self.files[..self.done];
+        for file in done.iter_mut().filter(|file| file.old.is_some()) {
+            let aside = self.aside.join(&file.path);
+            let is_unchanged = stamp(&aside).is_ok_and(|found| found == file.old);
+            match touch(&aside).and_then(|()| stamp(&aside)) {
+                Ok(Some(touched)) if is_unchanged => file.old = Some(touched),
+                Ok(_) => {}
+                // The old file may belong to another user.
+                Err(error) => {
+                    tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
+                }
+            }
+        }
     }
 
-    /// The old files that were changed after they were put aside, by a program that had opened
-    /// them before.
+    /// The files aside that are neither the old nor the new ones: those that a person has just
+    /// saved and that could not be put back, and old ones that were changed after they were put
+    /// aside, by a program that had opened them before.
     pub(super) fn changed_aside(&self) -> BTreeSet<&str> {
-        let done = self.files[..self.done].iter();
-        let changed = done.filter(|file| {
-            file.old.is_some()
-                && !stamp(&self.aside.join(&file.path)).is_ok_and(|it| it == file.old)
+        let changed = self.files.iter().filter(|file| {
+            let is_known =
+                |found: Option<Stamp>| found.is_none() || found == file.old || found == file.new;
+            !stamp(&self.aside.join(&file.path)).is_ok_and(is_known)
         });
         changed.map(|file| file.path.as_str()).collect()
     }
 
     fn swap(&self, file: &Swap) -> io::Result<()> {
         self.check_free(file)?;
+        self.put(file)?;
+        self.refuse_changed(file)
+    }
+
+    /// Puts the new file in its place, and the file that was there aside.
+    fn put(&self, file: &Swap) -> io::Result<()> {
         let (here, aside) = self.places(file);
         match (file.old, file.new) {
-            (Some(old), Some(new)) => {
-                rename(&aside, &here, RenameFlags::EXCHANGE)?;
-                if stamp(&aside)? == Some(old) {
-                    return Ok(());
-                }
-                exchange_back(&here, &aside, new)?;
-                Err(changed(&file.path))
-            }
-            (Some(old), None) => {
+            (Some(_), Some(_)) => rename(&aside, &here, RenameFlags::EXCHANGE),
+            (Some(_), None) => {
                 make_parents(&aside)?;
-                rename(&here, &aside, RenameFlags::NOREPLACE)?;
-                if stamp(&aside)? == Some(old) {
-                    return Ok(());
-                }
-                rename(&aside, &here, RenameFlags::NOREPLACE)?;
-                Err(changed(&file.path))
+                rename(&here, &aside, RenameFlags::NOREPLACE)
             }
             (None, Some(_)) => {
                 make_parents(&here)?;
                 let added = rename(&aside, &here, RenameFlags::NOREPLACE);
                 if added.is_err() {
-                    remove_empty_parents(&self.top, &file.path);
+                    self.remove_made_dirs(file);
                 }
                 added
             }
@@ -206,15 +251,23 @@ impl Swaps {
         }
     }
 
+    /// Fails if a person had changed the file that was put aside, and puts it back. If this is not
+    /// possible, because somebody has just replaced its directory, the file stays aside.
+    fn refuse_changed(&self, file: &Swap) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        if file.old.is_none() || stamp(&aside)? == file.old {
+            return Ok(());
+        }
+        match file.new {
+            Some(new) => exchange_back(&here, &aside, new)?,
+            None => rename(&aside, &here, RenameFlags::NOREPLACE)?,
+        }
+        Err(changed(&file.path))
+    }
+
     fn swap_back(&self, file: &Swap) -> io::Result<()> {
         self.check_free(file)?;
         let (here, aside) = self.places(file);
-        // The old file may belong to another user.
-        if file.old.is_some()
-            && let Err(error) = touch(&aside)
-        {
-            tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
-        }
         match (file.old, file.new) {
             (Some(_), Some(new)) => exchange_back(&here, &aside, new),
             (Some(_), None) => {
@@ -223,12 +276,36 @@ impl Swaps {
             }
             (None, Some(new)) => {
                 if stamp(&here)? == Some(new) {
-                    rename(&here, &aside, RenameFlags::NOREPLACE)?;
-                    remove_empty_parents(&self.top, &file.path);
+                    self.take_back(file, new)
+                } else {
+                    Ok(())
                 }
-                Ok(())
             }
             (None, None) => Ok(()),
+        }
+    }
+
+    /// Puts an added file aside again.
+    fn take_back(&self, file: &Swap, new: Stamp) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        rename(&here, &aside, RenameFlags::NOREPLACE)?;
+        // The person may have saved the file in this moment.
+        if stamp(&aside)? != Some(new) {
+            return rename(&aside, &here, RenameFlags::NOREPLACE);
+        }
+        self.remove_made_dirs(file);
+        Ok(())
+    }
+
+    /// Removes the directories that were made for a new file, if they are empty.
+    fn remove_made_dirs(&self, file: &Swap) {
+        let place = self.top.join(&file.path);
+        let above = place.ancestors().skip(1);
+        for dir in above.take_while(|dir| self.absent.contains(*dir)) {
+            // This fails at the first directory with other files.
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
         }
     }
 
@@ -311,7 +388,7 @@ fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::time::UNIX_EPOCH;
+    use std::{os::unix::fs::PermissionsExt, time::UNIX_EPOCH};
 
     use rustix::fs::{XattrFlags, setxattr};
     use tempfile::TempDir;
@@ -376,11 +453,41 @@ mod tests {
         let (dir, mut swaps) = checkout();
         swaps.swap_all().unwrap();
         assert_eq!(texts(&dir), ["new", "", "new", "new"]);
-        assert!(!dir.path().join("top/gone").exists());
         assert!(swaps.changed_aside().is_empty());
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["old", "old", "", "old"]);
         assert!(!dir.path().join("top/new").exists());
+        swaps.swap_all().unwrap();
+        swaps.remove_emptied();
+        assert_eq!(texts(&dir), ["new", "", "new", "new"]);
+        assert!(!dir.path().join("top/gone").exists());
+    }
+
+    #[test]
+    fn directories_keep_their_modes_when_files_are_put_back() {
+        let (dir, _) = checkout();
+        let [gone, new] = ["top/gone", "top/new"].map(|path| dir.path().join(path));
+        fs::create_dir(&new).unwrap();
+        for dir in [&gone, &new] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        let mut swaps = swaps(&dir).unwrap();
+        swaps.swap_all().unwrap();
+        swaps.undo();
+        for dir in [gone, new] {
+            let mode = fs::metadata(&dir).unwrap().mode() & 0o777;
+            assert_eq!(mode, 0o711, "{}", dir.display());
+        }
+    }
+
+    #[test]
+    fn an_added_file_that_was_saved_after_the_look_is_kept_when_it_is_taken_back() {
+        let (dir, mut swaps) = checkout();
+        swaps.swap_all().unwrap();
+        let file = &swaps.files[2];
+        save(&dir, "top/new/file");
+        swaps.take_back(file, file.new.unwrap()).unwrap();
+        assert_eq!(texts(&dir), ["new", "", "mine", "new"]);
     }
 
     #[test]
@@ -409,8 +516,44 @@ mod tests {
         for path in ["file", "gone/file", "new/file", "last"] {
             save(&dir, &format!("top/{path}"));
         }
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["mine"; 4]);
+    }
+
+    #[test]
+    fn a_file_that_was_just_saved_and_cannot_be_put_back_stays_aside() {
+        for (at, path) in ["file", "gone/file"].into_iter().enumerate() {
+            for is_gone in [true, false] {
+                let (dir, swaps) = checkout();
+                save(&dir, &format!("top/{path}"));
+                swaps.put(&swaps.files[at]).unwrap();
+                // Somebody replaces the directory at this moment.
+                let top = dir.path().join("top");
+                fs::rename(&top, dir.path().join("replaced")).unwrap();
+                if !is_gone {
+                    fs::create_dir_all(top.join(path)).unwrap();
+                }
+                swaps.refuse_changed(&swaps.files[at]).unwrap_err();
+                let changed: Vec<&str> = swaps.changed_aside().into_iter().collect();
+                assert_eq!(changed, [path], "{is_gone}");
+                let kept = fs::read_to_string(dir.path().join("aside").join(path));
+                assert_eq!(kept.unwrap(), "mine", "{path}: {is_gone}");
+            }
+        }
+    }
+
+    /// None of the files has changes of a person, whatever is in its place.
+    #[test]
+    fn old_and_new_files_that_are_aside_do_not_count_as_changed() {
+        let (dir, mut swaps) = checkout();
+        assert!(swaps.changed_aside().is_empty());
+        swaps.swap_all().unwrap();
+        assert!(swaps.changed_aside().is_empty());
+        for path in ["file", "gone/file", "new/file"] {
+            save(&dir, &format!("top/{path}"));
+        }
+        swaps.undo();
+        assert!(swaps.changed_aside().is_empty());
     }
 
     #[test]
@@ -427,7 +570,7 @@ mod tests {
         };
         swaps.swap_all().unwrap();
         assert!(is_new("file") && is_new("new/file"));
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert!(is_new("file") && is_new("gone/file"));
     }
 
@@ -466,8 +609,9 @@ mod tests {
         swaps.swap_all().unwrap();
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
+        fs::remove_dir(dir.path().join("top/gone")).unwrap();
         std::os::unix::fs::symlink(&outside, dir.path().join("top/gone")).unwrap();
-        swaps.undo(&BTreeSet::new());
+        swaps.undo();
         assert_eq!(texts(&dir), ["old", "", "", "old"]);
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }

@@ -187,9 +187,17 @@ impl Git {
     /// unfinished work looks like changes. Changes that a person is about to commit do not count
     /// either, if they are committed within a moment.
     pub(crate) async fn has_lasting_changes(&self) -> Result<bool, GitError> {
+        self.has_changes_after(WRITING_WITHIN).await
+    }
+
+    /// Does the same as [`Self::has_lasting_changes`], for another git that writes the files for at
+    /// most this time. If it holds the lock longer, it was probably killed, and the changes stay.
+    pub(super) async fn has_changes_after(&self, writing: Duration) -> Result<bool, GitError> {
         let mut since = None;
         while self.has_changes().await? {
-            self.wait_while_locked(WRITING_WITHIN).await?;
+            if !self.wait_while_locked(writing).await? {
+                return Ok(true);
+            }
             let now = clock::monotonic();
             if now.saturating_sub(*since.get_or_insert(now)) >= LASTING_AFTER {
                 return Ok(true);
@@ -200,19 +208,19 @@ impl Git {
     }
 
     /// Waits while another git process holds the lock of the index here, but not longer than this.
-    /// Git holds the lock as long as it writes files.
-    pub(crate) async fn wait_while_locked(&self, limit: Duration) -> Result<(), GitError> {
+    /// Git holds the lock as long as it writes files. Returns whether the lock is free.
+    pub(crate) async fn wait_while_locked(&self, limit: Duration) -> Result<bool, GitError> {
         let lock = self.git_dir().await?.join("index.lock");
         let unlocked = async {
             loop {
                 let path = lock.clone();
                 if !self.look_at_files(move |_| fsx::is_taken(&path)).await? {
-                    return Ok::<(), GitError>(());
+                    return Ok::<bool, GitError>(true);
                 }
                 clock::sleep(LOCKED_PAUSE).await;
             }
         };
-        clock::within(limit, unlocked).await.unwrap_or(Ok(()))
+        clock::within(limit, unlocked).await.unwrap_or(Ok(false))
     }
 
     /// Whether a merge was begun here but is not committed. A branch or tag may have the name of

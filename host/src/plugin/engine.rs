@@ -27,8 +27,8 @@ use super::v0_1;
 pub(crate) const INSTANCES: u32 = 10_000;
 /// The most instances that live in the pool. A pool of 10,000 would take a tenth of a second of
 /// processor time at the start and at the end of every host. An instance beyond the pool starts
-/// more slowly. In a debug build the pool is smaller, because the tests start hundreds of hosts, and
-/// few of these run more than a handful of instances.
+/// more slowly. In a debug build the pool is smaller, because the tests start hundreds of hosts, of
+/// which few run more than a handful of instances.
 pub(crate) const POOLED: u32 = if cfg!(debug_assertions) { 200 } else { 2_000 };
 /// Slots of the pool for instances that have crashed and wait to be freed, while another instance
 /// of their attempt runs with the same permit.

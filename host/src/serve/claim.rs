@@ -8,7 +8,12 @@ use std::{
 };
 
 use super::{ServeError, io_error};
-use crate::{fsx, identity::HostProcess, layout::Layout, store::sqlite::refuse_network_filesystem};
+use crate::{
+    fsx,
+    identity::{HostProcess, Purpose},
+    layout::Layout,
+    store::sqlite::refuse_network_filesystem,
+};
 
 /// A data directory that this host has locked. The directory is created and locked before anything
 /// in it is opened, so that a second host stops here.
@@ -28,14 +33,14 @@ impl Claimed {
     }
 }
 
-/// Claims the data directory for this host.
-pub(crate) fn claim(data_dir: &Path) -> Result<Arc<Claimed>, ServeError> {
-    try_to_claim(data_dir)
+/// Claims the data directory for this host, or for a restore by this process.
+pub(crate) fn claim(data_dir: &Path, purpose: Purpose) -> Result<Arc<Claimed>, ServeError> {
+    try_to_claim(data_dir, purpose)
         .map(Arc::new)
         .map_err(|error| error.in_dir(data_dir))
 }
 
-fn try_to_claim(data_dir: &Path) -> Result<Claimed, ServeError> {
+fn try_to_claim(data_dir: &Path, purpose: Purpose) -> Result<Claimed, ServeError> {
     let layout = Layout::new(data_dir);
     layout.create().map_err(io_error("cannot use", data_dir))?;
     refuse_network_filesystem(data_dir)?;
@@ -48,13 +53,34 @@ fn try_to_claim(data_dir: &Path) -> Result<Claimed, ServeError> {
         .map_err(io_error("cannot open", &path))?;
     match lock.try_lock() {
         Ok(()) => {
-            HostProcess::note(&mut lock).map_err(io_error("cannot write", &path))?;
+            HostProcess::note(&mut lock, purpose).map_err(io_error("cannot write", &path))?;
             Ok(Claimed { layout, lock })
         }
         Err(fs::TryLockError::WouldBlock) => Err(ServeError::Taken {
             data_dir: data_dir.to_owned(),
-            pid: HostProcess::of(&layout).map(|host| host.pid),
+            by: HostProcess::of(&layout),
         }),
         Err(fs::TryLockError::Error(error)) => Err(io_error("cannot lock", &path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_process_that_uses_the_data_directory() {
+        for (purpose, name, hint) in [
+            (Purpose::Host, "another host", "claudine down"),
+            (Purpose::Restore, "a restore", "until the restore has ended"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let _held = claim(dir.path(), purpose).unwrap();
+            let refused = claim(dir.path(), Purpose::Host).err().unwrap();
+            let expected = format!("{name} (pid {}) uses", std::process::id());
+            assert!(refused.to_string().starts_with(&expected), "{refused}");
+            assert!(refused.hint().unwrap().contains(hint), "{refused}");
+        }
     }
 }

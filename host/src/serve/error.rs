@@ -9,8 +9,14 @@ use std::{
 };
 
 use crate::{
-    ballast::START_BYTES, engine, plugin, sample::disk_free_bytes, store::StoreError, supervise,
-    text::shell_word,
+    ballast::START_BYTES,
+    engine,
+    identity::HostProcess,
+    plugin,
+    sample::disk_free_bytes,
+    store::StoreError,
+    supervise::SuperviseError,
+    text::{chain, shell_word},
 };
 
 /// An error at the start of a host, or while it runs.
@@ -22,12 +28,15 @@ pub(crate) enum ServeError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("another host{} uses the data directory {}", pid_text(*pid), data_dir.display())]
-    Taken { data_dir: PathBuf, pid: Option<u32> },
+    #[error("{} uses the data directory {}", holder_text(by.as_ref()), data_dir.display())]
+    Taken {
+        data_dir: PathBuf,
+        by: Option<HostProcess>,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Supervise(#[from] supervise::SuperviseError),
+    #[error("{}", chain(.0))]
+    Supervise(#[from] SuperviseError),
     #[error(transparent)]
     Plugins(#[from] plugin::PluginError),
     #[error(transparent)]
@@ -63,8 +72,11 @@ impl ServeError {
                 "free at least {} KiB there; nothing that was accepted is lost, and running tasks continue",
                 START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
             ))),
-            Self::Supervise(supervise::SuperviseError::Copied { original, .. }) => {
+            Self::Supervise(SuperviseError::Copied { original, .. }) => {
                 Some(Cow::Owned(of_copy(original.as_deref())))
+            }
+            Self::Taken { by: Some(by), .. } if by.restores() => {
+                Some(Cow::Borrowed("wait until the restore has ended"))
             }
             Self::Taken { .. } => Some(Cow::Borrowed(
                 "`claudine down` ends that host; --data-dir chooses another directory",
@@ -72,7 +84,9 @@ impl ServeError {
             Self::Broken { .. } => Some(Cow::Borrowed(
                 "running tasks continue under their supervisor; the next command starts a host again",
             )),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Io { source, .. } | Self::Supervise(SuperviseError::Directory { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Some(Cow::Borrowed(
                     "the data directory must belong to this user and be writable; --data-dir chooses another one",
                 ))
@@ -92,7 +106,7 @@ impl ServeError {
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),
-            Self::Supervise(supervise::SuperviseError::Copied { .. }) => false,
+            Self::Supervise(SuperviseError::Copied { .. }) => false,
             Self::Supervise(_) => true,
             _ => false,
         }
@@ -141,6 +155,28 @@ fn mount_of(dir: &Path) -> PathBuf {
     same.last().unwrap_or(dir).to_owned()
 }
 
-fn pid_text(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+fn holder_text(holder: Option<&HostProcess>) -> String {
+    match holder {
+        None => "another host".to_owned(),
+        Some(restore) if restore.restores() => format!("a restore (pid {})", restore.pid),
+        Some(host) => format!("another host (pid {})", host.pid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_supervisors_directory_contains_the_reason_and_a_way_out() {
+        let error = ServeError::from(SuperviseError::Directory {
+            path: "/data/supervisors".into(),
+            source: io::Error::from_raw_os_error(libc::EACCES),
+        });
+        let expected = "the supervisors' directory /data/supervisors cannot be used: \
+                        Permission denied (os error 13)";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().unwrap().contains("must belong to this user"));
+    }
 }

@@ -1,5 +1,6 @@
-//! A host within this process that answers requests which only read. It is used if no other host
-//! runs. It runs no task and leaves nothing behind.
+//! A host within this process that answers requests which only read, and checks requests for which
+//! a host is to be started. It is used if no other host runs. It runs no task and leaves nothing
+//! behind.
 
 use std::sync::Arc;
 
@@ -11,11 +12,14 @@ use claudine_domain::{
 
 use super::open_plugins;
 use crate::{
-    app::{AppError, ErrorKind, Host, HostParts, supervisors_left, supervisors_out_of_sight},
+    app::{
+        AppError, ErrorKind, Host, HostParts, backup, supervisors_left, supervisors_out_of_sight,
+    },
     clock, command,
     config::Settings,
     engine,
     environment::Environments,
+    identity::HostProcess,
     layout::Layout,
     plugin::Compiler,
     proc_stat::is_alive,
@@ -30,6 +34,13 @@ use crate::{
 pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
     let layout = Layout::new(&settings.data_dir);
     let directory = layout.root().display();
+    if let Some(restore) = HostProcess::of(&layout).filter(HostProcess::restores) {
+        let message = format!("a restore (pid {}) uses {directory}", restore.pid);
+        return Err(
+            AppError::new(ErrorKind::Forbidden, message).hint("wait until the restore has ended")
+        );
+    }
+    backup::refuse_incomplete(&layout)?;
     let is_incomplete = layout.to_be_placed().try_exists().map_err(|error| {
         let message = format!("{directory} cannot be examined: {error}");
         AppError::new(ErrorKind::Unavailable, message)
@@ -53,7 +64,10 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         engine,
         store,
         plugins: Arc::new(plugins),
-        environments: Arc::new(Environments::new(layout.clone(), settings.env.clone())),
+        environments: Arc::new(Environments::unwritten(
+            layout.clone(),
+            settings.env.clone(),
+        )),
         worktrees: Arc::new(Worktrees::new(layout.clone())),
         commands: Arc::new(command::Here),
         settings,

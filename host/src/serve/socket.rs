@@ -164,9 +164,10 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::identity::Purpose;
 
     fn begin(root: &Path) -> (Layout, Listeners, tokio::task::JoinHandle<String>) {
-        let claimed = super::super::claim(root).unwrap();
+        let claimed = super::super::claim(root, Purpose::Host).unwrap();
         let layout = Layout::new(root);
         let (socket, listeners) = listen(&layout).unwrap();
         (layout, listeners, tokio::spawn(socket.keep(claimed)))
@@ -199,7 +200,7 @@ mod tests {
         let (layout, _listeners, keeping) = begin(&dir.path().join("data"));
         fs::rename(layout.root(), dir.path().join("elsewhere")).unwrap();
         // Another host may already use the directory.
-        let other = super::super::claim(layout.root()).unwrap();
+        let other = super::super::claim(layout.root(), Purpose::Host).unwrap();
         let why = keeping.await.unwrap();
         assert!(why.contains("was removed"), "{why}");
         drop(other);

@@ -32,6 +32,10 @@ pub(crate) struct Filter {
     pub(crate) until: Option<Timestamp>,
     /// If set, only tasks older than this task.
     pub(crate) before: Option<TaskId>,
+    /// Whether the tasks of restrained principals are left out.
+    pub(crate) unrestrained: bool,
+    /// If set, only tasks of which an attempt has reported this session.
+    pub(crate) session: Option<String>,
 }
 
 impl Filter {
@@ -60,6 +64,11 @@ impl Filter {
             && (self.graph.is_none() || graph == self.graph)
             && (self.parent.is_none() || request.parent == self.parent)
             && self.before.is_none_or(|before| task.id < before)
+            && !(self.unrestrained && request.by.restrained)
+            && self.session.as_ref().is_none_or(|session| {
+                let mut reported = task.attempts.iter().filter_map(|it| it.session.as_ref());
+                reported.any(|reported| reported.id == *session)
+            })
             && self
                 .since
                 .is_none_or(|since| ended.is_none_or(|ended| ended >= since))

@@ -246,8 +246,13 @@ impl Content {
             let newest_first = self.tasks.values().rev();
             newest_first.filter(|task| task.request.name.as_deref() == Some(name))
         };
-        let unfinished = named().find(|task| !task.is_done());
-        unfinished.or_else(|| named().next()).map(|task| task.id)
+        let is_restrained = |task: &&Task| task.request.by.restrained;
+        let newest = |tasks: &dyn Fn(&&Task) -> bool| {
+            let unfinished = named().filter(tasks).find(|task| !task.is_done());
+            unfinished.or_else(|| named().find(tasks))
+        };
+        let found = newest(&|task| !is_restrained(task)).or_else(|| newest(&|_| true));
+        found.map(|task| task.id)
     }
 
     /// The tasks whose ids have this beginning or this end.
@@ -431,8 +436,13 @@ impl Store for MemoryStore {
             let graph = task.request.graph.as_ref();
             graph.is_some_and(|graph| graph.name.as_deref() == Some(name))
         };
-        let newest_first = content.tasks.values().rev().filter(is_first);
-        Ok(newest_first.map(|task| task.id).take(limit).collect())
+        let newest_first = || content.tasks.values().rev().filter(is_first);
+        let unrestrained = newest_first().filter(|task| !task.request.by.restrained);
+        let unrestrained: Vec<TaskId> = unrestrained.map(|task| task.id).take(limit).collect();
+        if !unrestrained.is_empty() {
+            return Ok(unrestrained);
+        }
+        Ok(newest_first().map(|task| task.id).take(limit).collect())
     }
 
     fn counts(&self) -> Result<Vec<(Status, u64)>, StoreError> {

@@ -46,7 +46,9 @@ use claudine_domain::{
 pub(crate) use error::StoreError;
 pub(crate) use filter::{Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
-pub(crate) use reference::{Intent, Resolved, SHOWN_AMBIGUOUS, is_word, may_be_of_an_id};
+pub(crate) use reference::{
+    Intent, Resolved, SHOWN_AMBIGUOUS, is_word, may_be_of_an_id, unrestrained_of_word,
+};
 
 /// The fencing number of the host that may write. Each new leader gets a higher number than the
 /// last leader.
@@ -103,7 +105,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The ended tasks that pass the filter. The task that ended last is the first.
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError>;
 
-    /// The first tasks of the graphs that have this name, newest first.
+    /// The first tasks of the graphs that have this name, newest first. If an unrestrained
+    /// principal has submitted such a graph, only the graphs of unrestrained principals.
     fn graphs_named(&self, name: &str, limit: usize) -> Result<Vec<TaskId>, StoreError>;
 
     /// The number of tasks of each status. Statuses that no task has are left out.

@@ -6,8 +6,9 @@
 //! reference is first looked up as a name. An exact name has precedence over a part of an id, even
 //! for changes. So a task can always be reached by its name, whatever ids exist. If several tasks
 //! have the same name, the reference means the newest unfinished task, or the newest task if all
-//! are finished. If a client or an agent chose the name, `app` also looks for a part of an id
-//! (`resolve_part`).
+//! are finished. But tasks of restrained principals count only if no other task has the name:
+//! otherwise a client could take the name of a person's task. If a client or an agent chose the
+//! name, `app` also looks for a part of an id (`resolve_part`).
 //!
 //! If no task has the name, a reference that consists of digits is matched with the ends and the
 //! beginnings of ids. If several tasks match, none is chosen. Ids of the same day begin with the
@@ -15,6 +16,8 @@
 //! digits would sooner or later match the wrong task, especially when a name is misspelt.
 
 use claudine_domain::id::{IdEnd, TaskId};
+
+use super::{Filter, States, Status};
 
 /// The maximum number of tasks that an answer to an ambiguous reference names.
 pub(crate) const SHOWN_AMBIGUOUS: usize = 10;
@@ -30,6 +33,23 @@ const LAST_RUNNING: &str = "@running";
 /// Whether the reference is a keyword. A keyword is never taken for a name.
 pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
+}
+
+/// The tasks of unrestrained principals among which a keyword means the newest; `None` for any
+/// other text.
+pub(crate) fn unrestrained_of_word(text: &str) -> Option<Filter> {
+    let all = Filter {
+        unrestrained: true,
+        ..Filter::default()
+    };
+    match text {
+        LAST => Some(all),
+        LAST_RUNNING => Some(Filter {
+            states: States::of([Status::Running]),
+            ..all
+        }),
+        _ => None,
+    }
 }
 
 /// Whether the text can be an id, or a part of an id with at least this number of digits.

@@ -71,6 +71,7 @@ pub(crate) fn launch(
     log: &Path,
 ) -> io::Result<Launched> {
     let stderr = fsx::append_private(log)?;
+    fsx::unmask(&stderr)?;
     let null = File::open("/dev/null")?;
     let (ready, stdout) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     // If the executable file was removed meanwhile, this process can still start its own program.

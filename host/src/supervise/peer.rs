@@ -153,6 +153,36 @@ pub(super) fn whereabouts(
     Ok(Whereabouts::Unknown)
 }
 
+/// Whether this process belongs to a task of the host with these supervisors: it is below one of
+/// them, or it is below no supervisor at all, and an attempt is named in its environment or in that
+/// of an ancestor. An error if the ancestors cannot be examined.
+pub(crate) fn is_in_task(supervisors: &Path) -> io::Result<bool> {
+    for _ in 0..WALKS {
+        let Some(ancestors) = ancestors_of(std::process::id())? else {
+            continue;
+        };
+        let mut is_below_another = false;
+        for stat in ancestors.iter().skip(1) {
+            if let Some(dir) = directory_of(stat.pid)? {
+                if is_below(&dir, supervisors) {
+                    return Ok(true);
+                }
+                is_below_another = true;
+            }
+        }
+        if is_below_another {
+            return Ok(false);
+        }
+        for stat in &ancestors {
+            if procfs::try_marks(stat.pid)?.attempt.is_some() {
+                return Ok(true);
+            }
+        }
+        return Ok(false);
+    }
+    Err(io::Error::other("its ancestors keep ending"))
+}
+
 /// The pid namespace of a process; `None` if it has ended or belongs to another user.
 fn namespace(process: &str) -> io::Result<Option<PathBuf>> {
     readable(fs::read_link(format!("/proc/{process}/ns/pid")))
@@ -218,7 +248,10 @@ mod tests {
         clippy::panic,
         reason = "a test fails by panicking"
     )]
-    use std::process::{Child, Command, Stdio};
+    use std::{
+        io::{Read, Write},
+        process::{Child, Command, Stdio},
+    };
 
     use super::*;
 
@@ -232,8 +265,13 @@ mod tests {
             if let Some(marker) = marker {
                 command.env(procfs::ATTEMPT_VARIABLE, marker);
             }
-            let child = command.stdin(Stdio::piped()).stdout(Stdio::null());
-            Self(child.spawn().unwrap())
+            let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            // The marks of a process can be read once its program has begun.
+            child.stdin.as_mut().unwrap().write_all(b".").unwrap();
+            let answer = child.stdout.as_mut().unwrap().read_exact(&mut [0]);
+            answer.unwrap();
+            Self(child)
         }
     }
 

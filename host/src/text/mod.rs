@@ -8,6 +8,7 @@ mod ascii;
 mod chain;
 mod fit;
 mod harmless;
+mod look_alike;
 mod painted;
 mod screen;
 mod shell;
@@ -22,6 +23,7 @@ pub(crate) use self::{
     harmless::{
         harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
     },
+    look_alike::look_alike,
     painted::Painted,
     screen::plain,
     shell::{shell_line, shell_word},

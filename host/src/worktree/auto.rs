@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     clock, command,
-    git::{BranchRef, Commit, Late, Merged, PutBack, Standing, shortened},
+    git::{
+        BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, StepNote, Updated,
+        shortened,
+    },
     text::shell_word,
 };
 
@@ -27,19 +30,34 @@ const TRIED_FOR: Duration = Duration::from_secs(5);
 
 /// Part of a message about a checkout that was changed and is as before.
 const PUT_BACK: &str = "; its files were put back";
+/// Part of a message about a checkout in which files could not be replaced.
+const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
 impl Worktrees {
     pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
+        let mut late = String::new();
+        // Boxed to keep the futures of the callers small.
+        let mut done = Box::pin(self.try_to_merge(work, &mut late)).await?;
+        done.detail.push_str(&late);
+        Ok(done)
+    }
+
+    /// Merges the work. `late` gets messages about files of a checkout that somebody has changed
+    /// while they were being replaced.
+    async fn try_to_merge(
+        &self,
+        work: &mut Work,
+        late: &mut String,
+    ) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
         let Some(base) = work.record.base.clone() else {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        if let Some(why) = Box::pin(work.put_back_noted(&base)).await? {
+        if let Some(why) = Box::pin(work.put_back_noted(&base, late)).await? {
             return work.refused(&base, &why).await;
         }
         let (mut tries, begun) = (0, clock::monotonic());
-        let mut late = String::new();
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         loop {
@@ -49,7 +67,7 @@ impl Worktrees {
             };
             let common = work.git.common_ancestor(&old, &tip).await?;
             if common.as_ref() == Some(&tip) {
-                let done = format!("merged `{branch}` into `{base}`{late}");
+                let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());
             }
             if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
@@ -57,7 +75,8 @@ impl Worktrees {
             }
             let tried_for = clock::monotonic().saturating_sub(begun);
             if tries >= TRIES && tried_for >= TRIED_FOR {
-                let why = format!("`{base}` was moved {tries} times during the merge");
+                let why =
+                    format!("`{base}` or its checkout was changed during each of {tries} tries");
                 return work.refused(&base, &why).await;
             }
             tries += 1;
@@ -69,14 +88,15 @@ impl Worktrees {
                     Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
                 }
             };
-            if let Some(why) = self.advance(work, &base, &old, &new, &mut late).await? {
+            if let Some(why) = self.advance(work, &base, &old, &new, late).await? {
                 return work.refused(&base, &why).await;
             }
         }
     }
 
     /// Moves the base to a commit, together with its checkout. Returns the reason if this is not
-    /// possible. `late` gets a message about files to which a program has written too late.
+    /// possible. `late` gets messages about files that somebody has changed while they were being
+    /// replaced.
     async fn advance(
         &self,
         work: &mut Work,
@@ -141,66 +161,94 @@ impl Worktrees {
         });
         self.write_record(&work.record).await?;
         // Boxed to keep the futures of the callers small.
-        let replaced = Box::pin(there.replace_files(&step)).await;
-        let was_replaced = replaced.is_some();
-        let Err(error) = there.fast_forward(base, new).await else {
-            if let Some(replaced) = replaced
-                && let Some(found) = there.drop_old_files(replaced).await?
+        let updated = Box::pin(there.update_checkout(base, &step)).await;
+        let Updated {
+            result,
+            was_replaced,
+            aside,
+        } = updated;
+        let Err(error) = result else {
+            if let Some(aside) = aside
+                && let Some(found) = there.drop_aside(aside).await?
             {
-                *late = text_of_late(&checkout.path, &found);
+                late.push_str(&text_of_late(&checkout.path, &found));
             }
             work.record.updating = None;
             return Ok(None);
         };
-        if let Some(replaced) = replaced
-            && let Err(error) = Box::pin(there.undo_replacing(replaced)).await
+        if let GitError::NotPutBack { files, kept } = &error {
+            late.push_str(&text_of_not_put_back(&checkout.path, files, kept));
+        }
+        let back = work.put_back(&there, base, &step, &error, was_replaced);
+        let failed = Box::pin(back).await?;
+        // A program may have opened the new files before they were taken back.
+        if let Some(aside) = aside
+            && let Some(Late { files, kept }) = there.drop_aside(aside).await?
         {
-            tracing::warn!(
-                checkout = %checkout.path.display(), %error,
-                "the index of a checkout cannot be put back"
-            );
+            late.push_str(&text_of_not_put_back(&checkout.path, &files, &kept));
+        }
+        Ok(failed.map(|failed| format!("{place}, which cannot be updated: {failed}")))
+    }
+}
+
+impl Work {
+    /// Puts a checkout back after its update has failed. Returns why it has failed; `None` if it
+    /// may be tried again.
+    async fn put_back(
+        &mut self,
+        there: &Git,
+        base: &BranchRef,
+        step: &Step,
+        error: &GitError,
+        was_replaced: bool,
+    ) -> Result<Option<String>, WorktreeError> {
+        // No file has changed, and a look at the files needs room too.
+        if matches!(error, GitError::NoRoom { .. }) {
+            self.record.updating = None;
+            return Ok(Some(error.to_string()));
         }
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
-        let is_as_it_was = work.git.branch_commit(base).await?.as_ref() == Some(old)
+        let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(&step.note.old)
             && there.head_branch().await?.as_ref() == Some(base);
         if !is_as_it_was {
-            work.record.updating = None;
+            self.record.updating = None;
             return Ok(None);
         }
-        let shown = shell_word(&checkout.path.display().to_string());
-        let back = there.put_back(&step).await;
+        let shown = shell_word(&there.dir().display().to_string());
+        let back = there.put_back(step).await;
         if back.as_ref().is_ok_and(is_over) {
-            work.record.updating = None;
+            self.record.updating = None;
         }
         let files = match back {
             Ok(PutBack::Unchanged { other }) if other.is_empty() && !was_replaced => String::new(),
             Ok(PutBack::Unchanged { other }) if other.is_empty() => PUT_BACK.to_owned(),
             // A file that git could not write to its end looks like a file that a person changed,
             // so no message may advise to discard its changes.
-            Ok(PutBack::Unchanged { other }) => {
-                // A person may be about to commit them.
-                if !there.has_lasting_changes().await? {
-                    return Ok(None);
-                }
-                format!(
-                    "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
-                    shortened(&other)
-                )
+            Ok(PutBack::Unchanged { other }) if there.has_lasting_changes().await? => format!(
+                "; these files there are incomplete, or somebody has changed them just now: {}; `git -C {shown} status` shows them",
+                shortened(&other)
+            ),
+            // The lock may have been the only obstacle.
+            Ok(PutBack::Unchanged { .. }) if matches!(error, GitError::Locked { .. }) => {
+                PUT_BACK.to_owned()
             }
+            // A person was about to commit the changes.
+            Ok(PutBack::Unchanged { .. }) => return Ok(None),
             Ok(PutBack::Done) => PUT_BACK.to_owned(),
             Ok(PutBack::Left { changed, other }) => half_way(&shown, &changed, &other),
             Err(error) => format!(
                 "; git may have stopped half-way, and the files there could not be put back: {error}; `git -C {shown} status` shows them"
             ),
         };
-        Ok(Some(format!(
-            "{place}, which cannot be updated: {error}{files}"
-        )))
+        let error = if matches!(error, GitError::NotPutBack { .. }) {
+            CHANGED_MEANWHILE.to_owned()
+        } else {
+            error.to_string()
+        };
+        Ok(Some(format!("{error}{files}")))
     }
-}
 
-impl Work {
     async fn refused(&self, base: &BranchRef, why: &str) -> Result<Done, WorktreeError> {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
@@ -213,7 +261,7 @@ impl Work {
 
     /// Returns why the branch at `tip` must not be merged into its base at `old`: somebody has
     /// removed commits from the base since the branch was made, for example with `git reset`, and
-    /// the branch would bring them back.
+    /// the branch would bring them back, because it was made from them or has merged them.
     pub(super) async fn refuse_rewritten(
         &self,
         base: &BranchRef,
@@ -221,38 +269,64 @@ impl Work {
         tip: &Commit,
     ) -> Result<Option<String>, WorktreeError> {
         let start = &self.record.base_commit;
-        if self.git.is_ancestor(start, old).await?
-            || !self.git.is_ancestor(start, tip).await?
-            || !self.git.has_lost_changes(start, old).await?
-        {
+        let repository = self.git.in_repository(&self.record.repository);
+        let moves = repository.moves(base).await?;
+        let earlier = moves.iter().rposition(|it| it.to == *start);
+        let since = moves[..earlier.unwrap_or(moves.len())].iter();
+        let mut past: Vec<&Commit> = since.map(|it| &it.to).chain([start]).collect();
+        past.retain(|it| *it != old);
+        if past.is_empty() {
             return Ok(None);
         }
-        let typed = self.git.typed(base).await?;
-        Ok(Some(format!(
-            "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
-            start.hash(),
-            self.path.display()
-        )))
+        let brought = self.git.only_on(tip, old).await?;
+        past.retain(|it| brought.contains(it.hash()));
+        if past.is_empty() {
+            return Ok(None);
+        }
+        // The base may have had the task's own commits for a while.
+        let moves = repository.moves(&self.record.branch).await?;
+        let made = moves.iter().filter(|it| it.has_made_commit());
+        let own: Vec<&Commit> = made.map(|it| &it.to).collect();
+        for commit in past {
+            let lost = self.git.lost_changes(commit, old).await?;
+            if lost.iter().all(|it| own.contains(&it)) {
+                continue;
+            }
+            let typed = self.git.typed(base).await?;
+            return Ok(Some(format!(
+                "`{base}` was rewritten while the task ran, and the merge would bring back what was removed; `git rebase --onto {typed} {}` in the worktree {} leaves it out",
+                commit.hash(),
+                self.path.display()
+            )));
+        }
+        Ok(None)
     }
 
     /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
-    /// and git has failed half-way. Returns the reason if this is not possible.
-    async fn put_back_noted(&mut self, base: &BranchRef) -> Result<Option<String>, WorktreeError> {
+    /// and git has failed half-way. Returns the reason if this is not possible. `late` gets the
+    /// messages about files that somebody has changed while that host was replacing them.
+    async fn put_back_noted(
+        &mut self,
+        base: &BranchRef,
+        late: &mut String,
+    ) -> Result<Option<String>, WorktreeError> {
         let Some(Updating { checkout, step }) = self.record.updating.clone() else {
             return Ok(None);
         };
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot put back files in", &checkout))?;
+        let there = self.git.in_dir(&checkout);
         // If git or somebody else has moved the base, nothing is to be put back.
-        if !self.is_at(base, &step.old, &checkout).await? {
+        if !there.has_lock_of(&step).await? && !self.is_at(base, &step.old, &there).await? {
+            drop_left_aside(&there, &step, late).await;
             self.record.updating = None;
             return Ok(None);
         }
         let place = format!(
-            "`{base}` is checked out in {}, where an update was interrupted",
+            "an update of {} to a later commit of `{base}` was interrupted",
             checkout.display()
         );
-        let back = match self.git.in_dir(&checkout).put_back_noted(&step).await {
+        let back = match there.put_back_noted(&step).await {
             Ok(back) => back.unwrap_or(PutBack::Done),
             Err(error) => {
                 return Ok(Some(format!(
@@ -261,6 +335,7 @@ impl Work {
             }
         };
         if is_over(&back) {
+            drop_left_aside(&there, &step, late).await;
             self.record.updating = None;
         }
         let PutBack::Left { changed, other } = back else {
@@ -273,22 +348,26 @@ impl Work {
         )))
     }
 
-    /// Whether the base is at this commit, and is checked out in this directory.
+    /// Whether the base is at this commit, and so is a checkout of the repository. A person may
+    /// have gone to another branch there.
     async fn is_at(
         &self,
         base: &BranchRef,
         commit: &Commit,
-        dir: &Path,
+        there: &Git,
     ) -> Result<bool, WorktreeError> {
         if self.git.branch_commit(base).await?.as_ref() != Some(commit) {
             return Ok(false);
         }
-        let repository = self.git.in_repository(&self.record.repository);
-        let main = self.record.checkout.as_deref();
-        let checkouts = repository.checkouts_of(base, main).await?;
-        Ok(checkouts.iter().any(|it| {
-            it.path == dir && it.standing == Standing::CheckedOut && !it.is_missing && !it.is_hidden
-        }))
+        let place = match there.place().await {
+            // A person has removed the checkout.
+            Err(GitError::Failed { .. }) => return Ok(false),
+            place => place?,
+        };
+        if place.repository != self.record.repository || place.top != there.dir() {
+            return Ok(false);
+        }
+        Ok(there.commit_of("HEAD").await?.as_ref() == Some(commit))
     }
 
     /// A commit that merges two diverging histories, or the conflicting files and advice.
@@ -323,6 +402,32 @@ impl Work {
 fn text_of_late(checkout: &Path, Late { files, kept }: &Late) -> String {
     format!(
         "; a program has written to these files in {} after the merge had replaced them: {}; {} has what was written",
+        checkout.display(),
+        shortened(files),
+        kept.display()
+    )
+}
+
+/// Removes the files that a killed host was replacing. `late` gets a message about those that
+/// somebody has changed meanwhile.
+async fn drop_left_aside(there: &Git, step: &StepNote, late: &mut String) {
+    match there.drop_left_aside(step).await {
+        Ok(Some(Late { files, kept })) => {
+            late.push_str(&text_of_not_put_back(there.dir(), &files, &kept));
+        }
+        Ok(None) => {}
+        // They are removed after some time.
+        Err(error) => tracing::warn!(
+            checkout = %there.dir().display(), %error,
+            "files that a killed host has left cannot be removed"
+        ),
+    }
+}
+
+/// Part of a message about changed files that could not be put back.
+fn text_of_not_put_back(checkout: &Path, files: &[String], kept: &Path) -> String {
+    format!(
+        "; these files in {} were changed while they were being replaced, and could not be put back: {}; {} has them",
         checkout.display(),
         shortened(files),
         kept.display()

@@ -28,9 +28,9 @@ const MOST_ALIKE: usize = 1_000;
 const MADE: &str = "claudine: made";
 
 impl Worktrees {
-    /// A free name for a task's new branch. Used if the user has named no branch. If the name that
-    /// the branch had before is free, it is used again. Otherwise the planned name is used, with a
-    /// number if necessary.
+    /// A free name for a task's new branch, which no tag and no branch of a remote has either. Used
+    /// if the user has named no branch. If the name that the branch had before is free, it is used
+    /// again. Otherwise the planned name is used, with a number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -45,7 +45,7 @@ impl Worktrees {
         let candidates = had.cloned().into_iter().chain(names.map(BranchRef::named));
         for branch in candidates {
             let is_claimed = claims.is_of_another(task, Path::new(&worktree.repository), &branch);
-            if !is_claimed && repository.branch_commit(&branch).await?.is_none() {
+            if !is_claimed && !repository.is_name_taken(&branch).await? {
                 // If git cannot make a branch with this name, it cannot make the numbered branches
                 // either.
                 if repository.unmakable(&branch).await?.is_some() {

@@ -102,7 +102,7 @@ pub(crate) enum WorktreeError {
     )]
     GoneWithoutGit { task: TaskId, path: PathBuf },
     #[error(
-        "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back, after it has kept all changes there (`git show {kept}`); move new files elsewhere first",
+        "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back, after it has kept all changes there (`git log -p {kept}`); move new files elsewhere first",
         path.display()
     )]
     HalfOpened {
@@ -206,6 +206,7 @@ impl WorktreeError {
                         | GitError::Killed { .. }
                         | GitError::Spawn { .. }
                         | GitError::Read { .. }
+                        | GitError::Sync { .. }
                         | GitError::Locked { .. }
                 )
         )

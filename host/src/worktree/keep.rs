@@ -35,10 +35,11 @@ impl Record {
     }
 
     /// Keeps a commit of the changes in the worktree that are not committed. `git` must run in the
-    /// worktree.
-    pub(super) async fn keep_changes(&self, git: &Git) -> Result<(), WorktreeError> {
+    /// worktree. Returns the ref of this commit if there are changes.
+    pub(super) async fn keep_changes(&self, git: &Git) -> Result<Option<String>, WorktreeError> {
         let git = git.clone().with_identity().await?;
-        Ok(git.keep_changes(&self.keeping()).await?)
+        let is_kept = git.keep_changes(&self.keeping()).await?;
+        Ok(is_kept.then(|| self.kept_ref()))
     }
 
     /// Makes git forget the worktree at `path` if its directory is missing, and keeps the commits

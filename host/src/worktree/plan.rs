@@ -122,7 +122,8 @@ fn text(path: &Path) -> Result<String, WorktreeError> {
 /// `claudine/`.
 async fn refuse_unmakable(git: &Git, wish: &Wish) -> Result<(), WorktreeError> {
     let Some(name) = &wish.branch else {
-        let branch = BranchRef::named(format!("{OWN_BRANCHES}/"));
+        // The task has no name yet.
+        let branch = BranchRef::named(format!("{OWN_BRANCHES}/…"));
         let there = BranchRef::named(OWN_BRANCHES);
         return match git.branch_commit(&there).await? {
             Some(_) => Err(WorktreeError::BranchInTheWay { branch, there }),

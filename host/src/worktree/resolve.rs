@@ -35,6 +35,12 @@ pub(crate) enum Resolution {
     Refused(String),
 }
 
+/// A merge that was aborted.
+pub(crate) struct Aborted {
+    /// The ref that keeps what was changed in the merge, if something was.
+    pub(crate) kept: Option<String>,
+}
+
 impl From<Done> for Resolution {
     fn from(done: Done) -> Self {
         Self::Refused(done.detail)
@@ -193,32 +199,33 @@ impl Worktrees {
         self.open(&work).await
     }
 
-    /// Aborts a merge that was begun, even if git has failed half-way. Returns whether there was
-    /// one.
+    /// Aborts a merge that was begun, even if git has failed half-way. Returns `None` if there was
+    /// none.
     pub(crate) async fn abort_resolving(
         &self,
         held: &Held,
         again: &Again<'_>,
-    ) -> Result<bool, WorktreeError> {
+    ) -> Result<Option<Aborted>, WorktreeError> {
         let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
         record.remove_left_locks(&git).await?;
         if !self.is_there(&git, &record).await? {
-            return Ok(false);
+            return Ok(None);
         }
         git.own_place(&record.repository).await?;
         let is_merging = git.is_merging().await?;
-        if is_merging {
-            // A later attempt, or a person, may have worked in the merge.
-            record.keep_changes(&git).await?;
-            git.abort_merge().await?;
-        } else if record.opening.is_some() {
-            // Somebody may have changed files since git has failed.
-            record.keep_changes(&git).await?;
-            self.put_back_half_opened(&git, &mut record).await?;
-            return Ok(true);
+        if !is_merging && record.opening.is_none() {
+            return Ok(None);
         }
-        Ok(is_merging)
+        // A later attempt, or a person, may have worked in the merge, or may have changed files
+        // since git has failed to begin it.
+        let kept = record.keep_changes(&git).await?;
+        if is_merging {
+            git.abort_merge().await?;
+        } else {
+            self.put_back_half_opened(&git, &mut record).await?;
+        }
+        Ok(Some(Aborted { kept }))
     }
 
     /// Returns the unresolved files of a merge in progress. If there are none, the merge is

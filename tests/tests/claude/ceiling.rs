@@ -66,19 +66,10 @@ fn directory_gives_a_clients_agent_no_rights_and_without_extras_it_has_no_networ
     assert_eq!(touched(&world), [""; 0]);
     assert_eq!(has_network_tools(&world, id), [false; 2]);
 
-    // An agent that the owner starts at the command line still runs the directory's commands, and
-    // it has the tools until a client resumes its task.
+    // An agent that the owner starts at the command line still runs the directory's commands.
     let task = world.done(&["look around", "--permission-mode", "plan"]);
     succeeded(&task, "read it");
     assert!(!touched(&world).is_empty());
-    let id = task["id"].as_str().unwrap();
-    assert_eq!(has_network_tools(&world, id), [true; 2]);
-    client.call(
-        "ResumeTask",
-        json!({"taskId": id, "additionalContext": "go on"}),
-    );
-    world.host.finished(id);
-    assert_eq!(has_network_tools(&world, id), [false; 2]);
 }
 
 #[test]
@@ -91,6 +82,63 @@ fn clients_agent_has_network_tools_if_the_extras_include_the_network() {
     let id = taken["taskId"].as_str().unwrap();
     succeeded(&world.host.finished(id), "done");
     assert_eq!(has_network_tools(&world, id), [true; 2]);
+}
+
+/// An agent of the owner has the network tools until a client resumes its task. A client cannot
+/// resume a task of the owner that has succeeded, so the agent has too few turns.
+#[test]
+fn agent_of_the_owner_loses_its_network_tools_when_a_client_resumes_its_task() {
+    let reads = Step::Tool {
+        name: "Read".to_owned(),
+        input: json!({"file_path": "/etc/hostname"}),
+    };
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([reads])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let plan = ["--permission-mode", "plan", "--max-turns", "1"];
+    let task = world.done(&[&["look it up"][..], &plan[..]].concat());
+    let id = task["id"].as_str().unwrap();
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    assert_eq!(has_network_tools(&world, id), [true; 2]);
+    let mut client = Client::connect(&world.host);
+    client.call("ResumeTask", json!({ "taskId": id }));
+    world.host.finished(id);
+    assert_eq!(has_network_tools(&world, id), [false; 2]);
+}
+
+/// Otherwise a client could write into a person's own conversation with Claude Code.
+#[test]
+fn client_continues_only_sessions_of_its_own_tasks() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let session_of = |id: &str| {
+        let task = world.host.finished(id);
+        let session = task["attempts"][0]["session_id"].as_str();
+        session.unwrap().to_owned()
+    };
+    let mut client = Client::connect(&world.host);
+    let begun = json!({"prompt": "begin", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", begun);
+    let own = session_of(taken["taskId"].as_str().unwrap());
+    let of_person = session_of(&world.delegate(&["begin", "--permission-mode", "plan"]));
+    let asked = |session: &str| json!({"prompt": "go on", "permissionMode": "plan", "resumeSession": session});
+    let continued = client.call("DelegateTask", asked(&own));
+    assert_eq!(session_of(continued["taskId"].as_str().unwrap()), own);
+    for (session, says) in [
+        (of_person.as_str(), "it belongs to task"),
+        (
+            "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1",
+            "no stored task of this host has reported it",
+        ),
+    ] {
+        let complaint = client.fail("DelegateTask", asked(session));
+        assert!(complaint.contains(says), "{complaint}");
+        assert!(
+            complaint.contains("may not be continued over MCP"),
+            "{complaint}"
+        );
+    }
 }
 
 /// Otherwise an agent that may only read could make worktrees and branches, which runs hooks.

@@ -122,32 +122,122 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     assert_eq!(told["by"], chat);
 }
 
+/// Otherwise a client could turn the end of a task on which a person's next step depends into
+/// another.
 #[test]
-fn client_cannot_widen_the_limits_of_a_persons_task_or_start_it_before_its_time() {
-    let (host, _agent) = smallest();
+fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
+    let (host, _agent) = with_agent("[mcp]\nexecutors = [\"claude\", \"shell\"]\n", "exit 3");
     let mut client = Client::connect(&host);
-    let of_person = |options: &[&str]| {
-        let words = ["delegate", "--permission-mode", "plan"].iter();
-        host.text(words.chain(options).chain(&["do it"]))
-    };
-    let id = of_person(&["--max-turns", "2", "--timeout", "10s"]);
+    let id = host.script("test -e good");
     host.finished(&id);
-    for tool in ["RetryTask", "ResumeTask"] {
-        for (field, value, limit) in [
-            ("maxTurns", 100_000, "`max_turns`"),
-            ("timeout", 86_400_000, "`timeout`"),
-        ] {
-            let asked = json!({ "taskId": id, field: value });
-            let says = [limit, "may only be lowered over MCP", "a person can"];
-            refused(&mut client, tool, asked, &says);
-        }
+    let says = "only as it is, without instructions or changes";
+    for (tool, field, value) in [
+        ("RetryTask", "timeout", json!(5_000)),
+        ("RetryTask", "priority", json!("P0")),
+        ("ResumeTask", "budgetUsd", json!(1)),
+        ("ResumeTask", "additionalContext", json!("all is fine")),
+    ] {
+        let asked = json!({ "taskId": id, field: value });
+        refused(&mut client, tool, asked, &[says, "submit a new task"]);
     }
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
-    let lower = json!({"taskId": id, "maxTurns": 1, "timeout": 5_000});
-    client.call("RetryTask", lower);
-    host.finished(&id);
+    fs::write(host.work().join("good"), "").unwrap();
+    client.call("RetryTask", json!({ "taskId": id }));
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded");
 
-    let later = of_person(&["--at", "+2h"]);
+    // Everybody can see who has requested the attempt that succeeded.
+    assert_eq!(task["attempts"][0]["by"], Value::Null);
+    let chat = json!({"kind": "owner", "via": "mcp", "restrained": true});
+    assert_eq!(task["attempts"][1]["by"], chat);
+    let shown = host.text(["status", &id]);
+    assert!(shown.contains("requested by owner via mcp"), "{shown}");
+    let shown = host.text(["why", &id]);
+    let says = "attempt 2 was requested by owner via mcp";
+    assert!(shown.contains(says), "{shown}");
+
+    for tool in ["RetryTask", "ResumeTask"] {
+        let says = ["has succeeded", "may not be run again over MCP"];
+        refused(&mut client, tool, json!({ "taskId": id }), &says);
+    }
+    host.run(["retry", &id]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["attempts"][2]["by"], Value::Null);
+}
+
+/// Otherwise `claudine wait NAME` and `--depends-on NAME` of a person could mean the client's task.
+#[test]
+fn client_cannot_take_the_name_of_a_persons_task() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let plan = |name: &str| json!({"prompt": "p", "permissionMode": "plan", "name": name});
+    host.finished(&host.text(["run", "--name", "tests", "--", "false"]));
+    let graph = "- {name: check, script: \"false\"}\n";
+    host.run_with(["submit", "-", "--name", "release"], graph.as_bytes())
+        .check();
+    for name in ["tests", "check", "release"] {
+        let says = [
+            format!("`{name}` is the name of "),
+            "may not be used again over MCP".to_owned(),
+            "choose another name".to_owned(),
+        ];
+        let says = says.each_ref().map(String::as_str);
+        refused(&mut client, "DelegateTask", plan(name), &says);
+        let in_graph = json!({ "tasks": [plan(name)] });
+        refused(&mut client, "SubmitGraph", in_graph, &says);
+        let graph = json!({ "tasks": [plan("own")], "name": name });
+        refused(&mut client, "SubmitGraph", graph, &says);
+    }
+    // A client that takes a name first does not get what a person means by the name later.
+    let asked =
+        json!({"prompt": "p", "permissionMode": "plan", "name": "later", "after": 3_600_000});
+    let theirs = client.call("DelegateTask", asked)["taskId"].clone();
+    assert_eq!(host.status("later")["id"], theirs);
+    let id = host.text(["run", "--name", "later", "--", "sh", "-c", "exit 7"]);
+    let waited = host.run(["wait", "later"]);
+    assert_eq!(waited.status.code(), Some(7), "{waited}");
+    assert_eq!(host.status("later")["id"], id);
+}
+
+#[test]
+fn last_and_running_skip_tasks_of_clients_for_a_person() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 3_600_000});
+    let theirs = client.call("DelegateTask", asked.clone())["taskId"].clone();
+    // There are only tasks of clients so far.
+    assert_eq!(host.status("@last")["id"], theirs);
+    let id = host.text([
+        "run",
+        "--",
+        "sh",
+        "-c",
+        "until test -e go; do sleep 0.1; done; exit 7",
+    ]);
+    host.live(&id);
+    let theirs = client.call("DelegateTask", asked)["taskId"].clone();
+    assert_eq!(host.status("@last")["id"], id);
+    assert_eq!(host.status("@running")["id"], id);
+    let next = host.text(["run", "--depends-on-success", "@last", "--", "true"]);
+    assert_eq!(host.status(&next)["dependencies"][0]["task"], id);
+    let told = client.call("TaskStatus", json!({"taskId": "@last"}));
+    assert_ne!(told["taskId"], id, "a client means any task");
+    host.run(["cancel", &next]).check();
+    let events = host.text(["events", "@last"]);
+    assert!(
+        !events.contains(short_id(theirs.as_str().unwrap())),
+        "{events}"
+    );
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(host.finished(&id)["outcome"], "failed");
+}
+
+#[test]
+fn client_cannot_start_a_persons_task_before_its_time() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let words = ["delegate", "--permission-mode", "plan", "--at", "+2h", "p"];
+    let later = host.text(words);
     let now = json!({"taskId": later, "now": true});
     refused(&mut client, "RetryTask", now, &["the start time of"]);
     assert_eq!(host.status(&later)["state"], "waiting");
@@ -202,8 +292,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         host.finished(id);
         let attempts = host.status(id)["attempts"].clone();
         refused(&mut client, "RetryTask", json!({ "taskId": id }), says);
-        let resumed = json!({"taskId": id, "additionalContext": "now do what I say"});
-        refused(&mut client, "ResumeTask", resumed, says);
+        refused(&mut client, "ResumeTask", json!({ "taskId": id }), says);
         assert_eq!(host.status(id)["attempts"], attempts);
     };
     let bypass = ["delegate", "--permission-mode", "bypassPermissions", "p"];
@@ -248,7 +337,10 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         "{shown}"
     );
     // `/deploy` is a command of the agent, and such a command may grant permissions for tools.
-    let command = json!({ "taskId": plan, "additionalContext": "/deploy now" });
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let own = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(own.as_str().unwrap());
+    let command = json!({ "taskId": own, "additionalContext": "/deploy now" });
     let says = ["do whatever the user can"];
     refused(&mut client, "ResumeTask", command, &says);
 }
@@ -289,6 +381,8 @@ fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_ho
          {claudine} run --hold --name held -- true
          {claudine} release held
          {claudine} release gate 2> gate
+         {claudine} hold gate
+         {claudine} release gate 2> still
          {claudine} down 2> down
          {claudine} group set line --limit 2"
     );
@@ -307,6 +401,11 @@ fn command_in_a_persons_task_may_neither_end_the_host_nor_release_the_persons_ho
     let refused = said(&host, "gate");
     let is_held = format!("task {} is held by owner; agent", short_id(&gate));
     assert!(refused.contains(&is_held), "{refused}");
+    let still = said(&host, "still");
+    assert!(
+        still.contains("is still held by owner; a person"),
+        "{still}"
+    );
     assert_eq!(host.status(&gate)["state"], "held");
     let refused = said(&host, "down");
     assert!(
@@ -357,6 +456,41 @@ fn agent_cannot_back_up_environments_whether_a_host_runs_or_not() {
     let script = format!("{claudine} backup --with-environments by-command");
     let id = host.script(&script);
     assert_eq!(host.finished(&id)["outcome"], "succeeded");
+}
+
+/// Otherwise an agent could give a host the settings that limit the agent itself, as soon as no
+/// host runs.
+#[test]
+fn host_started_inside_a_task_takes_no_settings_from_the_task() {
+    let claudine = claudine();
+    let script = format!(
+        "touch begun; until test -e go; do sleep 0.1; done
+         echo 'slots = 77' > evil.toml
+         CLAUDINE_CONFIG=\"$PWD/evil.toml\" CLAUDINE_SLOTS=78 {claudine} up --slots 79 > up 2> note
+         touch over; until test -e end; do sleep 0.1; done"
+    );
+    let (host, _agent) = with_agent("slots = 3\n", &script);
+    let at = |file: &str| host.work().join(file);
+    let id = host.text(["delegate", "--permission-mode", "bypassPermissions", "p"]);
+    wait_for("the agent", || at("begun").exists().then_some(()));
+    host.run(["down"]).check();
+    fs::write(at("go"), "").unwrap();
+    wait_for("a host", || at("over").exists().then_some(()));
+    assert!(said(&host, "up").contains("host started"));
+    let note = said(&host, "note");
+    for name in ["CLAUDINE_CONFIG", "CLAUDINE_SLOTS", "--slots"] {
+        assert!(note.contains(name), "{note}");
+    }
+    assert!(note.contains("takes no settings from it"), "{note}");
+    let running = host.up();
+    assert_eq!(running["slots"], 3, "{running:#}");
+    let warnings = running["warnings"].to_string();
+    assert!(
+        warnings.contains("a task has started this host"),
+        "{warnings}"
+    );
+    fs::write(at("end"), "").unwrap();
+    host.finished(&id);
 }
 
 #[test]

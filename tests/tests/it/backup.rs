@@ -184,6 +184,33 @@ fn used_directories_and_damaged_backups_are_refused_before_any_write() {
     assert!(!Path::new(data).exists());
 }
 
+#[test]
+fn incomplete_restore_is_reported_until_it_is_repeated_or_removed() {
+    let old = host("old");
+    old.finished(&old.script("true"));
+    let path = backup(&old);
+    let new = host("new");
+    let rest = new.data_dir().join("restoring");
+    let named = rest.to_str().unwrap();
+    for way_out in ["repeated", "removed"] {
+        fs::create_dir(&rest).unwrap();
+        for command in [&["up"][..], &["run", "--", "true"], &["list"]] {
+            new.run(command).code(125).says(&[
+                "was killed before it was complete",
+                "claudine restore FILE",
+                named,
+            ]);
+        }
+        if way_out == "removed" {
+            fs::remove_dir(&rest).unwrap();
+            new.up();
+            continue;
+        }
+        restore(&new, &path).check();
+        assert_eq!(new.json(["list"])["tasks"].as_array().unwrap().len(), 1);
+    }
+}
+
 /// Starts a command, kills it at a random moment, and waits until it is gone.
 fn killed(mut command: Command, random: &mut Random) {
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -214,10 +241,15 @@ fn killed_backup_or_restore_leaves_nothing_or_everything() {
             new.command(["restore", path.to_str().unwrap()]),
             &mut random,
         );
-        new.up();
-        let there = new.json(["list"])["tasks"].as_array().unwrap().len();
-        if there == 0 {
-            new.run(["down"]).check();
+        let up = new.run(["up"]);
+        if up.status.success() {
+            let there = new.json(["list"])["tasks"].as_array().unwrap().len();
+            if there == 0 {
+                new.run(["down"]).check();
+                restore(&new, &path).check();
+            }
+        } else {
+            up.code(125).says(&["was killed before it was complete"]);
             restore(&new, &path).check();
         }
         let logs = new.run(["logs", &large]).ok().stdout;

@@ -275,6 +275,11 @@ fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {
 
     disk.empty();
     host.run(["diff", &id]).check();
+    // The supervisor ends with the host only after it has forgotten the refused command.
+    let logs = host.data_dir().join("commands");
+    wait_for("the end of the refused command", || {
+        fs::read_dir(&logs).unwrap().next().is_none().then_some(())
+    });
 }
 
 #[test]

@@ -190,6 +190,16 @@ fn down_starts_no_host_if_no_host_runs() {
     assert!(host.processes().is_empty());
 }
 
+/// A supervisor stays for a moment after the end of its last task.
+#[test]
+fn second_down_mentions_no_tasks_if_all_have_ended() {
+    let host = TestHost::new();
+    host.run(["run", "--wait", "--", "true"]).check();
+    host.run(["down"]).check();
+    let again = host.run(["down"]).ok();
+    assert_eq!(again.complaint(), "no host is running\n");
+}
+
 /// A probe of an executor is not a task, but its leftover processes must be ended too.
 #[test]
 fn commands_run_by_the_host_itself_do_not_outlive_the_host() {

@@ -65,7 +65,8 @@ fn run_with_wait_exits_with_the_tasks_code_or_signal_or_124_after_a_timeout() {
 fn start_timeout_of_a_command_ends_with_its_first_output() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.05; done; echo begun; exec sleep 600";
-    let id = host.text(["run", "--start-timeout", "1h", "--script", script]);
+    let limit = ["--start-timeout", "5s"];
+    let id = host.text([&["run"][..], &limit, &["--script", script]].concat());
     wait_for("the process of the task", || {
         host.status(&id)["attempts"][0]["pid"].as_u64()
     });
@@ -74,6 +75,11 @@ fn start_timeout_of_a_command_ends_with_its_first_output() {
     fs::write(host.work().join("go"), "").unwrap();
     host.up();
     host.live(&id);
+    // Once a task that starts now has reached the limit, the first task has passed it.
+    let silent = [&["run", "--wait"][..], &limit, &["--", "sleep", "600"]];
+    let ended = host.run(silent.concat());
+    assert_eq!(ended.status.code(), Some(124), "{ended}");
+    assert_eq!(host.status(&id)["phase"], "live");
 }
 
 /// Runs a script of the shell in which `$1` is the program.

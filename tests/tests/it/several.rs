@@ -1,7 +1,7 @@
 //! Commands for several tasks: the tasks are named one by one, or selected by options and confirmed
 //! on a terminal.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, process::Stdio};
 
 use claudine_tests::{TestHost, mcp::Client, terminal::Terminal, wait_for};
 use serde_json::json;
@@ -217,6 +217,32 @@ fn retry_of_a_graph_reruns_failed_tasks_and_their_dependants() {
     host.run(["retry", "--graph", "release"].iter().chain(&fine))
         .check();
     assert_eq!(host.finished("fine")["attempt"], 2);
+}
+
+#[test]
+fn retry_of_a_graph_is_carried_out_to_its_end_although_its_command_is_killed() {
+    const TASKS: usize = 300;
+    let host = TestHost::new();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|number| json!({"name": format!("n{number}"), "argv": ["true"], "hold": true}))
+        .collect();
+    let graph = json!(tasks).to_string();
+    host.run_with(["submit", "-", "--name", "wide"], graph.as_bytes())
+        .check();
+    host.run(["cancel", "--graph", "wide", "--yes"]).check();
+    let held = || {
+        let shown = host.text([
+            "list", "--graph", "wide", "-s", "held", "-q", "--limit", "1000",
+        ]);
+        shown.lines().count()
+    };
+    let mut retry = host.command(["retry", "--graph", "wide", "--yes"]);
+    retry.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut retry = retry.stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the first retry", || (held() > 0).then_some(()));
+    retry.kill().unwrap();
+    retry.wait().unwrap();
+    wait_for("all retries", || (held() == TASKS).then_some(()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -195,6 +196,62 @@ fn host_receives_signals_that_its_starter_had_blocked_or_ignored() {
     signal(serve.id(), Signal::TERM);
     let status = command::ends_within(&mut serve, PATIENCE).expect("it ends");
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn directories_and_files_are_usable_whatever_the_umask_of_the_command_that_makes_them() {
+    let host = TestHost::new();
+    let under = |umask: &str, host: &TestHost, arguments: &[&str]| {
+        let mut shell = host.other("sh");
+        shell.args(["-c", "umask $0; exec \"$@\"", umask]);
+        shell.arg(binary()).args(arguments);
+        command::run(shell, b"", PATIENCE).ok()
+    };
+    for umask in ["0177", "0377", "0777"] {
+        under(umask, &host, &["up"]);
+        // The task has the umask of its submitter nevertheless.
+        let asked = ["run", "--wait", "--script", "umask"];
+        assert_eq!(under(umask, &host, &asked).text(), umask);
+        host.run(["down"]).check();
+    }
+    let backup = host.root().join("queue.backup");
+    let file = backup.to_str().unwrap();
+    under("0777", &host, &["backup", file]);
+    assert_eq!(
+        fs::metadata(&backup).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let restored = TestHost::builder()
+        .from_nothing()
+        .data_dir(host.root().join("far/again"))
+        .build();
+    under("0777", &restored, &["restore", file]);
+    let new = TestHost::builder()
+        .from_nothing()
+        .data_dir(host.root().join("far/new"))
+        .build();
+    under("0777", &new, &["up"]);
+    new.run(["down"]).check();
+    for host in [&host, &restored, &new] {
+        wait_for("the end of the supervisors", || {
+            host.supervisor_pids().is_empty().then_some(())
+        });
+        are_usable(host.data_dir());
+    }
+}
+
+/// Panics unless the owner may use everything below this directory.
+#[track_caller]
+fn are_usable(directory: &Path) {
+    let found = fs::symlink_metadata(directory).unwrap();
+    let mode = found.permissions().mode();
+    let needed = if found.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(mode & needed, needed, "{}", directory.display());
+    if found.is_dir() {
+        for entry in fs::read_dir(directory).unwrap() {
+            are_usable(&entry.unwrap().path());
+        }
+    }
 }
 
 #[test]

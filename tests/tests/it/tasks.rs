@@ -304,6 +304,30 @@ fn idempotency_key_outlives_the_retention_of_finished_tasks() {
 }
 
 #[test]
+fn command_that_starts_a_host_with_a_shorter_retention_removes_no_history() {
+    let host = TestHost::new();
+    let old = host.script("echo precious");
+    host.finished(&old);
+    // The old task has ended more than a second ago after this.
+    host.run(["run", "--wait", "--", "sleep", "1.1"]).check();
+    host.run(["down"]).check();
+    let mut later = host.command(["run", "--wait", "--", "true"]);
+    later.env("CLAUDINE_KEEP", "1s");
+    command::run(later, b"", PATIENCE).ok().says(&[
+        "keep is 1s",
+        "was 7d",
+        "`claudine down && claudine up`",
+    ]);
+    host.run(["down"]).check();
+    assert_eq!(host.text(["logs", &old]), "precious");
+    host.run(["up", "--keep", "1s"]).check();
+    wait_for("the old task to be removed", || {
+        let status = host.run(["status", &old]);
+        (!status.status.success()).then_some(())
+    });
+}
+
+#[test]
 fn finished_task_can_be_neither_held_nor_released() {
     let host = TestHost::new();
     let id = host.script("true");

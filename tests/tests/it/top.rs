@@ -194,8 +194,17 @@ fn view_waits_for_the_next_host() {
     assert!(!screen.contains("waiting for one"), "{screen}");
     host.run(["down"]).check();
     top.shows(&["waiting for"]);
+    // What a host records that comes and goes unseen is read from the database.
+    process::signal(top.pid(), Signal::STOP);
+    top.is_stopped();
+    host.run(["release", "later"]).check();
+    host.finished("later");
+    host.run(["down"]).check();
+    process::signal(top.pid(), Signal::CONT);
+    let screen = top.shows(&["waiting for", "1 held"]);
+    assert_eq!(host.host_pid(), None, "the view started a host: {screen}");
     host.up();
-    top.shows(&["2 held"]);
+    top.shows(&["1 held"]);
 }
 
 #[test]

@@ -6,8 +6,14 @@ use std::{
 };
 
 use claudine_tests::{
-    TestHost, command::ends_within, process::alive, terminal::Terminal, wait::PATIENCE, wait_for,
+    TestHost,
+    command::ends_within,
+    process::{self, alive},
+    terminal::Terminal,
+    wait::PATIENCE,
+    wait_for,
 };
+use rustix::process::Signal;
 
 const USUAL: (u16, u16) = (80, 24);
 
@@ -79,6 +85,77 @@ fn wait_goes_on_after_the_end_of_its_host_and_starts_no_host() {
     host.up();
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(wait.ended().code(), Some(3));
+}
+
+#[test]
+fn waits_end_although_the_task_ended_under_a_host_that_they_did_not_see() {
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.1; done; exit 3";
+    host.run(["run", "--name", "build", "--script", script])
+        .check();
+    host.live("build");
+    let commands = [
+        (vec!["wait", "build"], "0/1 done", 3),
+        (vec!["events", "-f", "build"], "attempt 1 started", 0),
+        (vec!["graph", "-f", "build"], "build", 0),
+    ];
+    let mut waits: Vec<(Terminal, i32)> = Vec::new();
+    for (words, shown, code) in &commands {
+        let wait = Terminal::start(&host, words, USUAL);
+        wait.shows(&[*shown]);
+        waits.push((wait, *code));
+    }
+    host.run(["down"]).check();
+    for (wait, _) in &waits[..2] {
+        wait.shows(&["waiting for the next one"]);
+    }
+    for (wait, _) in &waits {
+        process::signal(wait.pid(), Signal::STOP);
+        wait.is_stopped();
+    }
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished("build");
+    host.run(["down"]).check();
+    for (wait, _) in &waits {
+        process::signal(wait.pid(), Signal::CONT);
+    }
+    for (mut wait, code) in waits {
+        assert_eq!(wait.ended().code(), Some(code), "{}", wait.screen());
+    }
+    assert!(
+        host.host_pid().is_none(),
+        "a waiting command started a host"
+    );
+}
+
+#[test]
+fn waits_end_with_an_error_if_the_data_directory_is_removed() {
+    let host = TestHost::new();
+    host.run(["run", "--hold", "--name", "deploy", "--", "true"])
+        .check();
+    let commands = [
+        (vec!["wait", "deploy"], "0/1 done"),
+        (vec!["events", "-f", "--since", "0"], "submitted"),
+    ];
+    let mut waits = Vec::new();
+    for (words, shown) in &commands {
+        let wait = Terminal::start(&host, words, USUAL);
+        wait.shows(&[*shown]);
+        waits.push(wait);
+    }
+    host.run(["down"]).check();
+    for wait in &waits {
+        wait.shows(&["waiting for the next one"]);
+    }
+    wait_for("the end of the supervisors", || {
+        host.supervisor_pids().is_empty().then_some(())
+    });
+    fs::remove_dir_all(host.data_dir()).unwrap();
+    for mut wait in waits {
+        assert_eq!(wait.ended().code(), Some(125), "{}", wait.screen());
+        wait.shows(&["removed"]);
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ const GROUND: &[&str] = &[
     "fsx",
     "git",
     "identity",
+    "kept",
     "layout",
     "lock",
     "moment",

@@ -65,6 +65,9 @@ impl Board {
     /// Puts a finished task back on the board until this step ends.
     fn reopen(&mut self, now: Now, mut task: Task) {
         let id = task.id;
+        if let Some(by) = &self.by {
+            task.note_requester(by);
+        }
         task.retry_at = None;
         task.resumes = None;
         task.state = State::Blocked { since: now.wall };

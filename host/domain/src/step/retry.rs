@@ -1,7 +1,10 @@
 //! Runs a finished task again, and then its dependants. Only this and a merge by hand change a task
 //! that is done.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Answer, Ends, Refused, Retry, Revision};
 use crate::{
@@ -9,6 +12,7 @@ use crate::{
     batch::DocumentKey,
     board::Board,
     budget::GraphBudget,
+    dependency::End,
     event::Fact,
     id::TaskId,
     task::{State, Task},
@@ -25,6 +29,7 @@ impl Board {
             revision,
         } = retry;
         let read = copy.request.clone();
+        let seen = self.ends_seen(std::iter::once(&copy).chain(&downstream));
         let mut task = self.newest(copy, &ended)?;
         let id = task.id;
         // The revision was made from the request that was read, so it must not replace a newer
@@ -43,6 +48,7 @@ impl Board {
             (spec, differences)
         });
         let mut downstream = self.still_done(downstream, &ended)?;
+        as_seen(seen.as_ref(), std::iter::once(&task).chain(&downstream))?;
         self.room_for(1 + downstream.len())?;
         let again = std::iter::once(&task).chain(&downstream);
         self.within_bounds(again.map(|task| &*task.request))?;
@@ -150,6 +156,16 @@ impl Board {
             .collect()
     }
 
+    /// Ends of these tasks, if a restrained principal asks. What this principal may do was decided
+    /// by these ends.
+    fn ends_seen<'a>(
+        &self,
+        copies: impl Iterator<Item = &'a Task>,
+    ) -> Option<BTreeMap<TaskId, Option<End>>> {
+        let is_restrained = self.by.as_ref().is_some_and(|by| by.restrained);
+        is_restrained.then(|| copies.map(|copy| (copy.id, copy.end())).collect())
+    }
+
     /// Task whose end keeps this task from running.
     fn in_the_way(&self, task: &Task, ended: &Ends) -> Result<Option<TaskId>, Refused> {
         for dependency in task.dependencies.iter() {
@@ -200,6 +216,9 @@ impl Board {
     fn take_again(&mut self, now: Now, mut task: Task) {
         let id = task.id;
         task.restrained = self.by.as_ref().is_some_and(|by| by.restrained);
+        if let Some(by) = &self.by {
+            task.note_requester(by);
+        }
         let fact = task
             .resumes
             .map_or(Fact::Retried, |from| Fact::Resumed { from });
@@ -232,6 +251,18 @@ impl Board {
         }
         revived.retain(|id| self.tasks.contains_key(id));
         revived.len()
+    }
+}
+
+/// Checks that these tasks still have the ends that were seen.
+fn as_seen<'a>(
+    seen: Option<&BTreeMap<TaskId, Option<End>>>,
+    mut tasks: impl Iterator<Item = &'a Task>,
+) -> Result<(), Refused> {
+    let Some(seen) = seen else { return Ok(()) };
+    match tasks.find(|task| seen.get(&task.id) != Some(&task.end())) {
+        Some(task) => Err(Refused::Moved { task: task.id }),
+        None => Ok(()),
     }
 }
 

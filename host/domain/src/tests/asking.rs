@@ -6,6 +6,7 @@ use super::{Desk, request, submission};
 use crate::{
     event::Fact,
     id::TaskId,
+    outcome::ReasonClass,
     principal::{Kind, Principal, Via},
     step::{Answer, Input, Refused, Retry, Submission, Submit},
 };
@@ -93,6 +94,60 @@ fn retried_task_has_the_limits_of_the_principal_who_asked() {
         assert_eq!(desk.task(id).restrained, restrained, "{by}");
         desk.settle();
     }
+}
+
+#[test]
+fn each_attempt_names_the_principal_who_requested_it() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    desk.submitted_by(&owner(), submission(id, request()));
+    for by in [chat(), chat(), owner(), owner()] {
+        desk.turn();
+        let attempt = desk.attempt(id);
+        desk.report_of(attempt, super::success());
+        desk.settle();
+        desk.retried_by(&by, id);
+        desk.settle();
+    }
+    let task = desk.task(id);
+    let requesters: Vec<String> = (1..=5)
+        .map(|attempt| task.requester_of(attempt).to_string())
+        .collect();
+    let chat = "owner via mcp";
+    assert_eq!(requesters, ["owner", chat, chat, "owner", "owner"]);
+    let stored: Vec<u32> = task.requested.iter().map(|it| it.from_attempt).collect();
+    assert_eq!(stored, [2, 4], "a request that changes nothing is left out");
+}
+
+/// Whether a restrained principal may run a task again depends on the task's end.
+#[test]
+fn end_that_has_changed_since_a_restrained_principal_read_it_must_be_read_again() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    desk.submitted_by(&owner(), submission(id, request()));
+    let run = |desk: &mut Desk, report| {
+        desk.turn();
+        let attempt = desk.attempt(id);
+        desk.report_of(attempt, report);
+        desk.settle();
+    };
+    run(&mut desk, super::failure(ReasonClass::Exit));
+    let failed = desk.task(id);
+    desk.retried_by(&owner(), id);
+    run(&mut desk, super::success());
+    let again = |desk: &Desk| {
+        Input::Retry(Box::new(Retry {
+            task: failed.clone(),
+            downstream: Vec::new(),
+            ended: desk.ends(),
+            resume: None,
+            revision: None,
+        }))
+    };
+    let (by_chat, by_owner) = (again(&desk), again(&desk));
+    let moved = Refused::Moved { task: id };
+    assert_eq!(desk.asked(&chat(), by_chat), Err(moved));
+    assert!(desk.asked(&owner(), by_owner).is_ok());
 }
 
 #[test]

@@ -33,6 +33,8 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Free disk space below which `doctor` warns, as a multiple of the reserve.
 const DISK_WARN_RESERVES: u64 = 2;
+/// Number of files below which it is a warning that no more can be created on the disk.
+const FEW_FILES: u64 = 10_000;
 
 /// Check the setup and suggest fixes.
 ///
@@ -196,8 +198,9 @@ fn disk(data_dir: &Path, reserve: u64) -> Finding {
         .ancestors()
         .find(|path| path.exists())
         .unwrap_or(Path::new("/"));
-    match fsx::free_bytes(existing) {
-        Ok(free) => free_space(data_dir, free, reserve),
+    let free = fsx::free_bytes(existing).and_then(|free| Ok((free, fsx::free_files(existing)?)));
+    match free {
+        Ok((free, files)) => free_space(data_dir, free, files, reserve),
         Err(error) => Finding::new(
             Verdict::Fail,
             "data directory",
@@ -206,8 +209,15 @@ fn disk(data_dir: &Path, reserve: u64) -> Finding {
     }
 }
 
-fn free_space(data_dir: &Path, free: u64, reserve: u64) -> Finding {
-    let found = format!("{}, {} free", data_dir.display(), text::bytes(free));
+/// The free space, and the number of files that can still be created, if they are few.
+fn free_space(data_dir: &Path, free: u64, files: Option<u64>, reserve: u64) -> Finding {
+    let (place, bytes) = (data_dir.display(), text::bytes(free));
+    if let Some(files) = files.filter(|files| *files < FEW_FILES) {
+        let found = format!("{place}, {bytes} and {files} inodes free");
+        let hint = "each task needs some files: remove files from this disk (`df -i`)".to_owned();
+        return Finding::new(Verdict::Warn, "data directory", found).hint(Some(hint));
+    }
+    let found = format!("{place}, {bytes} free");
     if free >= reserve.saturating_mul(DISK_WARN_RESERVES) {
         return Finding::new(Verdict::Ok, "data directory", found);
     }
@@ -397,7 +407,7 @@ mod tests {
             ..host()
         };
         let mut findings = of_host(&host, true);
-        findings.push(free_space(Path::new("/data"), 1 << 20, 1 << 30));
+        findings.push(free_space(Path::new("/data"), 1 << 20, None, 1 << 30));
         let missing =
             "`claude` was not found; install it with `npm install -g @anthropic-ai/claude-code`";
         findings.push(Finding::new(Verdict::Warn, "plugin claude", missing));
@@ -452,7 +462,7 @@ mod tests {
     fn doctor_warns_if_free_space_is_below_twice_the_reserve_of_the_host() {
         const MIB: u64 = 1 << 20;
         let check = |free: u64, reserve: u64, expected: Option<&str>| {
-            let finding = free_space(Path::new("/data"), free, reserve);
+            let finding = free_space(Path::new("/data"), free, Some(FEW_FILES), reserve);
             let hint = expected.map(|reserve| {
                 format!(
                     "nothing starts with less than CLAUDINE_DISK_RESERVE ({reserve}) free: make room on this disk"
@@ -468,6 +478,19 @@ mod tests {
         check(2047 * MIB, 1024 * MIB, Some("1.0 GiB"));
         check(2048 * MIB, 10_240 * MIB, Some("10.0 GiB"));
         check(0, 0, None);
+    }
+
+    #[test]
+    fn doctor_shows_how_many_files_can_be_created_if_they_are_few() {
+        let found = |files| {
+            let finding = free_space(Path::new("/data"), 1 << 30, files, 1 << 20);
+            (finding.verdict, finding.found)
+        };
+        let usual = (Verdict::Ok, "/data, 1.0 GiB free".to_owned());
+        assert_eq!(found(Some(FEW_FILES)), usual);
+        assert_eq!(found(None), usual);
+        let few = "/data, 1.0 GiB and 0 inodes free".to_owned();
+        assert_eq!(found(Some(0)), (Verdict::Warn, few));
     }
 
     #[test]

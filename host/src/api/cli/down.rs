@@ -121,7 +121,17 @@ impl Down {
             found => found,
         };
         let (pid, said) = match found {
-            Found::None => (None, none_runs(mode, was_running, &supervisors?)),
+            Found::None => {
+                let mut supervisors = supervisors?;
+                // A supervisor stays for a moment after the end of its last task.
+                if mode == DownMode::Leave && !supervisors.is_empty() {
+                    let is_idle = self::running(session)
+                        .await
+                        .is_ok_and(|rows| rows.is_empty());
+                    supervisors.retain(|_| !is_idle);
+                }
+                (None, none_runs(mode, was_running, &supervisors))
+            }
             Found::Reached(host) => {
                 let pid = Some(host.pid);
                 match ask(session, &client, &host, mode).await? {
@@ -244,10 +254,19 @@ async fn find(client: &Client) -> Result<Found, Failure> {
         }
         match HostProcess::of(&client.start().layout) {
             None => return Ok(Found::None),
+            Some(host) if host.restores() => return Err(restores(host.pid).into()),
             Some(host) if clock::monotonic() >= give_up => return Ok(Found::OutOfReach(host)),
             Some(_) => clock::sleep(LOOK_AGAIN).await,
         }
     }
+}
+
+/// The error if a restore uses the data directory. A restore is not ended like a host.
+fn restores(pid: u32) -> AppError {
+    let message = format!("no host is running, and a restore (pid {pid}) uses the data directory");
+    AppError::new(ErrorKind::Conflict, message).hint(format!(
+        "wait until the restore has ended, or end it by `kill {pid}`"
+    ))
 }
 
 /// Asks a host to shut down and waits for its end. Returns none if the user interrupts the wait.

@@ -13,9 +13,10 @@ use super::{
     output,
     session::{self, Session},
     terminal::{self, Look},
+    watch::HOST_LEFT,
 };
 use crate::{
-    api::rest::LONGEST_WAIT,
+    api::{client::Seen, rest::LONGEST_WAIT},
     app::{
         GraphQuery,
         graph::{self, Graph, Node, TextLook},
@@ -32,10 +33,15 @@ const REST: u32 = 9;
 /// Waits until all of these tasks have ended, by waiting for one task after the other.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     let waiter = session::enclosing_attempt();
+    let each = |seen: Seen<'_>| {
+        if let Seen::HostLeft = seen {
+            output::say(HOST_LEFT);
+        }
+    };
     for id in ids {
         let waiting = session
             .client()
-            .wait_done(id, waiter.as_deref(), LONGEST_WAIT, |_| {});
+            .wait_done(id, waiter.as_deref(), LONGEST_WAIT, each);
         waiting.await?;
     }
     Ok(())
@@ -51,6 +57,7 @@ pub(super) async fn to_its_end(
     let client = session.client();
     let mut screen = Screen::default();
     let is_drawn = is_drawn && io::stdout().is_terminal();
+    let mut has_host = false;
     loop {
         let begun = clock::monotonic();
         let graph = client.graph(query).await?;
@@ -62,7 +69,13 @@ pub(super) async fn to_its_end(
             return Ok(graph);
         };
         if is_drawn {
-            client.wait(&next.id, EVERY.max(took * REST), None).await?;
+            // A host is started only at the beginning, so that one that is stopped stays stopped.
+            if !std::mem::replace(&mut has_host, true) {
+                client.reach().await?;
+            }
+            client
+                .wait_a_while(&next.id, EVERY.max(took * REST))
+                .await?;
         } else {
             to_their_ends(session, &[&next.id]).await?;
         }

@@ -82,13 +82,44 @@ impl Release {
     }
 }
 
-/// Reports a hold or release. Nothing has changed if the caller already held the task, or if the
-/// task stays held after a release, for example because somebody else holds it too.
+/// Reports a hold or release.
 fn say(action: Action, task: &TaskActed) {
-    let past = action.past();
-    output::say(&match (action, task.already) {
-        (_, false) => format!("{past} 1 task"),
-        (Action::Hold, true) => format!("task {} is held already", short_id(&task.id)),
-        (_, true) => format!("{past} 0 tasks"),
-    });
+    output::say(&told(action, task));
+}
+
+/// The result of a hold or release. Nothing has changed if the caller already held the task, or if
+/// the task stays held after a release, for example because somebody else holds it too.
+fn told(action: Action, task: &TaskActed) -> String {
+    let (past, id) = (action.past(), short_id(&task.id));
+    match (action, task.already, &task.held_by) {
+        (_, false, _) => format!("{past} 1 task"),
+        (Action::Hold, true, _) => format!("task {id} is held already"),
+        (_, true, Some(holders)) => format!(
+            "{past} 0 tasks: {id} is still held by {holders}; a person can release it at a terminal, outside of any task"
+        ),
+        (_, true, None) => format!("{past} 0 tasks"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_leaves_a_task_held_names_the_other_holders() {
+        let check = |action: Action, already: bool, held_by: Option<&str>, expected: &str| {
+            let task = TaskActed {
+                id: "task_01kb2m8r4zq8w3v5x7y9abcdef".to_owned(),
+                already,
+                held_by: held_by.map(str::to_owned),
+                ..TaskActed::default()
+            };
+            let told = told(action, &task);
+            assert!(told.starts_with(expected), "{told}");
+        };
+        check(Action::Release, false, None, "released 1 task");
+        check(Action::Hold, true, None, "task abcdef is held already");
+        let expected = "released 0 tasks: abcdef is still held by owner; a person can";
+        check(Action::Release, true, Some("owner"), expected);
+    }
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api::{
         Wiring,
+        client::Policy,
         mcp::{self, NAMES, Origins},
     },
     app::{AppError, ErrorKind},
@@ -30,7 +31,8 @@ use crate::{
 /// Serve an MCP client on standard input and output.
 ///
 /// `claudine mcp config` prints the configuration of the client. Tasks have the environment of this
-/// command. The command starts the host if none is running, and exits at the end of its input.
+/// command. The command starts a host only to submit or repeat a task, and exits at the end of its
+/// input.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -78,7 +80,11 @@ fn serve(session: &Session) -> Result<ExitCode, Failure> {
         attempt: session::enclosing_attempt(),
     };
     session.block_on(async {
-        mcp::serve(session.client_with(|start| start.via = Via::Mcp), origins).await?;
+        let client = session.client_with(|start| {
+            start.via = Via::Mcp;
+            start.policy = Policy::ForWork;
+        });
+        mcp::serve(client, origins).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

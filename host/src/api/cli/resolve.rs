@@ -90,7 +90,10 @@ fn tell(session: &Session, resolved: &WorktreeResolved) -> Result<ExitCode, Fail
     } else if let Some(merged) = &resolved.merged {
         output::text(&merged_text(merged))?;
     } else if resolved.aborted {
-        output::line("aborted: the branch is unchanged")?;
+        let kept = resolved.kept.as_ref().map_or(String::new(), |kept| {
+            format!("; what was changed in the merge is kept: `git log -p {kept}` shows it")
+        });
+        output::line(&format!("aborted: the branch is unchanged{kept}"))?;
     } else if resolved.path.is_none() {
         output::line("resolved on the branch")?;
     }

@@ -34,6 +34,9 @@ pub(super) struct Serve {
     /// output whether the start succeeded.
     #[arg(long, hide = true)]
     background: bool,
+    /// Whether a person asked for the host that another command started.
+    #[arg(long, hide = true, requires = "background")]
+    asked: bool,
     /// Pause the queue before any task starts.
     #[arg(long, hide = true)]
     paused: bool,
@@ -55,6 +58,7 @@ impl Serve {
                 (_, _, true) => Begin::Killing,
                 _ => Begin::Usual,
             },
+            on_demand: self.background && !self.asked,
             slots: self.slots,
             keep: self.keep,
         };

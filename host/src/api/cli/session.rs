@@ -13,7 +13,7 @@ use crate::{
         client::{self, Client, HostStart, Policy},
     },
     app::{AppError, ErrorKind},
-    config,
+    config::{self, Overrides},
 };
 
 pub(super) struct Session {
@@ -37,7 +37,10 @@ impl Drop for Runtime {
 
 impl Session {
     pub(super) fn new(common: &Common, wiring: Wiring) -> Result<Self, Failure> {
-        let overrides = common.overrides();
+        let overrides = Overrides {
+            on_demand: true,
+            ..common.overrides()
+        };
         let layout = client::layout(&overrides).map_err(unfit)?;
         let start = HostStart {
             layout,
@@ -46,6 +49,7 @@ impl Session {
             via: Via::Cli,
             launch: wiring.launch,
             offline: wiring.offline,
+            say: output::say,
         };
         // One thread starts fastest, and is enough for a command that waits for one thing at a
         // time.

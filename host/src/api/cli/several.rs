@@ -246,8 +246,15 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let already = done.iter().filter(|task| task.already).count();
     let downstream = downstream.saturating_sub(already);
     let held = done.iter().filter(|task| task.held).count();
+    // A task that is still held after a release was not released.
+    let kept = if action == Action::Release {
+        already
+    } else {
+        0
+    };
     let parts = [
-        Some(format!("{past} {}", text::tasks(done.len()))),
+        Some(format!("{past} {}", text::tasks(done.len() - kept))),
+        (kept > 0).then(|| format!("{kept} still held by others")),
         (downstream > 0).then(|| text::wait_again(downstream, "them")),
         (held > 0).then(|| format!("{held} of them held: `claudine release` lets them start")),
         (failed > 0).then(|| format!("{failed} could not be {past}")),
@@ -367,6 +374,8 @@ mod tests {
             ..task(None)
         };
         check(Action::Retry, &[&after, &with_it], 0, "retried 2 tasks");
+        let expected = "released 1 task; 2 still held by others";
+        check(Action::Release, &[&plain, &with_it, &with_it], 0, expected);
     }
 
     #[test]

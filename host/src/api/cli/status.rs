@@ -254,11 +254,12 @@ fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Tim
         ended
     };
     let by_hand = attempt.by_hand.then(|| "merged by hand".to_owned());
+    let by = attempt.by.as_ref().map(|by| format!("requested by {by}"));
     let pid = attempt.pid.filter(|_| outcome.is_none());
     let pid = pid.map(|pid| format!("pid {pid}"));
     let session = attempt.session_id.as_ref();
     let session = session.map(|session| format!("session {session}"));
-    let parts = [ended, by_hand, pid, session, attempt.model.clone()];
+    let parts = [ended, by_hand, by, pid, session, attempt.model.clone()];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if !parts.is_empty() {
         line.push(&harmless(&format!("  {}", parts.join(", "))));
@@ -494,7 +495,7 @@ mod tests {
             "attempts": [
                 {"number": 1, "pid": 17, "started_at": "2026-11-22T14:51:34.042Z", "finished_at": "2026-11-22T14:51:37.842Z", "outcome": "lost", "reason": null, "exit_code": null,
                  "signal": null, "session_id": null, "model": null, "cost_usd": null, "usage": null},
-                {"number": 2, "pid": 18, "started_at": "2026-11-22T14:51:38.042Z", "finished_at": "2026-11-22T14:52:36.042Z", "outcome": "failed",
+                {"number": 2, "by": {"kind": "owner", "via": "mcp", "restrained": true}, "pid": 18, "started_at": "2026-11-22T14:51:38.042Z", "finished_at": "2026-11-22T14:52:36.042Z", "outcome": "failed",
                  "reason": {"class": "no_result", "message": "it ended without a result"}, "exit_code": 1, "signal": null,
                  "session_id": "0b6b", "model": "claude-opus", "cost_usd": 0.0123, "usage": null,
                  "git": {"branch": "fix", "commit": "d7249d3e1aa58acfc8c4d3429c396a8f7be9efcf", "dirty_count": 7,

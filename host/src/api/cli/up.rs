@@ -44,6 +44,7 @@ impl Up {
         let client = session.client_with(|start| {
             start.overrides.slots = self.slots;
             start.overrides.keep = self.keep;
+            start.overrides.on_demand = false;
         });
         // Checks the settings here, because a running host does not read them.
         Settings::load(&client.start().overrides, &config::process_environment).map_err(

@@ -294,10 +294,16 @@ fn result(task: &TaskView) -> Option<&str> {
         .filter(|text| !text.is_empty())
 }
 
-/// Reports on standard error how a task ended, which tools it was denied, and what to do next. The
-/// success of a command is not reported, because its output shows the success. The cost and the
-/// changes of an agent are reported if standard error is a terminal, or if there are doubts about
-/// the success.
+/// The detail of a merge that succeeded, if there is something to say besides its success.
+fn remark(task: &TaskView) -> Option<&str> {
+    let merge = task.merge.as_ref().filter(|merge| merge.has_remark());
+    merge.map(|merge| merge.detail.as_str())
+}
+
+/// Reports on standard error how a task ended, what there is to say about its merge, which tools it
+/// was denied, and what to do next. The success of a command is not reported, because its output
+/// shows the success. The cost and the changes of an agent are reported if standard error is a
+/// terminal, or if there are doubts about the success.
 pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_agent = class == Class::Agent;
     if task.outcome.as_deref() != Some("succeeded") {
@@ -306,6 +312,9 @@ pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
     let is_told = io::stderr().is_terminal() || !text::doubts(task).is_empty();
     if is_agent && is_told {
         output::say(&text::glance(task, text::now()));
+    }
+    if let Some(detail) = remark(task) {
+        output::say(detail);
     }
     if let Some(denied) = status::denied(task) {
         output::say(&format!("denied: {denied}"));
@@ -319,6 +328,19 @@ pub(super) fn say_how_it_ended(task: &TaskView, class: Class) {
 mod tests {
     use super::*;
     use crate::api::cli::exit::tests::task;
+
+    #[test]
+    fn a_merge_is_mentioned_if_there_is_more_to_say_than_its_success() {
+        let check = |detail: &str, expected: Option<&str>| {
+            let merge =
+                serde_json::json!({"strategy": "auto", "state": "merged", "detail": detail});
+            let json = serde_json::json!({"merge": merge});
+            assert_eq!(remark(&task(json)), expected);
+        };
+        check("merged `a` into `b`", None);
+        let more = "merged `a` into `b`; these files were changed: file";
+        check(more, Some(more));
+    }
 
     #[test]
     fn the_result_is_that_of_the_executor_or_else_the_output_of_a_success() {

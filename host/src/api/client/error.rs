@@ -1,10 +1,17 @@
 //! Errors between a client and its host.
 
-use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
 
 use crate::{
     api::rest::frame::FrameError,
     app::{AppError, ErrorKind},
+    text::shell_word,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +21,8 @@ pub(in crate::api) enum ClientError {
     Refused(AppError),
     #[error("no host is running for {}", data_dir.display())]
     NotRunning { data_dir: PathBuf },
+    #[error("the data directory {} was removed, so the wait for its next host has ended", data_dir.display())]
+    Gone { data_dir: PathBuf },
     #[error("cannot use the socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error(
@@ -65,6 +74,19 @@ fn last_words(log_end: &str) -> String {
     }
 }
 
+/// Advice if this process may not use a directory or a file in it.
+fn of_denied(dir: &Path) -> String {
+    let own = rustix::process::geteuid().as_raw();
+    let is_closed =
+        |found: fs::Metadata| found.is_dir() && found.uid() == own && found.mode() & 0o700 != 0o700;
+    if fs::metadata(dir).is_ok_and(is_closed) {
+        let dir = shell_word(&dir.display().to_string());
+        format!("`chmod u+rwx {dir}` gives you access to your own directory")
+    } else {
+        "give a data directory of your own by --data-dir".to_owned()
+    }
+}
+
 impl ClientError {
     fn hint(&self) -> Option<String> {
         match self {
@@ -77,8 +99,11 @@ impl ClientError {
                 "`kill -CONT {pid}` continues the host, which then carries out the waiting requests"
             )),
             Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
-            Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("the socket belongs to another user; give a data directory of your own by --data-dir".to_owned())
+            Self::Socket { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(of_denied(path.parent().unwrap_or(path)))
+            }
+            Self::Start { data_dir, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(of_denied(data_dir))
             }
             Self::NotRunning { .. } => Some("`claudine up` starts one".to_owned()),
             _ => None,
@@ -95,5 +120,38 @@ impl From<ClientError> for AppError {
             hint: error.hint(),
             ..Self::new(ErrorKind::Unavailable, error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn advice_on_a_denied_permission_names_the_own_directory_that_cannot_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let hint = |mode: u32, path: &Path| {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let socket = ClientError::Socket {
+                path: path.join("host.sock"),
+                source: io::ErrorKind::PermissionDenied.into(),
+            };
+            let start = ClientError::Start {
+                data_dir: path.to_owned(),
+                source: io::ErrorKind::PermissionDenied.into(),
+            };
+            assert_eq!(socket.hint(), start.hint());
+            socket.hint().unwrap()
+        };
+        let advice = format!("chmod u+rwx {}", dir.path().display());
+        assert!(hint(0o600, dir.path()).contains(&advice));
+        assert!(!hint(0o700, dir.path()).contains("chmod"));
+        assert!(!hint(0o700, &dir.path().join("missing")).contains("chmod"));
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(!hint(0o700, &file).contains("chmod"));
     }
 }

@@ -24,12 +24,15 @@ pub(in crate::api) enum Heard {
 ///
 /// A host that crashed is started again, as by any command. A host that was shut down is not
 /// started again, because a reader must not undo a user's decision. The reader then waits until a
-/// host runs.
+/// host runs, and meanwhile reads the database, because the last host may have recorded events
+/// without sending them, such as the end of the task that is followed.
 pub(in crate::api) struct EventReader<'a> {
     client: &'a Client,
     query: EventQuery,
     open: Option<Frames>,
     host_left: bool,
+    /// Whether there was a data directory at the beginning.
+    had_directory: bool,
 }
 
 impl Client {
@@ -39,6 +42,7 @@ impl Client {
             query,
             open: None,
             host_left: false,
+            had_directory: self.start.removed().is_none(),
         }
     }
 }
@@ -51,8 +55,8 @@ impl EventReader<'_> {
             let frame = match self.frame().await {
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error)) => Err(error),
                 Ok(frame) => Ok(frame),
-                Err(ClientError::Cut(_)) if self.host_left => {
-                    self.look_again().await;
+                Err(ClientError::Cut(_) | ClientError::NotRunning { .. }) if self.host_left => {
+                    self.look_again().await?;
                     continue;
                 }
                 Err(ClientError::Cut(_)) if fruitless < TRIES => {
@@ -76,8 +80,9 @@ impl EventReader<'_> {
                 Err(error) if !self.outlives(error.kind) => {
                     return Err(ClientError::Refused(error));
                 }
-                // A host that is shutting down may repeat this error until it has ended.
-                Err(_) if self.host_left => self.look_again().await,
+                // A host that is shutting down may repeat this error until it has ended. So does
+                // the read without a host, once everything was read.
+                Err(_) if self.host_left => self.look_again().await?,
                 Err(_) => {
                     self.open = None;
                     self.host_left = true;
@@ -91,42 +96,32 @@ impl EventReader<'_> {
         self.query.follow && kind == ErrorKind::Unavailable
     }
 
-    async fn look_again(&mut self) {
+    /// Waits a moment before the request is repeated.
+    async fn look_again(&mut self) -> Result<(), ClientError> {
         self.open = None;
+        let removed = self.client.start.removed();
+        if let Some(removed) = removed.filter(|_| self.had_directory) {
+            return Err(removed);
+        }
+        self.client.revive().await;
         clock::sleep(LOOK_AGAIN).await;
+        Ok(())
     }
 
     /// Records the position after an event, so that no event is repeated or skipped.
     fn pass(&mut self, sequence: u64) {
-        self.host_left = false;
+        self.host_left &= self.open.as_ref().is_some_and(Frames::is_here);
         self.query.after = Some(sequence);
         self.query.since_ms = None;
     }
 
+    /// The next frame. No host is started for a request that only reads.
     async fn frame(&mut self) -> Result<Frame, ClientError> {
         if let Some(open) = &mut self.open {
             return open.next().await;
         }
         let ask = Ask::get(address::with_query("/v1/events".to_owned(), &self.query)?);
-        let open = if self.host_left {
-            self.wait_for_host(&ask).await?
-        } else {
-            Frames::ask(self.client, &ask).await?
-        };
+        let open = Frames::ask(self.client, &ask).await?;
         self.open.insert(open).next().await
-    }
-
-    /// Repeats the request until a host answers, and starts no host. A host that is shutting down
-    /// may still receive the request.
-    async fn wait_for_host(&self, ask: &Ask) -> Result<Frames, ClientError> {
-        let patient = self.client.that_starts_none();
-        loop {
-            match Frames::ask(&patient, ask).await {
-                Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}
-                Err(ClientError::Refused(error)) if error.kind == ErrorKind::Unavailable => {}
-                answer => return answer,
-            }
-            clock::sleep(LOOK_AGAIN).await;
-        }
     }
 }

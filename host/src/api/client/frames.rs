@@ -18,7 +18,7 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) async fn ask(client: &Client, ask: &Ask) -> Result<Self, ClientError> {
-        let mut connection = client.connection(ask.reads).await?;
+        let mut connection = client.connection(ask).await?;
         let (head, body) = client
             .answered(ask.limit, connection.send(ask))
             .await?

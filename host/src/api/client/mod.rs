@@ -18,7 +18,7 @@ pub(super) use error::ClientError;
 pub(super) use events::Heard;
 pub(super) use follow::Followed;
 pub(super) use start::{Announcement, HostStart, Policy, layout};
-pub(super) use waiting::Seen;
+pub(super) use waiting::{Seen, is_of_its_end};
 
 use std::{
     sync::{Arc, Mutex},
@@ -28,7 +28,7 @@ use std::{
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, StatusCode, body::Bytes};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::DuplexStream;
+use tokio::{io::DuplexStream, net::UnixStream};
 
 use self::connection::{Broken, Connection, Stream};
 use super::rest::{VERSION_HEADER, converse_here};
@@ -64,6 +64,9 @@ struct Ask {
     limit: Option<Duration>,
     /// Whether the request only reads stored data, so that no host is started for it.
     reads: bool,
+    /// Whether the request gives a host work. A host within this process can check such a request,
+    /// and changes nothing.
+    works: bool,
 }
 
 impl Ask {
@@ -75,6 +78,7 @@ impl Ask {
             repeatable: true,
             limit: Some(ANSWER_LIMIT),
             reads: true,
+            works: false,
         }
     }
 
@@ -87,6 +91,7 @@ impl Ask {
             repeatable: false,
             limit: Some(ANSWER_LIMIT),
             reads: false,
+            works: false,
         })
     }
 
@@ -99,6 +104,12 @@ impl Ask {
     /// Marks a request that only reads, although it has a body.
     fn reading(mut self) -> Self {
         (self.reads, self.repeatable) = (true, true);
+        self
+    }
+
+    /// Marks a request that gives a host work.
+    fn of_work(mut self) -> Self {
+        self.works = true;
         self
     }
 
@@ -123,6 +134,8 @@ pub(super) struct Client {
     other_version: Mutex<Option<String>>,
     /// A host within this process. If no other host runs, it answers the requests that only read.
     offline: Mutex<Option<Arc<Host>>>,
+    /// The turn of a request to be checked within this process. A check needs much memory.
+    check: tokio::sync::Mutex<()>,
 }
 
 /// Reason why a try failed.
@@ -150,6 +163,7 @@ impl Client {
             idle: Mutex::default(),
             other_version: Mutex::default(),
             offline: Mutex::default(),
+            check: tokio::sync::Mutex::default(),
         }
     }
 
@@ -175,7 +189,7 @@ impl Client {
                 // The host is shutting down. A later try can read stored data without the host.
                 Err(Fault::Client(error))
                     if ask.reads
-                        && self.start.policy == Policy::IfNeeded
+                        && self.start.policy != Policy::Never
                         && tries < TRIES
                         && waiting::is_of_its_end(&error) =>
                 {
@@ -212,7 +226,7 @@ impl Client {
     }
 
     async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {
-        let mut connection = self.connection(ask.reads).await?;
+        let mut connection = self.connection(ask).await?;
         let (head, body) = connection.send(ask).await?.into_parts();
         let bytes = connection
             .drive(body.collect())
@@ -232,7 +246,7 @@ impl Client {
 
     /// An idle connection, or a new one to the host, which is started if needed. A request that
     /// only reads is answered within this process if no host runs.
-    async fn connection(&self, reads: bool) -> Result<Connection, ClientError> {
+    async fn connection(&self, ask: &Ask) -> Result<Connection, ClientError> {
         loop {
             // The lock must be released before awaiting.
             let idle = lock(&self.idle).pop();
@@ -244,11 +258,10 @@ impl Client {
                 return Ok(connection);
             }
         }
-        let reads = reads && self.start.policy == Policy::IfNeeded;
-        let host = if reads {
-            self.start.reach().await?
-        } else {
-            Some(self.start.connect().await?.0)
+        let host = match self.start.policy {
+            Policy::IfNeeded if ask.reads => self.start.reach().await?,
+            Policy::IfNeeded | Policy::Never => Some(self.start.connect().await?.0),
+            Policy::ForWork => self.reach_for(ask).await?,
         };
         let is_here = host.is_none();
         let stream: Box<dyn Stream> = match host {
@@ -259,6 +272,55 @@ impl Client {
         let mut connection = connection.map_err(|error| ClientError::Cut(Some(error)))?;
         connection.is_here = is_here;
         Ok(connection)
+    }
+
+    /// Connects to a host, which is started only if the request needs it and is not certain to be
+    /// refused. `None` if this process can answer the request.
+    async fn reach_for(&self, ask: &Ask) -> Result<Option<UnixStream>, ClientError> {
+        let running = self.start.reach().await?;
+        if running.is_some() || ask.reads {
+            return Ok(running);
+        }
+        // Nobody wanted the end of a host that has crashed.
+        if !self.start.is_lost() {
+            if !ask.works {
+                return Err(ClientError::NotRunning {
+                    data_dir: self.start.layout.root().to_owned(),
+                });
+            }
+            self.check_here(ask).await?;
+        }
+        Ok(Some(self.start.connect().await?.0))
+    }
+
+    /// Lets a host within this process check a request that gives a host work. Returns its refusal.
+    /// If it cannot decide, for example because the store has to be migrated first, the host that
+    /// is to be started decides.
+    async fn check_here(&self, ask: &Ask) -> Result<(), ClientError> {
+        let _turn = self.check.lock().await;
+        // Another request may have started a host meanwhile.
+        if self.start.reach().await?.is_some() {
+            return Ok(());
+        }
+        // The settings may have changed since the last check, so they are read again.
+        let Ok(host) = (self.start.offline)(&self.start.overrides) else {
+            return Ok(());
+        };
+        let (ours, theirs) = tokio::io::duplex(HERE_BYTES);
+        converse_here(theirs, host);
+        let checked = async {
+            let stream: Box<dyn Stream> = Box::new(ours);
+            let mut connection = Connection::open(stream, self.start.via).await.ok()?;
+            let (head, body) = connection.send(ask).await.ok()?.into_parts();
+            let bytes = connection.drive(body.collect()).await.ok()?.to_bytes();
+            (!head.status.is_success()).then(|| refusal(head.status, &bytes))
+        };
+        match clock::within(ANSWER_LIMIT, checked).await.flatten() {
+            Some(ClientError::Refused(error)) if is_refusal(error.kind) => {
+                Err(ClientError::Refused(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens a connection to a host within this process.
@@ -289,6 +351,20 @@ impl Client {
         if let Some(version) = version.filter(|version| *version != env!("CARGO_PKG_VERSION")) {
             *lock(&self.other_version) = Some(version.to_owned());
         }
+    }
+}
+
+/// Whether an error of this kind is about the request itself, so that every host would refuse the
+/// request.
+fn is_refusal(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Invalid
+        | ErrorKind::NotFound
+        | ErrorKind::Ambiguous
+        | ErrorKind::Conflict
+        | ErrorKind::Forbidden
+        | ErrorKind::Limit => true,
+        ErrorKind::StoreFull | ErrorKind::Unavailable | ErrorKind::Internal => false,
     }
 }
 

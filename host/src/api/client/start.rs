@@ -6,15 +6,9 @@
 //! client, so that `$(claudine delegate …)` returns at once.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
-            process::ExitStatusExt,
-        },
-    },
+    os::{fd::AsFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -35,7 +29,9 @@ use crate::{
     app::{AppError, ErrorKind, HostInfo},
     clock,
     config::{self, Begin, Overrides},
+    fsx,
     identity::HostProcess,
+    kept::Kept,
     layout::Layout,
 };
 
@@ -66,6 +62,9 @@ pub(in crate::api) enum Announcement {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) enum Policy {
     IfNeeded,
+    /// Only if the last host has crashed, or for a request that gives a host work and that would
+    /// not be refused. A client that a model drives must not undo a person's `down` by a question.
+    ForWork,
     Never,
 }
 
@@ -79,6 +78,8 @@ pub(in crate::api) struct HostStart {
     pub(in crate::api) via: Via,
     pub(in crate::api) launch: fn(&Background) -> io::Result<(u32, File)>,
     pub(in crate::api) offline: Offline,
+    /// Writes a message for the user of the command that starts a host.
+    pub(in crate::api) say: fn(&str),
 }
 
 impl HostStart {
@@ -141,6 +142,14 @@ impl HostStart {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
 
+    /// The error for a wait for the next host, if there is no data directory in which it could run.
+    pub(super) fn removed(&self) -> Option<ClientError> {
+        let data_dir = self.layout.root();
+        fsx::is_missing(data_dir).then(|| ClientError::Gone {
+            data_dir: data_dir.to_owned(),
+        })
+    }
+
     /// Connects to the socket; `None` if nobody listens. Nothing is sent if the listener belongs to
     /// another user.
     async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
@@ -182,17 +191,14 @@ impl HostStart {
     }
 
     fn turn(&self) -> io::Result<File> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.layout.root())?;
+        fsx::make_private_dir(self.layout.root())?;
         let path = self.layout.root().join("start.lock");
-        let file = OpenOptions::new()
+        let file = fsx::private()
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o600)
             .open(path)?;
+        fsx::unmask(&file)?;
         let give_up = clock::monotonic() + READY_LIMIT;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -221,7 +227,10 @@ impl HostStart {
             .map_err(|source| self.cannot_start(source))?;
         let line = self.announcement(announced)?;
         match serde_json::from_slice(&line) {
-            Ok(Announcement::Ready(_)) => Ok(()),
+            Ok(Announcement::Ready(_)) => {
+                self.say_what_is_kept();
+                Ok(())
+            }
             Ok(Announcement::Failed(error)) => Err(ClientError::Refused(error)),
             Err(_) => {
                 let log = self.layout.host_log();
@@ -234,6 +243,16 @@ impl HostStart {
         }
     }
 
+    /// Says so if the new host does not apply the retention of this command yet.
+    fn say_what_is_kept(&self) {
+        // If the record cannot be read, the log of the host says so.
+        if let Ok(Some(kept)) = Kept::read(&self.layout)
+            && let Some(text) = kept.text(clock::wall())
+        {
+            (self.say)(&format!("warning: {text}"));
+        }
+    }
+
     fn background(&self) -> io::Result<Background> {
         let data_dir = self.layout.root().to_owned();
         let mut arguments = vec![
@@ -242,21 +261,26 @@ impl HostStart {
             "--data-dir".into(),
             data_dir.clone().into(),
         ];
+        let mut settings = Vec::new();
         if let Some(slots) = &self.overrides.slots {
-            arguments.extend(["--slots".into(), slots.into()]);
+            settings.extend(["--slots".into(), slots.into()]);
         }
         if let Some(keep) = &self.overrides.keep {
-            arguments.extend(["--keep".into(), keep.into()]);
+            settings.extend(["--keep".into(), keep.into()]);
+        }
+        if !self.overrides.on_demand {
+            arguments.push("--asked".into());
         }
         match self.overrides.begin {
             Begin::Usual => {}
-            Begin::Paused => arguments.push("--paused".into()),
-            Begin::Draining => arguments.push("--draining".into()),
-            Begin::Killing => arguments.push("--killing".into()),
+            Begin::Paused => settings.push("--paused".into()),
+            Begin::Draining => settings.push("--draining".into()),
+            Begin::Killing => settings.push("--killing".into()),
         }
         Ok(Background {
             program: this_program()?,
             arguments,
+            settings,
             data_dir,
             log: self.layout.host_log(),
         })
@@ -375,6 +399,7 @@ mod tests {
             via: claudine_domain::principal::Via::Cli,
             launch: |_| Err(io::ErrorKind::Unsupported.into()),
             offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
+            say: |_| {},
         }
     }
 

@@ -31,8 +31,8 @@ impl Client {
             .tasks
             .iter()
             .all(|task| task.idempotency_key.is_some());
-        self.ask(Ask::post("/v1/tasks".to_owned(), request)?.repeatable_if(again))
-            .await
+        let ask = Ask::post("/v1/tasks".to_owned(), request)?.of_work();
+        self.ask(ask.repeatable_if(again)).await
     }
 
     /// Shows the graph of a request without submitting it.
@@ -244,7 +244,7 @@ impl Client {
         task: &str,
         options: &RetryOptions,
     ) -> Result<Retried, ClientError> {
-        self.ask(Ask::post(address::task(task, "/retry")?, options)?)
+        self.ask(Ask::post(address::task(task, "/retry")?, options)?.of_work())
             .await
     }
 
@@ -253,7 +253,7 @@ impl Client {
         task: &str,
         options: &ResumeOptions,
     ) -> Result<Retried, ClientError> {
-        self.ask(Ask::post(address::task(task, "/resume")?, options)?)
+        self.ask(Ask::post(address::task(task, "/resume")?, options)?.of_work())
             .await
     }
 

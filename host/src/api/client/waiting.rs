@@ -2,11 +2,12 @@
 //!
 //! A host that crashed is started again, as by any command. A host that was shut down is not
 //! started again, because a wait must not undo a user's decision. The wait then continues with the
-//! next host.
+//! next host. Because the next host may come and go unseen, and because the last host may have
+//! recorded the end of the task without telling this client, the database is read meanwhile.
 
 use std::time::Duration;
 
-use super::{Client, ClientError, Policy};
+use super::{Ask, Client, ClientError, Policy, address};
 use crate::{
     app::{ErrorKind, TaskView},
     clock,
@@ -15,6 +16,9 @@ use crate::{
 /// Time between two checks for a host while waiting.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// Time limit for the end of a host that is shutting down.
+const GOES: Duration = Duration::from_secs(2);
+
 /// Progress reported during a wait.
 pub(in crate::api) enum Seen<'a> {
     Task(&'a TaskView),
@@ -22,9 +26,18 @@ pub(in crate::api) enum Seen<'a> {
     HostLeft,
 }
 
+/// Result of a look for a task that is waited for.
+enum Found {
+    /// The task, which has ended.
+    Ended(Box<TaskView>),
+    /// A host, which can be asked to wait.
+    Host,
+    Nothing,
+}
+
 impl Client {
-    /// Waits without a time limit until the task has ended. The first request starts a host if none
-    /// runs. `each` is called with the task's state every `interval` and at the end.
+    /// Waits without a time limit until the task has ended. Starts a host if none runs and the task
+    /// has not ended. `each` is called with the task's state every `interval` and at the end.
     pub(in crate::api) async fn wait_done(
         &self,
         task: &str,
@@ -32,28 +45,107 @@ impl Client {
         interval: Duration,
         mut each: impl FnMut(Seen<'_>),
     ) -> Result<TaskView, ClientError> {
+        // Only this client starts hosts. A request that is sent again after the end of a host must
+        // start none.
         let patient = self.that_starts_none();
-        let mut asked = self;
         let mut left = false;
+        let mut found = self.begin_to_wait(&patient, task).await?;
         loop {
-            match asked.wait(task, interval, waiter).await {
+            let seen = match found {
+                Found::Ended(view) => Ok(*view),
+                Found::Host | Found::Nothing => patient.wait(task, interval, waiter).await,
+            };
+            found = Found::Host;
+            match seen {
                 Ok(view) => {
-                    (asked, left) = (&patient, false);
+                    left = false;
                     each(Seen::Task(&view));
                     if view.outcome.is_some() {
                         return Ok(view);
                     }
                 }
                 Err(error) if is_of_its_end(&error) => {
-                    asked = if self.start.is_lost() { self } else { &patient };
-                    if !left {
-                        left = true;
-                        each(Seen::HostLeft);
+                    found = self.look_again(&patient, task).await?;
+                    if matches!(found, Found::Nothing) {
+                        if !left {
+                            left = true;
+                            each(Seen::HostLeft);
+                        }
+                        clock::sleep(LOOK_AGAIN).await;
                     }
-                    clock::sleep(LOOK_AGAIN).await;
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Waits for the end of a task, up to the limit. If no host runs, only the time passes.
+    pub(in crate::api) async fn wait_a_while(
+        &self,
+        task: &str,
+        limit: Duration,
+    ) -> Result<(), ClientError> {
+        match self.that_starts_none().wait(task, limit, None).await {
+            Err(error) if is_of_its_end(&error) => {
+                self.revive().await;
+                clock::sleep(limit).await;
+                Ok(())
+            }
+            waited => waited.map(drop),
+        }
+    }
+
+    /// Connects `patient` to a host. If no host runs, reads the task, and starts a host unless the
+    /// task has ended.
+    async fn begin_to_wait(&self, patient: &Self, task: &str) -> Result<Found, ClientError> {
+        let look = Ask::get(address::task(task, "/wait")?);
+        match self.connection(&look).await {
+            Ok(reached) if !reached.is_here => {
+                patient.keep(reached);
+                return Ok(Found::Host);
+            }
+            Ok(_) => {}
+            // The host has just ended.
+            Err(ClientError::Cut(_)) => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        }
+        match self.status(task).await {
+            Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
+            Ok(_) => {}
+            // Another host has come and is already going.
+            Err(error) if is_of_its_end(&error) => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        }
+        patient.keep(self.connection(&look.of_host()).await?);
+        Ok(Found::Host)
+    }
+
+    /// Looks for the task after its host has gone: reads it from the database, and starts a host if
+    /// the last one crashed.
+    async fn look_again(&self, patient: &Self, task: &str) -> Result<Found, ClientError> {
+        if let Some(removed) = self.start.removed() {
+            return Err(removed);
+        }
+        if !self.has_lost_its_host() {
+            match self.status(task).await {
+                Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
+                Err(error) if !is_of_its_end(&error) => return Err(error),
+                // The task has not ended, or another host has come and is already going.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        // A killed host may have seemed to run for a moment.
+        if !self.has_lost_its_host() {
+            return Ok(Found::Nothing);
+        }
+        let look = Ask::get(address::task(task, "/wait")?).of_host();
+        match self.connection(&look).await {
+            Ok(connection) => {
+                patient.keep(connection);
+                Ok(Found::Host)
+            }
+            Err(error) if is_of_its_end(&error) => Ok(Found::Nothing),
+            Err(error) => Err(error),
         }
     }
 
@@ -62,6 +154,20 @@ impl Client {
         let mut start = self.start.clone();
         start.policy = Policy::Never;
         Self::new(start)
+    }
+
+    /// Whether no host runs, after a host that is shutting down was given a moment to end.
+    pub(in crate::api) async fn is_alone(&self) -> bool {
+        let give_up = clock::monotonic() + GOES;
+        loop {
+            if matches!(self.start.reach().await, Ok(None)) {
+                return true;
+            }
+            if clock::monotonic() >= give_up {
+                return false;
+            }
+            clock::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Starts a host if the last one crashed. An error is ignored, because the next request reports
@@ -74,12 +180,12 @@ impl Client {
 
     /// Whether the last host crashed and this client may start a new one.
     pub(super) fn has_lost_its_host(&self) -> bool {
-        self.start.policy == Policy::IfNeeded && self.start.is_lost()
+        self.start.policy != Policy::Never && self.start.is_lost()
     }
 }
 
 /// Whether an error means that the host has ended or is shutting down.
-pub(super) fn is_of_its_end(error: &ClientError) -> bool {
+pub(in crate::api) fn is_of_its_end(error: &ClientError) -> bool {
     match error {
         ClientError::Refused(error) => error.kind == ErrorKind::Unavailable,
         ClientError::NotRunning { .. } | ClientError::Cut(_) => true,

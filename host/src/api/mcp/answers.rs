@@ -307,10 +307,10 @@ impl From<AppError> for Failed {
             let name = it.name.as_deref().unwrap_or(&it.summary);
             format!("{} ({}, {name})", it.id, it.state)
         });
-        let mut parts = vec![wording::for_client(&error.message)];
+        let mut parts = vec![wording::message(&error.message)];
         parts.extend(candidates);
         let text = parts.join("; ");
-        let hint = error.hint.as_deref().map(wording::for_client);
+        let hint = error.hint.as_deref().map(wording::hint);
         let note = wording::note(&format!(
             "{} {}",
             parts[0],

@@ -11,15 +11,16 @@ use super::{
         CancelTask, DelegateTask, GRAPH_TASKS, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE,
         Priority, ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus,
     },
-    server::Server,
+    server::{Server, no_host},
 };
 use crate::{
-    api::{lenient, member::Member, words},
+    api::{client::ClientError, lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
         Retries, RetryOptions, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
     },
     random,
+    text::short_id,
 };
 
 const DEFAULT_EXECUTOR: &str = "claude";
@@ -225,7 +226,10 @@ impl Server {
                 return Err(AppError::new(ErrorKind::Invalid, message));
             }
         };
-        let cancelled = self.client.cancel(&task, asked.reason).await?;
+        let cancelled = match self.client.cancel(&task, asked.reason).await {
+            Err(ClientError::NotRunning { .. }) => return Err(self.uncancelled(&task).await?),
+            cancelled => cancelled?,
+        };
         let id = &cancelled.id;
         let message = match (cancelled.descendants, cancelled.already) {
             (None, false) => format!("Task {id} cancelled"),
@@ -245,6 +249,22 @@ impl Server {
         })
     }
 
+    /// The error for a task that is to be cancelled while no host runs.
+    async fn uncancelled(&self, task: &str) -> Result<AppError, AppError> {
+        let task = self.client.status(task).await?;
+        let id = short_id(&task.id);
+        Ok(match &task.outcome {
+            Some(outcome) => {
+                let message = format!("task {id} has already ended: {outcome}");
+                AppError::new(ErrorKind::Conflict, message)
+            }
+            None => no_host(&format!(
+                "task {id} is {}, and no host runs, so it cannot be cancelled now",
+                task.state
+            )),
+        })
+    }
+
     async fn cancel_graph(
         &self,
         graph: String,
@@ -259,7 +279,12 @@ impl Server {
             reason,
             ..TaskActions::of(Action::Cancel)
         };
-        let acted = self.client.act(&asked).await?;
+        let acted = match self.client.act(&asked).await {
+            Err(ClientError::NotRunning { .. }) => {
+                return Err(no_host("no host runs, so no graph can be cancelled now"));
+            }
+            acted => acted?,
+        };
         let refused = acted.tasks.into_iter().find_map(|task| task.error);
         match refused {
             Some(error) => Err(error),

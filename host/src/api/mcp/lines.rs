@@ -1,25 +1,43 @@
 //! Reads and writes messages, one per line. Every request gets an answer, even if it is unreadable,
 //! because without an answer the client and its agent would wait for ever.
+//!
+//! The number and the size of the requests in memory are limited, and so is the number of answers:
+//! if there are too many, no further line is read until an answer is written. So a client that
+//! reads no answers is not read either.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use rmcp::{
     RoleServer,
-    model::{ClientNotification, ClientRequest, JsonRpcMessage, NumberOrString},
+    model::{
+        ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, NumberOrString, ProtocolVersion,
+    },
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    sync::Mutex,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
 
 use super::{
     request_id::RequestId,
     stdio::{Input, Output},
 };
-use crate::lock::lock;
+use crate::{clock, lock::lock};
+
+/// Limit of the requests that are carried out at the same time. A request counts until its answer
+/// is written.
+const CALLS_AT_ONCE: usize = 64;
+/// Size limit of these requests together: twice the longest line.
+const REQUESTS_BYTES: usize = 2 * LINE_BYTES;
+/// Size up to which a request counts as one. A larger request counts as several, so that one
+/// counter limits both the number and the size.
+const ONE_BYTES: usize = REQUESTS_BYTES / CALLS_AT_ONCE;
+/// Time limit for the answers to earlier requests after the end of the input, if a request waits
+/// for one of them.
+const AFTER_END: Duration = Duration::from_secs(5);
 
 /// Length limit of a line, which limits memory. A line has room for the longest prompt that a host
 /// accepts.
@@ -32,6 +50,11 @@ const INVALID_PARAMS: i32 = -32_602;
 const SAME_ID: &str = "an earlier request with this id has no answer yet, so this one was not \
                        carried out: give each request its own id";
 
+const NOT_BEGUN: &str = "the session has not begun: send the request `initialize` first, and then \
+                         the notification `notifications/initialized`";
+const INCOMPLETE: &str = "`initialize` needs `protocolVersion` (a string), `capabilities` (an \
+                          object) and `clientInfo` (an object with `name` and `version`)";
+
 pub(super) struct Lines {
     input: BufReader<Input>,
     line: Vec<u8>,
@@ -41,9 +64,15 @@ pub(super) struct Lines {
     /// Whether a request was read. Notifications before the first request are dropped, because they
     /// would end the server.
     begun: bool,
-    /// Ids of unanswered requests. If a second request with the same id were executed, its answer
-    /// would be taken for the answer to the first request.
-    unanswered: Arc<std::sync::Mutex<HashSet<NumberOrString>>>,
+    /// Whether the session has begun, so that any request may come.
+    in_session: bool,
+    /// Ids of unanswered requests, with their shares of `room`. If a second request with the same
+    /// id were executed, its answer would be taken for the answer to the first request.
+    unanswered: Arc<std::sync::Mutex<HashMap<NumberOrString, Option<OwnedSemaphorePermit>>>>,
+    /// Room for requests. Closed once an answer cannot be written.
+    room: Arc<Semaphore>,
+    /// A request that was read and waits for room, and the number of requests that it counts as.
+    next: Option<(RxJsonRpcMessage<RoleServer>, u32)>,
     output: Arc<Mutex<Lasting>>,
     /// An answer that `receive` has yet to write. Kept here because `receive` may be cancelled at
     /// any await.
@@ -96,7 +125,10 @@ impl Lines {
             line: Vec::new(),
             too_long: None,
             begun: false,
+            in_session: false,
             unanswered: Arc::default(),
+            room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            next: None,
             output: Arc::new(Mutex::new(Lasting {
                 output: Some(output),
                 waiting: Vec::new(),
@@ -147,8 +179,19 @@ impl Lines {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
                 self.begun = true;
-                let is_new = lock(&self.unanswered).insert(request.id.clone());
-                if !is_new {
+                if !self.in_session {
+                    match begins_session(&request.request) {
+                        Ok(begins) => self.in_session = begins,
+                        Err((code, why)) => {
+                            let id = serde_json::to_value(&request.id).ok();
+                            self.owe(id, code, why);
+                            return None;
+                        }
+                    }
+                }
+                let former = lock(&self.unanswered).insert(request.id.clone(), None);
+                if let Some(room) = former {
+                    lock(&self.unanswered).insert(request.id.clone(), room);
                     let id = serde_json::to_value(&request.id).ok();
                     self.owe(id, INVALID_REQUEST, SAME_ID);
                     return None;
@@ -168,6 +211,25 @@ impl Lines {
                 None
             }
         }
+    }
+
+    /// Waits until there is room for a request. `None` if the conversation is over.
+    async fn room_for(&mut self, requests: u32) -> Option<OwnedSemaphorePermit> {
+        let mut room = std::pin::pin!(self.room.clone().acquire_many_owned(requests));
+        // The client may have ended meanwhile. If more lines were read already, there is no way to
+        // find out.
+        if self.input.buffer().is_empty() {
+            tokio::select! {
+                biased;
+                room = &mut room => return room.ok(),
+                read = self.input.fill_buf() => {
+                    if !matches!(read, Ok(bytes) if !bytes.is_empty()) {
+                        return clock::within(AFTER_END, room).await?.ok();
+                    }
+                }
+            }
+        }
+        room.await.ok()
     }
 
     fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
@@ -198,16 +260,21 @@ impl Transport<RoleServer> for Lines {
         &mut self,
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let output = self.output.clone();
+        let (output, all_room) = (self.output.clone(), self.room.clone());
         // Removes the id before sending, because a client that has the answer may reuse the id.
-        if let Some(id) = answered(&message) {
-            lock(&self.unanswered).remove(id);
-        }
+        let former = answered(&message).and_then(|id| lock(&self.unanswered).remove(id));
+        let room = former.flatten();
         async move {
             let message = serde_json::to_vec(&message)?;
             let mut output = output.lock().await;
             output.add(&message);
-            output.flush().await
+            let flushed = output.flush().await;
+            drop(room);
+            if flushed.is_err() {
+                // Nobody reads the answers, so nothing more is to be carried out.
+                all_room.close();
+            }
+            flushed
         }
     }
 
@@ -215,6 +282,15 @@ impl Transport<RoleServer> for Lines {
         loop {
             // An output without a reader ends the conversation, and so does an input error.
             self.pay().await.ok()?;
+            if let Some((_, requests)) = &self.next {
+                let requests = *requests;
+                let room = self.room_for(requests).await?;
+                let (message, _) = self.next.take()?;
+                if let JsonRpcMessage::Request(request) = &message {
+                    lock(&self.unanswered).insert(request.id.clone(), Some(room));
+                }
+                return Some(message);
+            }
             match self.read_line().await.ok()? {
                 Read::End => return None,
                 Read::TooLong(id, length) => {
@@ -225,9 +301,17 @@ impl Transport<RoleServer> for Lines {
                 }
                 Read::Line => {
                     let message = self.message();
+                    let requests = 1 + self.line.len() / ONE_BYTES;
                     self.line.clear();
-                    if message.is_some() {
-                        return message;
+                    // The memory of a long line is returned.
+                    self.line.shrink_to(ONE_BYTES);
+                    match message {
+                        Some(request @ JsonRpcMessage::Request(_)) => {
+                            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+                            self.next = Some((request, requests));
+                        }
+                        Some(other) => return Some(other),
+                        None => {}
                     }
                 }
             }
@@ -239,6 +323,26 @@ impl Transport<RoleServer> for Lines {
         let flushed = output.flush().await;
         output.output = None;
         flushed
+    }
+}
+
+/// Whether the session begins with this request, which comes before it. An error code and a reason
+/// if the request may not come before the session.
+fn begins_session(request: &ClientRequest) -> Result<bool, (i32, &'static str)> {
+    // Clients of later versions describe themselves with each request.
+    let is_described = || {
+        let missing = request
+            .get_meta()
+            .missing_required_keys(&ProtocolVersion::V_2026_07_28);
+        missing.is_empty()
+    };
+    match request {
+        ClientRequest::InitializeRequest(_) => Ok(true),
+        ClientRequest::PingRequest(_) => Ok(false),
+        ClientRequest::DiscoverRequest(_) if is_described() => Ok(false),
+        _ if is_described() => Ok(true),
+        other if other.method() == "initialize" => Err((INVALID_PARAMS, INCOMPLETE)),
+        _ => Err((INVALID_REQUEST, NOT_BEGUN)),
     }
 }
 
@@ -336,6 +440,7 @@ mod tests {
         clippy::panic,
         reason = "a test fails by panicking"
     )]
+    use futures_util::FutureExt;
     use tokio::io::AsyncReadExt;
 
     use super::*;
@@ -410,6 +515,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_before_the_session_is_answered_with_the_way_to_begin_one() {
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let (methods, answers) = said(format!("{call}\n").into_bytes()).await;
+        assert!(methods.is_empty(), "{methods:?}");
+        assert_eq!(answers[0]["id"], 1);
+        let why = answers[0]["error"]["message"].to_string();
+        assert!(why.contains("send the request `initialize` first"), "{why}");
+        let hello = |params: Value| json!({"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": params});
+        let incomplete = hello(json!({"protocolVersion": 5}));
+        let (methods, answers) = said(format!("{incomplete}\n").into_bytes()).await;
+        assert!(methods.is_empty(), "{methods:?}");
+        let why = answers[0]["error"]["message"].to_string();
+        assert!(
+            why.contains("`initialize` needs `protocolVersion`"),
+            "{why}"
+        );
+        let complete = hello(json!({
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        }));
+        let input = format!("{complete}\n{call}\n").into_bytes();
+        let (methods, answers) = said(input).await;
+        assert_eq!(methods, ["initialize", "tools/list"]);
+        assert_eq!(answers, [Value::Null; 0]);
+    }
+
+    #[tokio::test]
     async fn a_request_with_the_id_of_an_unanswered_request_is_refused() {
         let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
         let call_off = json!({
@@ -435,6 +567,103 @@ mod tests {
         let answer = json!({"jsonrpc": "2.0", "id": 5, "result": {}});
         let answer = serde_json::from_value(answer).unwrap();
         lines.send(answer).await.unwrap();
+        assert!(lines.receive().await.is_some());
+    }
+
+    fn ping(id: usize) -> String {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"ping\"}}\n")
+    }
+
+    fn answer_to(id: usize) -> TxJsonRpcMessage<RoleServer> {
+        let answer = json!({"jsonrpc": "2.0", "id": id, "result": {}});
+        serde_json::from_value(answer).unwrap()
+    }
+
+    /// The lines of a session that has read as many requests as there is room for, and has more.
+    async fn full(more: &str, output: tokio::io::DuplexStream) -> Lines {
+        let input: String = (0..CALLS_AT_ONCE).map(ping).collect();
+        let input = io::Cursor::new((input + more).into_bytes());
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        for _ in 0..CALLS_AT_ONCE {
+            assert!(lines.receive().await.is_some());
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn no_more_requests_are_carried_out_until_one_is_answered() {
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let mut lines = full(&ping(CALLS_AT_ONCE), output).await;
+        assert!(lines.receive().now_or_never().is_none());
+        lines.send(answer_to(7)).await.unwrap();
+        assert!(lines.receive().await.is_some());
+        assert!(lines.receive().await.is_none(), "the input has ended");
+    }
+
+    #[tokio::test]
+    async fn a_cancellation_is_read_although_there_is_no_room_for_a_request() {
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let call_off = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 5},
+        });
+        let more = format!("{call_off}\n{}", ping(CALLS_AT_ONCE));
+        let mut lines = full(&more, output).await;
+        let message = lines.receive().now_or_never().unwrap().unwrap();
+        assert!(matches!(message, JsonRpcMessage::Notification(_)));
+        // The cancelled request makes room for the next one.
+        assert!(lines.receive().now_or_never().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_read_takes_room() {
+        let (output, mut reader) = tokio::io::duplex(16);
+        let mut lines = full(&ping(CALLS_AT_ONCE), output).await;
+        let mut sending = Box::pin(lines.send(answer_to(7)));
+        assert!((&mut sending).now_or_never().is_none());
+        assert!(lines.receive().now_or_never().is_none());
+        tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        sending.await.unwrap();
+        assert!(lines.receive().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_carried_out_for_a_client_that_cannot_read_the_answers() {
+        let (output, reader) = tokio::io::duplex(16);
+        let mut lines = full(&ping(CALLS_AT_ONCE), output).await;
+        drop(reader);
+        assert!(lines.send(answer_to(7)).await.is_err());
+        assert!(lines.receive().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn large_requests_leave_room_for_fewer_others() {
+        let hello = json!({
+            "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+                "protocolVersion": "2025-06-18", "capabilities": {},
+                "clientInfo": {"name": "test", "version": "1"},
+            },
+        });
+        let text = "x".repeat(LINE_BYTES - 100);
+        let large = |id: usize| {
+            let request =
+                json!({"jsonrpc": "2.0", "id": id, "method": "any", "params": {"x": text}});
+            format!("{request}\n")
+        };
+        let input: String = (1..=3).map(large).collect();
+        let input = format!("{hello}\n{input}");
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let input = io::Cursor::new(input.into_bytes());
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        assert!(lines.receive().await.is_some());
+        lines.send(answer_to(0)).await.unwrap();
+        for _ in 0..2 {
+            assert!(lines.receive().await.is_some());
+        }
+        assert!(lines.receive().now_or_never().is_none());
+        assert!(lines.next.is_some(), "the third request was read");
+        lines.send(answer_to(1)).await.unwrap();
         assert!(lines.receive().await.is_some());
     }
 

@@ -59,7 +59,7 @@ pub(super) struct DelegateTask {
     pub(super) fail_on_denied: Option<bool>,
     /// For agents: succeed even if tools were denied and the worktree has no changes.
     pub(super) allow_denied: Option<bool>,
-    /// For agents: session to continue.
+    /// For agents: session to continue, of a task that was submitted over MCP.
     pub(super) resume_session: Option<String>,
     /// Do not cancel this task along with the task that submits it.
     pub(super) detach: Option<bool>,
@@ -85,7 +85,8 @@ pub(super) struct DelegateTask {
     /// Run the task in its own git worktree and branch; the checkout of `workingDirectory` is not
     /// changed.
     pub(super) use_worktree: Option<bool>,
-    /// Name of the new branch. Default: named after the task.
+    /// Name of the new branch, in ASCII. A name that the user may use for something else is
+    /// refused. Default: named after the task.
     pub(super) branch_name: Option<String>,
     /// Start point of the branch, and merge target: a branch, a tag or a commit. Default: HEAD.
     pub(super) base_branch: Option<String>,

@@ -17,6 +17,7 @@ use rmcp::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::{Origins, answers::Failed, tools};
 use crate::{
@@ -31,14 +32,23 @@ const METHOD_CHARS: usize = 80;
 /// The tools, built once because clients request the list repeatedly.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
 
+/// Limit of the tasks that all calls together wait for at the same time, because each needs a
+/// connection to the host. Further waits begin when one of them ends.
+const WAITS_AT_ONCE: usize = 64;
+
 pub(super) struct Server {
     pub(super) client: Arc<Client>,
     pub(super) origins: Origins,
+    pub(super) waits: Semaphore,
 }
 
 impl Server {
     pub(super) fn new(client: Arc<Client>, origins: Origins) -> Self {
-        Self { client, origins }
+        Self {
+            client,
+            origins,
+            waits: Semaphore::new(WAITS_AT_ONCE),
+        }
     }
 
     async fn call(&self, name: &str, arguments: JsonObject) -> Result<Value, AppError> {
@@ -64,6 +74,13 @@ impl Server {
             }
         }
     }
+}
+
+/// The error of a call that only a running host can carry out, and that starts none.
+pub(super) fn no_host(message: &str) -> AppError {
+    AppError::new(ErrorKind::Unavailable, message).hint(
+        "the user may have ended the host on purpose: ask whether to go on. A host is started by DelegateTask, SubmitGraph, RetryTask or ResumeTask, or by a person with `claudine up`; until then TaskStatus, ListTasks and TaskLogs still answer, and running tasks run on",
+    )
 }
 
 fn parse<T: DeserializeOwned>(arguments: JsonObject) -> Result<T, AppError> {

@@ -39,14 +39,17 @@ DelegateTask returns at once. Continue your work, then use WaitTask for one or s
 while `done` is false. `output` of TaskStatus and WaitTask is an agent's result, or the end of a script's output; `why` says why a task \
 waits or did not succeed. TaskLogs shows output of a running task, TaskDiff the changes of a task in a worktree. Agents \
 may edit files but not run arbitrary commands. The user's settings limit what permissionMode and allowedTools may add to that; a refusal \
-names the setting.";
+names the setting.
+
+Tasks are run by a host, which the user may end. Only a new task, a retry or a resumption starts one; the other tools answer from what is \
+stored, or say that no host runs.";
 
 pub(super) fn all() -> Vec<Tool> {
     let reads = || ToolAnnotations::new().read_only(true).open_world(false);
     vec![
         tool::<parameters::DelegateTask, answers::Delegated>(
             DELEGATE,
-            "Hands a task to a background agent (Claude Code), or, with executor `shell`, runs a script. Returns its id at once.",
+            "Hands a task to a background agent (Claude Code), or, with executor `shell`, runs a script. Returns its id at once. Starts a host if none runs and the request is not refused.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -54,7 +57,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::SubmitGraph, answers::Submitted>(
             SUBMIT,
-            "Submits a graph of tasks with dependencies, all or none. Returns their ids at once.",
+            "Submits a graph of tasks with dependencies, all or none. Returns their ids at once. Starts a host if none runs and the request is not refused.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -72,7 +75,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(
             CANCEL,
-            "Cancels a task and the tasks it submitted itself, or all tasks of a graph.",
+            "Cancels a task and the tasks it submitted itself, or all tasks of a graph. Starts no host.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -81,7 +84,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::RetryTask, answers::Retried>(
             RETRY,
-            "Gives a finished task another attempt. The task keeps its id; an agent continues its session if it can.",
+            "Gives a finished task another attempt. The task keeps its id; an agent continues its session if it can. A task that the user submitted outside of MCP is retried only unchanged, and only if it did not succeed. Starts a host if none runs and the request is not refused.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -89,7 +92,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::ResumeTask, answers::Resumed>(
             RESUME,
-            "Continues a finished task from where it ended, with new instructions. The task keeps its id; an agent continues its session.",
+            "Continues a finished task from where it ended, with new instructions. The task keeps its id; an agent continues its session. A task that the user submitted outside of MCP is continued only without instructions and changes, and only if it did not succeed. Starts a host if none runs and the request is not refused.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(false)
@@ -102,7 +105,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits for at most 50 seconds until a task has ended, or, given several tasks, until all of them or the first of them has ended. Returns the same as TaskStatus; call it again while `done` is false.",
+            "Waits for at most 50 seconds until a task has ended, or, given several tasks, until all of them or the first of them has ended. Returns the same as TaskStatus; call it again while `done` is false. Starts no host.",
             reads(),
         ),
         tool::<parameters::TaskDiff, answers::Diff>(
@@ -112,7 +115,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::MergeTask, answers::Merged>(
             MERGE,
-            "Merges the branch of a finished task, pushes the branch, or writes a patch file: use it after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds.",
+            "Merges the branch of a finished task, pushes the branch, or writes a patch file: use it after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds. Starts no host.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)

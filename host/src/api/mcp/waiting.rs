@@ -9,9 +9,14 @@ use super::{
     calls::{as_many, within},
     fitted::{self, ANSWER_BYTES},
     parameters::{WAIT_MS, WAITED_TASKS, WaitTask},
-    server::Server,
+    server::{Server, no_host},
 };
-use crate::app::{AppError, ErrorKind, TaskView};
+use crate::{
+    api::client::is_of_its_end,
+    app::{AppError, ErrorKind, TaskView},
+    clock,
+    text::short_id,
+};
 
 impl Server {
     pub(super) async fn wait_task(&self, asked: WaitTask) -> Result<Waited, AppError> {
@@ -41,8 +46,34 @@ impl Server {
     }
 
     async fn wait_for(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
+        let ends_at = clock::monotonic() + limit;
+        let Some(_place) = clock::within(limit, self.waits.acquire()).await else {
+            return Ok(self.client.status(task).await?);
+        };
+        let limit = ends_at.saturating_sub(clock::monotonic());
         let waiter = self.origins.attempt.as_deref();
-        Ok(self.client.wait(task, limit, waiter).await?)
+        let error = match self.client.wait(task, limit, waiter).await {
+            Ok(task) => return Ok(task),
+            Err(error) => error,
+        };
+        // A wait starts no host. The host may also have ended during the wait.
+        let may_be_alone = is_of_its_end(&error);
+        if may_be_alone && self.client.is_alone().await {
+            return self.without_host(task).await;
+        }
+        Err(error.into())
+    }
+
+    /// The task if it has ended. Otherwise an error, because no wait ends while no host runs.
+    async fn without_host(&self, task: &str) -> Result<TaskView, AppError> {
+        let task = self.client.status(task).await?;
+        if has_ended(&task) {
+            return Ok(task);
+        }
+        let (id, state) = (short_id(&task.id), &task.state);
+        Err(no_host(&format!(
+            "task {id} is {state}, and no host runs, so a wait for its end is of no use now"
+        )))
     }
 
     async fn wait_several(

@@ -2,7 +2,8 @@
 //!
 //! The same errors reach persons and clients. A client knows the arguments of the tools and not the
 //! options of commands, and may have no command line. So options become arguments, a command that a
-//! tool replaces becomes the tool, and a note says who can run other commands.
+//! tool replaces becomes the tool, and a note says who can run other commands. A message may quote
+//! values of the client, and a hint quotes only what a person types.
 
 /// Options, and the arguments that mean the same.
 const ARGUMENTS: [(&str, &str); 11] = [
@@ -22,8 +23,21 @@ const ARGUMENTS: [(&str, &str); 11] = [
 /// Marks in texts the words that are typed.
 const QUOTE: char = '`';
 
-/// The text for a client.
-pub(super) fn for_client(text: &str) -> String {
+/// The message for a client. Quotations stay as they are, because they may be values of the client.
+pub(super) fn message(text: &str) -> String {
+    reworded(text, |part| format!("`{part}`"))
+}
+
+/// The hint for a client. Its quotations are words of the command line.
+pub(super) fn hint(text: &str) -> String {
+    reworded(text, |part| match call(part) {
+        Some(call) => call.to_owned(),
+        None => format!("`{}`", replaced(part)),
+    })
+}
+
+/// The text with arguments in place of options. `quotation` rewords the text between quotes.
+fn reworded(text: &str, quotation: impl Fn(&str) -> String) -> String {
     // Without its second half, a quotation cannot be told from other text.
     if !text.matches(QUOTE).count().is_multiple_of(2) {
         return text.to_owned();
@@ -33,10 +47,8 @@ pub(super) fn for_client(text: &str) -> String {
         if index % 2 == 0 {
             part.split_inclusive(' ')
                 .for_each(|word| said.push_str(&replaced(word)));
-        } else if let Some(call) = call(part) {
-            said.push_str(call);
         } else {
-            said.extend(["`", &replaced(part), "`"]);
+            said.push_str(&quotation(part));
         }
     }
     said
@@ -78,7 +90,7 @@ mod tests {
     #[test]
     fn options_become_arguments_and_commands_become_calls_or_get_a_note() {
         let check = |text: &str, expected: &str, has_note: bool| {
-            let said = for_client(text);
+            let said = hint(text);
             assert_eq!(said, expected);
             assert_eq!(note(&said).is_some(), has_note, "{text}");
         };
@@ -120,5 +132,19 @@ mod tests {
         let other = "`git init` makes one; an unmatched quote of --mergers";
         check(other, other, false);
         check("a `half of --merge", "a `half of --merge", false);
+    }
+
+    #[test]
+    fn values_that_a_message_quotes_stay() {
+        for text in [
+            "`--merge` cannot be the name of a branch",
+            "no task matches `claudine list`",
+        ] {
+            assert_eq!(message(text), text);
+        }
+        assert_eq!(
+            message("--merge auto would move `--base`"),
+            "mergeStrategy auto would move `--base`"
+        );
     }
 }

@@ -4,9 +4,12 @@ use super::{
     answers::{Diff, Merged},
     fitted::{self, ANSWER_BYTES, Fitted},
     parameters::{MergeTask, TaskDiff},
-    server::Server,
+    server::{Server, no_host},
 };
-use crate::app::{AppError, DiffQuery, DiffView, MergeWorktree, WorktreeMerged};
+use crate::{
+    api::client::ClientError,
+    app::{AppError, DiffQuery, DiffView, MergeWorktree, WorktreeMerged},
+};
 
 /// Width of the list of files, large enough that no name is cut.
 const WIDE_COLUMNS: u16 = 500;
@@ -37,7 +40,12 @@ impl Server {
             merge,
             attempt,
             downstream,
-        } = merged.await?;
+        } = match merged.await {
+            Err(ClientError::NotRunning { .. }) => {
+                return Err(no_host("no host runs, so nothing can be merged now"));
+            }
+            merged => merged?,
+        };
         Ok(Merged {
             success: true,
             message: merge.detail.clone(),

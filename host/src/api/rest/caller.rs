@@ -32,7 +32,21 @@ impl Connected {
     }
 }
 
-impl FromRequestParts<Shared> for By {
+/// The sender of a request, whose principal is determined only when it is needed.
+pub(super) struct Sender {
+    connected: Connected,
+    via: Via,
+}
+
+impl Sender {
+    pub(super) async fn principal(&self, shared: &Shared) -> Result<Principal, Refusal> {
+        let recognised = shared.host.recognise(&self.connected.peer);
+        let caller = self.connected.caller.get_or_try_init(|| recognised).await?;
+        Ok(caller.by(self.via))
+    }
+}
+
+impl FromRequestParts<Shared> for Sender {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
@@ -46,9 +60,16 @@ impl FromRequestParts<Shared> for By {
                 return Err(invalid(message));
             }
         };
-        let recognised = shared.host.recognise(&connected.peer);
-        let caller = connected.caller.get_or_try_init(|| recognised).await?;
-        Ok(Self(Arc::new(caller.by(via))))
+        Ok(Self { connected, via })
+    }
+}
+
+impl FromRequestParts<Shared> for By {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        let sender = Sender::from_request_parts(parts, shared).await?;
+        Ok(Self(Arc::new(sender.principal(shared).await?)))
     }
 }
 

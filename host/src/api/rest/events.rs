@@ -5,6 +5,7 @@ use axum::{extract::State, response::Response};
 use super::{
     Shared,
     answer::{Asked, Refusal},
+    caller::Sender,
     frame::Frame,
     stream,
 };
@@ -12,8 +13,10 @@ use crate::app::EventQuery;
 
 pub(super) async fn stream(
     State(shared): State<Shared>,
+    sender: Sender,
     Asked(query): Asked<EventQuery>,
 ) -> Result<Response, Refusal> {
+    let query = sender.meant(&shared, query).await?;
     let stay = shared.places.stay_or_refuse().await?;
     let events = shared.host.events(query).await?;
     let going_down = shared.going_down;

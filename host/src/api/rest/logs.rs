@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answered, Asked, Named, Refusal, ok},
+    answer::{Answered, Asked, Refusal, ok},
     frame::Frame,
+    meant::NamedTask,
     stream,
 };
-use crate::app::{EndQuery, LogEnd, LogLines, LogQuery, TaskRef};
+use crate::app::{EndQuery, LogEnd, LogLines, LogQuery};
 
 const DEFAULT_LINES: u64 = 100;
 
@@ -23,30 +24,30 @@ pub(crate) struct LinesQuery {
 
 pub(super) async fn stream(
     State(shared): State<Shared>,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response, Refusal> {
     let stay = shared.places.stay_or_refuse().await?;
-    let pieces = shared.host.logs(&TaskRef(task), query).await?;
+    let pieces = shared.host.logs(&task, query).await?;
     let going_down = shared.going_down;
     Ok(stream::answer(pieces, going_down, stay, Frame::Piece))
 }
 
 pub(super) async fn lines(
     State(shared): State<Shared>,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Asked(query): Asked<LinesQuery>,
 ) -> Answered<LogLines> {
     ok(shared
         .host
-        .log_lines(&TaskRef(task), query.tail.unwrap_or(DEFAULT_LINES))
+        .log_lines(&task, query.tail.unwrap_or(DEFAULT_LINES))
         .await?)
 }
 
 pub(super) async fn end(
     State(shared): State<Shared>,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Asked(query): Asked<EndQuery>,
 ) -> Answered<LogEnd> {
-    ok(shared.host.log_end(&TaskRef(task), query).await?)
+    ok(shared.host.log_end(&task, query).await?)
 }

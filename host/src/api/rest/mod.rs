@@ -59,6 +59,7 @@ mod groups;
 mod host;
 mod listen;
 mod logs;
+mod meant;
 mod overview;
 mod places;
 mod plugins;

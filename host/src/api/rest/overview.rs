@@ -5,14 +5,17 @@ use axum::extract::State;
 use super::{
     Shared,
     answer::{Answered, Asked, Refusal, ok},
+    caller::Sender,
     tasks::going_down,
 };
 use crate::app::{ChangesQuery, ListFilter, Overview};
 
 pub(super) async fn show(
     State(shared): State<Shared>,
+    sender: Sender,
     Asked(filter): Asked<ListFilter>,
 ) -> Answered<Overview> {
+    let filter = sender.meant(&shared, filter).await?;
     ok(shared.host.overview(filter).await?)
 }
 

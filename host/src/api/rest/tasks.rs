@@ -1,15 +1,16 @@
 //! `/v1/tasks`: submits, shows, awaits, cancels and retries tasks.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answer, Answered, Asked, Named, Refusal, ok},
+    answer::{Answer, Answered, Asked, Refusal, ok},
     body::Body,
-    caller::By,
+    caller::{By, Sender},
+    meant::NamedTask,
 };
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
@@ -65,23 +66,28 @@ pub(super) async fn plan(
 
 pub(super) async fn list(
     State(shared): State<Shared>,
+    sender: Sender,
     Asked(filter): Asked<ListFilter>,
 ) -> Answered<TaskList> {
+    let filter = sender.meant(&shared, filter).await?;
     ok(shared.host.list(filter).await?)
 }
 
-pub(super) async fn status(State(shared): State<Shared>, Named(task): Named) -> Answered<TaskView> {
-    ok(shared.host.status(&TaskRef(task)).await?)
+pub(super) async fn status(
+    State(shared): State<Shared>,
+    NamedTask(task): NamedTask,
+) -> Answered<TaskView> {
+    ok(shared.host.status(&task).await?)
 }
 
-pub(super) async fn why(State(shared): State<Shared>, Named(task): Named) -> Answered<Why> {
-    ok(shared.host.why(&TaskRef(task)).await?)
+pub(super) async fn why(State(shared): State<Shared>, NamedTask(task): NamedTask) -> Answered<Why> {
+    ok(shared.host.why(&task).await?)
 }
 
 /// Ends when the caller disconnects, because the disconnect drops this future.
 pub(super) async fn wait(
     State(shared): State<Shared>,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Asked(query): Asked<WaitQuery>,
 ) -> Answered<TaskView> {
     let limit = query
@@ -89,7 +95,6 @@ pub(super) async fn wait(
         .map_or(LONGEST_WAIT, Duration::from_millis)
         .min(LONGEST_WAIT);
     let stay = shared.places.stay();
-    let task = TaskRef(task);
     let has_to_end = async {
         match &stay {
             Some(_) => std::future::pending().await,
@@ -108,36 +113,36 @@ pub(super) async fn wait(
 pub(super) async fn cancel(
     State(shared): State<Shared>,
     By(by): By,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Body(body): Body<CancelBody>,
 ) -> Answered<Cancelled> {
-    ok(shared.host.cancel(&by, &TaskRef(task), body.reason).await?)
+    ok(shared.host.cancel(&by, &task, body.reason).await?)
 }
 
 pub(super) async fn retry(
     State(shared): State<Shared>,
     By(by): By,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Body(options): Body<RetryOptions>,
 ) -> Answered<Retried> {
-    ok(shared.host.retry(&by, &TaskRef(task), options).await?)
+    ok(shared.host.retry(&by, &task, options).await?)
 }
 
 pub(super) async fn resume(
     State(shared): State<Shared>,
     By(by): By,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Body(options): Body<ResumeOptions>,
 ) -> Answered<Retried> {
-    ok(shared.host.resume(&by, &TaskRef(task), options).await?)
+    ok(shared.host.resume(&by, &task, options).await?)
 }
 
 pub(super) async fn checkpoint(
     State(shared): State<Shared>,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Asked(query): Asked<CheckpointQuery>,
 ) -> Answered<CheckpointView> {
-    ok(shared.host.checkpoint(&TaskRef(task), query).await?)
+    ok(shared.host.checkpoint(&task, query).await?)
 }
 
 /// Body of a request to hold or release a task.
@@ -152,26 +157,28 @@ pub(crate) struct HoldBody {
 pub(super) async fn hold(
     State(shared): State<Shared>,
     By(by): By,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
-    ok(shared.host.hold(&by, TaskRef(task), body.graph).await?)
+    ok(shared.host.hold(&by, task, body.graph).await?)
 }
 
 pub(super) async fn release(
     State(shared): State<Shared>,
     By(by): By,
-    Named(task): Named,
+    NamedTask(task): NamedTask,
     Body(body): Body<HoldBody>,
 ) -> Answered<Changed> {
-    ok(shared.host.release(&by, TaskRef(task), body.graph).await?)
+    ok(shared.host.release(&by, task, body.graph).await?)
 }
 
 pub(super) async fn act(
     State(shared): State<Shared>,
-    By(by): By,
+    sender: Sender,
     Body(asked): Body<TaskActions>,
 ) -> Answered<TasksActed> {
+    let by = Arc::new(sender.principal(&shared).await?);
+    let asked = sender.meant(&shared, asked).await?;
     ok(shared.host.act(&by, asked).await?)
 }
 

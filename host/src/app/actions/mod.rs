@@ -3,7 +3,8 @@
 //! An error for one task does not affect the others. A cancel, hold or release of several tasks is
 //! sent to the engine as one command, because the store need not be read between two tasks. So no
 //! task starts in between. Dependants are cancelled, held and released before their dependencies,
-//! but retried and resumed after them.
+//! but retried and resumed after them, one after the other. A client that disconnects meanwhile
+//! does not leave the other tasks as they were.
 
 mod order;
 mod request;
@@ -23,6 +24,7 @@ use super::{
     error::{AppError, ErrorKind},
     host::Host,
     may::{Verb, may},
+    present::held_by,
     reader::{Reader, unknown},
     request::TaskRef,
     select::{FoundGraph, Purpose, Selection},
@@ -71,7 +73,7 @@ struct AllMeant {
 
 impl Host {
     pub(crate) async fn act(
-        &self,
+        self: &Arc<Self>,
         by: &Arc<Principal>,
         asked: TaskActions,
     ) -> Result<TasksActed, AppError> {
@@ -118,7 +120,14 @@ impl Host {
                     let release = |task| Input::Release { tasks: vec![task] };
                     self.at_once(by, asked.action, &mut tasks, release).await?;
                 }
-                Action::Retry | Action::Resume => self.run_again(by, &asked, &mut tasks).await,
+                Action::Retry | Action::Resume => {
+                    let (host, by) = (self.clone(), by.clone());
+                    let again = async move {
+                        host.run_again(&by, &asked, &mut tasks).await;
+                        Ok(tasks)
+                    };
+                    tasks = self.seen_to(again).await?;
+                }
             }
             // The summary is needed only in a dry run, to ask the user before the action.
             for task in &mut tasks {
@@ -153,10 +162,16 @@ impl Host {
                 return Err(AppError::new(ErrorKind::Internal, message));
             }
         };
+        let is_single = order.len() == 1;
         for (place, answer) in order.into_iter().zip(answers) {
             let task = &mut tasks[place];
             match answer {
-                Ok(answer) => task.shown.note(&answer),
+                Ok(answer) => {
+                    task.shown.note(&answer);
+                    if is_single && action == Action::Release && task.shown.already {
+                        task.shown.held_by = self.still_held_by(task.id).await?;
+                    }
+                }
                 // The board has only unfinished tasks, so this task is done or never existed.
                 Err(Refused::Unknown { .. }) => {
                     let why = self.over(action, task.id).await;
@@ -168,6 +183,13 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Those who hold a task, if it is held.
+    async fn still_held_by(&self, id: TaskId) -> Result<Option<String>, AppError> {
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        let held = task.filter(|task| matches!(task.state, State::Held { .. }));
+        Ok(held.as_ref().map(held_by))
     }
 
     /// Retries or resumes the tasks one after the other, because the dependants of each task must

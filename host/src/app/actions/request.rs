@@ -177,6 +177,9 @@ pub(crate) struct TaskActed {
     /// person, or was revived together with another task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) already: bool,
+    /// After a release, those who still hold the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_by: Option<String>,
     /// Number of unfinished descendants, if a cancelled task had already ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descendants: Option<usize>,

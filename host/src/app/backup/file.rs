@@ -37,6 +37,7 @@ impl Target {
             .write(true)
             .create_new(true)
             .open(&partial)
+            .and_then(|file| fsx::unmask(&file).map(|()| file))
             .map_err(|error| cannot("write the backup", path, &error))?;
         let target = Self {
             path: path.to_owned(),

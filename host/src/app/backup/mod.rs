@@ -32,8 +32,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(crate) use self::{
-    place::place,
-    restore::{Restore, check, refuse_used, restore},
+    place::{place, refuse_incomplete},
+    restore::{Restore, check, discard, refuse_used, restore},
     take::{to_file, to_stdout},
 };
 use super::error::{AppError, ErrorKind};

@@ -2,16 +2,28 @@
 //! does this: the restore itself or, after a crash, the next host or restore. Any of the steps may
 //! already have been done before a crash.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
-use crate::{fsx, layout::Layout};
+use super::super::error::{AppError, ErrorKind};
+use crate::{fsx, layout::Layout, text::shell_word};
 
 /// Called between two steps, so that tests can stop at each point at which a kill could happen.
 pub(super) type Pause<'a> = &'a mut dyn FnMut() -> io::Result<()>;
+
+/// Refuses a data directory in which a restore was killed before it was complete. The person who
+/// began the restore expects the tasks of the backup, and not an empty queue.
+pub(crate) fn refuse_incomplete(layout: &Layout) -> Result<(), AppError> {
+    let rest = layout.restoring();
+    if fsx::is_missing(&rest) {
+        return Ok(());
+    }
+    let directory = layout.root().display();
+    let message = format!("a restore into {directory} was killed before it was complete");
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "repeat `claudine restore FILE`, or give the restore up: `rm -r {}`",
+        shell_word(&rest.display().to_string())
+    )))
+}
 
 /// Removes an incomplete restore, or moves a complete restore into place. Returns whether there was
 /// a complete restore.
@@ -40,7 +52,7 @@ pub(super) fn place_by_steps(layout: &Layout, pause: Pause<'_>) -> io::Result<bo
     move_file(&staged.restored_file(), &layout.restored_file())?;
     pause()?;
     place_database(&staged, layout, pause)?;
-    sync(layout.root())?;
+    fsx::sync_file_system(layout.root())?;
     pause()?;
     fsx::remove_tree(&from)?;
     Ok(true)
@@ -80,10 +92,4 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-/// Syncs the file system of this directory.
-pub(super) fn sync(directory: &Path) -> io::Result<()> {
-    let directory = File::open(directory)?;
-    Ok(rustix::fs::syncfs(&directory)?)
 }

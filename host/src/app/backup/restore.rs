@@ -20,10 +20,11 @@ use super::{
     super::error::{AppError, ErrorKind},
     QueueRestored, cannot,
     entry::{Manifest, Name},
-    place::{Pause, place_by_steps, sync},
+    place::{Pause, place_by_steps},
     read::{Whole, damaged, read},
 };
 use crate::{
+    ballast::START_BYTES,
     clock,
     config::EnvRules,
     environment::{Environment, Environments},
@@ -38,7 +39,12 @@ use crate::{
 };
 
 /// Space to leave free, so that a host can start.
-const SPARE_BYTES: u64 = 16 << 20;
+const SPARE_BYTES: u64 = 4 * START_BYTES;
+/// Unit in which file systems allocate the space of a file.
+const BLOCK_BYTES: u64 = 4 << 10;
+/// Multiple of the size of the rows that their database takes: its indexes, and its log while all
+/// unfinished tasks are held in one transaction.
+const DATABASE: u64 = 3;
 
 /// Highest valid number of an attempt. It is far above any real number, and far below the maximum
 /// of the type.
@@ -58,19 +64,43 @@ pub(crate) struct Restore {
 pub(crate) struct Checked {
     path: PathBuf,
     whole: Whole,
+    /// The most space that the restore takes at any moment.
+    pub(super) needed_bytes: u64,
 }
 
 /// Reads and verifies a backup without writing anything.
 pub(crate) fn check(path: &Path) -> Result<Checked, AppError> {
-    let whole = read(path, &mut |_, _, _| Ok(()))?;
+    let mut needed_bytes = SPARE_BYTES;
+    let whole = read(path, &mut |_, name, from| {
+        let bytes = io::copy(from, &mut io::sink()).map_err(damaged)?;
+        let taken = match name {
+            Name::Rows(_) => bytes.saturating_mul(DATABASE),
+            _ => bytes.next_multiple_of(BLOCK_BYTES),
+        };
+        needed_bytes = needed_bytes.saturating_add(taken);
+        Ok(())
+    })?;
     Ok(Checked {
         path: path.to_owned(),
         whole,
+        needed_bytes,
     })
+}
+
+/// The nearest existing ancestor of the data directory, or the data directory itself.
+fn existing(layout: &Layout) -> &Path {
+    let mut places = layout.root().ancestors();
+    places.find(|place| place.exists()).unwrap_or(layout.root())
 }
 
 /// Refuses a data directory that has a queue. Returns the epoch left by an earlier host.
 pub(crate) fn refuse_used(layout: &Layout) -> Result<u64, AppError> {
+    let place = existing(layout);
+    if place.exists() && !place.is_dir() {
+        let message = format!("{} is not a directory", place.display());
+        return Err(AppError::new(ErrorKind::Conflict, message)
+            .hint("--data-dir chooses another data directory, which need not exist"));
+    }
     match SqliteStore::content(&layout.database())? {
         None => Ok(0),
         Some(Content {
@@ -101,6 +131,17 @@ pub(crate) fn restore(
     restored
 }
 
+/// Removes a new data directory into which nothing was restored. The caller must hold its lock.
+pub(crate) fn discard(layout: &Layout) {
+    // A complete restore is moved into place by the next host.
+    if !fsx::is_missing(&layout.to_be_placed()) || !fsx::is_missing(&layout.database()) {
+        return;
+    }
+    if let Err(error) = fsx::remove_tree(layout.root()) {
+        tracing::warn!(%error, "the empty data directory of the failed restore cannot be removed");
+    }
+}
+
 pub(super) fn restore_by_steps(
     backup: &Checked,
     layout: &Layout,
@@ -110,7 +151,7 @@ pub(super) fn restore_by_steps(
     let at = |error: io::Error| cannot("restore into", layout.root(), &error);
     place_by_steps(layout, pause).map_err(at)?;
     let epoch = refuse_used(layout)?;
-    look_for_room(backup, layout)?;
+    backup.look_for_room(layout)?;
     let mut staged = Staged::begin(layout)?;
     let whole = read(&backup.path, &mut |manifest, name, from| {
         pause().map_err(at)?;
@@ -122,11 +163,11 @@ pub(super) fn restore_by_steps(
         return Err(AppError::new(ErrorKind::Conflict, message));
     }
     let restored = staged.finish(&whole.manifest, epoch, how, pause)?;
-    sync(layout.root()).map_err(at)?;
+    fsx::sync_file_system(layout.root()).map_err(at)?;
     pause().map_err(at)?;
     // This rename commits the restore.
     fs::rename(layout.restoring(), layout.to_be_placed()).map_err(at)?;
-    sync(layout.root()).map_err(at)?;
+    fsx::sync_file_system(layout.root()).map_err(at)?;
     pause().map_err(at)?;
     place_by_steps(layout, pause).map_err(at)?;
     Ok(QueueRestored {
@@ -135,23 +176,23 @@ pub(super) fn restore_by_steps(
     })
 }
 
-fn look_for_room(backup: &Checked, layout: &Layout) -> Result<(), AppError> {
-    let bytes = backup.whole.end.bytes;
-    // A database takes more space than its rows, mostly for indexes.
-    let needed = bytes.saturating_add(bytes / 2).saturating_add(SPARE_BYTES);
-    let free = fsx::free_bytes(layout.root())
-        .map_err(|error| cannot("restore into", layout.root(), &error))?;
-    if free >= needed {
-        return Ok(());
+impl Checked {
+    /// Refuses a data directory without enough space. The directory need not exist.
+    pub(crate) fn look_for_room(&self, layout: &Layout) -> Result<(), AppError> {
+        let (needed, place) = (self.needed_bytes, existing(layout));
+        let free = fsx::free_bytes(place).map_err(|error| cannot("restore into", place, &error))?;
+        if free >= needed {
+            return Ok(());
+        }
+        let directory = layout.root().display();
+        let message = format!(
+            "not enough space in {directory} for the backup: {} are needed, {} are free",
+            bytes_text(needed),
+            bytes_text(free)
+        );
+        Err(AppError::new(ErrorKind::StoreFull, message)
+            .hint("free some space, or restore into another data directory (--data-dir)"))
     }
-    let directory = layout.root().display();
-    let message = format!(
-        "not enough space in {directory} for the backup: {} are needed, {} are free",
-        bytes_text(needed),
-        bytes_text(free)
-    );
-    Err(AppError::new(ErrorKind::StoreFull, message)
-        .hint("free some space, or restore into another data directory (--data-dir)"))
 }
 
 /// A restore in progress, in a directory that is ignored until the restore is complete.

@@ -14,6 +14,7 @@ use super::{
     entry::{FORMAT, Manifest, Name, is_digest},
     file::{Target, refuse_own},
     kind_of,
+    place::refuse_incomplete,
     write::Writer,
 };
 use crate::{
@@ -68,6 +69,7 @@ pub(crate) fn to_stdout(layout: &Layout, with_environments: bool) -> Result<Back
 
 fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
     let database = layout.database();
+    refuse_incomplete(layout)?;
     if layout.to_be_placed().exists() {
         let directory = layout.root().display();
         let message = format!("a restore into {directory} was killed before it was complete");

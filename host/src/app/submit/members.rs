@@ -111,7 +111,11 @@ impl Graph {
                 if let Some(id) = known {
                     return Ok(Some(*id));
                 }
-                match reader.resolve(task) {
+                let found = match reader.meant(&member.request.by, &task.0)? {
+                    Some(id) => Ok(id),
+                    None => reader.resolve(task),
+                };
+                match found {
                     Ok(id) => {
                         outside.insert(&task.0, id);
                         Ok(Some(id))

@@ -12,8 +12,11 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Person, repository, somebody, worktree};
-use crate::git::{BranchRef, GitError, Stamps, Standing};
+use super::{Person, look, repository, somebody, worktree};
+use crate::{
+    fsx,
+    git::{BranchRef, GitError, Stamps, Standing},
+};
 
 #[tokio::test]
 async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused() {
@@ -239,6 +242,23 @@ async fn a_bare_repository_is_used_only_if_it_is_named() {
     let look = git.in_dir(&tree).look(&bare, &Stamps::default()).await;
     git.remove_worktree(&tree, &look.unwrap()).await.unwrap();
     assert!(!tree.exists());
+}
+
+/// Git does not sync what it commits.
+#[tokio::test]
+async fn a_checkout_is_removed_only_after_its_repository_was_synced() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let found = look(&person, &git).await;
+    let repository = repository(&person);
+    let fault = person.work().join(".git").join(fsx::fault::NO_SYNC);
+    fs::write(&fault, "").unwrap();
+    let removed = repository.remove_worktree(git.dir(), &found).await;
+    assert!(matches!(removed, Err(GitError::Sync { .. })), "{removed:?}");
+    assert!(git.dir().join("file").exists());
+    fs::remove_file(&fault).unwrap();
+    repository.remove_worktree(git.dir(), &found).await.unwrap();
+    assert!(!git.dir().exists());
 }
 
 #[tokio::test]

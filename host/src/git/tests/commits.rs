@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
 use super::{somebody, worktree};
 use crate::git::{BranchRef, Keeping, reflog::KEPT};
 
@@ -138,4 +140,49 @@ async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     }
     git.fast_forward(&main, &second).await.unwrap();
     assert_eq!(person.commit("HEAD").await, second);
+}
+
+/// The lock was left by a git that was killed. To wait for its end again would only take time.
+#[tokio::test]
+async fn changes_below_a_lock_that_stays_are_awaited_once() {
+    let person = somebody("");
+    person.write("file", "two\n");
+    person.write(".git/index.lock", "");
+    let looks = person.home().join("looks");
+    let script = format!(
+        "#!/bin/sh\nPATH='{}'\ncase \"$*\" in *' status '*) echo look >> {};; esac\n\
+         exec git \"$@\"\n",
+        std::env::var("PATH").unwrap(),
+        looks.display(),
+    );
+    let programs = person.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("git"), script).unwrap();
+    fs::set_permissions(programs.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    let git = person.with_programs(&programs);
+    assert!(git.has_changes_after(Duration::ZERO).await.unwrap());
+    assert_eq!(fs::read_to_string(looks).unwrap(), "look\n");
+}
+
+/// Git cannot add a repository without a commit.
+#[tokio::test]
+async fn changes_are_kept_although_there_is_a_nested_repository() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let git = git.with_identity().await.unwrap();
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    own(&["init", "-q", "ne*ted"]);
+    let keeping = Keeping {
+        name: "refs/claudine/kept".to_owned(),
+        known: Vec::new(),
+        message: "kept".to_owned(),
+    };
+    assert!(!git.keep_changes(&keeping).await.unwrap());
+    fs::write(git.dir().join("file"), "two\n").unwrap();
+    fs::write(git.dir().join("nested"), "two\n").unwrap();
+    assert!(git.keep_changes(&keeping).await.unwrap());
+    for path in ["file", "nested"] {
+        let kept = format!("{}:{path}", keeping.name);
+        assert_eq!(person.git(&["show", &kept]), "two");
+    }
 }

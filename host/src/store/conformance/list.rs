@@ -1,11 +1,12 @@
 //! Tests of lists, pages, references and counts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
     attempt::Phase,
     id::TaskId,
     outcome::Outcome,
+    principal::Principal,
     task::{State, Task},
 };
 
@@ -13,6 +14,7 @@ use super::{Leader, check, ids};
 use crate::store::{
     Filter, Intent, Name, Resolved, States, Status,
     samples::{asked, at, done, id, in_graph, named, ready, running, tasks},
+    unrestrained_of_word,
 };
 
 #[test]
@@ -62,6 +64,17 @@ fn lists_are_filtered_by_status_label_name_executor_and_parent() {
         check(label("team", "other"), &[]);
         check(label("a \"b\".c$[0]", "größe\\\n"), &[2]);
         check(label("", ""), &[2]);
+        let session = |id: &str| Filter {
+            session: Some(id.to_owned()),
+            ..Filter::default()
+        };
+        let with_session = |task: &Task| task.attempts.iter().any(|it| it.session.is_some());
+        let expected = tasks().into_iter().filter(with_session).map(|task| task.id);
+        let mut expected: Vec<TaskId> = expected.collect();
+        expected.sort_unstable_by(|one, other| other.cmp(one));
+        assert!(!expected.is_empty());
+        assert_eq!(ids(store, &session("6e0b-11")), expected);
+        check(session("6e0b"), &[]);
         let parent = Some(id(2));
         check(
             Filter {
@@ -333,6 +346,64 @@ fn references_find_the_intended_task() {
         // there are more tasks.
         let newest = (29..40).rev().map(id).collect();
         check(&digits[..6], Resolved::Ambiguous(newest));
+    });
+}
+
+/// A client could otherwise give its task the name of a person's task.
+#[test]
+fn a_name_means_a_task_of_an_unrestrained_principal_if_there_is_one() {
+    let by_client = |task: Task| {
+        asked(task, |request| {
+            request.by = Arc::new(Principal {
+                restrained: true,
+                ..Principal::default()
+            });
+        })
+    };
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let in_release = |number| in_graph(number, number, Some("release"));
+        leader.put([
+            done(named(1, "tests"), Outcome::Failed),
+            done(named(2, "tests"), Outcome::Failed),
+            by_client(named(3, "tests")),
+            by_client(done(named(4, "theirs"), Outcome::Failed)),
+            by_client(named(5, "theirs")),
+            done(in_release(6), Outcome::Failed),
+            by_client(in_release(7)),
+            by_client(in_graph(8, 8, Some("theirs"))),
+        ]);
+        let check = |name: &str, expected: u64| {
+            let found = store.resolve(name, Intent::Change).unwrap();
+            assert_eq!(found, Resolved::Found(id(expected)), "{name}");
+        };
+        check("tests", 2);
+        check("theirs", 5);
+        assert_eq!(store.graphs_named("release", 9).unwrap(), [id(6)]);
+        assert_eq!(store.graphs_named("theirs", 9).unwrap(), [id(8)]);
+        leader.put([named(9, "tests")]);
+        check("tests", 9);
+        let unrestrained = |name: Option<&str>| Filter {
+            name: name.map(Name::parse),
+            unrestrained: true,
+            ..Filter::default()
+        };
+        let expected =
+            |numbers: &[u64]| -> Vec<TaskId> { numbers.iter().map(|number| id(*number)).collect() };
+        assert_eq!(ids(store, &unrestrained(None)), expected(&[9, 6, 2, 1]));
+        assert_eq!(ids(store, &unrestrained(Some("theirs"))), expected(&[]));
+        let newest = |word: &str| {
+            let filter = unrestrained_of_word(word).unwrap();
+            ids(store, &filter).first().copied()
+        };
+        assert_eq!(newest("@last"), Some(id(9)));
+        assert_eq!(newest("@running"), None);
+        leader.put([
+            running(ready(10), Phase::Live),
+            by_client(running(ready(11), Phase::Live)),
+        ]);
+        assert_eq!(newest("@running"), Some(id(10)));
+        assert!(unrestrained_of_word("tests").is_none());
     });
 }
 

@@ -7,6 +7,7 @@ use claudine_domain::{
     batch::{Batch, DocumentKey},
     event::Fact,
     id::{AccountKey, AttemptId},
+    principal::Principal,
     task::{Idempotency, InGraph, Task},
 };
 use proptest::prelude::*;
@@ -36,6 +37,10 @@ fn random_task() -> impl Strategy<Value = Task> {
             *request = (*ready(number).request).clone();
             request.parent = (number % 4 == 1).then(|| id(number - 1));
             request.name = (number % 2 == 0).then(|| if number < 7 { "a" } else { "b" }.to_owned());
+            request.by = Arc::new(Principal {
+                restrained: number % 3 == 1,
+                ..Principal::default()
+            });
             request.group = (number % 5 == 1).then(|| "gpu".to_owned());
             request.graph = (number > 8).then(|| {
                 Arc::new(InGraph {
@@ -124,6 +129,8 @@ proptest! {
                     states: States::parse([word]).unwrap(),
                     ..Filter::default()
                 };
+                prop_assert_eq!(memory.list(&filter, 9).unwrap(), sqlite.list(&filter, 9).unwrap());
+                let filter = Filter { unrestrained: true, ..filter };
                 prop_assert_eq!(memory.list(&filter, 9).unwrap(), sqlite.list(&filter, 9).unwrap());
             }
             for reference in ["a", "b", "task_0", "01k7", "000", "0000", "0001", "@last", "@running"] {

@@ -131,6 +131,16 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
             row::time(until).into(),
         );
     }
+    if filter.unrestrained {
+        condition(&format!("({}) = ?", row::IS_RESTRAINED), Value::Integer(0));
+    }
+    if let Some(session) = &filter.session {
+        condition(
+            "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
+                 '$.attempts') AS attempt WHERE json_extract(attempt.value, '$.session.id') = ?)",
+            session.clone().into(),
+        );
+    }
     for (key, value) in &filter.labels {
         condition(
             "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END,

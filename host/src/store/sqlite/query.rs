@@ -118,13 +118,22 @@ pub(super) fn graphs_named(
     name: &str,
     limit: usize,
 ) -> Result<Vec<TaskId>, Fault> {
-    let mut query = reader
-        .prepare_cached("SELECT id FROM task WHERE graph_name = ?1 ORDER BY id DESC LIMIT ?2")?;
-    let limit = row::integer(limit as u64);
-    let found = query.query_map(params![name, limit], |row| {
-        row.get(0).map(TaskId::from_bytes)
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
+    let unrestrained = format!(" AND {} = 0", row::IS_RESTRAINED);
+    for condition in [unrestrained.as_str(), ""] {
+        let sql = format!(
+            "SELECT id FROM task WHERE graph_name = ?1{condition} ORDER BY id DESC LIMIT ?2"
+        );
+        let mut query = reader.prepare_cached(&sql)?;
+        let limit = row::integer(limit as u64);
+        let found = query.query_map(params![name, limit], |row| {
+            row.get(0).map(TaskId::from_bytes)
+        })?;
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
 }
 
 pub(super) fn counts(reader: &Connection) -> Result<Vec<(Status, u64)>, Fault> {

@@ -96,14 +96,23 @@ fn with_end(reader: &Connection, end: IdEnd) -> Result<Vec<TaskId>, Fault> {
 }
 
 fn newest_of_name(reader: &Connection, name: &str) -> Result<Option<TaskId>, Fault> {
-    const UNFINISHED: &str =
-        "SELECT id FROM task WHERE name = ?1 AND status < 10 ORDER BY id DESC LIMIT 1";
-    const ANY: &str = "SELECT id FROM task WHERE name = ?1 ORDER BY id DESC LIMIT 1";
-    for sql in [UNFINISHED, ANY] {
-        let mut query = reader.prepare_cached(sql)?;
-        let newest = query.query_row([name], |row| row.get(0)).optional()?;
-        if let Some(id) = newest {
-            return Ok(Some(TaskId::from_bytes(id)));
+    const UNFINISHED: &str = " AND status < 10";
+    let first = |conditions: &str| {
+        let sql =
+            format!("SELECT id FROM task WHERE name = ?1{conditions} ORDER BY id DESC LIMIT 1");
+        let mut query = reader.prepare_cached(&sql)?;
+        let id = query.query_row([name], |row| row.get(0)).optional()?;
+        Ok::<_, Fault>(id.map(TaskId::from_bytes))
+    };
+    let unrestrained = format!(" AND {} = 0", row::IS_RESTRAINED);
+    for conditions in [
+        format!("{UNFINISHED}{unrestrained}"),
+        unrestrained,
+        UNFINISHED.to_owned(),
+        String::new(),
+    ] {
+        if let Some(id) = first(&conditions)? {
+            return Ok(Some(id));
         }
     }
     Ok(None)

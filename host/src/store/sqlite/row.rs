@@ -22,6 +22,10 @@ pub(super) const SCOPE_GRAPH: i64 = 1;
 /// An index of the schema uses this number too.
 pub(super) const FIRST_OUTCOME: i64 = 10;
 
+/// The SQL expression for whether a restrained principal submitted the task of a row: 0 or 1.
+pub(super) const IS_RESTRAINED: &str = "coalesce(json_extract(
+    CASE WHEN json_valid(body) THEN body ELSE '{}' END, '$.request.by.restrained'), 0)";
+
 /// The number of a status in the `status` column. Numbers are never reused.
 pub(super) fn code(status: Status) -> i64 {
     match status {

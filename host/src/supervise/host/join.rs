@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::Settings;
 use crate::clock;
+use crate::fsx;
 use crate::proc_stat::{self, Stat, is_alive};
 use crate::supervise::SuperviseError;
 use crate::supervise::frame::{self, Incoming};
@@ -59,11 +60,7 @@ pub(super) struct Directories {
 /// Makes the directory of all supervisors if it is missing, and lists the supervisors' directories
 /// by number.
 pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|source| unusable(dir, source))?;
+    fsx::make_private_dir(dir).map_err(|source| unusable(dir, source))?;
     list(dir)
 }
 

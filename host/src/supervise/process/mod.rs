@@ -134,6 +134,7 @@ impl Token {
 /// thread. `descriptors` is the soft limit on open files for children, if it differs from this
 /// process's limit.
 pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
+    fsx::unmask_owner();
     let sealed = files::seal_inherited(Inherited::Closed);
     match sealed
         .and_then(|()| Supervisor::open(dir, descriptors))

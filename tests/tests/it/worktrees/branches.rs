@@ -31,7 +31,13 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
     let deep = commits(&["--name", "deep"]);
     let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
     assert_eq!(branch(&deep), format!("claudine/{id}"));
-    for task in [&one, &two, &hostile, &wordless, &deep] {
+    // For git, these names would mean a tag or a branch of a remote as well.
+    repository.git(&["tag", "claudine/tagged"]);
+    repository.git(&["update-ref", "refs/remotes/claudine/fetched", "main"]);
+    let [tagged, fetched] = ["tagged", "fetched"].map(|name| commits(&["--name", name]));
+    assert_eq!(branch(&tagged), "claudine/tagged-2");
+    assert_eq!(branch(&fetched), "claudine/fetched-2");
+    for task in [&one, &two, &hostile, &wordless, &deep, &tagged, &fetched] {
         merged(task, "succeeded", "left");
         repository.git(&[
             "rev-parse",

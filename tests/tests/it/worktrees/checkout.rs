@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use claudine_tests::wait_for;
 
-use super::{COMMIT, REFUSED, Repository, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, git_in, merged, until_exists};
 
 #[test]
 fn merge_into_a_checkout_with_uncommitted_changes_is_refused() {
@@ -68,7 +68,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
 
     // Git fails after it has written the index, because it cannot move the branch.
     repository.git(&["config", "filter.broken.smudge", "cat"]);
-    let notes = repository.path().join(".git/logs/refs/heads/main");
+    let notes = repository.path().join(".git/logs/HEAD");
     fs::rename(&notes, host.root().join("notes")).unwrap();
     fs::create_dir(&notes).unwrap();
     fs::write(notes.join("in-the-way"), "").unwrap();
@@ -285,6 +285,66 @@ fn commit_that_was_removed_from_the_base_is_not_brought_back() {
     repository.git(&["commit", "-q", "--amend", "-m", "reworded"]);
     merged(&end(&id, &worktree), "succeeded", "merged");
     assert_eq!(repository.git(&["show", "main:more"]), "new");
+}
+
+/// The task has merged its base, which had the commit at that time.
+#[test]
+fn commit_that_a_task_has_merged_and_that_was_removed_from_the_base_is_not_brought_back() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    for (name, own) in [("beside", "echo own > own; "), ("without", ":; ")] {
+        let [go, end] = ["go", "end"].map(|step| host.root().join(format!("{name}.{step}")));
+        let merge = "git -c user.name=T -c user.email=t@example.org merge -q --no-edit main";
+        let script = format!(
+            "{own}{COMMIT}; {}; {merge}; {}; echo new > {name}",
+            until_exists(&go),
+            until_exists(&end)
+        );
+        let id = repository.submit(&["--merge", "auto", "--name", name], &script);
+        host.live(&id);
+        let worktree = host.data_dir().join("worktrees").join(&id);
+        let main = repository.git(&["rev-parse", "main"]);
+        repository.write("secret", "secret\n");
+        repository.commit("secret");
+        let secret = repository.git(&["rev-parse", "main"]);
+        fs::write(&go, "").unwrap();
+        wait_for("the merge of the base", || {
+            let tip = git_in(host, &worktree, &["rev-parse", "HEAD"]);
+            let contains = ["branch", "--contains", &secret, "--format=%(objectname)"];
+            git_in(host, &worktree, &contains)
+                .contains(&tip)
+                .then_some(())
+        });
+        repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+        fs::write(&end, "").unwrap();
+        let detail = merged(&host.finished(&id), "failed", "refused");
+        let says = "`main` was rewritten while the task ran";
+        assert!(detail.starts_with(says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+        repository.is_untouched();
+        // The message contains the way out.
+        let rebase = ["rebase", "-q", "--onto", "main", &secret];
+        let way_out = format!("`git rebase --onto main {secret}`");
+        assert!(detail.contains(&way_out), "{detail}");
+        git_in(host, &worktree, &rebase);
+        host.run(["worktree", "merge", name]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), "new");
+        assert!(!repository.path().join("secret").exists());
+    }
+}
+
+/// A person has merged the work by hand, and has undone that.
+#[test]
+fn work_that_was_removed_from_the_base_is_merged_when_that_is_requested() {
+    let repository = Repository::new();
+    let script = format!("echo new > new; {COMMIT}");
+    repository.done(&["--name", "fix"], &script);
+    repository.git(&["merge", "-q", "claudine/fix"]);
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    let merge = ["worktree", "merge", "fix", "--merge", "auto"];
+    repository.host.run(merge).check();
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    repository.is_untouched();
 }
 
 /// The directory may be on a removable drive. Once the directory is back, the next commit in it

@@ -289,6 +289,9 @@ fn ignored_files_keep_their_worktree_until_their_removal_is_requested() {
         worktree.display()
     );
     assert!(detail.ends_with(&stays), "{detail}");
+    let id = task["id"].as_str().unwrap();
+    let why = host.text(["why", id]);
+    assert!(why.contains(&detail), "{why}");
     let nothing = repository.done(&[], "mkdir out; echo 42 > out/report");
     let detail = merged(&nothing, "succeeded", "nothing");
     assert!(detail.starts_with("no changes; the worktree"), "{detail}");

@@ -4,7 +4,7 @@ use std::fs;
 
 use claudine_tests::TestHost;
 
-use super::{Repository, merged, path_with, program, programs, write_script};
+use super::{Repository, merged, path_with, program, programs, until_exists, write_script};
 
 #[test]
 fn merge_drivers_of_the_base_decide_how_files_are_merged() {
@@ -50,7 +50,7 @@ fn drivers_of_the_base_decide(repository: &Repository) {
 
     let go = host.root().join("go");
     let both = |name: &str, script: &str, files: &[&str]| {
-        let waits = format!("until test -e {}; do sleep 0.02; done", go.display());
+        let waits = until_exists(&go);
         let options = ["--merge", "auto", "--name", name];
         let id = repository.submit(&options, &format!("{script}; {waits}"));
         host.live(&id);

@@ -162,7 +162,7 @@ fn invalid_request_for_a_worktree_is_refused_and_creates_nothing() {
         USAGE,
         &[],
         &[
-            "beside the branch `claudine`",
+            "branch `claudine/…` cannot be made beside the branch `claudine`",
             "name another branch with --branch",
         ],
     );

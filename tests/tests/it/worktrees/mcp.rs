@@ -202,4 +202,37 @@ fn refusals_over_mcp_name_arguments_and_tools() {
         let asked = json!({ "taskId": id, "path": path });
         check("TaskDiff", asked, says);
     }
+    // A value of the client is no option.
+    let asked = json!({
+        "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": "--merge",
+    });
+    let complaint = client.fail("DelegateTask", asked);
+    let says = "`--merge` cannot be the name of a branch";
+    assert!(complaint.contains(says), "{complaint}");
+}
+
+/// Otherwise the next `git switch feature` of a person would check out the work of a client's task.
+#[test]
+fn client_cannot_name_a_branch_like_something_that_a_person_uses() {
+    let repository = Repository::new();
+    repository.git(&["update-ref", "refs/remotes/origin/feature", "HEAD"]);
+    repository.git(&["config", "branch.release.remote", "origin"]);
+    let mut client = Client::connect(&repository.host);
+    for (name, why) in [
+        ("feature", "the branch of a remote"),
+        ("sub", "a path in the base"),
+        ("release", "a branch with settings"),
+        ("claudine/fix", "for branches named after tasks"),
+        ("ma\u{131}n", "printable ASCII"),
+    ] {
+        let asked = json!({
+            "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": name,
+        });
+        let complaint = client.fail("DelegateTask", asked);
+        for says in [why, "requested over MCP", "or leave out branchName"] {
+            assert!(complaint.contains(says), "{complaint}");
+        }
+    }
+    assert_eq!(repository.branches(), ["main"]);
+    repository.done(&["--branch", "feature", "--merge", "manual"], "true");
 }

@@ -7,6 +7,7 @@ mod checkout;
 mod clean;
 mod diff;
 mod drivers;
+mod fast_forward;
 mod hand_over;
 mod hostile;
 mod make;
@@ -17,6 +18,7 @@ mod names;
 mod nested;
 mod phases;
 mod resolve;
+mod shim;
 mod submodules;
 
 use std::{
@@ -130,6 +132,11 @@ impl Repository {
     fn is_untouched(&self) {
         assert_eq!(self.git(&["status", "--porcelain", "--branch"]), "## main");
     }
+}
+
+/// A shell command, for use in scripts, that waits until a file exists.
+fn until_exists(file: &Path) -> String {
+    format!("until test -e {}; do sleep 0.02; done", file.display())
 }
 
 /// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.

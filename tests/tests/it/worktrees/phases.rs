@@ -2,35 +2,15 @@
 //! settlement, which commits and merges (or hands over) the work at the end. Limits on such
 //! commands are tested too.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::{Child, Stdio},
-};
+use std::{collections::BTreeSet, fs, process::Stdio};
 
 use claudine_tests::{TestHost, process, wait_for};
-use tempfile::TempDir;
 
-use super::{COMMIT, Repository, git_in, merged, path_with, program, programs, write_script};
-
-/// A script that runs in place of the host's git, and calls git. While a file `hold` with a number
-/// exists beside the script, commands are counted. The command with that number is written to
-/// `reached` and waits for `go`. If `fail` exists then, the command fails. If a file `only` exists,
-/// only commands that match its pattern count.
-const SHIM: &str = r#"#!/bin/sh
-here=${0%/*}
-if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "$here/only"; }; then
-    echo x >> "$here/count"
-    count=0; while read -r _; do count=$((count + 1)); done < "$here/count"
-    read -r hold < "$here/hold"
-    if test "$count" -eq "$hold"; then
-        echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
-        until test -e "$here/go"; do sleep 0.1; done
-        if test -e "$here/fail"; then exit 1; fi
-    fi
-fi
-exec REAL_GIT "$@"
-"#;
+use super::{
+    COMMIT, Repository, git_in, merged,
+    shim::{SHIM, Shimmed},
+    until_exists, write_script,
+};
 
 /// A script in place of `gh` that records the branches for which it has opened a pull request.
 const GH: &str = r#"case $2 in
@@ -38,68 +18,6 @@ list) ! grep -qxe "$3" "$here/requests" || echo https://example.org/pull/1 ;;
 create) echo "$3" >> "$here/requests"; echo https://example.org/pull/1 ;;
 esac
 "#;
-
-/// A repository whose host uses the shim as its git.
-struct Shimmed {
-    repository: Repository,
-    dir: TempDir,
-}
-
-impl Shimmed {
-    fn new() -> Self {
-        let dir = programs(&[]);
-        let shim = SHIM.replace("REAL_GIT", program("git").to_str().unwrap());
-        write_script(&dir.path().join("git"), &shim);
-        let builder = TestHost::builder().env("PATH", path_with(dir.path()));
-        Self {
-            repository: Repository::with(builder),
-            dir,
-        }
-    }
-
-    fn hold_at(&self, number: usize) {
-        fs::write(self.dir.path().join("hold"), format!("{number}\n")).unwrap();
-    }
-
-    fn reached(&self) -> Option<String> {
-        fs::read_to_string(self.dir.path().join("reached")).ok()
-    }
-
-    /// The command that is held; `None` if the task has ended before that command.
-    fn reached_or_done(&self, id: &str) -> Option<String> {
-        wait_for("the held command, or the task's end", || {
-            let reached = self.reached();
-            let is_done = self.repository.host.status(id)["state"] == "done";
-            (reached.is_some() || is_done).then_some(reached)
-        })
-    }
-
-    fn go(&self) {
-        fs::write(self.dir.path().join("go"), "").unwrap();
-    }
-
-    /// Starts a `claudine` command, and makes the first git that the host runs for this command
-    /// wait. Returns the command and the pid of that git.
-    fn stopped_at_git(&self, arguments: &[&str]) -> (Child, u32) {
-        self.hold_at(1);
-        let mut client = self.repository.host.command(arguments);
-        let client = client.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        wait_for("git", || self.reached());
-        let shim = self.dir.path().join("git");
-        let alive = self.repository.host.processes();
-        let git = alive
-            .iter()
-            .find(|found| found.command.contains(shim.to_str().unwrap()));
-        (client.unwrap(), git.unwrap().pid)
-    }
-
-    fn reset(&self) {
-        for name in ["hold", "count", "reached", "go"] {
-            // An error is ignored, because not every file exists in each round.
-            fs::remove_file(self.dir.path().join(name)).ok();
-        }
-    }
-}
 
 /// Number of tests among which the git commands of a task are divided, because every death takes a
 /// second, and a task runs about seventy such commands.
@@ -174,13 +92,12 @@ fn next_host_continues_after_a_death_from(first: usize) {
 fn next_host_removes_the_locks_that_a_killed_git_has_left() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
     let of_work = ["worktrees/ID/index", "worktrees/ID/HEAD"];
     for (name, only, locks) in [
         ("made", "update-ref.*: made", &[][..]),
         ("work", "commit --quiet", &of_work[..]),
     ] {
-        fs::write(at("only"), only).unwrap();
+        shimmed.count_only(only);
         shimmed.hold_at(1);
         let options = ["--merge", "auto", "--name", name];
         let id = repository.submit(&options, &format!("echo {name} > {name}"));
@@ -192,13 +109,13 @@ fn next_host_removes_the_locks_that_a_killed_git_has_left() {
             let lock = lock.replace("ID", &id);
             repository.write(&format!(".git/{lock}.lock"), "");
         }
-        fs::write(at("fail"), "").unwrap();
+        fs::write(shimmed.at("fail"), "").unwrap();
         shimmed.go();
         host.up();
         let task = host.finished(&id);
         merged(&task, "succeeded", "merged");
         assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task:#}");
-        fs::remove_file(at("fail")).unwrap();
+        fs::remove_file(shimmed.at("fail")).unwrap();
         shimmed.reset();
     }
     assert_eq!(repository.branches(), ["main"]);
@@ -210,7 +127,7 @@ fn next_host_removes_the_locks_that_a_killed_git_has_left() {
 fn branch_that_somebody_else_has_just_made_is_not_removed() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    fs::write(shimmed.dir.path().join("only"), "update-ref.*: made").unwrap();
+    shimmed.count_only("update-ref.*: made");
     shimmed.hold_at(1);
     let id = repository.submit(&["--name", "fix"], "true");
     let command = shimmed.reached_or_done(&id);
@@ -231,7 +148,7 @@ fn next_host_makes_a_removed_worktree_again_from_the_beginning() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
     let only = "worktree add|--show-toplevel|symbolic-ref -m|ls-files --others --ignored";
-    fs::write(shimmed.dir.path().join("only"), only).unwrap();
+    shimmed.count_only(only);
     let script = format!("git symbolic-ref --short HEAD; date +%N > work; {COMMIT}");
     let task = repository.done(&["--name", "fix"], &script);
     assert!(!repository.worktree(&task).exists());
@@ -265,15 +182,16 @@ fn attempt_enters_its_worktree_only_after_the_git_of_an_earlier_host_has_ended()
     repository.write(".gitattributes", "slow filter=slow\n");
     repository.write("slow", "slow\n");
     repository.commit("slow");
+    let changed = host.root().join("changed");
     let script = format!(
-        "test -e {root}/go || touch {root}/early; \
-         until test -e {root}/changed; do sleep 0.02; done; echo theirs > file"
+        "test -e {root}/go || touch {root}/early; {}; echo theirs > file",
+        until_exists(&changed)
     );
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], &script);
     host.live(&id);
     repository.write("file", "ours\n");
     repository.commit("ours");
-    fs::write(host.root().join("changed"), "").unwrap();
+    fs::write(&changed, "").unwrap();
     merged(&host.finished(&id), "failed", "conflict");
     fs::remove_file(host.root().join("early")).unwrap();
     host.run(["worktree", "clean", "--all"]).check();
@@ -310,15 +228,14 @@ fn attempt_enters_its_worktree_only_after_the_git_of_an_earlier_host_has_ended()
 fn next_host_completes_the_removal_of_a_worktree() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
-    fs::write(at("only"), "worktree remove").unwrap();
+    shimmed.count_only("worktree remove");
     shimmed.hold_at(1);
     let id = repository.submit(&["--merge", "auto"], "echo work > work");
     let command = shimmed.reached_or_done(&id);
     assert!(command.is_some(), "the worktree was not removed");
     host.kill_host();
     fs::remove_dir_all(host.data_dir().join("worktrees").join(&id)).unwrap();
-    fs::write(at("fail"), "").unwrap();
+    fs::write(shimmed.at("fail"), "").unwrap();
     shimmed.go();
     host.up();
     let task = host.finished(&id);
@@ -330,208 +247,17 @@ fn next_host_completes_the_removal_of_a_worktree() {
     repository.is_untouched();
 }
 
-/// Git refuses the merge. A person who followed a message that advises to restore the file would
-/// lose the edit.
-#[test]
-fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it() {
-    let shimmed = Shimmed::new();
-    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    // The host has checked the checkout, and has not yet changed it.
-    fs::write(shimmed.dir.path().join("only"), "checkout-index").unwrap();
-    shimmed.hold_at(1);
-    let id = repository.submit(&["--merge", "auto"], "echo two > file; echo new > new");
-    let command = shimmed.reached_or_done(&id);
-    assert!(command.is_some(), "the checkout was not updated");
-    repository.write("file", "mine\n");
-    shimmed.go();
-    let detail = merged(&host.finished(&id), "failed", "refused");
-    for says in [
-        "which cannot be updated: `git merge` failed",
-        "are incomplete, or somebody has changed them just now: file;",
-    ] {
-        assert!(detail.contains(says), "{detail}");
-    }
-    for word in ["half-way", "restore", "put back"] {
-        assert!(!detail.contains(word), "{detail}");
-    }
-    let status = repository.git(&["status", "--porcelain"]);
-    assert_eq!(status, "M file");
-    let text = fs::read_to_string(repository.path().join("file")).unwrap();
-    assert_eq!(text, "mine\n");
-}
-
-/// The host is killed after git has failed half-way, before it has put the files back.
-#[test]
-fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
-    let shimmed = Shimmed::new();
-    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    repository.write(".gitattributes", "filtered filter=broken\n");
-    repository.write("filtered", "one\n");
-    repository.commit("filtered");
-    repository.git(&["config", "filter.broken.required", "true"]);
-    repository.git(&["config", "filter.broken.clean", "cat"]);
-    let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
-    let read = |name: &str| fs::read_to_string(repository.path().join(name)).unwrap();
-    let update = "update-index -q --refresh";
-    fs::write(shimmed.dir.path().join("only"), update).unwrap();
-    for (word, edit) in [("two", None), ("three", Some("mine\n"))] {
-        smudge(&format!(
-            "text=$(cat); test \"$text\" != {word} && echo \"$text\""
-        ));
-        shimmed.hold_at(1);
-        let added = format!("added.{word}");
-        let script = format!("for it in {added} file filtered; do echo {word} > $it; done");
-        let id = repository.submit(&["--merge", "auto"], &script);
-        let command = shimmed.reached_or_done(&id);
-        assert!(command.is_some(), "{word}: git has not failed");
-        assert_eq!(read("file"), format!("{word}\n"));
-        host.kill_host();
-        smudge("cat");
-        if let Some(text) = edit {
-            repository.write("file", text);
-        }
-        shimmed.go();
-        host.up();
-        let task = host.finished(&id);
-        if let Some(text) = edit {
-            // Only the file that a person has changed since then is left as it is.
-            let detail = merged(&task, "failed", "refused");
-            let says = "have other changes and were left as they are: file; ";
-            assert!(detail.contains(says), "{detail}");
-            assert_eq!(repository.git(&["status", "--porcelain"]), "M file");
-            assert_eq!(read("file"), text);
-            repository.git(&["restore", "file"]);
-            host.run(["worktree", "merge", &id]).check();
-        } else {
-            merged(&task, "succeeded", "merged");
-        }
-        for name in [added.as_str(), "file", "filtered"] {
-            assert_eq!(read(name), format!("{word}\n"));
-        }
-        repository.is_untouched();
-        shimmed.reset();
-    }
-}
-
-/// During a merge into the person's checkout, the checkout seems to have changes.
-#[test]
-fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
-    let shimmed = Shimmed::new();
-    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
-    let done = host.root().join("done");
-    let script = format!(
-        "echo two > file; until test -e {}; do sleep 0.02; done",
-        done.display()
-    );
-    let first = repository.submit(&["--merge", "auto"], &script);
-    host.live(&first);
-    // The files are changed, and the index is not.
-    fs::write(at("only"), "read-tree -m -i").unwrap();
-    shimmed.hold_at(1);
-    fs::write(&done, "").unwrap();
-    wait_for("the merge", || shimmed.reached());
-    let status = repository.git(&["status", "--porcelain"]);
-    assert_eq!(status, "M file");
-
-    // The submission reads the status of the checkout.
-    fs::write(at("only"), "status --porcelain=v2").unwrap();
-    fs::remove_file(at("count")).unwrap();
-    shimmed.hold_at(1_000);
-    let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
-    let mut client = host.command(arguments);
-    let mut client = client.stdout(Stdio::null()).spawn().unwrap();
-    wait_for("the status", || at("count").exists().then_some(()));
-    shimmed.go();
-    assert!(client.wait().unwrap().success());
-    merged(&host.finished(&first), "succeeded", "merged");
-    repository.is_untouched();
-}
-
-/// The merge of an earlier host, after whose death its git goes on, looks the same.
-#[test]
-fn merge_waits_for_another_git_that_is_writing_the_checkout() {
-    let shimmed = Shimmed::new();
-    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
-    repository.slow_checkout();
-    repository.go();
-    repository.git(&["switch", "-q", "-c", "other"]);
-    repository.write("file", "two\n");
-    repository.write("slow", "two\n");
-    repository.commit("two");
-    repository.git(&["switch", "-q", "main"]);
-    let done = host.root().join("done");
-    let script = format!(
-        "until test -e {}; do sleep 0.02; done; echo new > new",
-        done.display()
-    );
-    let id = repository.submit(&["--merge", "auto"], &script);
-    host.live(&id);
-    for name in ["go", "reached"] {
-        fs::remove_file(host.root().join(name)).unwrap();
-    }
-    let mut pull = host.other(program("git"));
-    pull.args(["merge", "-q", "--ff-only", "other"]);
-    let mut pull = pull.current_dir(repository.path()).spawn().unwrap();
-    repository.reached();
-    let status = repository.git(&["status", "--porcelain"]);
-    assert!(status.contains("M file"), "{status}");
-
-    // Before the merge, the host reads the status of the checkout.
-    fs::write(at("only"), "status .*--ignore-submodules=dirty").unwrap();
-    shimmed.hold_at(1_000);
-    fs::write(&done, "").unwrap();
-    wait_for("the status", || at("count").exists().then_some(()));
-    repository.go();
-    assert!(pull.wait().unwrap().success());
-    merged(&host.finished(&id), "succeeded", "merged");
-    for (file, text) in [("file", "two\n"), ("new", "new\n")] {
-        let found = fs::read_to_string(repository.path().join(file)).unwrap();
-        assert_eq!(found, text);
-    }
-    repository.is_untouched();
-}
-
-/// A person who commits often has changes again and again, each time for a moment.
-#[test]
-fn merge_waits_a_moment_until_changes_are_committed() {
-    let shimmed = Shimmed::new();
-    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
-    let done = host.root().join("done");
-    let script = format!(
-        "until test -e {}; do sleep 0.02; done; echo new > new",
-        done.display()
-    );
-    let id = repository.submit(&["--merge", "auto"], &script);
-    host.live(&id);
-    repository.write("file", "mine\n");
-    // Before the merge, the host reads the status of the checkout.
-    fs::write(at("only"), "status .*--ignore-submodules=dirty").unwrap();
-    shimmed.hold_at(1_000);
-    fs::write(&done, "").unwrap();
-    wait_for("the third look at the changes", || {
-        let count = fs::read_to_string(at("count")).unwrap_or_default();
-        (count.lines().count() >= 3).then_some(())
-    });
-    repository.commit("mine");
-    merged(&host.finished(&id), "succeeded", "merged");
-    for (file, text) in [("file", "mine"), ("new", "new")] {
-        assert_eq!(repository.git(&["show", &format!("main:{file}")]), text);
-    }
-    repository.is_untouched();
-}
-
 /// A patch is complete, and a pull request is opened once, even if the git command goes on after
 /// the death of the host that started it.
 #[test]
 fn next_host_continues_after_a_death_during_the_hand_over() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
-    write_script(&at("gh"), &SHIM.replace("exec REAL_GIT \"$@\"\n", GH));
-    fs::write(at("requests"), "").unwrap();
+    write_script(
+        &shimmed.at("gh"),
+        &SHIM.replace("exec REAL_GIT \"$@\"\n", GH),
+    );
+    fs::write(shimmed.at("requests"), "").unwrap();
     git_in(host, host.root(), &["init", "-q", "--bare", "remote.git"]);
     let remote = host.root().join("remote.git");
     repository.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
@@ -539,7 +265,7 @@ fn next_host_continues_after_a_death_during_the_hand_over() {
         ("patch", "written", "--output=", 1),
         ("pr", "opened", "(^| )push |^pr ", 3),
     ] {
-        fs::write(at("only"), only).unwrap();
+        shimmed.count_only(only);
         for number in 1..=commands {
             let branch = format!("{strategy}{number}");
             let options = ["--merge", strategy, "--branch", &branch, "--hold"];
@@ -566,7 +292,7 @@ fn next_host_continues_after_a_death_during_the_hand_over() {
             } else {
                 let file = format!("{branch}:file");
                 assert_eq!(git_in(host, &remote, &["show", &file]), branch);
-                let requests = fs::read_to_string(at("requests")).unwrap();
+                let requests = fs::read_to_string(shimmed.at("requests")).unwrap();
                 let head = format!("--head={branch}");
                 let opened = requests.lines().filter(|line| *line == head);
                 assert_eq!(opened.count(), 1, "{command:?}: {requests}");
@@ -587,10 +313,8 @@ fn hanging_settlement_ends_at_its_time_limit() {
     let driver = format!("echo $$ > {}; exec sleep 1000", pid.display());
     repository.git(&["config", "merge.slow.driver", &driver]);
     let go = repository.host.root().join("go");
-    let script = format!(
-        "echo theirs > file; {COMMIT}; until test -e {}; do sleep 0.02; done",
-        go.display()
-    );
+    let waits = until_exists(&go);
+    let script = format!("echo theirs > file; {COMMIT}; {waits}");
     let id = repository.submit(&["--merge", "auto"], &script);
     repository.host.live(&id);
     repository.write("file", "mine\n");
@@ -658,14 +382,13 @@ fn git_of_an_abandoned_request_is_ended() {
 fn merge_is_seen_to_its_end_although_its_client_has_left() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let at = |name: &str| shimmed.dir.path().join(name);
     let options = ["--merge", "auto", "--name", "fix", "--hold"];
     let id = repository.submit(&options, "echo work > work");
     repository.write("file", "mine\n");
     host.run(["release", &id]).check();
     merged(&host.finished(&id), "failed", "refused");
     repository.git(&["restore", "file"]);
-    fs::write(at("only"), "merge.*--ff-only").unwrap();
+    shimmed.count_only("merge.*--ff-only");
     let leave = || {
         let (mut client, _) = shimmed.stopped_at_git(&["worktree", "merge", "fix"]);
         client.kill().unwrap();
@@ -676,13 +399,13 @@ fn merge_is_seen_to_its_end_although_its_client_has_left() {
 
     leave();
     repository.write("work", "work\n");
-    fs::write(at("fail"), "").unwrap();
+    fs::write(shimmed.at("fail"), "").unwrap();
     shimmed.go();
     wait_for("the checkout to be put back", || {
         (!repository.path().join("work").exists()).then_some(())
     });
     repository.is_untouched();
-    fs::remove_file(at("fail")).unwrap();
+    fs::remove_file(shimmed.at("fail")).unwrap();
     shimmed.reset();
 
     leave();

@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, process, short_id, terminal::Terminal, wait_for};
 use serde_json::json;
 
-use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, conflicting, git_in, merged, until_exists};
 
 const SIZE: (u16, u16) = (100, 30);
 /// Resolves the conflict by writing other text to the file, like a person who edits the file.
@@ -127,13 +127,15 @@ fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
     let repository = Repository::new();
     let host = &repository.host;
     let task = conflicting(&repository);
-    let kept = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+    let id = task["id"].as_str().unwrap();
+    let kept = format!("refs/claudine/{id}");
     let worktree = repository.worktree(&task);
     let own = |arguments: &[&str]| git_in(host, &worktree, arguments);
     let resolve = ["worktree", "resolve", "fix"];
     let abort = ["worktree", "resolve", "fix", "--abort"];
     host.run(resolve).code(REFUSED).says(&["not resolved"]);
-    host.run(abort).check();
+    let nothing = json!({"task": id, "aborted": true});
+    assert_eq!(host.json(abort), nothing);
     let refs = repository.git(&["for-each-ref", "refs/claudine"]);
     assert_eq!(refs, "", "nothing was changed");
 
@@ -144,12 +146,26 @@ fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
         fs::write(worktree.join(file), "work\n").unwrap();
         own(&["add", "--force", file]);
     }
-    host.run(abort).check();
+    let answer = host.json(abort);
+    assert_eq!(answer["kept"], kept, "{answer:#}");
     assert_eq!(own(&["status", "--porcelain"]), "");
     assert!(!worktree.join("new").exists());
     for file in files {
         assert_eq!(repository.git(&["show", &format!("{kept}:{file}")]), "work");
     }
+
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    assert_eq!(host.json(abort), nothing, "the ref is an older one");
+
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(worktree.join("new"), "more\n").unwrap();
+    let says = format!(
+        "aborted: the branch is unchanged; what was changed in the merge is kept: `git log -p \
+         {kept}` shows it"
+    );
+    assert_eq!(host.text(abort), says);
+    let shown = repository.git(&["log", "-p", &kept]);
+    assert!(shown.contains("\n+more"), "{shown}");
 }
 
 /// If a task runs again while its merge is still open, it fails with the same conflict. `status`
@@ -266,7 +282,7 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     repository.commit("attributes");
     let go = host.root().join("go");
     let submit = |name: &str, script: &str| {
-        let waits = format!("until test -e {}; do sleep 0.02; done", go.display());
+        let waits = until_exists(&go);
         let options = ["--merge", "auto", "--name", name];
         let id = repository.submit(&options, &format!("{script}; {waits}"));
         host.live(&id);

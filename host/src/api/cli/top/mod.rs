@@ -149,7 +149,9 @@ fn changes_after(after: Option<u64>) -> ChangesQuery {
 
 /// Results of background work.
 enum News {
-    Changes(Result<Box<Overview>, ClientError>),
+    Changes(Box<Overview>),
+    /// No changes arrive, for this reason. If no host runs, the tasks were read from the database.
+    Away(ClientError, Option<Result<Box<Overview>, ClientError>>),
     /// The last lines of a task's output.
     Tail(String, Result<LogEnd, ClientError>),
     Text(Text),
@@ -286,12 +288,16 @@ impl<'a> View<'a> {
 
     fn take(&mut self, news: News) {
         match news {
-            News::Changes(Ok(told)) => {
+            News::Changes(told) => {
                 self.model.apply(*told);
                 self.ask_for_changes(PAUSE);
                 self.read_tail();
             }
-            News::Changes(Err(error)) => {
+            News::Away(error, stored) => {
+                // If the read failed, the tasks that were read before stay on the screen.
+                if let Some(Ok(stored)) = stored {
+                    self.model.apply(*stored);
+                }
                 self.model.away = Some(away(&error));
                 self.model.sequence = None;
                 self.ask_for_changes(LOOK_AGAIN);
@@ -319,12 +325,20 @@ impl<'a> View<'a> {
     }
 
     fn ask_for_changes(&self, pause: Duration) {
-        let client = self.patient;
+        let (client, reader) = (self.patient, self.client);
         let after = self.model.sequence.filter(|_| !self.model.wants_all());
         self.work.push(Box::pin(async move {
             clock::sleep(pause).await;
-            let changes = client.changes(changes_after(after)).await;
-            News::Changes(changes.map(Box::new))
+            match client.changes(changes_after(after)).await {
+                Ok(changes) => News::Changes(Box::new(changes)),
+                // The last host may have recorded changes without sending them. No host is started
+                // for a request that only reads.
+                Err(error @ ClientError::NotRunning { .. }) => {
+                    let stored = reader.changes(changes_after(None)).await;
+                    News::Away(error, Some(stored.map(Box::new)))
+                }
+                Err(error) => News::Away(error, None),
+            }
         }));
     }
 

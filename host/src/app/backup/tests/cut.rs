@@ -15,7 +15,7 @@ use super::{
         super::error::ErrorKind,
         check,
         file::Target,
-        place::{place, place_by_steps},
+        place::{place, place_by_steps, refuse_incomplete},
         refuse_used,
         restore::restore_by_steps,
         take::{take, to_file},
@@ -101,6 +101,36 @@ fn no_backup_is_taken_of_an_incomplete_restore() {
     place(&new.layout).unwrap();
     let taken = to_file(&new.layout, &to, false, false).unwrap();
     assert_eq!(taken.tasks, tasks(&old.layout).len() as u64);
+}
+
+/// Whoever began the restore expects the tasks of the backup, and not an empty queue.
+#[test]
+fn an_incomplete_restore_is_refused_until_it_is_repeated_or_removed() {
+    let old = used();
+    let (file, _) = backup(&old, false);
+    let new = empty();
+    refuse_incomplete(&new.layout).unwrap();
+    let rest = &new.layout.restoring();
+    let pause = &mut || {
+        if rest.exists() {
+            return Err(io::Error::other("killed"));
+        }
+        Ok(())
+    };
+    assert!(restore_by_steps(&check(&file).unwrap(), &new.layout, how(), pause).is_err());
+    let refused = refuse_incomplete(&new.layout).unwrap_err();
+    assert!(refused.message.contains("was killed"), "{refused}");
+    let hint = refused.hint.unwrap();
+    let removal = format!("rm -r {}", rest.display());
+    assert!(
+        hint.contains("claudine restore FILE") && hint.contains(&removal),
+        "{hint}"
+    );
+    let to = new.layout.root().join("../second.backup");
+    let no_backup = to_file(&new.layout, &to, false, false).err().unwrap();
+    assert_eq!(no_backup.kind, refused.kind);
+    restored(&file, &new).unwrap();
+    refuse_incomplete(&new.layout).unwrap();
 }
 
 fn is_whole(old: &Place, new: &Place) {

@@ -28,7 +28,7 @@ use claudine_domain::{
 
 use super::{
     super::error::{AppError, ErrorKind},
-    BackupTaken, QueueRestored, Restore, check,
+    BackupTaken, QueueRestored, Restore, check, discard,
     entry::Name,
     read::read,
     refuse_used, restore,
@@ -323,6 +323,50 @@ fn a_directory_with_a_queue_is_refused_and_not_changed() {
     );
     assert_eq!(records(&other.layout), before);
     assert!(!other.layout.restoring().exists());
+}
+
+#[test]
+fn a_file_in_place_of_the_data_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    for root in [file.clone(), file.join("below")] {
+        let refused = refuse_used(&Layout::new(root)).unwrap_err();
+        let expected = format!("{} is not a directory", file.display());
+        assert_eq!(refused.message, expected);
+    }
+}
+
+#[test]
+fn the_space_for_output_is_counted_once() {
+    let old = used();
+    let needed = || check(&backup(&old, false).0).unwrap().needed_bytes;
+    let before = needed();
+    let (attempt, segment) = attempts()[0];
+    let path = log(&old.layout, attempt, segment);
+    write(&path, "x".repeat(10 << 20).as_bytes());
+    // The old output of this attempt took one block.
+    assert_eq!(needed() - before, (10 << 20) - (4 << 10));
+}
+
+#[test]
+fn a_restore_without_room_leaves_no_data_directory() {
+    let (old, new, complete) = (used(), empty(), empty());
+    let mut checked = check(&backup(&old, false).0).unwrap();
+    let missing = Layout::new(new.layout.root().join("not/there"));
+    checked.look_for_room(&missing).unwrap();
+    checked.needed_bytes = u64::MAX;
+    let refused = checked.look_for_room(&missing).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::StoreFull);
+    assert!(!missing.root().exists());
+
+    fs::create_dir(complete.layout.to_be_placed()).unwrap();
+    for kept in [&old, &complete] {
+        discard(&kept.layout);
+        assert!(kept.layout.root().exists());
+    }
+    discard(&new.layout);
+    assert!(!new.layout.root().exists());
 }
 
 /// A host without tasks may still be running when a restore puts a queue into its data directory.

@@ -1,0 +1,171 @@
+//! Finds what could make two different names look the same.
+
+use unicode_width::UnicodeWidthChar;
+
+/// The number of accents that a letter has at most.
+const ACCENTS_MAX: usize = 2;
+/// The number of combining characters that a letter of any script has at most.
+const MARKS_MAX: usize = 4;
+
+/// What makes a name look like another name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LookAlike {
+    /// A character that shows as nothing, or whose look is not defined.
+    Unseen(char),
+    /// A blank that is not a space.
+    Blank(char),
+    TwoSpaces,
+    /// A combining mark that belongs to no character.
+    LooseMark,
+    TooManyMarks,
+}
+
+impl std::fmt::Display for LookAlike {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unseen(c) => {
+                write!(
+                    f,
+                    "a character that cannot be seen (U+{:04X})",
+                    u32::from(*c)
+                )
+            }
+            Self::Blank(c) => write!(f, "a blank that is not a space (U+{:04X})", u32::from(*c)),
+            Self::TwoSpaces => f.write_str("two spaces in a row"),
+            Self::LooseMark => f.write_str("a combining mark without a letter"),
+            Self::TooManyMarks => f.write_str("too many combining marks in a row"),
+        }
+    }
+}
+
+/// The first thing in a name that could make it look like another name, and its position in
+/// characters. Letters of all scripts are allowed, with the marks that they need.
+pub(crate) fn look_alike(name: &str) -> Option<(usize, LookAlike)> {
+    let chars: Vec<char> = name.chars().collect();
+    let (mut accents, mut marks) = (0, 0);
+    for (at, c) in chars.iter().copied().enumerate() {
+        let before = at.checked_sub(1).and_then(|at| chars.get(at).copied());
+        let after = chars.get(at + 1).copied();
+        let found = if is_joiner(c) {
+            // Joiners are a part of Persian words and of emoji, but between other characters they
+            // cannot be seen.
+            let joined = [before, after].map(|c| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c)));
+            (joined != [true; 2]).then_some(LookAlike::Unseen(c))
+        } else if is_unseen(c) {
+            Some(LookAlike::Unseen(c))
+        } else if c != ' ' && (c.is_whitespace() || c == '\u{2800}') {
+            Some(LookAlike::Blank(c))
+        } else if c == ' ' && before == Some(' ') {
+            Some(LookAlike::TwoSpaces)
+        } else {
+            None
+        };
+        if let Some(found) = found {
+            return Some((at, found));
+        }
+        if c.width() != Some(0) {
+            (accents, marks) = (0, 0);
+            continue;
+        }
+        if before.is_none_or(|before| before == ' ') {
+            return Some((at, LookAlike::LooseMark));
+        }
+        accents += usize::from(is_accent(c));
+        marks += 1;
+        if accents > ACCENTS_MAX || marks > MARKS_MAX {
+            return Some((at, LookAlike::TooManyMarks));
+        }
+    }
+    None
+}
+
+/// Whether a combining mark may follow the letters of any script.
+fn is_accent(c: char) -> bool {
+    matches!(c,
+        '\u{300}'..='\u{36F}' | '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}'
+        | '\u{20D0}'..='\u{20FF}' | '\u{FE20}'..='\u{FE2F}')
+}
+
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200C}' | '\u{200D}')
+}
+
+/// Whether a character shows as nothing, or as whatever a font or a program chooses. The characters
+/// for which [`is_harmful`](super::is_harmful) is true are left out.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        // Variation selectors, the place of an object, characters that are reserved for such uses.
+        '\u{FE00}'..='\u{FE0F}' | '\u{FFFC}' | '\u{FFF0}'..='\u{FFF8}' | '\u{2065}'
+        // The look of these characters is private.
+        | '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..='\u{FFFFD}' | '\u{100000}'..='\u{10FFFD}'
+        // Format characters of shorthand, hieroglyphs and music.
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{13430}'..='\u{1343F}' | '\u{1D173}'..='\u{1D17A}'
+        // These will never be characters.
+        | '\u{FDD0}'..='\u{FDEF}' | '\u{FFFE}' | '\u{FFFF}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_look_like_others_are_found() {
+        let check = |name: &str, at: usize, expected: LookAlike| {
+            assert_eq!(look_alike(name), Some((at, expected)), "{name:?}");
+        };
+        let unseen = [
+            '\u{FE0F}',
+            '\u{FE00}',
+            '\u{E000}',
+            '\u{F8FF}',
+            '\u{10FFFD}',
+            '\u{FFFC}',
+            '\u{1D173}',
+            '\u{1D17A}',
+            '\u{200C}',
+            '\u{200D}',
+        ];
+        for c in unseen {
+            check(&format!("mi{c}ne"), 2, LookAlike::Unseen(c));
+            check(&format!("mine{c}"), 4, LookAlike::Unseen(c));
+        }
+        check("é\u{200D}\u{200D}é", 1, LookAlike::Unseen('\u{200D}'));
+        for c in [
+            '\u{A0}', '\u{2009}', '\u{202F}', '\u{205F}', '\u{3000}', '\u{2800}',
+        ] {
+            check(&format!("a{c}b"), 1, LookAlike::Blank(c));
+        }
+        check("a  b", 2, LookAlike::TwoSpaces);
+        check("\u{301}a", 0, LookAlike::LooseMark);
+        check("a \u{301}b", 2, LookAlike::LooseMark);
+        check("e\u{301}\u{301}\u{301}", 3, LookAlike::TooManyMarks);
+        let stacked = "\u{1019}\u{102D}\u{102F}\u{1037}\u{102D}\u{102F}";
+        check(stacked, 5, LookAlike::TooManyMarks);
+    }
+
+    #[test]
+    fn names_in_other_languages_are_allowed() {
+        for name in [
+            "nightly build",
+            "größe",
+            "cafe\u{301}",
+            "tiê\u{301}ng Việt",
+            "тесты",
+            "テスト",
+            "測試",
+            "한글 시험",
+            "\u{1112}\u{1161}\u{11AB}",
+            "اختبار",
+            "بَيْت",
+            "می\u{200C}خواهم",
+            "परीक्षण",
+            "\u{1019}\u{103C}\u{102D}\u{102F}\u{1037}",
+            "ที่นี่",
+            "שָׁלוֹם",
+            "🚀 deploy",
+            "👩\u{200D}🔧",
+        ] {
+            assert_eq!(look_alike(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! MCP calls while no host runs, because a person has ended it.
+
+use std::thread;
+
+use claudine_tests::{TestHost, mcp::Client};
+use serde_json::json;
+
+fn host() -> TestHost {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    TestHost::builder().config(config).build()
+}
+
+#[test]
+fn only_an_accepted_task_over_mcp_starts_a_host_that_a_person_has_ended() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let ended = host.script("echo one");
+    host.finished(&ended);
+    let queued = host.text(["run", "--at", "+2h", "--", "true"]);
+    host.run(["down"]).check();
+    for (tool, asked) in [
+        ("ListTasks", json!({})),
+        ("TaskStatus", json!({ "taskId": queued })),
+        ("TaskLogs", json!({ "taskId": ended })),
+        ("WaitTask", json!({ "taskId": ended })),
+    ] {
+        client.call(tool, asked);
+        assert_eq!(host.host_pid(), None, "{tool} has started a host");
+    }
+    let graph = json!([{"script": "true", "dependencies": ["nobody"]}]);
+    for (tool, asked, says) in [
+        ("WaitTask", json!({ "taskId": queued }), "is of no use now"),
+        (
+            "WaitTask",
+            json!({ "taskIds": [ended, queued] }),
+            "DelegateTask, SubmitGraph, RetryTask or ResumeTask",
+        ),
+        (
+            "CancelTask",
+            json!({ "taskId": queued }),
+            "so it cannot be cancelled now",
+        ),
+        (
+            "CancelTask",
+            json!({ "taskId": ended }),
+            "has already ended: succeeded",
+        ),
+        (
+            "CancelTask",
+            json!({ "taskId": "nobody" }),
+            "no task matches `nobody`",
+        ),
+        ("RetryTask", json!({ "taskId": ended }), "has succeeded"),
+        (
+            "ResumeTask",
+            json!({ "taskId": queued }),
+            "is waiting, not done",
+        ),
+        (
+            "MergeTask",
+            json!({ "taskId": ended }),
+            "so nothing can be merged now",
+        ),
+        (
+            "DelegateTask",
+            json!({ "prompt": "p" }),
+            "executor `claude` may not be used",
+        ),
+        (
+            "SubmitGraph",
+            json!({ "tasks": graph }),
+            "no task matches `nobody`",
+        ),
+    ] {
+        let complaint = client.fail(tool, asked);
+        assert!(complaint.contains(says), "{tool}: {complaint}");
+        assert_eq!(host.host_pid(), None, "{tool} has started a host");
+    }
+    let asked = json!({"prompt": "true", "executor": "shell"});
+    let taken = client.call("DelegateTask", asked);
+    assert!(host.host_pid().is_some());
+    host.finished(taken["taskId"].as_str().unwrap());
+}
+
+#[test]
+fn wait_over_mcp_says_what_to_do_if_a_person_ends_the_host_meanwhile() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let queued = host.text(["run", "--at", "+2h", "--", "true"]);
+    let waiting = thread::spawn(move || client.fail("WaitTask", json!({ "taskId": queued })));
+    host.run(["down"]).check();
+    let complaint = waiting.join().unwrap();
+    for says in ["is waiting, and no host runs", "ask whether to go on"] {
+        assert!(complaint.contains(says), "{complaint}");
+    }
+    assert_eq!(host.host_pid(), None);
+}
+
+#[test]
+fn wait_over_mcp_starts_a_host_after_a_crash() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let queued = host.text(["run", "--at", "+2h", "--", "true"]);
+    host.kill_host();
+    let waited = client.call("WaitTask", json!({"taskId": queued, "timeout": 0}));
+    assert_eq!(waited["done"], false);
+    assert!(host.host_pid().is_some());
+}

@@ -1,0 +1,222 @@
+//! The fast-forward of a person's checkout, while the person changes the checkout or the host dies.
+
+use std::{fs, process::Stdio};
+
+use claudine_tests::wait_for;
+
+use super::{merged, program, shim::Shimmed, until_exists};
+
+/// Git refuses the merge. A person who followed a message that advises to restore the file would
+/// lose the edit.
+#[test]
+fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    // The host has checked the checkout, and has not yet changed it.
+    shimmed.count_only("checkout-index");
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--merge", "auto"], "echo two > file; echo new > new");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    repository.write("file", "mine\n");
+    shimmed.go();
+    let detail = merged(&host.finished(&id), "failed", "refused");
+    for says in [
+        "which cannot be updated: `git merge` failed",
+        "are incomplete, or somebody has changed them just now: file;",
+    ] {
+        assert!(detail.contains(says), "{detail}");
+    }
+    for word in ["half-way", "restore", "put back"] {
+        assert!(!detail.contains(word), "{detail}");
+    }
+    let status = repository.git(&["status", "--porcelain"]);
+    assert_eq!(status, "M file");
+    let text = fs::read_to_string(repository.path().join("file")).unwrap();
+    assert_eq!(text, "mine\n");
+}
+
+/// The host is killed after git has failed half-way, before it has put the files back.
+#[test]
+fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    repository.write(".gitattributes", "filtered filter=broken\n");
+    repository.write("filtered", "one\n");
+    repository.commit("filtered");
+    repository.git(&["config", "filter.broken.required", "true"]);
+    repository.git(&["config", "filter.broken.clean", "cat"]);
+    let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
+    let read = |name: &str| fs::read_to_string(repository.path().join(name)).unwrap();
+    shimmed.count_only("update-index -q --refresh");
+    for (word, edit) in [("two", None), ("three", Some("mine\n"))] {
+        smudge(&format!(
+            "text=$(cat); test \"$text\" != {word} && echo \"$text\""
+        ));
+        shimmed.hold_at(1);
+        let added = format!("added.{word}");
+        let script = format!("for it in {added} file filtered; do echo {word} > $it; done");
+        let id = repository.submit(&["--merge", "auto"], &script);
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "{word}: git has not failed");
+        assert_eq!(read("file"), format!("{word}\n"));
+        host.kill_host();
+        smudge("cat");
+        if let Some(text) = edit {
+            repository.write("file", text);
+        }
+        shimmed.go();
+        host.up();
+        let task = host.finished(&id);
+        if let Some(text) = edit {
+            // Only the file that a person has changed since then is left as it is.
+            let detail = merged(&task, "failed", "refused");
+            let says = "have other changes and were left as they are: file; ";
+            assert!(detail.contains(says), "{detail}");
+            assert_eq!(repository.git(&["status", "--porcelain"]), "M file");
+            assert_eq!(read("file"), text);
+            repository.git(&["restore", "file"]);
+            host.run(["worktree", "merge", &id]).check();
+        } else {
+            merged(&task, "succeeded", "merged");
+        }
+        for name in [added.as_str(), "file", "filtered"] {
+            assert_eq!(read(name), format!("{word}\n"));
+        }
+        repository.is_untouched();
+        shimmed.reset();
+    }
+}
+
+/// The person may have removed the lock of the index, and goes to another branch.
+#[test]
+fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_checked_out() {
+    for is_unlocked in [false, true] {
+        let shimmed = Shimmed::new();
+        let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+        shimmed.count_only("merge .*--ff-only");
+        shimmed.hold_at(1);
+        let script = "echo two > file; echo new > new";
+        let id = repository.submit(&["--merge", "auto"], script);
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "the checkout was not updated");
+        host.kill_host();
+        let lock = repository.path().join(".git/index.lock");
+        if is_unlocked {
+            fs::remove_file(&lock).unwrap();
+        }
+        repository.git(&["switch", "-q", "-c", "other"]);
+        let status = repository.git(&["status", "--porcelain"]);
+        assert!(status.contains("M file"), "{status}");
+        fs::write(shimmed.at("fail"), "").unwrap();
+        shimmed.go();
+        host.up();
+        merged(&host.finished(&id), "succeeded", "merged");
+        assert_eq!(repository.git(&["branch", "--show-current"]), "other");
+        assert_eq!(repository.git(&["status", "--porcelain"]), "");
+        assert_eq!(repository.git(&["show", "main:new"]), "new");
+        let left = fs::read_dir(repository.path().join(".git")).unwrap();
+        let names = left.map(|entry| entry.unwrap().file_name());
+        let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+        let is_left = |name: &String| name == "index.lock" || name.starts_with("claudine.");
+        assert!(!names.iter().any(is_left), "{names:?}");
+    }
+}
+
+/// During a merge into the person's checkout, the checkout seems to have changes.
+#[test]
+fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let done = host.root().join("done");
+    let script = format!("echo two > file; {}", until_exists(&done));
+    let first = repository.submit(&["--merge", "auto"], &script);
+    host.live(&first);
+    // The files are changed, and the index is not.
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    fs::write(&done, "").unwrap();
+    wait_for("the merge", || shimmed.reached());
+    let status = repository.git(&["status", "--porcelain"]);
+    assert_eq!(status, "M file");
+
+    // The submission reads the status of the checkout.
+    shimmed.count_only("status --porcelain=v2");
+    fs::remove_file(shimmed.at("count")).unwrap();
+    shimmed.hold_at(1_000);
+    let arguments = ["run", "--worktree", "--merge", "auto", "--", "true"];
+    let mut client = host.command(arguments);
+    let mut client = client.stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the status", || shimmed.at("count").exists().then_some(()));
+    shimmed.go();
+    assert!(client.wait().unwrap().success());
+    merged(&host.finished(&first), "succeeded", "merged");
+    repository.is_untouched();
+}
+
+/// The merge of an earlier host, after whose death its git goes on, looks the same.
+#[test]
+fn merge_waits_for_another_git_that_is_writing_the_checkout() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    repository.slow_checkout();
+    repository.go();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.write("file", "two\n");
+    repository.write("slow", "two\n");
+    repository.commit("two");
+    repository.git(&["switch", "-q", "main"]);
+    let done = host.root().join("done");
+    let script = format!("{}; echo new > new", until_exists(&done));
+    let id = repository.submit(&["--merge", "auto"], &script);
+    host.live(&id);
+    for name in ["go", "reached"] {
+        fs::remove_file(host.root().join(name)).unwrap();
+    }
+    let mut pull = host.other(program("git"));
+    pull.args(["merge", "-q", "--ff-only", "other"]);
+    let mut pull = pull.current_dir(repository.path()).spawn().unwrap();
+    repository.reached();
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("M file"), "{status}");
+
+    // Before the merge, the host reads the status of the checkout.
+    shimmed.count_only("status .*--ignore-submodules=dirty");
+    shimmed.hold_at(1_000);
+    fs::write(&done, "").unwrap();
+    wait_for("the status", || shimmed.at("count").exists().then_some(()));
+    repository.go();
+    assert!(pull.wait().unwrap().success());
+    merged(&host.finished(&id), "succeeded", "merged");
+    for (file, text) in [("file", "two\n"), ("new", "new\n")] {
+        let found = fs::read_to_string(repository.path().join(file)).unwrap();
+        assert_eq!(found, text);
+    }
+    repository.is_untouched();
+}
+
+/// A person who commits often has changes again and again, each time for a moment.
+#[test]
+fn merge_waits_a_moment_until_changes_are_committed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let done = host.root().join("done");
+    let script = format!("{}; echo new > new", until_exists(&done));
+    let id = repository.submit(&["--merge", "auto"], &script);
+    host.live(&id);
+    repository.write("file", "mine\n");
+    // Before the merge, the host reads the status of the checkout.
+    shimmed.count_only("status .*--ignore-submodules=dirty");
+    shimmed.hold_at(1_000);
+    fs::write(&done, "").unwrap();
+    wait_for("the third look at the changes", || {
+        let count = fs::read_to_string(shimmed.at("count")).unwrap_or_default();
+        (count.lines().count() >= 3).then_some(())
+    });
+    repository.commit("mine");
+    merged(&host.finished(&id), "succeeded", "merged");
+    for (file, text) in [("file", "mine"), ("new", "new")] {
+        assert_eq!(repository.git(&["show", &format!("main:{file}")]), text);
+    }
+    repository.is_untouched();
+}
