@@ -164,11 +164,7 @@ fn settings(overrides: &Overrides) -> Result<Settings, config::ConfigError> {
     if !is_in_task(&config::data_dir(data_dir, &config::process_environment)?) {
         return Settings::load(overrides, &config::process_environment);
     }
-    let overrides = Overrides {
-        data_dir: overrides.data_dir.clone(),
-        ..Overrides::default()
-    };
-    let mut settings = Settings::load(&overrides, &config::environment_in_task)?;
+    let mut settings = Settings::load(&overrides.of_a_task(), &config::environment_in_task)?;
     let warning = "a task has started this host, which therefore takes its settings only from the configuration file";
     settings.warnings.push(warning.to_owned());
     Ok(settings)

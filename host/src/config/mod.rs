@@ -154,6 +154,17 @@ pub(crate) struct Overrides {
     pub(crate) on_demand: bool,
 }
 
+impl Overrides {
+    /// The options that remain if a task starts the host. No person has asked for this host.
+    pub(crate) fn of_a_task(&self) -> Self {
+        Self {
+            data_dir: self.data_dir.clone(),
+            on_demand: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// The action of a host at its start, before it starts any task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Begin {
@@ -434,6 +445,22 @@ mod tests {
             .map(|(k, v)| ((*k).to_owned(), OsString::from(*v)))
             .collect();
         Settings::load(&Overrides::default(), &|name| map.get(name).cloned())
+    }
+
+    /// Otherwise a shorter time for which history is kept would take effect at once.
+    #[test]
+    fn a_host_that_a_task_starts_was_not_asked_for_and_has_no_options() {
+        let given = Overrides {
+            data_dir: Some("/data".into()),
+            slots: Some("9".to_owned()),
+            keep: Some("1s".to_owned()),
+            begin: Begin::Killing,
+            on_demand: false,
+        };
+        let left = given.of_a_task();
+        assert_eq!(left.data_dir, given.data_dir);
+        assert_eq!((left.slots, left.keep), (None, None));
+        assert_eq!((left.begin, left.on_demand), (Begin::Usual, true));
     }
 
     #[test]

@@ -300,7 +300,13 @@ impl Git {
                 checkout = %self.dir().display(), %error,
                 "the index of a checkout cannot be replaced"
             );
-            self.change(&index_from(&note.old, &note.new)).await?;
+            // The branch has moved, and the files aside may have changes of a person.
+            if let Err(error) = self.change(&index_from(&note.old, &note.new)).await {
+                tracing::error!(
+                    checkout = %self.dir().display(), %error,
+                    "the index of a checkout is that of the commit before a merge; `git reset` repairs it"
+                );
+            }
         }
         Ok(aside)
     }

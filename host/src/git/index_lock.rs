@@ -74,9 +74,17 @@ impl IndexLock {
         copy_with_its_time(&self.index, copy)
     }
 
-    /// Replaces the index by this file, and releases the lock. On an error, returns the lock.
+    /// Replaces the index by this file, and releases the lock. On an error, returns the lock. It is
+    /// an error if somebody has removed the lock, because the index may have changed since.
     pub(super) fn finish(self, new: &Path) -> Result<(), (io::Error, Self)> {
-        if let Err(error) = fs::rename(new, &self.index) {
+        let replaced = match self.is_own() {
+            Ok(true) => fs::rename(new, &self.index),
+            Ok(false) => Err(io::Error::other(
+                "somebody has removed the lock of the index",
+            )),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = replaced {
             return Err((error, self));
         }
         self.release();
@@ -146,6 +154,26 @@ mod tests {
         assert_eq!(fs::read(&index).unwrap(), b"new");
         assert!(!lock.exists());
         assert!(IndexLock::left(dir, "name").unwrap().is_none());
+    }
+
+    #[test]
+    fn an_index_whose_lock_was_removed_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let [index, lock, copy] = ["index", "index.lock", "copy"].map(|name| dir.join(name));
+        for other in [None, Some("other")] {
+            fs::write(&index, "old").unwrap();
+            let taken = take(dir).unwrap().unwrap();
+            fs::remove_file(&lock).unwrap();
+            if let Some(other) = other {
+                fs::write(&lock, other).unwrap();
+            }
+            fs::write(&index, "staged").unwrap();
+            let (_, taken) = taken.finish(&copy).unwrap_err();
+            assert_eq!(fs::read(&index).unwrap(), b"staged");
+            drop(taken);
+            assert_eq!(lock.exists(), other.is_some());
+        }
     }
 
     #[test]

@@ -207,6 +207,12 @@ impl Work {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }
+        // The lock and the files aside are known only by the note of the update.
+        if there.has_lock_of(&step.note).await? {
+            return Ok(Some(format!(
+                "{error}; the files there could not be put back yet, and the index there stays locked until the merge is tried again"
+            )));
+        }
         // If the base has moved since, or its checkout is on another branch now, the next round
         // checks again.
         let is_as_it_was = self.git.branch_commit(base).await?.as_ref() == Some(&step.note.old)

@@ -92,8 +92,12 @@ impl EventReader<'_> {
         }
     }
 
+    /// Whether the next host may give another answer. If the program was replaced meanwhile, the
+    /// database may have the schema of another version until a host has started.
     fn outlives(&self, kind: ErrorKind) -> bool {
-        self.query.follow && kind == ErrorKind::Unavailable
+        let passes =
+            kind == ErrorKind::Unavailable || (kind == ErrorKind::Internal && self.host_left);
+        self.query.follow && passes
     }
 
     /// Waits a moment before the request is repeated.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Ask, Client, ClientError, Policy, address};
+use super::{Ask, Client, ClientError, Policy, address, is_refusal};
 use crate::{
     app::{ErrorKind, TaskView},
     clock,
@@ -129,7 +129,7 @@ impl Client {
         if !self.has_lost_its_host() {
             match self.status(task).await {
                 Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
-                Err(error) if !is_of_its_end(&error) => return Err(error),
+                Err(error) if !may_pass(&error) => return Err(error),
                 // The task has not ended, or another host has come and is already going.
                 Ok(_) | Err(_) => {}
             }
@@ -184,11 +184,40 @@ impl Client {
     }
 }
 
+/// Whether the next host may give another answer. If the program was replaced meanwhile, only a
+/// host can read the database, because it first changes the schema.
+fn may_pass(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(error) => !is_refusal(error.kind),
+        error => is_of_its_end(error),
+    }
+}
+
 /// Whether an error means that the host has ended or is shutting down.
 pub(in crate::api) fn is_of_its_end(error: &ClientError) -> bool {
     match error {
         ClientError::Refused(error) => error.kind == ErrorKind::Unavailable,
         ClientError::NotRunning { .. } | ClientError::Cut(_) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::AppError;
+
+    #[test]
+    fn a_wait_goes_on_until_the_next_host_unless_the_task_is_refused() {
+        let check = |kind: ErrorKind, expected: bool| {
+            let error = ClientError::Refused(AppError::new(kind, ""));
+            assert_eq!(may_pass(&error), expected, "{kind:?}");
+        };
+        check(ErrorKind::Unavailable, true);
+        // The database has the schema of another version.
+        check(ErrorKind::Internal, true);
+        check(ErrorKind::NotFound, false);
+        check(ErrorKind::Forbidden, false);
+        assert!(may_pass(&ClientError::Cut(None)));
     }
 }
