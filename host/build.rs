@@ -1,25 +1,29 @@
-//! Puts the built-in components into the binary.
+//! Puts the built-in components into the binary, compressed.
 //!
-//! `CLAUDINE_PLUGINS` names a folder with `<name>.wasm` and `<name>.toml` for each component.
+//! `CLAUDINE_PLUGINS` names a folder with `<name>.wasm`, `<name>.toml` and `<name>.sha256` for each
+//! component.
 //! Without this variable the table is empty: a plain `cargo build` works, and the host says at its
 //! start that it has no executors.
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+use flate2::{Compression, write::ZlibEncoder};
 
 const FOLDER: &str = "CLAUDINE_PLUGINS";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed={FOLDER}");
     println!("cargo::rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let table = match env::var_os(FOLDER) {
-        Some(folder) => table(Path::new(&folder))?,
+        Some(folder) => table(Path::new(&folder), &out)?,
         None => "[]".to_owned(),
     };
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("builtin.rs");
-    fs::write(out, table)?;
+    fs::write(out.join("builtin.rs"), table)?;
     fixed_address();
     Ok(())
 }
@@ -36,8 +40,9 @@ fn fixed_address() {
     }
 }
 
-/// A Rust expression: an array of `Builtin`, by name.
-fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
+/// Writes the compressed components to `out`. Returns a Rust expression: an array of `Builtin`, by
+/// name.
+fn table(folder: &Path, out: &Path) -> Result<String, Box<dyn Error>> {
     let folder = folder
         .canonicalize()
         .map_err(|error| format!("{FOLDER}={}: {error}", folder.display()))?;
@@ -53,18 +58,43 @@ fn table(folder: &Path) -> Result<String, Box<dyn Error>> {
     let mut table = String::from("[\n");
     for manifest in manifests {
         let component = manifest.with_extension("wasm");
-        for path in [&manifest, &component] {
+        let digests = manifest.with_extension("sha256");
+        for path in [&manifest, &component, &digests] {
             println!("cargo::rerun-if-changed={}", path.display());
             if !path.is_file() {
                 return Err(format!("{} is missing in {FOLDER}", path.display()).into());
             }
         }
-        let [manifest, component] = [&manifest, &component].map(|path| path.display().to_string());
+        let digest = digest_of(&component, &fs::read_to_string(&digests)?)
+            .ok_or_else(|| format!("{} has no digest of the component", digests.display()))?;
+        let name = component.file_name().ok_or("a component has a name")?;
+        let compressed = out.join(name).with_extension("wasm.zlib");
+        fs::write(&compressed, compress(&fs::read(&component)?)?)?;
+        let [manifest, compressed] =
+            [&manifest, &compressed].map(|path| path.display().to_string());
         writeln!(
             table,
-            "    Builtin {{ manifest: include_str!({manifest:?}), component: include_bytes!({component:?}) }},"
+            "Builtin {{
+                manifest: include_str!({manifest:?}),
+                compressed: include_bytes!({compressed:?}),
+                digest: {digest:?},
+            }},"
         )?;
     }
     table.push(']');
     Ok(table)
+}
+
+/// The digest of a file, from lines as `sha256sum` writes them.
+fn digest_of(file: &Path, lines: &str) -> Option<String> {
+    let name = file.file_name()?.to_str()?;
+    let mut lines = lines.lines().filter_map(|line| line.split_once("  "));
+    let (digest, _) = lines.find(|(_, named)| *named == name)?;
+    Some(digest.to_owned())
+}
+
+fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    encoder.finish()
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::catalog::{BUILTINS, Catalog, Places, Status};
+use super::builtin::BUILTINS;
+use super::catalog::{Catalog, Places, Status};
+use super::check;
 use super::engine::Wasm;
 use super::error::{Crash, GuestEnd};
 use super::fixtures::{Recorder, draft, share_code, task};
@@ -22,6 +24,7 @@ use super::port::{
     AuthorityStep, GuestOutcome, GuestTask, InputPiece, InputStream, Start, StopRequest,
 };
 use super::transcript::{ItemKind, Transcribes};
+use crate::digest;
 
 /// A catalog of the components in this binary.
 struct House {
@@ -62,6 +65,16 @@ async fn mock(script: &str, start: Start, host: &Arc<Recorder>) -> Result<GuestO
         .unwrap()
         .run(asked(script), start, Arc::clone(host) as _, stop)
         .await
+}
+
+#[test]
+fn recorded_digest_is_that_of_the_component() {
+    assert!(!BUILTINS.is_empty());
+    for builtin in BUILTINS {
+        let component = builtin.component().unwrap();
+        check::header(&component).unwrap();
+        assert_eq!(digest::hex(&component), builtin.digest);
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::builtin::Builtin;
 use super::engine::Wasm;
 use super::error::PluginError;
 use super::executor::{Executor, Shared, Source};
@@ -21,16 +22,6 @@ use claudine_plugin_build::manifest::Manifest;
 
 /// The most installed plugins that are read.
 const INSTALLED: usize = 256;
-
-/// A plugin that is part of the binary.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Builtin {
-    pub(crate) manifest: &'static str,
-    pub(crate) component: &'static [u8],
-}
-
-/// The plugins that existed when the binary was built.
-pub(crate) static BUILTINS: &[Builtin] = &include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -139,7 +130,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    fn add_builtin(&mut self, builtin: &Builtin, configs: &BTreeMap<String, String>) {
+    fn add_builtin(&mut self, builtin: &'static Builtin, configs: &BTreeMap<String, String>) {
         let manifest = match Manifest::parse(builtin.manifest) {
             Ok(manifest) => manifest,
             Err(error) => {
@@ -160,14 +151,14 @@ impl Catalog {
             .flat_map(|process| &process.commands);
         let process = asked.map(ToString::to_string).collect();
         let grant = Grant {
-            digest: digest::hex(builtin.component),
+            digest: builtin.digest.into(),
             process,
         };
         self.add(
             manifest,
             grant,
             configs,
-            Source::BuiltIn(builtin.component),
+            Source::BuiltIn(builtin),
             Origin::BuiltIn,
         );
     }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
 use wasmtime::Store;
 
-use super::check::Surface;
+use super::builtin::Builtin;
+use super::check::{self, Surface};
 use super::engine::{Allocation, INSTANCES, Wasm};
 use super::error::{Crash, GuestEnd, PluginError};
 use super::grant::{Gate, Grant, Lookup};
 use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{FINGERPRINT_WALL, JSON_BYTES, QUICK_CPU, QUICK_WALL, RUN_CPU};
-use super::load::{CodeCache, Loaded};
+use super::load::{CodeCache, Loaded, Uncompiled};
 #[cfg(test)]
 use super::port::Attrs;
 use super::port::{
@@ -78,10 +79,10 @@ struct Seat<'a> {
     permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// The bytes of a component, in the binary or in a file.
+/// The place of a component.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    BuiltIn(&'static [u8]),
+    BuiltIn(&'static Builtin),
     File(std::path::PathBuf),
 }
 
@@ -216,26 +217,26 @@ impl Executor {
     }
 
     async fn load(&self, wasm: &Wasm) -> Result<Loaded, PluginError> {
-        let read;
-        let bytes: &[u8] = match &self.source {
-            Source::BuiltIn(bytes) => bytes,
+        let component = match &self.source {
+            Source::BuiltIn(builtin) => Uncompiled::BuiltIn(builtin),
             Source::File(path) => {
-                read = tokio::fs::read(path)
+                let bytes = tokio::fs::read(path)
                     .await
                     .map_err(|error| PluginError::io(path, &error))?;
-                if digest::hex(&read) != self.grant.digest {
+                if digest::hex(&bytes) != self.grant.digest {
                     let message =
                         "it was changed while the host was running; restart the host to use it"
                             .into();
                     return Err(PluginError::Load { message });
                 }
-                &read
+                check::header(&bytes)?;
+                Uncompiled::Read(bytes)
             }
         };
         let component = self
             .shared
             .cache
-            .load(&wasm.engine, &self.manifest.name, bytes, self.digest())
+            .load(&wasm.engine, &self.manifest.name, component, self.digest())
             .await?;
         let surface = Surface::of(&wasm.engine, &component);
         surface.check()?;

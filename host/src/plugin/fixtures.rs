@@ -16,7 +16,8 @@ use wit_parser::Resolve;
 use crate::fsx;
 use crate::lock::lock;
 
-use super::catalog::{BUILTINS, Catalog, Places};
+use super::builtin::BUILTINS;
+use super::catalog::{Catalog, Places};
 use super::engine::Wasm;
 use super::load::Compiler;
 use super::port::{

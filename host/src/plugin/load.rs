@@ -16,7 +16,8 @@ use std::time::Duration;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::check::{self, Surface};
+use super::builtin::Builtin;
+use super::check::Surface;
 #[cfg(test)]
 use super::engine::Allocation;
 use super::error::PluginError;
@@ -44,6 +45,23 @@ const COMPILE_THREADS: usize = 8;
 pub(crate) struct Loaded {
     pub(crate) pre: ExecutorPluginPre<Guest>,
     pub(crate) surface: Surface,
+}
+
+/// A component that may have to be compiled.
+pub(crate) enum Uncompiled {
+    BuiltIn(&'static Builtin),
+    Read(Vec<u8>),
+}
+
+impl Uncompiled {
+    fn bytes(self) -> Result<Vec<u8>, PluginError> {
+        match self {
+            Self::BuiltIn(builtin) => builtin.component().map_err(|error| PluginError::Load {
+                message: format!("this binary is damaged: {error}"),
+            }),
+            Self::Read(bytes) => Ok(bytes),
+        }
+    }
 }
 
 /// The program that compiles.
@@ -76,10 +94,9 @@ impl CodeCache {
         &self,
         engine: &Engine,
         name: &str,
-        bytes: &[u8],
+        component: Uncompiled,
         component_digest: &str,
     ) -> Result<Component, PluginError> {
-        check::header(bytes)?;
         let entry = self.entry(engine, name, component_digest);
         if let Some(component) = entry.open(engine).await? {
             return Ok(component);
@@ -89,7 +106,7 @@ impl CodeCache {
                 message: "it is not compiled yet; `claudine up` compiles it".into(),
             });
         }
-        self.compile(&entry, engine, bytes).await?;
+        self.compile(&entry, engine, component).await?;
         entry.open(engine).await?.ok_or_else(|| PluginError::Load {
             message: "it was removed from the cache".into(),
         })
@@ -114,8 +131,9 @@ impl CodeCache {
         &self,
         entry: &Entry,
         engine: &Engine,
-        bytes: &[u8],
+        component: Uncompiled,
     ) -> Result<(), PluginError> {
+        let bytes = component.bytes()?;
         fsx::make_private_dir(&self.dir).map_err(|error| PluginError::io(&self.dir, &error))?;
         let source = Temporary(
             entry
@@ -127,7 +145,7 @@ impl CodeCache {
                 .code
                 .with_extension(format!("{}.new", std::process::id())),
         );
-        write_if_room(&source.0, bytes).map_err(|error| PluginError::io(&source.0, &error))?;
+        write_if_room(&source.0, &bytes).map_err(|error| PluginError::io(&source.0, &error))?;
         self.run_compiler(engine, &source.0, &target.0).await?;
         let code = fs::read(&target.0).map_err(|error| PluginError::io(&target.0, &error))?;
         entry

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod builtin;
 #[cfg(test)]
 mod builtin_tests;
 mod capability;
@@ -38,7 +39,8 @@ pub(crate) use claudine_plugin_build::manifest::{Class as ManifestClass, Manifes
 
 #[cfg(feature = "bench")]
 pub use bench::main as bench_main;
-pub(crate) use catalog::{BUILTINS, Catalog, Inspection, Listing, Places, Status};
+pub(crate) use builtin::BUILTINS;
+pub(crate) use catalog::{Catalog, Inspection, Listing, Places, Status};
 #[cfg(test)]
 pub(crate) use catalog::{Origin, Shipped};
 pub(crate) use compile::main as compile_main;

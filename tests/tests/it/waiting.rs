@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    path::Path,
     process::Stdio,
 };
 
@@ -130,7 +131,14 @@ fn waits_end_although_the_task_ended_under_a_host_that_they_did_not_see() {
 }
 
 #[test]
-fn waits_end_with_an_error_if_the_data_directory_is_removed() {
+fn waits_end_with_an_error_if_the_database_or_its_directory_is_removed() {
+    check_waits_after_the_removal(|data_dir| {
+        fs::remove_file(data_dir.join("claudine.db")).unwrap();
+    });
+    check_waits_after_the_removal(|data_dir| fs::remove_dir_all(data_dir).unwrap());
+}
+
+fn check_waits_after_the_removal(remove: impl Fn(&Path)) {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();
@@ -151,7 +159,7 @@ fn waits_end_with_an_error_if_the_data_directory_is_removed() {
     wait_for("the end of the supervisors", || {
         host.supervisor_pids().is_empty().then_some(())
     });
-    fs::remove_dir_all(host.data_dir()).unwrap();
+    remove(host.data_dir());
     for mut wait in waits {
         assert_eq!(wait.ended().code(), Some(125), "{}", wait.screen());
         wait.shows(&["removed"]);

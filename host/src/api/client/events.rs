@@ -31,8 +31,8 @@ pub(in crate::api) struct EventReader<'a> {
     query: EventQuery,
     open: Option<Frames>,
     host_left: bool,
-    /// Whether there was a data directory at the beginning.
-    had_directory: bool,
+    /// Whether there was a database at the beginning.
+    had_database: bool,
 }
 
 impl Client {
@@ -42,7 +42,7 @@ impl Client {
             query,
             open: None,
             host_left: false,
-            had_directory: self.start.removed().is_none(),
+            had_database: self.start.removed().is_none(),
         }
     }
 }
@@ -104,7 +104,7 @@ impl EventReader<'_> {
     async fn look_again(&mut self) -> Result<(), ClientError> {
         self.open = None;
         let removed = self.client.start.removed();
-        if let Some(removed) = removed.filter(|_| self.had_directory) {
+        if let Some(removed) = removed.filter(|_| self.had_database) {
             return Err(removed);
         }
         self.client.revive().await;

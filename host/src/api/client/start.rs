@@ -142,11 +142,10 @@ impl HostStart {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
 
-    /// The error for a wait for the next host, if there is no data directory in which it could run.
+    /// The error for a wait for the next host, if there is no database from which it could go on.
     pub(super) fn removed(&self) -> Option<ClientError> {
-        let data_dir = self.layout.root();
-        fsx::is_missing(data_dir).then(|| ClientError::Gone {
-            data_dir: data_dir.to_owned(),
+        fsx::is_missing(&self.layout.database()).then(|| ClientError::Gone {
+            data_dir: self.layout.root().to_owned(),
         })
     }
 

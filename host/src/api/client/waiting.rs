@@ -129,7 +129,10 @@ impl Client {
         if !self.has_lost_its_host() {
             match self.status(task).await {
                 Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
-                Err(error) if !may_pass(&error) => return Err(error),
+                // A database that was removed has no tasks either.
+                Err(error) if !may_pass(&error) => {
+                    return Err(self.start.removed().unwrap_or(error));
+                }
                 // The task has not ended, or another host has come and is already going.
                 Ok(_) | Err(_) => {}
             }

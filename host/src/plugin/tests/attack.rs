@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::digest;
-use crate::plugin::catalog::{BUILTINS, Catalog, Places};
+use crate::plugin::builtin::BUILTINS;
+use crate::plugin::catalog::{Catalog, Places};
 use crate::plugin::engine::Wasm;
 use crate::plugin::error::GuestEnd;
 use crate::plugin::fixtures::{self, Recorder};
@@ -33,8 +33,8 @@ fn house(granted: &[&str]) -> House {
     fs::create_dir_all(&folder).unwrap();
     fs::create_dir_all(dir.path().join("grants")).unwrap();
     fs::write(folder.join("plugin.toml"), mock.manifest).unwrap();
-    fs::write(folder.join("mock.wasm"), mock.component).unwrap();
-    let digest = digest::hex(mock.component);
+    fs::write(folder.join("mock.wasm"), mock.component().unwrap()).unwrap();
+    let digest = mock.digest;
     let grant = format!("digest = \"{digest}\"\nprocess = {granted:?}\n");
     fs::write(dir.path().join("grants/mock.toml"), grant).unwrap();
     fs::create_dir_all(dir.path().join("work/sub")).unwrap();
