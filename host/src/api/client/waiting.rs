@@ -132,8 +132,9 @@ impl Client {
             let is_over = now >= ends_at;
             match self.status(task).await {
                 // The last host may have recorded the end without telling this client.
-                Ok(view) if view.outcome.is_some() => return Ok(view),
-                Ok(view) if is_over && self.has_host() => return Ok(view),
+                Ok(view) if view.outcome.is_some() || (is_over && self.has_host()) => {
+                    return Ok(view);
+                }
                 Err(error) if !may_pass(&error) => return Err(error),
                 Ok(_) | Err(_) => {}
             }
