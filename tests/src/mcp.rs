@@ -47,11 +47,24 @@ impl Client {
     /// whose start takes two seconds of processor time.
     #[track_caller]
     pub fn connect(host: &TestHost) -> Self {
+        Self::connected(host.command(["mcp"]))
+    }
+
+    /// Connects the client of the tests' own as if this attempt had started the server.
+    #[track_caller]
+    pub fn connect_within(host: &TestHost, attempt: &str) -> Self {
+        let mut server = host.command(["mcp"]);
+        server.env("CLAUDINE_ATTEMPT", attempt);
+        Self::connected(server)
+    }
+
+    #[track_caller]
+    fn connected(server: Command) -> Self {
         let kind = Kind::Own {
             requests: 0,
             schemas: BTreeMap::new(),
         };
-        let mut client = Self::start(host.command(["mcp"]), kind);
+        let mut client = Self::start(server, kind);
         let params = json!({
             "protocolVersion": "2025-06-18",
             "capabilities": {},

@@ -307,7 +307,8 @@ mod tests {
             |v| v["group"] = "g ".into(),
             Some("the group begins or ends with white space"),
         );
-        let unseen = "has a character that cannot be seen (U+FE0F) at position 4";
+        let unseen = "has a character that cannot be seen (the variation selector U+FE0F; leave \
+                      it out, except where it makes an emoji) at position 4";
         for (field, what) in [("name", "the name"), ("group", "the group")] {
             let expected = format!("{what} {unseen}");
             check_message(|v| v[field] = "mine\u{fe0f}".into(), Some(&expected));
@@ -315,6 +316,14 @@ mod tests {
         check_message(
             |v| v["labels"] = serde_json::json!({"job": "mine\u{fe0f}"}),
             Some(&format!("the value of label `job` {unseen}")),
+        );
+        check_message(|v| v["name"] = "❤\u{fe0f}".into(), None);
+        check_message(
+            |v| v["name"] = "夜\u{3000}間".into(),
+            Some(
+                "the name has an ideographic space (U+3000) in place of an ordinary space \
+                 (U+0020) at position 1",
+            ),
         );
         check_message(
             |v| v["labels"] = serde_json::json!({"a  b": ""}),

@@ -10,7 +10,13 @@
 //! that a model or an agent chooses are checked for the shorter parts too, because these names may
 //! be chosen to deceive.
 
-use claudine_domain::{id::SHORT_DIGITS, principal::Principal};
+use claudine_domain::{
+    board::IDEMPOTENCY_WINDOW,
+    id::SHORT_DIGITS,
+    principal::Principal,
+    task::Idempotency,
+    time::{Timestamp, millis},
+};
 
 use super::{
     error::{AppError, ErrorKind},
@@ -18,22 +24,45 @@ use super::{
     may::way,
     reader::Reader,
 };
-use crate::store::{Filter, Intent, Name, Resolved, is_word, may_be_of_an_id};
+use crate::{
+    clock,
+    store::{Filter, Intent, Name, Resolved, is_word, may_be_of_an_id},
+};
+
+/// Time before the end of an idempotency key from which the key counts as forgotten here, because
+/// the board could forget it before it takes the request.
+const KEY_MARGIN_MS: u64 = 60_000;
+
+/// A name that a request gives to a task or a graph.
+#[derive(Clone)]
+pub(super) struct NewName {
+    /// The index of the task.
+    pub(super) index: usize,
+    pub(super) name: String,
+    /// The key of the task, or of the first task of the graph.
+    pub(super) idempotency: Option<Idempotency>,
+}
+
+impl NewName {
+    /// Whether the request repeats an earlier request, whose task has the name already. `since` is
+    /// the time since which keys are remembered.
+    fn is_repeated(&self, reader: &Reader, since: Timestamp) -> Result<bool, AppError> {
+        let Some(idempotency) = &self.idempotency else {
+            return Ok(false);
+        };
+        let first = reader.store.task_of_key(&idempotency.key, since)?;
+        Ok(first.is_some_and(|first| first.request.idempotency.as_deref() == Some(idempotency)))
+    }
+}
 
 impl Host {
-    /// Checks the name of a graph.
-    pub(super) async fn name_of_its_own(&self, by: &Principal, name: &str) -> Result<(), AppError> {
-        let names = [Some(name.to_owned())];
-        let checked = self.names_of_their_own(by, &names).await;
-        checked.map_err(|(_, error)| error)
-    }
-
-    /// Checks the names of several tasks. The error is about the first name that is not allowed,
-    /// and comes with its index.
+    /// Checks names of tasks or graphs. The error is about the first name that is not allowed, and
+    /// comes with its index. The name of a repeated request is allowed, even if another task has
+    /// taken it since: the answer is the first task.
     pub(super) async fn names_of_their_own(
         &self,
         by: &Principal,
-        names: &[Option<String>],
+        names: Vec<NewName>,
     ) -> Result<(), (usize, AppError)> {
         let fewest = if by.restrained {
             Intent::Look.fewest_digits()
@@ -41,14 +70,13 @@ impl Host {
             SHORT_DIGITS
         };
         let (mut like_ids, mut of_restrained) = (Vec::new(), Vec::new());
-        for (index, name) in names.iter().enumerate() {
-            let Some(name) = name else { continue };
-            not_reserved(name).map_err(|error| (index, error))?;
-            if may_be_of_an_id(name, fewest) {
-                like_ids.push((index, name.clone()));
+        for new in names {
+            not_reserved(&new.name).map_err(|error| (new.index, error))?;
+            if may_be_of_an_id(&new.name, fewest) {
+                like_ids.push(new.clone());
             }
             if by.restrained {
-                of_restrained.push((index, name.clone()));
+                of_restrained.push(new);
             }
         }
         // Most names contain characters that ids do not have, so the store need not be asked.
@@ -56,14 +84,17 @@ impl Host {
             return Ok(());
         }
         let way = way(by);
+        let kept = millis(IDEMPOTENCY_WINDOW).saturating_sub(KEY_MARGIN_MS);
+        let since = Timestamp(clock::wall().0.saturating_sub(kept));
         let found = self.read(move |reader| {
-            if let Some((index, name)) = first_taken(reader, like_ids)? {
+            if let Some(NewName { index, name, .. }) = first_taken(reader, like_ids, since)? {
                 return Ok(Some((
                     index,
                     format!("`{name}` is a part of another task's id"),
                 )));
             }
-            let Some((index, name, bearer)) = first_borne(reader, of_restrained)? else {
+            let found = first_borne(reader, of_restrained, since)?;
+            let Some((NewName { index, name, .. }, bearer)) = found else {
                 return Ok(None);
             };
             let message =
@@ -93,19 +124,20 @@ fn not_reserved(name: &str) -> Result<(), AppError> {
 /// The first of these names that, if given as a reference, would find a task with a different name.
 fn first_taken(
     reader: &Reader,
-    names: Vec<(usize, String)>,
-) -> Result<Option<(usize, String)>, AppError> {
-    for (index, name) in names {
-        let is_taken = match reader.store.resolve(&name, Intent::Look)? {
+    names: Vec<NewName>,
+    since: Timestamp,
+) -> Result<Option<NewName>, AppError> {
+    for new in names {
+        let is_taken = match reader.store.resolve(&new.name, Intent::Look)? {
             Resolved::NotFound => false,
             Resolved::Ambiguous(_) => true,
             Resolved::Found(id) => {
                 let found = reader.store.task(id)?;
-                found.is_some_and(|found| found.request.name.as_ref() != Some(&name))
+                found.is_some_and(|found| found.request.name.as_ref() != Some(&new.name))
             }
         };
-        if is_taken {
-            return Ok(Some((index, name)));
+        if is_taken && !new.is_repeated(reader, since)? {
+            return Ok(Some(new));
         }
     }
     Ok(None)
@@ -115,29 +147,36 @@ fn first_taken(
 /// task or graph in words.
 fn first_borne(
     reader: &Reader,
-    names: Vec<(usize, String)>,
-) -> Result<Option<(usize, String, String)>, AppError> {
-    for (index, name) in names {
-        let filter = Filter {
-            name: Some(Name::Is(name.clone())),
-            unrestrained: true,
-            ..Filter::default()
-        };
-        let named = reader.store.list(&filter, 1)?.tasks.into_iter().next();
-        if let Some(task) = named {
-            let bearer = format!("task {:#} of {}", task.id, task.request.by);
-            return Ok(Some((index, name, bearer)));
-        }
-        let Some(first) = reader.store.graphs_named(&name, 1)?.first().copied() else {
-            continue;
-        };
-        let first = reader.store.task(first)?;
-        if let Some(first) = first.filter(|first| !first.request.by.restrained) {
-            let bearer = format!("a graph of {}", first.request.by);
-            return Ok(Some((index, name, bearer)));
+    names: Vec<NewName>,
+    since: Timestamp,
+) -> Result<Option<(NewName, String)>, AppError> {
+    for new in names {
+        if let Some(bearer) = bearer_of(reader, &new.name)?
+            && !new.is_repeated(reader, since)?
+        {
+            return Ok(Some((new, bearer)));
         }
     }
     Ok(None)
+}
+
+/// The task or graph of an unrestrained principal that has this name, in words.
+fn bearer_of(reader: &Reader, name: &str) -> Result<Option<String>, AppError> {
+    let filter = Filter {
+        name: Some(Name::Is(name.to_owned())),
+        unrestrained: true,
+        ..Filter::default()
+    };
+    let named = reader.store.list(&filter, 1)?.tasks.into_iter().next();
+    if let Some(task) = named {
+        return Ok(Some(format!("task {:#} of {}", task.id, task.request.by)));
+    }
+    let Some(first) = reader.store.graphs_named(name, 1)?.first().copied() else {
+        return Ok(None);
+    };
+    let first = reader.store.task(first)?;
+    let first = first.filter(|first| !first.request.by.restrained);
+    Ok(first.map(|first| format!("a graph of {}", first.request.by)))
 }
 
 #[cfg(test)]
@@ -172,10 +211,19 @@ mod tests {
             });
             Arc::new(task)
         };
+        let key = |digest: &str| Idempotency {
+            key: "restrained:k".to_owned(),
+            payload_digest: digest.to_owned(),
+        };
+        let mut keyed = task(5, Some("tests"), None, true);
+        Arc::make_mut(&mut Arc::make_mut(&mut keyed).request).idempotency =
+            Some(Box::new(key("same")));
+        let created_at = keyed.created_at;
         let store = MemoryStore::new();
         let batch = Batch {
             number: 1,
             tasks: vec![
+                keyed,
                 task(1, Some("tests"), None, false),
                 task(2, Some("tests"), None, true),
                 task(3, None, Some("release"), false),
@@ -190,9 +238,13 @@ mod tests {
             no_host: false,
         };
         let check = |names: &[&str], expected: Option<(usize, &str)>| {
-            let names = names.iter().map(|name| (*name).to_owned());
-            let found = first_borne(&reader, names.enumerate().collect()).unwrap();
-            let found = found.map(|(index, _, bearer)| (index, bearer));
+            let names = names.iter().enumerate().map(|(index, name)| NewName {
+                index,
+                name: (*name).to_owned(),
+                idempotency: None,
+            });
+            let found = first_borne(&reader, names.collect(), created_at).unwrap();
+            let found = found.map(|(new, bearer)| (new.index, bearer));
             let expected = expected.map(|(index, bearer)| (index, bearer.to_owned()));
             assert_eq!(found, expected);
         };
@@ -201,5 +253,18 @@ mod tests {
         check(&["tests"], Some((0, bearer.as_str())));
         check(&["test", "release"], Some((1, "a graph of owner")));
         check(&["theirs", "their graph", "new"], None);
+        // Only an equal request with a key that is still remembered is a repeated request.
+        let is_allowed = |digest: &str, since: u64| {
+            let new = NewName {
+                index: 0,
+                name: "tests".to_owned(),
+                idempotency: Some(key(digest)),
+            };
+            let found = first_borne(&reader, vec![new], Timestamp(since)).unwrap();
+            found.is_none()
+        };
+        assert!(is_allowed("same", created_at.0));
+        assert!(!is_allowed("other", created_at.0));
+        assert!(!is_allowed("same", created_at.0 + 1));
     }
 }

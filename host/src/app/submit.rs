@@ -20,6 +20,7 @@ use super::{
     graph,
     host::Host,
     may::{may_ask_for_mode, may_use},
+    name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
     view::{Delegated, GraphName, Submitted},
@@ -111,9 +112,21 @@ impl Host {
         let by = &origin.principal(by);
         if let Some(name) = &name {
             name_of("the name of the graph", name)?;
-            self.name_of_its_own(by, name).await?;
         }
         let budget_micro_usd = budget_usd.map(budget).transpose()?;
+        // The name of the graph is stored with its first task.
+        let graph_at = |index: usize| (name.as_deref().filter(|_| index == 0), budget_micro_usd);
+        if let Some(name) = &name {
+            let first = tasks.first();
+            let key = first.map(|first| idempotency(by, first, graph_at(0)));
+            let new = NewName {
+                index: 0,
+                name: name.clone(),
+                idempotency: key.transpose()?.flatten(),
+            };
+            let named = self.names_of_their_own(by, vec![new]).await;
+            named.map_err(|(_, error)| error)?;
+        }
         if tasks.is_empty() || tasks.len() > TASKS_MAX {
             return Err(AppError::new(
                 ErrorKind::Invalid,
@@ -149,7 +162,17 @@ impl Host {
         if let Some(error) = all_of(wrong) {
             return Err(error);
         }
-        let named = self.names_of_their_own(by, &asked).await;
+        let mut names = Vec::new();
+        for (index, one) in checked.iter().enumerate() {
+            let Some(name) = &one.task.name else { continue };
+            let key = idempotency(by, &one.task, graph_at(index));
+            names.push(NewName {
+                index,
+                name: name.clone(),
+                idempotency: key.map_err(|error| of_member(index, error))?,
+            });
+        }
+        let named = self.names_of_their_own(by, names).await;
         named.map_err(|(index, error)| of_member(index, error))?;
         let usable = self.directories.check(&checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
@@ -160,9 +183,7 @@ impl Host {
         let mut prepared = Vec::with_capacity(checked.len());
         for (index, (task, authority)) in checked.into_iter().zip(authorities).enumerate() {
             let by = (by.clone(), authority);
-            // The name of the graph is stored with its first task.
-            let name = name.as_deref().filter(|_| index == 0);
-            let one = self.prepare(task, by, (name, budget_micro_usd)).await;
+            let one = self.prepare(task, by, graph_at(index)).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
         }
         each_its_own(

@@ -19,9 +19,9 @@ impl Git {
         inside: &str,
     ) -> Result<Option<String>, GitError> {
         let name = branch.name();
-        let pattern = format!("refs/remotes/**/{name}");
-        let arguments = ["for-each-ref", "--count=1", "--format=%(refname)", &pattern];
-        let remote = self.line(&Spec::reads(arguments)).await?;
+        let spec = Spec::reads(["config", "--list", "-z"]);
+        let settings = names(&self.output(&spec.kept_bytes(LIST_BYTES)).await?);
+        let remote = self.of_remote(name, &settings).await?;
         if !remote.is_empty() {
             return Ok(Some(format!("the branch of a remote, `{remote}`")));
         }
@@ -40,11 +40,49 @@ impl Git {
         if let Some(path) = paths.first() {
             return Ok(Some(format!("a path in the base, `{path}`")));
         }
-        let spec = Spec::reads(["config", "--list", "--name-only", "-z"]);
-        let settings = names(&self.output(&spec.kept_bytes(LIST_BYTES)).await?);
         let prefix = format!("branch.{name}.");
         let setting = settings.iter().find(|setting| setting.starts_with(&prefix));
+        let setting = setting.and_then(|setting| setting.split('\n').next());
         Ok(setting.map(|setting| format!("a branch with settings, `{setting}`")))
+    }
+
+    /// The branch of a remote that `name` means: the branch from which `git switch` would make a
+    /// branch of this name, or a branch whose name begins with that of its remote. Empty if there
+    /// is none.
+    async fn of_remote(&self, name: &str, settings: &[String]) -> Result<String, GitError> {
+        let mut patterns = vec![
+            // Also the branch of a remote that has been removed from the settings.
+            format!("refs/remotes/*/{name}"),
+            format!("ref[s]/remotes/{name}"),
+        ];
+        for stored in settings.iter().filter_map(|it| fetched_to(it, name)) {
+            let below = stored.strip_prefix("refs/");
+            patterns.extend(below.map(|below| format!("ref[s]/{below}")));
+        }
+        // The brackets match one character. Without a wildcard, a pattern would also match the
+        // branches below it.
+        let arguments = ["for-each-ref", "--count=1", "--format=%(refname)"];
+        let patterns = patterns.iter().map(String::as_str);
+        self.line(&Spec::reads(arguments.into_iter().chain(patterns)))
+            .await
+    }
+}
+
+/// The name under which a remote's branch `name` is stored here, if this setting, a key with its
+/// value, says so. A remote's name may contain slashes, so this name cannot be told from its form.
+fn fetched_to(setting: &str, name: &str) -> Option<String> {
+    let (key, refspec) = setting.split_once('\n')?;
+    if !key.starts_with("remote.") || !key.ends_with(".fetch") {
+        return None;
+    }
+    let (from, to) = refspec.trim_start_matches('+').split_once(':')?;
+    let branch = format!("refs/heads/{name}");
+    match from.split_once('*') {
+        Some((before, after)) => {
+            let part = branch.strip_prefix(before)?.strip_suffix(after)?;
+            Some(to.replacen('*', part, 1))
+        }
+        None => (from == branch).then(|| to.to_owned()),
     }
 }
 
@@ -62,8 +100,26 @@ mod tests {
         person.write("docs/deep/page", "one\n");
         person.commit_all("first");
         let base = person.commit("main").await;
-        person.git(&["update-ref", "refs/remotes/up/feature", base.hash()]);
-        person.git(&["update-ref", "refs/remotes/team/origin/next", base.hash()]);
+        for (remote, stored) in [
+            ("up", "refs/remotes/up/*"),
+            ("team/origin", "refs/remotes/team/origin/*"),
+            ("apart", "refs/remotes/apart/heads/*"),
+        ] {
+            let key = format!("remote.{remote}.fetch");
+            let refspec = format!("+refs/heads/*:{stored}");
+            person.git(&["config", &key, &refspec]);
+        }
+        let branches = [
+            "up/feature",
+            "up/fix/login",
+            "team/origin/next",
+            "apart/heads/topic",
+            "removed/old",
+        ];
+        for branch in branches {
+            let full = format!("refs/remotes/{branch}");
+            person.git(&["update-ref", &full, base.hash()]);
+        }
         person.git(&["config", "branch.release.remote", "up"]);
         let check = async |name: &str, inside: &str, expected: Option<&str>| {
             let branch = BranchRef::named(name);
@@ -73,6 +129,12 @@ mod tests {
         let remote = |name: &str| format!("the branch of a remote, `refs/remotes/{name}`");
         check("feature", "", Some(&remote("up/feature"))).await;
         check("next", "", Some(&remote("team/origin/next"))).await;
+        check("fix/login", "", Some(&remote("up/fix/login"))).await;
+        check("topic", "", Some(&remote("apart/heads/topic"))).await;
+        check("old", "", Some(&remote("removed/old"))).await;
+        for branch in branches {
+            check(branch, "", Some(&remote(branch))).await;
+        }
         check("notes", "", Some("a path in the base, `notes`")).await;
         check("docs", "", Some("a path in the base, `docs`")).await;
         let page = Some("a path in the base, `docs/deep/page`");
@@ -81,6 +143,10 @@ mod tests {
         let setting = Some("a branch with settings, `branch.release.remote`");
         check("release", "", setting).await;
         for name in ["feat", "ext", "note", "page", "releas", "fix/7", "x.y"] {
+            check(name, "", None).await;
+        }
+        // These are only parts of the names of remotes and of their branches.
+        for name in ["login", "fix", "origin", "up"] {
             check(name, "", None).await;
         }
     }

@@ -394,6 +394,15 @@ impl Store for MemoryStore {
         Ok(content.with_parts(begin, end))
     }
 
+    fn task_of_key(&self, key: &str, since: Timestamp) -> Result<Option<Task>, StoreError> {
+        let content = self.content();
+        let keyed = content.tasks.values().filter(|task| {
+            let idempotency = task.request.idempotency.as_ref();
+            task.created_at >= since && idempotency.is_some_and(|it| it.key == key)
+        });
+        Ok(keyed.max_by_key(|task| (task.created_at, task.id)).cloned())
+    }
+
     fn resolve_part(&self, part: &str, intent: Intent) -> Result<Resolved, StoreError> {
         Ok(match Reference::parse(part, intent) {
             Reference::Last | Reference::LastRunning => Resolved::NotFound,

@@ -1,11 +1,13 @@
 //! Finds what could make two different names look the same.
 
-use unicode_width::UnicodeWidthChar;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The number of accents that a letter has at most.
 const ACCENTS_MAX: usize = 2;
 /// The number of combining characters that a letter of any script has at most.
 const MARKS_MAX: usize = 4;
+/// Makes an emoji of the character before it, if that character has such a look.
+const EMOJI_SELECTOR: char = '\u{FE0F}';
 
 /// What makes a name look like another name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +25,10 @@ pub(crate) enum LookAlike {
 impl std::fmt::Display for LookAlike {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Unseen(EMOJI_SELECTOR) => f.write_str(
+                "a character that cannot be seen (the variation selector U+FE0F; leave it out, \
+                 except where it makes an emoji)",
+            ),
             Self::Unseen(c) => {
                 write!(
                     f,
@@ -30,7 +36,16 @@ impl std::fmt::Display for LookAlike {
                     u32::from(*c)
                 )
             }
-            Self::Blank(c) => write!(f, "a blank that is not a space (U+{:04X})", u32::from(*c)),
+            Self::Blank('\u{3000}') => {
+                f.write_str("an ideographic space (U+3000) in place of an ordinary space (U+0020)")
+            }
+            Self::Blank(c) => {
+                write!(
+                    f,
+                    "a blank (U+{:04X}) in place of an ordinary space (U+0020)",
+                    u32::from(*c)
+                )
+            }
             Self::TwoSpaces => f.write_str("two spaces in a row"),
             Self::LooseMark => f.write_str("a combining mark without a letter"),
             Self::TooManyMarks => f.write_str("too many combining marks in a row"),
@@ -51,6 +66,8 @@ pub(crate) fn look_alike(name: &str) -> Option<(usize, LookAlike)> {
             // cannot be seen.
             let joined = [before, after].map(|c| c.is_some_and(|c| !c.is_ascii() && !is_joiner(c)));
             (joined != [true; 2]).then_some(LookAlike::Unseen(c))
+        } else if c == EMOJI_SELECTOR && before.is_some_and(becomes_emoji) {
+            None
         } else if is_unseen(c) {
             Some(LookAlike::Unseen(c))
         } else if c != ' ' && (c.is_whitespace() || c == '\u{2800}') {
@@ -84,6 +101,13 @@ fn is_accent(c: char) -> bool {
     matches!(c,
         '\u{300}'..='\u{36F}' | '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}'
         | '\u{20D0}'..='\u{20FF}' | '\u{FE20}'..='\u{FE2F}')
+}
+
+/// Whether [`EMOJI_SELECTOR`] makes a wide emoji of this character, which is narrow without it.
+/// Digits are left out, because many programs show them as before.
+fn becomes_emoji(c: char) -> bool {
+    let emoji = String::from_iter([c, EMOJI_SELECTOR]);
+    !c.is_ascii() && c.width() == Some(1) && emoji.width() == 2
 }
 
 fn is_joiner(c: char) -> bool {
@@ -129,6 +153,11 @@ mod tests {
             check(&format!("mi{c}ne"), 2, LookAlike::Unseen(c));
             check(&format!("mine{c}"), 4, LookAlike::Unseen(c));
         }
+        // These characters look the same without the selector.
+        for name in ["1\u{FE0F}", "é\u{FE0F}", "🚀\u{FE0F}", "測\u{FE0F}"] {
+            check(name, 1, LookAlike::Unseen('\u{FE0F}'));
+        }
+        check("❤\u{FE0F}\u{FE0F}", 2, LookAlike::Unseen('\u{FE0F}'));
         check("é\u{200D}\u{200D}é", 1, LookAlike::Unseen('\u{200D}'));
         for c in [
             '\u{A0}', '\u{2009}', '\u{202F}', '\u{205F}', '\u{3000}', '\u{2800}',
@@ -164,6 +193,9 @@ mod tests {
             "שָׁלוֹם",
             "🚀 deploy",
             "👩\u{200D}🔧",
+            "❤\u{FE0F} care",
+            "🏳\u{FE0F}\u{200D}🌈",
+            "👩\u{200D}❤\u{FE0F}\u{200D}👩",
         ] {
             assert_eq!(look_alike(name), None, "{name}");
         }

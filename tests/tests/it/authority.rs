@@ -200,6 +200,35 @@ fn client_cannot_take_the_name_of_a_persons_task() {
 }
 
 #[test]
+fn repeated_request_of_a_client_is_answered_although_a_person_has_taken_its_name_since() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let asked = |prompt: &str, name: &str, key: &str| {
+        let mut asked = json!({"prompt": prompt, "permissionMode": "plan", "name": name});
+        asked["idempotencyKey"] = key.into();
+        asked
+    };
+    let single = asked("p", "tests", "single");
+    let graph = json!({ "tasks": [asked("p", "check", "member")], "name": "release" });
+    let first = client.call("DelegateTask", single.clone());
+    let first_of_graph = client.call("SubmitGraph", graph.clone());
+    host.run(["run", "--name", "tests", "--", "true"]).check();
+    let of_person = "- {name: check, script: \"true\"}\n";
+    host.run_with(["submit", "-", "--name", "release"], of_person.as_bytes())
+        .check();
+    let again = client.call("DelegateTask", single);
+    assert_eq!(again["taskId"], first["taskId"]);
+    let again = client.call("SubmitGraph", graph);
+    assert_eq!(again["taskIds"], first_of_graph["taskIds"]);
+    // A request that is not a repeated one cannot take a person's name.
+    for (prompt, key) in [("p", "another"), ("q", "single")] {
+        let says = ["`tests` is the name of ", "choose another name"];
+        let asked = asked(prompt, "tests", key);
+        refused(&mut client, "DelegateTask", asked, &says);
+    }
+}
+
+#[test]
 fn last_and_running_skip_tasks_of_clients_for_a_person() {
     let (host, _agent) = smallest();
     let mut client = Client::connect(&host);

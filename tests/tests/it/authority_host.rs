@@ -1,6 +1,6 @@
 //! MCP calls while no host runs, because a person has ended it.
 
-use std::thread;
+use std::{fs, thread};
 
 use claudine_tests::{TestHost, mcp::Client};
 use serde_json::json;
@@ -94,6 +94,33 @@ fn wait_over_mcp_says_what_to_do_if_a_person_ends_the_host_meanwhile() {
         assert!(complaint.contains(says), "{complaint}");
     }
     assert_eq!(host.host_pid(), None);
+}
+
+#[test]
+fn wait_over_mcp_goes_on_after_a_restart_and_a_crash_of_the_host() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let host = TestHost::builder().slots(1).config(config).build();
+    let parent = host.script("until test -e over; do sleep 0.1; done");
+    host.live(&parent);
+    let mut client = Client::connect_within(&host, &format!("{parent}.1"));
+    let script = "until test -e go; do sleep 0.1; done";
+    let taken = client.call(
+        "DelegateTask",
+        json!({ "prompt": script, "executor": "shell" }),
+    );
+    let child = taken["taskId"].as_str().unwrap().to_owned();
+    let asked = json!({ "taskId": child });
+    let waiting = thread::spawn(move || client.call("WaitTask", asked));
+    // The child gets the only slot once its parent waits for it.
+    host.live(&child);
+    host.run(["down"]).check();
+    host.up();
+    host.kill_host();
+    fs::write(host.work().join("go"), "").unwrap();
+    let waited = waiting.join().unwrap();
+    assert_eq!(waited["status"], "completed", "{waited:#}");
+    fs::write(host.work().join("over"), "").unwrap();
+    assert_eq!(host.finished(&parent)["outcome"], "succeeded");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! A host that crashed is started again, as by any command. A host that was shut down is not
 //! started again, because a wait must not undo a user's decision. The wait then continues with the
-//! next host. Because the next host may come and go unseen, and because the last host may have
-//! recorded the end of the task without telling this client, the database is read meanwhile.
+//! next host; a wait with a time limit does so only if the next host comes soon. Because the next
+//! host may come and go unseen, and because the last host may have recorded the end of the task
+//! without telling this client, the database is read meanwhile.
 
 use std::time::Duration;
 
@@ -11,10 +12,18 @@ use super::{Ask, Client, ClientError, Policy, address, is_refusal};
 use crate::{
     app::{ErrorKind, TaskView},
     clock,
+    identity::HostProcess,
 };
 
 /// Time between two checks for a host while waiting.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Time for which a limited wait waits for the next host. A restart takes less, and after a `down`
+/// the caller must learn soon that no host runs.
+const NEXT_HOST: Duration = Duration::from_secs(5);
+
+/// Time by which the answer to a limited wait may be late.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Time limit for the end of a host that is shutting down.
 const GOES: Duration = Duration::from_secs(2);
@@ -95,6 +104,47 @@ impl Client {
         }
     }
 
+    /// Waits until the task has ended, up to the limit, and returns the task as it is then. If the
+    /// host ends meanwhile, the wait continues with the next one, if it comes within [`NEXT_HOST`].
+    /// If no host runs at the beginning, the error says so at once.
+    pub(in crate::api) async fn wait_across_hosts(
+        &self,
+        task: &str,
+        limit: Duration,
+        waiter: Option<&str>,
+    ) -> Result<TaskView, ClientError> {
+        let ends_at = clock::monotonic() + limit;
+        let mut give_up = clock::monotonic();
+        loop {
+            let had_host = self.has_host();
+            let left = ends_at.saturating_sub(clock::monotonic());
+            // A request that is sent again after a crash would last for the whole limit once more.
+            let waited = clock::within(left + LATE, self.wait(task, left, waiter)).await;
+            let error = match waited {
+                Some(Err(error)) if is_of_its_end(&error) => error,
+                Some(waited) => return waited,
+                None => return self.status(task).await,
+            };
+            let now = clock::monotonic();
+            if had_host || !matches!(error, ClientError::NotRunning { .. }) {
+                give_up = now + NEXT_HOST;
+            }
+            let is_over = now >= ends_at;
+            match self.status(task).await {
+                // The last host may have recorded the end without telling this client.
+                Ok(view) if view.outcome.is_some() || (is_over && self.has_host()) => {
+                    return Ok(view);
+                }
+                Err(error) if !may_pass(&error) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+            if is_over || now >= give_up {
+                return Err(error);
+            }
+            clock::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Connects `patient` to a host. If no host runs, reads the task, and starts a host unless the
     /// task has ended.
     async fn begin_to_wait(&self, patient: &Self, task: &str) -> Result<Found, ClientError> {
@@ -157,6 +207,11 @@ impl Client {
         let mut start = self.start.clone();
         start.policy = Policy::Never;
         Self::new(start)
+    }
+
+    /// Whether the process of a host is alive, which may be starting or shutting down.
+    fn has_host(&self) -> bool {
+        HostProcess::of(&self.start.layout).is_some()
     }
 
     /// Whether no host runs, after a host that is shutting down was given a moment to end.

@@ -33,13 +33,19 @@ const METHOD_CHARS: usize = 80;
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
 
 /// Limit of the tasks that all calls together wait for at the same time, because each needs a
-/// connection to the host. Further waits begin when one of them ends.
+/// connection to the host. Further waits begin when one of them ends, and look at their tasks until
+/// then.
 const WAITS_AT_ONCE: usize = 64;
+
+/// Limit of the waits that look at their tasks at the same time. The client keeps as many
+/// connections.
+const LOOKS_AT_ONCE: usize = 4;
 
 pub(super) struct Server {
     pub(super) client: Arc<Client>,
     pub(super) origins: Origins,
     pub(super) waits: Semaphore,
+    pub(super) looks: Semaphore,
 }
 
 impl Server {
@@ -48,6 +54,7 @@ impl Server {
             client,
             origins,
             waits: Semaphore::new(WAITS_AT_ONCE),
+            looks: Semaphore::new(LOOKS_AT_ONCE),
         }
     }
 

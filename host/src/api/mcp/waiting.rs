@@ -18,13 +18,20 @@ use crate::{
     text::short_id,
 };
 
+/// Time between two looks at a task whose wait has no place.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 impl Server {
     pub(super) async fn wait_task(&self, asked: WaitTask) -> Result<Waited, AppError> {
         within("timeout", asked.timeout, &WAIT_MS)?;
         let limit = Duration::from_millis(asked.timeout.unwrap_or(*WAIT_MS.end()));
         match (asked.task_id, asked.task_ids) {
             (Some(task), None) => {
-                let task = self.wait_for(&task, limit).await?;
+                // A task that has ended is answered at once, even if no wait can begin.
+                let mut task = self.client.status(&task).await?;
+                if !has_ended(&task) {
+                    task = self.wait_for(&task.id, limit).await?;
+                }
                 let why = self.why(&task).await?;
                 Ok(Waited::One(Box::new(WaitedForOne {
                     success: true,
@@ -45,14 +52,28 @@ impl Server {
         }
     }
 
+    /// Waits for the end of the task with this id. Until there is a place for the wait, looks at
+    /// the task again and again.
     async fn wait_for(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
         let ends_at = clock::monotonic() + limit;
-        let Some(_place) = clock::within(limit, self.waits.acquire()).await else {
-            return Ok(self.client.status(task).await?);
+        let place = self.waits.acquire();
+        tokio::pin!(place);
+        let _place = loop {
+            let left = ends_at.saturating_sub(clock::monotonic());
+            if let Some(place) = clock::within(left.min(LOOK_AGAIN), place.as_mut()).await {
+                break place;
+            }
+            let turn = self.looks.acquire().await;
+            let seen = self.client.status(task).await?;
+            drop(turn);
+            if has_ended(&seen) || clock::monotonic() >= ends_at {
+                return Ok(seen);
+            }
         };
         let limit = ends_at.saturating_sub(clock::monotonic());
         let waiter = self.origins.attempt.as_deref();
-        let error = match self.client.wait(task, limit, waiter).await {
+        let waited = self.client.wait_across_hosts(task, limit, waiter).await;
+        let error = match waited {
             Ok(task) => return Ok(task),
             Err(error) => error,
         };
@@ -157,5 +178,110 @@ fn is_over(tasks: &[TaskView], any: bool) -> bool {
         tasks.iter().any(has_ended)
     } else {
         tasks.iter().all(has_ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{
+        io,
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use claudine_domain::principal::Via;
+    use serde_json::{Value, json};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{UnixListener, UnixStream},
+    };
+
+    use super::*;
+    use crate::{
+        api::{
+            cli::task,
+            client::{Client, HostStart, Policy},
+            mcp::Origins,
+        },
+        app::Environment,
+        config::Overrides,
+        layout::Layout,
+    };
+
+    /// Less than the time limit of a wait.
+    const SOON: Duration = Duration::from_secs(30);
+
+    fn server_in(dir: &Path) -> Server {
+        let start = HostStart {
+            layout: Layout::new(dir),
+            overrides: Overrides::default(),
+            policy: Policy::Never,
+            via: Via::Mcp,
+            launch: |_| Err(io::ErrorKind::Unsupported.into()),
+            offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
+            say: |_| {},
+        };
+        let origins = Origins {
+            directory: dir.to_owned(),
+            environment: Environment::default(),
+            attempt: None,
+        };
+        Server::new(Arc::new(Client::new(start)), origins)
+    }
+
+    /// Answers requests with a task that runs until it has been asked for `looks` times.
+    async fn host_of_one_task(listener: UnixListener, asked: Arc<AtomicUsize>, looks: usize) {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(answer_each(stream, Arc::clone(&asked), looks));
+        }
+    }
+
+    async fn answer_each(mut stream: UnixStream, asked: Arc<AtomicUsize>, looks: usize) {
+        let mut request = Vec::new();
+        while stream.read_buf(&mut request).await.unwrap() > 0 {
+            if !request.ends_with(b"\r\n\r\n") {
+                continue;
+            }
+            request.clear();
+            let fields = if asked.fetch_add(1, Ordering::Relaxed) < looks {
+                json!({ "state": "running", "outcome": null })
+            } else {
+                json!({ "state": "done", "outcome": "succeeded" })
+            };
+            let body = serde_json::to_string(&task(fields)).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_ended_is_answered_although_no_further_wait_can_begin() {
+        // The task has ended before the call, or ends during the wait.
+        for looks in [0, 1] {
+            let dir = tempfile::tempdir().unwrap();
+            let server = server_in(dir.path());
+            let listener = UnixListener::bind(Layout::new(dir.path()).socket()).unwrap();
+            let asked = Arc::new(AtomicUsize::new(0));
+            let host = tokio::spawn(host_of_one_task(listener, Arc::clone(&asked), looks));
+            let places = u32::try_from(server.waits.available_permits()).unwrap();
+            let _taken = server.waits.acquire_many(places).await.unwrap();
+            let wait = WaitTask {
+                task_id: Some("build".to_owned()),
+                task_ids: None,
+                any: None,
+                timeout: None,
+            };
+            let answer = clock::within(SOON, server.wait_task(wait)).await;
+            let answer: Value = serde_json::to_value(answer.unwrap().unwrap()).unwrap();
+            assert_eq!(answer["done"], true, "{answer:#}");
+            assert_eq!(asked.load(Ordering::Relaxed), looks + 1);
+            host.abort();
+        }
     }
 }

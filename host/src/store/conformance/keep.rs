@@ -230,7 +230,7 @@ fn a_document_is_replaced_by_a_later_document_with_the_same_key() {
 }
 
 #[test]
-fn idempotency_keys_since_a_time_are_loaded_with_their_latest_task() {
+fn idempotency_keys_since_a_time_are_found_with_their_latest_task() {
     check(|store| {
         let mut leader = Leader::of(store);
         let keyed = |number, key: &str| {
@@ -247,7 +247,7 @@ fn idempotency_keys_since_a_time_are_loaded_with_their_latest_task() {
             done(keyed(3, "b"), Outcome::Succeeded),
             keyed(4, "a"),
         ]);
-        let check = |since: u64, expected: &[(&str, u64)]| {
+        let check = |since: u64, latest: &[(&str, u64)]| {
             let stored = store.load(at(since)).unwrap();
             let found = stored.remembered.into_iter().map(|(key, remembered)| {
                 let number = (remembered.at.0 - at(0).0) / 1_000;
@@ -255,10 +255,19 @@ fn idempotency_keys_since_a_time_are_loaded_with_their_latest_task() {
                 assert_eq!(remembered.payload_digest, format!("digest {number}"));
                 (key, number)
             });
-            let expected = expected
+            let expected = latest
                 .iter()
                 .map(|(key, number)| ((*key).to_owned(), *number));
             assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+            for key in ["a", "b", "c"] {
+                let found = store.task_of_key(key, at(since)).unwrap();
+                let known = latest.iter().find(|(known, _)| *known == key);
+                assert_eq!(
+                    found.map(|task| task.id),
+                    known.map(|(_, number)| id(*number)),
+                    "{key} since {since}"
+                );
+            }
         };
         check(0, &[("a", 4), ("b", 3)]);
         check(3, &[("a", 4), ("b", 3)]);

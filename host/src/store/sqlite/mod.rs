@@ -236,6 +236,12 @@ impl Store for SqliteStore {
         Ok(task)
     }
 
+    fn task_of_key(&self, key: &str, since: Timestamp) -> Result<Option<Task>, StoreError> {
+        let mut task = self.read(|reader| query::task_of_key(reader, key, since))?;
+        self.correct(&mut task);
+        Ok(task)
+    }
+
     fn resolve(&self, reference: &str, intent: Intent) -> Result<Resolved, StoreError> {
         self.read(|reader| resolve::resolve(reader, reference, intent))
     }

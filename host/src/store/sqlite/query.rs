@@ -54,6 +54,22 @@ pub(super) fn if_readable(
     }
 }
 
+pub(super) fn task_of_key(
+    reader: &Connection,
+    key: &str,
+    since: Timestamp,
+) -> Result<Option<Task>, Fault> {
+    let mut query = reader.prepare_cached(
+        "SELECT body, id, status FROM task WHERE idempotency_key = ?1 AND created_at >= ?2
+         ORDER BY created_at DESC, id DESC LIMIT 1",
+    )?;
+    let mut rows = query.query(params![key, row::time(since)])?;
+    match rows.next()? {
+        Some(found) => if_readable(reader, found),
+        None => Ok(None),
+    }
+}
+
 pub(super) fn spoilt_by(reader: &Connection, culprit: TaskId) -> Result<Vec<Task>, Fault> {
     let mut query = reader
         .prepare_cached("SELECT body, id, status FROM task WHERE culprit = ?1 ORDER BY id")?;

@@ -14,6 +14,7 @@
 mod answers;
 mod connection;
 mod disk;
+mod fenced;
 mod impostor;
 mod input;
 mod leftovers;
