@@ -4,7 +4,15 @@ use std::{fs, process::Stdio};
 
 use claudine_tests::wait_for;
 
-use super::{merged, program, shim::Shimmed, until_exists};
+use super::{COMMIT, Repository, merged, program, shim::Shimmed, until_exists};
+
+/// The lock of the index, and the directories with replaced files, if a host has left them.
+fn left_in(repository: &Repository) -> Vec<String> {
+    let entries = fs::read_dir(repository.path().join(".git")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().display().to_string());
+    let is_left = |name: &String| name == "index.lock" || name.starts_with("claudine.");
+    names.filter(is_left).collect()
+}
 
 /// Git refuses the merge. A person who followed a message that advises to restore the file would
 /// lose the edit.
@@ -115,12 +123,38 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_chec
         assert_eq!(repository.git(&["branch", "--show-current"]), "other");
         assert_eq!(repository.git(&["status", "--porcelain"]), "");
         assert_eq!(repository.git(&["show", "main:new"]), "new");
-        let left = fs::read_dir(repository.path().join(".git")).unwrap();
-        let names = left.map(|entry| entry.unwrap().file_name());
-        let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
-        let is_left = |name: &String| name == "index.lock" || name.starts_with("claudine.");
-        assert!(!names.iter().any(is_left), "{names:?}");
+        assert_eq!(left_in(repository), [""; 0]);
     }
+}
+
+/// The merge was requested after the end of its task, so no attempt continues it.
+#[test]
+fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_merge_again() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let script = format!("echo two > file; echo new > new; {COMMIT}");
+    let task = repository.done(&["--name", "fix"], &script);
+    merged(&task, "succeeded", "left");
+    shimmed.count_only("merge .*--ff-only");
+    let merge = ["worktree", "merge", "fix", "--merge", "auto"];
+    let (mut client, _) = shimmed.stopped_at_git(&merge);
+    assert!(left_in(repository).contains(&"index.lock".to_owned()));
+    host.kill_host();
+    assert!(!client.wait().unwrap().success());
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    host.up();
+    wait_for("the checkout to be put back", || {
+        left_in(repository).is_empty().then_some(())
+    });
+    repository.is_untouched();
+    let file = fs::read(repository.path().join("file")).unwrap();
+    assert_eq!(file, b"one\n");
+
+    fs::remove_file(shimmed.at("fail")).unwrap();
+    host.text(merge);
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    repository.is_untouched();
 }
 
 /// During a merge into the person's checkout, the checkout seems to have changes.
