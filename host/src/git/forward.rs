@@ -330,13 +330,9 @@ impl Git {
     }
 
     /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the
-    /// noted step.
+    /// noted step. May be called in the repository, because a person may have removed the checkout.
     pub(crate) async fn drop_left_aside(&self, note: &StepNote) -> Result<Option<Late>, GitError> {
-        let git_dir = match self.git_dir().await {
-            // A person has removed the checkout.
-            Err(GitError::Failed { .. }) => return Ok(None),
-            git_dir => git_dir?,
-        };
+        let git_dir = self.git_dir().await?;
         let dropped = self.look_at_files({
             let (git_dir, name) = (git_dir.clone(), note.aside.clone());
             move |_| close_left(&git_dir, &name)

@@ -154,7 +154,8 @@ impl Record {
     /// Removes the files that a killed host was replacing. The next result of a merge gets a
     /// message about those that somebody has changed meanwhile.
     async fn drop_left_aside(&mut self, there: &Git, step: &StepNote) {
-        match there.drop_left_aside(step).await {
+        let repository = there.in_repository(&self.repository);
+        match repository.drop_left_aside(step).await {
             Ok(Some(Late { files, kept })) => {
                 let late = text_of_not_put_back(there.dir(), &files, &kept);
                 self.late.push_str(&late);

@@ -1,6 +1,6 @@
 //! The fast-forward of a person's checkout, while the person changes the checkout or the host dies.
 
-use std::{fs, process::Stdio};
+use std::{fs, io::Write, process::Stdio};
 
 use claudine_tests::wait_for;
 
@@ -155,6 +155,43 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_me
     host.text(merge);
     assert_eq!(repository.git(&["show", "main:new"]), "new");
     repository.is_untouched();
+}
+
+/// The replaced files are in the directory of the repository.
+#[test]
+fn changes_of_a_file_that_a_killed_host_had_replaced_are_reported_if_the_checkout_was_removed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let tree = host.root().join("tree");
+    let tree = tree.to_str().unwrap();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.git(&["worktree", "add", "-q", tree, "main"]);
+    let opened = fs::File::options()
+        .append(true)
+        .open(format!("{tree}/file"));
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let options = ["--base", "main", "--merge", "auto"];
+    let id = repository.submit(&options, "echo two > file");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    host.kill_host();
+    opened.unwrap().write_all(b"mine\n").unwrap();
+    repository.git(&["worktree", "remove", "--force", tree]);
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    host.up();
+    let detail = merged(&host.finished(&id), "succeeded", "merged");
+    let says = "were changed while they were being replaced, and could not be put back: file; ";
+    assert!(detail.contains(says), "{detail}");
+    let left = left_in(repository);
+    let [kept] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    assert!(detail.contains(kept), "{detail}");
+    let kept = repository.path().join(".git").join(kept);
+    let text = fs::read_to_string(kept.join("files/file")).unwrap();
+    assert_eq!(text, "one\nmine\n");
 }
 
 /// During a merge into the person's checkout, the checkout seems to have changes.
