@@ -839,6 +839,34 @@ mod tests {
         }
     }
 
+    /// The person's next commit would undo the step.
+    #[tokio::test]
+    async fn a_step_is_finished_without_the_lock_except_for_what_a_person_has_staged() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        fast_forward(&git, &replacing).await.unwrap();
+        drop(replacing);
+        fs::remove_file(person.work().join(".git/index.lock")).unwrap();
+        for path in ["file", "other"] {
+            person.write(path, "mine\n");
+            person.git(&["add", path]);
+        }
+        git.finish_noted(&step.note).await.unwrap();
+        let status = || person.git(&["status", "--porcelain"]);
+        assert_eq!(status(), "M  file\nA  other");
+        assert!(!is_locked(&person));
+
+        // A person stages an old file once the step is finished.
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        person.git(&["reset", "-q", step.note.old.hash(), "--", "watched"]);
+        let before = status();
+        assert!(before.contains("MM watched"), "{before}");
+        git.finish_noted(&step.note).await.unwrap();
+        assert_eq!(status(), before);
+    }
+
     #[tokio::test]
     async fn files_are_replaced_although_git_is_configured_not_to_refresh_an_index() {
         let person = Person::with_repository("[diff]\n\tautoRefreshIndex = false\n");

@@ -115,11 +115,14 @@ impl Record {
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot put back files in", checkout))?;
         let there = git.in_dir(checkout);
-        // If git or somebody else has moved the base, nothing is to be put back.
         let back = if there.has_lock_of(step).await? || self.is_at(base, &step.old, &there).await? {
             let back = there.put_back_noted(step).await?;
             back.unwrap_or(PutBack::Done)
         } else {
+            // Git or somebody else has moved the base, so nothing is to be put back.
+            if self.is_at(base, &step.new, &there).await? {
+                there.finish_noted(step).await?;
+            }
             PutBack::Done
         };
         if is_over(&back) {

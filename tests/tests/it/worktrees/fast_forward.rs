@@ -157,6 +157,34 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_me
     repository.is_untouched();
 }
 
+/// Git goes on after the death of its host, and moves the branch. The person's next commit would
+/// remove the work.
+#[test]
+fn next_host_finishes_the_merge_of_a_killed_one_although_its_lock_was_removed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let script = "echo two > file; echo new > new";
+    let id = repository.submit(&["--merge", "auto"], script);
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    host.kill_host();
+    fs::remove_file(repository.path().join(".git/index.lock")).unwrap();
+    shimmed.go();
+    wait_for("the branch to move", || {
+        let subject = repository.git(&["log", "-1", "--format=%s", "main"]);
+        (subject != "first").then_some(())
+    });
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("D  new"), "{status}");
+    host.up();
+    merged(&host.finished(&id), "succeeded", "merged");
+    repository.is_untouched();
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    assert_eq!(left_in(repository), [""; 0]);
+}
+
 /// The replaced files are in the directory of the repository.
 #[test]
 fn changes_of_a_file_that_a_killed_host_had_replaced_are_reported_if_the_checkout_was_removed() {
