@@ -23,7 +23,7 @@ use super::{
     swap::Swaps,
     unusable,
 };
-use crate::fsx;
+use crate::{command::restoring, fsx};
 
 /// The name of the files with attributes of other files.
 const ATTRIBUTES: &str = ".gitattributes";
@@ -105,7 +105,7 @@ impl Git {
                 Ok(aside) => (Ok(()), Some(aside)),
                 Err(error) => (Err(error), None),
             },
-            Err(error) => match self.undo_replacing(replaced).await {
+            Err(error) => match restoring(self.undo_replacing(replaced)).await {
                 Ok(aside) => (Err(error), Some(aside)),
                 Err(undoing) => {
                     tracing::warn!(

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock,
+    command::restoring,
     git::{
         BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, Updated, shortened,
     },
@@ -166,7 +167,7 @@ impl Worktrees {
             work.record.late.push_str(&late);
         }
         let back = work.put_back(&there, base, &step, &error, was_replaced);
-        let failed = Box::pin(back).await?;
+        let failed = Box::pin(restoring(back)).await?;
         // A program may have opened the new files before they were taken back.
         if let Some(aside) = aside
             && let Some(Late { files, kept }) = there.drop_aside(aside).await?
@@ -174,6 +175,8 @@ impl Worktrees {
             let late = text_of_not_put_back(&checkout.path, &files, &kept);
             work.record.late.push_str(&late);
         }
+        // The next git command may fail.
+        self.note_end_of_update(&work.record).await;
         Ok(failed.map(|failed| format!("{place}, which cannot be updated: {failed}")))
     }
 }

@@ -58,8 +58,14 @@ impl Worktrees {
     pub(super) async fn put_back_noted(&self, record: &mut Record, git: &Git) -> Option<String> {
         record.updating.as_ref()?;
         // Boxed to keep the futures of the callers small, because there is seldom something to do.
-        let why = Box::pin(record.put_back_noted(git)).await;
-        // If this fails, the next look at the checkout finds nothing to do.
+        let why = Box::pin(command::restoring(record.put_back_noted(git))).await;
+        self.note_end_of_update(record).await;
+        why
+    }
+
+    /// Notes in the record that a checkout is no longer being updated, if this is so. If the note
+    /// stayed, later changes of a person could look like those of the update.
+    pub(super) async fn note_end_of_update(&self, record: &Record) {
         if record.updating.is_none()
             && let Err(error) = self.write_record(record).await
         {
@@ -68,7 +74,6 @@ impl Worktrees {
                 "the end of an update of a checkout cannot be recorded"
             );
         }
-        why
     }
 }
 

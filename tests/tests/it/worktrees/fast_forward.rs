@@ -1,10 +1,17 @@
 //! The fast-forward of a person's checkout, while the person changes the checkout or the host dies.
 
-use std::{fs, io::Write, process::Stdio};
+use std::{
+    fs,
+    io::Write,
+    process::{Child, Stdio},
+};
 
 use claudine_tests::wait_for;
 
 use super::{COMMIT, Repository, merged, program, shim::Shimmed, until_exists};
+
+/// The request for the merge of a task that has left its work.
+const MERGE: [&str; 5] = ["worktree", "merge", "fix", "--merge", "auto"];
 
 /// The lock of the index, and the directories with replaced files, if a host has left them.
 fn left_in(repository: &Repository) -> Vec<String> {
@@ -127,18 +134,38 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_chec
     }
 }
 
+/// Requests the merge of a task that has ended, and stops it when the files are replaced and the
+/// branch has not moved. Returns the command of the request.
+fn stopped_at_requested_merge(shimmed: &Shimmed) -> Child {
+    let repository = &shimmed.repository;
+    let script = format!("echo two > file; echo new > new; {COMMIT}");
+    let task = repository.done(&["--name", "fix"], &script);
+    merged(&task, "succeeded", "left");
+    shimmed.count_only("merge .*--ff-only");
+    let (client, _) = shimmed.stopped_at_git(&MERGE);
+    assert!(left_in(repository).contains(&"index.lock".to_owned()));
+    client
+}
+
+/// Checks that the files of the checkout were put back, and that the merge can be requested again.
+fn can_be_merged_again(shimmed: &Shimmed) {
+    let repository = &shimmed.repository;
+    assert_eq!(left_in(repository), [""; 0]);
+    repository.is_untouched();
+    let file = fs::read(repository.path().join("file")).unwrap();
+    assert_eq!(file, b"one\n");
+    shimmed.reset();
+    repository.host.text(MERGE);
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    repository.is_untouched();
+}
+
 /// The merge was requested after the end of its task, so no attempt continues it.
 #[test]
 fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_merge_again() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let script = format!("echo two > file; echo new > new; {COMMIT}");
-    let task = repository.done(&["--name", "fix"], &script);
-    merged(&task, "succeeded", "left");
-    shimmed.count_only("merge .*--ff-only");
-    let merge = ["worktree", "merge", "fix", "--merge", "auto"];
-    let (mut client, _) = shimmed.stopped_at_git(&merge);
-    assert!(left_in(repository).contains(&"index.lock".to_owned()));
+    let mut client = stopped_at_requested_merge(&shimmed);
     host.kill_host();
     assert!(!client.wait().unwrap().success());
     fs::write(shimmed.at("fail"), "").unwrap();
@@ -147,14 +174,17 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_me
     wait_for("the checkout to be put back", || {
         left_in(repository).is_empty().then_some(())
     });
-    repository.is_untouched();
-    let file = fs::read(repository.path().join("file")).unwrap();
-    assert_eq!(file, b"one\n");
+    can_be_merged_again(&shimmed);
+}
 
-    fs::remove_file(shimmed.at("fail")).unwrap();
-    host.text(merge);
-    assert_eq!(repository.git(&["show", "main:new"]), "new");
-    repository.is_untouched();
+/// Nobody may start another host for a long time.
+#[test]
+fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_merge() {
+    let shimmed = Shimmed::new();
+    let mut client = stopped_at_requested_merge(&shimmed);
+    shimmed.repository.host.run(["down", "--kill"]).check();
+    assert!(!client.wait().unwrap().success());
+    can_be_merged_again(&shimmed);
 }
 
 /// Git goes on after the death of its host, and moves the branch. The person's next commit would
