@@ -43,8 +43,8 @@ impl Requests {
         }
     }
 
-    /// Ends the running commands, and prevents further ones, except those that restore a checkout in
-    /// which a command was ended half-way.
+    /// Ends the running commands, and prevents further ones, except those that restore what a
+    /// command has left half done.
     pub(crate) async fn end(&self) {
         self.ending.send_replace(true);
         self.running.close();

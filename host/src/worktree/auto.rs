@@ -33,8 +33,8 @@ const PUT_BACK: &str = "; its files were put back";
 const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
 impl Worktrees {
-    /// Merges the work. The record gets messages about files of a checkout that somebody has changed
-    /// while they were being replaced.
+    /// Merges the work. The record gets messages about files of a checkout that somebody has
+    /// changed while they were being replaced.
     pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
         let Some(base) = work.record.base.clone() else {

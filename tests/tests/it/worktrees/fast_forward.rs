@@ -177,6 +177,32 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_me
     can_be_merged_again(&shimmed);
 }
 
+/// Only the record of the worktree shows how the files can be put back.
+#[test]
+fn worktree_is_not_cleaned_up_as_long_as_its_merge_keeps_a_checkout_locked() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let mut client = stopped_at_requested_merge(&shimmed);
+    host.kill_host();
+    assert!(!client.wait().unwrap().success());
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    // The lock cannot be read.
+    let lock = repository.path().join(".git/index.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    host.up();
+    let clean = ["worktree", "clean", "--all"];
+    let cleaned = host.json(clean);
+    let why = cleaned["left"][0]["why"].as_str().unwrap();
+    let says = "was interrupted, and the files there could not be put back: ";
+    assert!(why.contains(says), "{why}");
+    fs::remove_dir(&lock).unwrap();
+    let cleaned = host.json(clean);
+    assert_eq!(cleaned["left"].as_array().unwrap().len(), 0, "{cleaned:#}");
+    can_be_merged_again(&shimmed);
+}
+
 /// Nobody may start another host for a long time.
 #[test]
 fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_merge() {
