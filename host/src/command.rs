@@ -63,6 +63,8 @@ pub(crate) struct Order {
     pub(crate) kept_bytes: usize,
     pub(crate) limit: Duration,
     pub(crate) abandoned: Abandoned,
+    /// Whether the command restores what another command has left half done: see [`restoring`].
+    pub(crate) restores: bool,
 }
 
 /// Result of a command; `None` if the command was ended at its time limit.
@@ -92,6 +94,7 @@ impl Elsewhere for Here {
             kept_bytes,
             limit,
             abandoned,
+            restores: _,
         } = order;
         let mut words = argv.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -105,6 +108,9 @@ tokio::task_local! {
     /// Runs the commands of the current Tokio task. If this variable is not set, the commands run
     /// as children of this process.
     static ELSEWHERE: Arc<dyn Elsewhere>;
+
+    /// Set while the current Tokio task restores what a command has left half done.
+    static RESTORING: ();
 }
 
 /// Does the work and runs all of its commands with `elsewhere`, however deeply nested the calls
@@ -115,6 +121,12 @@ pub(crate) fn supervised_by<F: Future>(
 ) -> impl Future<Output = F::Output> {
     // Not an async function, which would have room for the work twice.
     ELSEWHERE.scope(elsewhere, work)
+}
+
+/// Does the work, which restores what a command has left half done. If all commands are being
+/// ended, those of this work still run for a short time, since nobody else would restore it.
+pub(crate) fn restoring<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    RESTORING.scope((), work)
 }
 
 /// Waits until no command of an earlier host can change anything any more. Code that changes files
@@ -228,6 +240,7 @@ impl Order {
             kept_bytes,
             limit,
             abandoned,
+            restores: RESTORING.try_with(|()| ()).is_ok(),
         })
     }
 }
@@ -489,6 +502,8 @@ mod tests {
         let run = || finish_within(command(), 7, GRACE, Abandoned::Killed);
         let outcome = supervised_by(listener.clone(), async { run().await }).await;
         assert!(outcome.unwrap().is_none());
+        let restored = supervised_by(listener.clone(), restoring(async { run().await }));
+        assert!(restored.await.unwrap().is_none());
         let orders = listener.0.lock().unwrap().clone();
         let expected = Order {
             argv: ["git", "-C", "/x", "status"].map(str::to_owned).to_vec(),
@@ -497,7 +512,12 @@ mod tests {
             kept_bytes: 7,
             limit: GRACE,
             abandoned: Abandoned::Killed,
+            restores: false,
         };
-        assert_eq!(orders, [expected]);
+        let restoring = Order {
+            restores: true,
+            ..expected.clone()
+        };
+        assert_eq!(orders, [expected, restoring]);
     }
 }

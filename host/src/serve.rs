@@ -111,6 +111,12 @@ async fn serve(
             until(&shutdown, ending),
         );
     }
+    let host = wired.host.clone();
+    let putting_back = async move {
+        host.put_back_checkouts().await;
+        Over::Done
+    };
+    parts.spawn("the restoring of checkouts", until(&shutdown, putting_back));
     if clock::within(WRITING_OFF, wired.runner.written_off())
         .await
         .is_none()

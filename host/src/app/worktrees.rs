@@ -25,7 +25,7 @@ use super::{
     select::{Purpose, Selection},
 };
 use crate::{
-    command::supervised_by,
+    command::{earlier_over, supervised_by},
     environment::Kept,
     git::Git,
     worktree::{Also, Found, Planned, Wish, WorktreeError, refuse_taken, stem_of},
@@ -291,6 +291,50 @@ impl Host {
             host.supervised(cleaning).await.map_err(AppError::from)
         };
         self.seen_to(cleaning).await
+    }
+
+    /// Puts back the checkouts that an earlier host was updating when it was killed. Until then, a
+    /// person cannot commit there, and nobody may ever request a merge of these tasks again.
+    pub(crate) async fn put_back_checkouts(self: &Arc<Self>) {
+        let tasks = match self.worktrees.updating().await {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                tracing::warn!(%error, "checkouts that an earlier host was updating are unknown");
+                return;
+            }
+        };
+        if tasks.is_empty() {
+            return;
+        }
+        // No other work in the repositories has to wait for this.
+        while let Err(error) = self.supervised(earlier_over()).await {
+            tracing::warn!(%error, "checkouts cannot be put back yet");
+        }
+        for id in tasks {
+            let why = match self.put_back_checkout(id).await {
+                Ok(None) => {
+                    tracing::info!(task = %id, "an interrupted update of a checkout is over");
+                    continue;
+                }
+                Ok(Some(why)) => why,
+                Err(error) => error.message,
+            };
+            tracing::warn!(task = %id, why, "a checkout cannot be put back");
+        }
+    }
+
+    /// Puts back the checkout that an earlier host was updating for this task. Returns the reason
+    /// if this is not possible.
+    async fn put_back_checkout(self: &Arc<Self>, id: TaskId) -> Result<Option<String>, AppError> {
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        let variables = self.variables_of(task.as_ref()).await?;
+        let held = self.worktrees.hold(id).await?;
+        let host = self.clone();
+        let putting_back = async move {
+            let putting_back = host.worktrees.put_back(&held, variables);
+            host.supervised(putting_back).await.map_err(AppError::from)
+        };
+        self.seen_to(putting_back).await
     }
 
     async fn is_unfinished(&self, id: TaskId) -> Result<bool, AppError> {

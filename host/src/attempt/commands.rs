@@ -343,6 +343,7 @@ pub(super) mod tests {
             kept_bytes: 1,
             limit: Duration::from_mins(1),
             abandoned: Abandoned::Killed,
+            restores: false,
         }
     }
 
@@ -356,6 +357,7 @@ pub(super) mod tests {
             kept_bytes: 1,
             limit: Duration::from_secs(20),
             abandoned: Abandoned::LeftAlone,
+            restores: false,
         };
         let start = start_of(&key, Path::new("/log"), order);
         assert_eq!(start.env_set, [(ATTEMPT.to_owned(), key.to_string())]);

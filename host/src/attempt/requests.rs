@@ -22,6 +22,9 @@ use crate::{
 /// How long ending a command may take: the time after which it is killed, and a moment for the
 /// report of its end.
 const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
+/// How long a command that restores a checkout may take although all commands must end. If that is
+/// too short, the next host restores the checkout.
+const RESTORING: Duration = Duration::from_secs(5);
 
 /// Runs commands for requests.
 pub(crate) struct Requests {
@@ -40,7 +43,8 @@ impl Requests {
         }
     }
 
-    /// Ends the running commands, and prevents further ones.
+    /// Ends the running commands, and prevents further ones, except those that restore what a
+    /// command has left half done.
     pub(crate) async fn end(&self) {
         self.ending.send_replace(true);
         self.running.close();
@@ -76,25 +80,29 @@ async fn run_unless_ending(
     ending: watch::Receiver<bool>,
     order: Order,
 ) -> Outcome {
+    let restores = order.restores;
     if order.abandoned == Abandoned::LeftAlone {
         tokio::select! {
             biased;
-            () = is_ending(ending.clone()) => return Err(the_host_ends()),
+            () = must_end(ending.clone(), restores) => return Err(the_host_ends()),
             over = commands.earlier_over() => over?,
         }
     }
-    if *ending.borrow() {
+    if *ending.borrow() && !restores {
         return Err(the_host_ends());
     }
     commands
-        .carry_out(Owner::Host, None, order, is_ending(ending))
+        .carry_out(Owner::Host, None, order, must_end(ending, restores))
         .await
 }
 
-/// Waits until all commands must end. Never returns if the sender is dropped first.
-async fn is_ending(mut ending: watch::Receiver<bool>) {
+/// Waits until a command must end. Never returns if the sender is dropped first.
+async fn must_end(mut ending: watch::Receiver<bool>, restores: bool) {
     if ending.wait_for(|ending| *ending).await.is_err() {
         std::future::pending::<()>().await;
+    }
+    if restores {
+        clock::sleep(RESTORING).await;
     }
 }
 
@@ -157,5 +165,27 @@ mod tests {
         tell.send(report).await.unwrap();
         commands.all_earlier_over().await;
         assert_eq!(run(Abandoned::LeftAlone).await.kind(), unreceived);
+    }
+
+    #[tokio::test]
+    async fn once_all_commands_must_end_only_those_that_restore_a_checkout_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, reports) = without_supervisors(dir.path(), Known::default()).await;
+        route(&commands, reports);
+        let requests = Requests::new(commands);
+        requests.end().await;
+        for abandoned in [Abandoned::Killed, Abandoned::LeftAlone] {
+            for restores in [false, true] {
+                let outcome = requests.run(Order {
+                    abandoned,
+                    restores,
+                    ..order()
+                });
+                let error = outcome.await.unwrap_err();
+                // No supervisor can be started for the command.
+                let is_tried = error.kind() == io::ErrorKind::NotConnected;
+                assert_eq!(is_tried, restores, "{error}");
+            }
+        }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     swap::Swaps,
     unusable,
 };
-use crate::fsx;
+use crate::{command::restoring, fsx};
 
 /// The name of the files with attributes of other files.
 const ATTRIBUTES: &str = ".gitattributes";
@@ -105,7 +105,7 @@ impl Git {
                 Ok(aside) => (Ok(()), Some(aside)),
                 Err(error) => (Err(error), None),
             },
-            Err(error) => match self.undo_replacing(replaced).await {
+            Err(error) => match restoring(self.undo_replacing(replaced)).await {
                 Ok(aside) => (Err(error), Some(aside)),
                 Err(undoing) => {
                     tracing::warn!(
@@ -330,13 +330,9 @@ impl Git {
     }
 
     /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the
-    /// noted step.
+    /// noted step. May be called in the repository, because a person may have removed the checkout.
     pub(crate) async fn drop_left_aside(&self, note: &StepNote) -> Result<Option<Late>, GitError> {
-        let git_dir = match self.git_dir().await {
-            // A person has removed the checkout.
-            Err(GitError::Failed { .. }) => return Ok(None),
-            git_dir => git_dir?,
-        };
+        let git_dir = self.git_dir().await?;
         let dropped = self.look_at_files({
             let (git_dir, name) = (git_dir.clone(), note.aside.clone());
             move |_| close_left(&git_dir, &name)
@@ -841,6 +837,34 @@ mod tests {
             assert_eq!(person.git(&["status", "--porcelain"]), "");
             assert!(!is_locked(&person));
         }
+    }
+
+    /// The person's next commit would undo the step.
+    #[tokio::test]
+    async fn a_step_is_finished_without_the_lock_except_for_what_a_person_has_staged() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        fast_forward(&git, &replacing).await.unwrap();
+        drop(replacing);
+        fs::remove_file(person.work().join(".git/index.lock")).unwrap();
+        for path in ["file", "other"] {
+            person.write(path, "mine\n");
+            person.git(&["add", path]);
+        }
+        git.finish_noted(&step.note).await.unwrap();
+        let status = || person.git(&["status", "--porcelain"]);
+        assert_eq!(status(), "M  file\nA  other");
+        assert!(!is_locked(&person));
+
+        // A person stages an old file once the step is finished.
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        person.git(&["reset", "-q", step.note.old.hash(), "--", "watched"]);
+        let before = status();
+        assert!(before.contains("MM watched"), "{before}");
+        git.finish_noted(&step.note).await.unwrap();
+        assert_eq!(status(), before);
     }
 
     #[tokio::test]

@@ -3,7 +3,11 @@
 //! If git has failed, perhaps the index is too. A killed host has left its lock of the index, and
 //! perhaps the branch has moved.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +21,7 @@ use super::{
     look::under_way,
     names,
     place::common_dir_of,
-    spec::{FILES_MAX, LIST_BYTES, LONG, Spec},
+    spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
     unusable,
 };
 use crate::fsx;
@@ -218,6 +222,34 @@ impl Git {
         Ok(Some(back))
     }
 
+    /// Finishes a noted step whose host was killed after the branch had moved, if somebody has
+    /// removed its lock since then: gives the files of the step their new entries in the index,
+    /// because the next commit would undo the step. Entries that a person has changed stay.
+    pub(crate) async fn finish_noted(&self, note: &StepNote) -> Result<(), GitError> {
+        // Older hosts have noted no name.
+        if note.aside.is_empty() {
+            return Ok(());
+        }
+        let git_dir = self.git_dir().await?;
+        let is_finished = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
+            move |_| new_index(&git_dir, &name).map(|new| !fsx::is_taken(&new))
+        });
+        if is_finished.await?.map_err(unusable(&git_dir))? {
+            return Ok(());
+        }
+        let step = self.noted_step(note).await?;
+        let changed = self.changed_in_index(&note.old).await?;
+        let unchanged = step.files.iter().map(|file| &file.path);
+        let unchanged: Vec<&String> = unchanged.filter(|path| !changed.contains(*path)).collect();
+        for some in unchanged.chunks(FILES_MAX) {
+            let spec = Spec::changes(["reset", "--quiet", note.new.hash(), "--"]);
+            let spec = some.iter().fold(spec, |spec, path| spec.arg(literal(path)));
+            self.change(&spec.limit(LONG)).await?;
+        }
+        Ok(())
+    }
+
     async fn noted_step(&self, note: &StepNote) -> Result<Step, GitError> {
         let entries = self.entries_between(note.old.hash(), note.new.hash());
         let mut files = changed(entries.await?);
@@ -293,11 +325,14 @@ impl Git {
 
     /// Whether a file of the step differs between the index and the commit.
     async fn is_index_changed(&self, step: &Step, commit: &Commit) -> Result<bool, GitError> {
+        let changed = self.changed_in_index(commit).await?;
+        Ok(step.files.iter().any(|file| changed.contains(&file.path)))
+    }
+
+    /// The files that differ between the index and the commit.
+    async fn changed_in_index(&self, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(DIFF_INDEX).arg("--cached").arg(commit.hash());
-        let changed = self.files_listed(spec).await?;
-        Ok(changed
-            .iter()
-            .any(|path| step.files.iter().any(|file| file.path == *path)))
+        Ok(self.files_listed(spec).await?.into_iter().collect())
     }
 
     async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
@@ -387,12 +422,17 @@ impl Git {
 /// Finishes a step whose host was killed after it had moved the branch: puts the new index in its
 /// place, unless it is there already, and releases the lock.
 fn finish_left(lock: IndexLock, git_dir: &Path, name: &str) -> io::Result<()> {
-    let new = common_dir_of(git_dir)?.join(name).join(INDEX);
+    let new = new_index(git_dir, name)?;
     if fsx::is_taken(&new) {
         return lock.finish(&new).map_err(|(error, _)| error);
     }
     lock.release();
     Ok(())
+}
+
+/// The path of the new index of a step, until the index is replaced by it.
+fn new_index(git_dir: &Path, name: &str) -> io::Result<PathBuf> {
+    Ok(common_dir_of(git_dir)?.join(name).join(INDEX))
 }
 
 /// The files among these paths.

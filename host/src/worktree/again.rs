@@ -95,10 +95,10 @@ impl Worktrees {
     ) -> Result<Merge, WorktreeError> {
         let id = held.task;
         let git = self.git(self.path(id), again.variables.clone());
-        let record = self.record(id).await?;
-        let is_there = match &record {
+        let mut record = self.record(id).await?;
+        let is_there = match &mut record {
             Some(record) => {
-                record.remove_left_locks(&git).await?;
+                self.put_right(record, &git).await?;
                 self.is_there(&git, record).await?
             }
             None => false,

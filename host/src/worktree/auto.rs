@@ -10,15 +10,14 @@ use claudine_domain::worktree::MergeState;
 
 use super::{
     WorktreeError, Worktrees,
-    error::io_error,
     record::Updating,
     settle::{Done, Work},
 };
 use crate::{
-    clock, command,
+    clock,
+    command::restoring,
     git::{
-        BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, StepNote, Updated,
-        shortened,
+        BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, Updated, shortened,
     },
     text::shell_word,
 };
@@ -34,27 +33,15 @@ const PUT_BACK: &str = "; its files were put back";
 const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
 impl Worktrees {
+    /// Merges the work. The record gets messages about files of a checkout that somebody has
+    /// changed while they were being replaced.
     pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
-        let mut late = String::new();
-        // Boxed to keep the futures of the callers small.
-        let mut done = Box::pin(self.try_to_merge(work, &mut late)).await?;
-        done.detail.push_str(&late);
-        Ok(done)
-    }
-
-    /// Merges the work. `late` gets messages about files of a checkout that somebody has changed
-    /// while they were being replaced.
-    async fn try_to_merge(
-        &self,
-        work: &mut Work,
-        late: &mut String,
-    ) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
         let Some(base) = work.record.base.clone() else {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
-        if let Some(why) = Box::pin(work.put_back_noted(&base, late)).await? {
+        if let Some(why) = self.put_back_noted(&mut work.record, &work.git).await {
             return work.refused(&base, &why).await;
         }
         let (mut tries, begun) = (0, clock::monotonic());
@@ -88,22 +75,20 @@ impl Worktrees {
                     Err((files, conflict)) => return Ok(Done::conflict(files, conflict)),
                 }
             };
-            if let Some(why) = self.advance(work, &base, &old, &new, late).await? {
+            if let Some(why) = self.advance(work, &base, &old, &new).await? {
                 return work.refused(&base, &why).await;
             }
         }
     }
 
     /// Moves the base to a commit, together with its checkout. Returns the reason if this is not
-    /// possible. `late` gets messages about files that somebody has changed while they were being
-    /// replaced.
+    /// possible.
     async fn advance(
         &self,
         work: &mut Work,
         base: &BranchRef,
         old: &Commit,
         new: &Commit,
-        late: &mut String,
     ) -> Result<Option<String>, WorktreeError> {
         let main = work.record.checkout.as_deref();
         let repository = work.git.in_repository(&work.record.repository);
@@ -171,22 +156,27 @@ impl Worktrees {
             if let Some(aside) = aside
                 && let Some(found) = there.drop_aside(aside).await?
             {
-                late.push_str(&text_of_late(&checkout.path, &found));
+                let late = text_of_late(&checkout.path, &found);
+                work.record.late.push_str(&late);
             }
             work.record.updating = None;
             return Ok(None);
         };
         if let GitError::NotPutBack { files, kept } = &error {
-            late.push_str(&text_of_not_put_back(&checkout.path, files, kept));
+            let late = text_of_not_put_back(&checkout.path, files, kept);
+            work.record.late.push_str(&late);
         }
         let back = work.put_back(&there, base, &step, &error, was_replaced);
-        let failed = Box::pin(back).await?;
+        let failed = Box::pin(restoring(back)).await?;
         // A program may have opened the new files before they were taken back.
         if let Some(aside) = aside
             && let Some(Late { files, kept }) = there.drop_aside(aside).await?
         {
-            late.push_str(&text_of_not_put_back(&checkout.path, &files, &kept));
+            let late = text_of_not_put_back(&checkout.path, &files, &kept);
+            work.record.late.push_str(&late);
         }
+        // The next git command may fail.
+        self.note_end_of_update(&work.record).await;
         Ok(failed.map(|failed| format!("{place}, which cannot be updated: {failed}")))
     }
 }
@@ -210,7 +200,7 @@ impl Work {
         // The lock and the files aside are known only by the note of the update.
         if there.has_lock_of(&step.note).await? {
             return Ok(Some(format!(
-                "{error}; the files there could not be put back yet, and the index there stays locked until the merge is tried again"
+                "{error}; the files there could not be put back yet, and the index there stays locked until the merge is tried again or the host starts again"
             )));
         }
         // If the base has moved since, or its checkout is on another branch now, the next round
@@ -308,74 +298,6 @@ impl Work {
         Ok(None)
     }
 
-    /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
-    /// and git has failed half-way. Returns the reason if this is not possible. `late` gets the
-    /// messages about files that somebody has changed while that host was replacing them.
-    async fn put_back_noted(
-        &mut self,
-        base: &BranchRef,
-        late: &mut String,
-    ) -> Result<Option<String>, WorktreeError> {
-        let Some(Updating { checkout, step }) = self.record.updating.clone() else {
-            return Ok(None);
-        };
-        let over = command::earlier_over().await;
-        over.map_err(io_error("cannot put back files in", &checkout))?;
-        let there = self.git.in_dir(&checkout);
-        // If git or somebody else has moved the base, nothing is to be put back.
-        if !there.has_lock_of(&step).await? && !self.is_at(base, &step.old, &there).await? {
-            drop_left_aside(&there, &step, late).await;
-            self.record.updating = None;
-            return Ok(None);
-        }
-        let place = format!(
-            "an update of {} to a later commit of `{base}` was interrupted",
-            checkout.display()
-        );
-        let back = match there.put_back_noted(&step).await {
-            Ok(back) => back.unwrap_or(PutBack::Done),
-            Err(error) => {
-                return Ok(Some(format!(
-                    "{place}, and the files there could not be put back: {error}"
-                )));
-            }
-        };
-        if is_over(&back) {
-            drop_left_aside(&there, &step, late).await;
-            self.record.updating = None;
-        }
-        let PutBack::Left { changed, other } = back else {
-            return Ok(None);
-        };
-        let shown = shell_word(&checkout.display().to_string());
-        Ok(Some(format!(
-            "{place}{}",
-            half_way(&shown, &changed, &other)
-        )))
-    }
-
-    /// Whether the base is at this commit, and so is a checkout of the repository. A person may
-    /// have gone to another branch there.
-    async fn is_at(
-        &self,
-        base: &BranchRef,
-        commit: &Commit,
-        there: &Git,
-    ) -> Result<bool, WorktreeError> {
-        if self.git.branch_commit(base).await?.as_ref() != Some(commit) {
-            return Ok(false);
-        }
-        let place = match there.place().await {
-            // A person has removed the checkout.
-            Err(GitError::Failed { .. }) => return Ok(false),
-            place => place?,
-        };
-        if place.repository != self.record.repository || place.top != there.dir() {
-            return Ok(false);
-        }
-        Ok(there.commit_of("HEAD").await?.as_ref() == Some(commit))
-    }
-
     /// A commit that merges two diverging histories, or the conflicting files and advice.
     async fn merged(
         &self,
@@ -414,24 +336,8 @@ fn text_of_late(checkout: &Path, Late { files, kept }: &Late) -> String {
     )
 }
 
-/// Removes the files that a killed host was replacing. `late` gets a message about those that
-/// somebody has changed meanwhile.
-async fn drop_left_aside(there: &Git, step: &StepNote, late: &mut String) {
-    match there.drop_left_aside(step).await {
-        Ok(Some(Late { files, kept })) => {
-            late.push_str(&text_of_not_put_back(there.dir(), &files, &kept));
-        }
-        Ok(None) => {}
-        // They are removed after some time.
-        Err(error) => tracing::warn!(
-            checkout = %there.dir().display(), %error,
-            "files that a killed host has left cannot be removed"
-        ),
-    }
-}
-
 /// Part of a message about changed files that could not be put back.
-fn text_of_not_put_back(checkout: &Path, files: &[String], kept: &Path) -> String {
+pub(super) fn text_of_not_put_back(checkout: &Path, files: &[String], kept: &Path) -> String {
     format!(
         "; these files in {} were changed while they were being replaced, and could not be put back: {}; {} has them",
         checkout.display(),
@@ -441,7 +347,7 @@ fn text_of_not_put_back(checkout: &Path, files: &[String], kept: &Path) -> Strin
 }
 
 /// Whether no other try to put the files of a checkout back could restore more of them.
-fn is_over(back: &PutBack) -> bool {
+pub(super) fn is_over(back: &PutBack) -> bool {
     match back {
         PutBack::Left { changed, .. } => changed.is_empty(),
         PutBack::Done | PutBack::Unchanged { .. } => true,
@@ -451,7 +357,7 @@ fn is_over(back: &PutBack) -> bool {
 /// Part of a message about a checkout that git has changed in part. The message advises to restore
 /// only files that git has changed, because restoring any other file would discard somebody else's
 /// changes.
-fn half_way(checkout: &str, changed: &[String], other: &[String]) -> String {
+pub(super) fn half_way(checkout: &str, changed: &[String], other: &[String]) -> String {
     let changed = if changed.is_empty() {
         String::new()
     } else {

@@ -42,13 +42,17 @@ impl Worktrees {
         also: Also,
     ) -> Result<Option<String>, WorktreeError> {
         let repository = git.in_repository(&record.repository);
-        record.remove_left_locks(git).await?;
+        let unfinished = self.put_right(record, git).await?;
         let is_there = self.is_there(git, record).await?;
         if !is_there && !record.repository.exists() {
             if is_removed(&record.repository) {
                 self.remove_record(record.task).await?;
             }
             return Ok(None);
+        }
+        // Only the record shows how the checkout can be put back.
+        if let Some(why) = unfinished {
+            return Ok(Some(why));
         }
         if is_there {
             let content = record.content(git).await;

@@ -50,15 +50,15 @@ impl Worktrees {
         let repository = Path::new(&worktree.repository);
         let git = self.git(&path, variables);
         let _turn = self.turn(repository).await;
-        let known = self.record(task.id).await?;
+        let mut known = self.record(task.id).await?;
         let is_settled = known
             .as_ref()
             .and_then(|record| record.settled.as_ref())
             .is_some_and(|(settled, _)| *settled == attempt);
         // The processes of an attempt that an earlier host has started may run git here.
         let is_beginning = task.phase() == Some(&Phase::Preparing);
-        if let Some(record) = known.as_ref().filter(|_| is_beginning && !is_settled) {
-            record.remove_left_locks(&git).await?;
+        if let Some(record) = known.as_mut().filter(|_| is_beginning && !is_settled) {
+            self.put_right(record, &git).await?;
         }
         let inside = if worktree.inside.is_empty() {
             path.clone()
@@ -215,6 +215,7 @@ impl Worktrees {
             is_half_made: false,
             opening: None,
             updating: None,
+            late: String::new(),
             ignored: Stamps::default(),
             settled: None,
             again: None,

@@ -18,6 +18,7 @@ mod create;
 mod diff;
 mod error;
 mod keep;
+mod left;
 mod list;
 mod message;
 mod patch;

@@ -54,6 +54,10 @@ pub(super) struct Record {
     /// half-way, and the host was killed before it had put the files back, the next host does so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) updating: Option<Updating>,
+    /// Messages about files of a checkout that somebody has changed while they were being replaced,
+    /// for the next result of a merge.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) late: String,
     /// The ignored files that were in the worktree before its task began.
     #[serde(default, skip_serializing_if = "Stamps::is_empty")]
     pub(super) ignored: Stamps,

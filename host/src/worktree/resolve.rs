@@ -208,7 +208,7 @@ impl Worktrees {
     ) -> Result<Option<Aborted>, WorktreeError> {
         let mut record = self.known(held.task()).await?;
         let git = self.git(self.path(held.task()), again.variables.clone());
-        record.remove_left_locks(&git).await?;
+        self.put_right(&mut record, &git).await?;
         if !self.is_there(&git, &record).await? {
             return Ok(None);
         }
@@ -250,7 +250,7 @@ impl Worktrees {
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), again.variables.clone());
-        record.remove_left_locks(&git).await?;
+        self.put_right(&mut record, &git).await?;
         if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);
             let Some(tip) = record.own_tip(&repository, again.task).await? else {

@@ -138,9 +138,9 @@ impl Worktrees {
             ..
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
-        let record = self.known(task).await?;
+        let mut record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
-        record.remove_left_locks(&git).await?;
+        self.put_right(&mut record, &git).await?;
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
             record.own_tip(&repository, None).await?;
@@ -211,11 +211,12 @@ impl Worktrees {
         // The first part of the detail is the reason. The following parts are advice.
         let why = || detail.split("; ").next().unwrap_or_default().to_owned();
         let brief = state.is_failure().then(|| brief.unwrap_or_else(why));
+        let late = std::mem::take(&mut work.record.late);
         Ok(Merge {
             brief: brief.map(|brief| harmless(&brief)),
             conflicts,
             work: span,
-            ..Merge::new(work.strategy, state, detail)
+            ..Merge::new(work.strategy, state, detail + &late)
         })
     }
 
@@ -277,7 +278,8 @@ impl Worktrees {
             }
             MergeStrategy::Patch => self.patch(work, start, tip).await,
             MergeStrategy::Pr => work.open_request().await,
-            MergeStrategy::Auto => self.merge(work).await,
+            // Boxed to keep the futures of the callers small.
+            MergeStrategy::Auto => Box::pin(self.merge(work)).await,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use claudine_tests::wait_for;
+use serde_json::Value;
 
 use super::{COMMIT, REFUSED, Repository, git_in, merged, until_exists};
 
@@ -239,6 +240,27 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     repository.is_untouched();
 }
 
+/// The beginning of the refusal of a merge that would bring back what was removed from the base.
+const REWRITTEN: &str = "`main` was rewritten while the task ran";
+
+/// Checks that the task's merge was refused, because it would bring back the commit `secret`, and
+/// that the base is still at `main`. Then merges the work in the way that the message contains.
+#[track_caller]
+fn refused_until_rebased(repository: &Repository, task: &Value, main: &str, secret: &str) {
+    let host = &repository.host;
+    let detail = merged(task, "failed", "refused");
+    assert!(detail.starts_with(REWRITTEN), "{detail}");
+    assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    repository.is_untouched();
+    let way_out = format!("`git rebase --onto main {secret}`");
+    assert!(detail.contains(&way_out), "{detail}");
+    let rebase = ["rebase", "-q", "--onto", "main", secret];
+    git_in(host, &repository.worktree(task), &rebase);
+    host.run(["worktree", "merge", task["id"].as_str().unwrap()])
+        .check();
+    assert!(!repository.path().join("secret").exists());
+}
+
 /// A person may have removed a secret. The branch of the task still has the commit.
 #[test]
 fn commit_that_was_removed_from_the_base_is_not_brought_back() {
@@ -261,24 +283,14 @@ fn commit_that_was_removed_from_the_base_is_not_brought_back() {
     let (id, worktree) = begin("new");
     repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
     let main = repository.git(&["rev-parse", "main"]);
-    let detail = merged(&end(&id, &worktree), "failed", "refused");
-    let says = "`main` was rewritten while the task ran";
-    assert!(detail.starts_with(says), "{detail}");
+    let task = end(&id, &worktree);
     for command in ["merge", "resolve"] {
         host.run(["worktree", command, "fix"])
             .code(REFUSED)
-            .says(&[says]);
+            .says(&[REWRITTEN]);
     }
-    assert_eq!(repository.git(&["rev-parse", "main"]), main);
-    repository.is_untouched();
-    // The message contains the way out.
-    let rebase = ["rebase", "-q", "--onto", "main", &secret];
-    let way_out = format!("`git rebase --onto main {secret}`");
-    assert!(detail.contains(&way_out), "{detail}");
-    git_in(host, &worktree, &rebase);
-    host.run(["worktree", "merge", "fix"]).check();
+    refused_until_rebased(&repository, &task, &main, &secret);
     assert_eq!(repository.git(&["show", "main:new"]), "new");
-    assert!(!repository.path().join("secret").exists());
 
     // A commit that was rewritten with the same changes is not removed.
     let (id, worktree) = begin("more");
@@ -317,19 +329,8 @@ fn commit_that_a_task_has_merged_and_that_was_removed_from_the_base_is_not_broug
         });
         repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
         fs::write(&end, "").unwrap();
-        let detail = merged(&host.finished(&id), "failed", "refused");
-        let says = "`main` was rewritten while the task ran";
-        assert!(detail.starts_with(says), "{detail}");
-        assert_eq!(repository.git(&["rev-parse", "main"]), main);
-        repository.is_untouched();
-        // The message contains the way out.
-        let rebase = ["rebase", "-q", "--onto", "main", &secret];
-        let way_out = format!("`git rebase --onto main {secret}`");
-        assert!(detail.contains(&way_out), "{detail}");
-        git_in(host, &worktree, &rebase);
-        host.run(["worktree", "merge", name]).check();
+        refused_until_rebased(&repository, &host.finished(&id), &main, &secret);
         assert_eq!(repository.git(&["show", &format!("main:{name}")]), "new");
-        assert!(!repository.path().join("secret").exists());
     }
 }
 

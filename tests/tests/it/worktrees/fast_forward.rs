@@ -1,10 +1,25 @@
 //! The fast-forward of a person's checkout, while the person changes the checkout or the host dies.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    io::Write,
+    process::{Child, Stdio},
+};
 
 use claudine_tests::wait_for;
 
-use super::{merged, program, shim::Shimmed, until_exists};
+use super::{COMMIT, Repository, merged, program, shim::Shimmed, until_exists};
+
+/// The request for the merge of a task that has left its work.
+const MERGE: [&str; 5] = ["worktree", "merge", "fix", "--merge", "auto"];
+
+/// The lock of the index, and the directories with replaced files, if a host has left them.
+fn left_in(repository: &Repository) -> Vec<String> {
+    let entries = fs::read_dir(repository.path().join(".git")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().display().to_string());
+    let is_left = |name: &String| name == "index.lock" || name.starts_with("claudine.");
+    names.filter(is_left).collect()
+}
 
 /// Git refuses the merge. A person who followed a message that advises to restore the file would
 /// lose the edit.
@@ -115,12 +130,152 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_chec
         assert_eq!(repository.git(&["branch", "--show-current"]), "other");
         assert_eq!(repository.git(&["status", "--porcelain"]), "");
         assert_eq!(repository.git(&["show", "main:new"]), "new");
-        let left = fs::read_dir(repository.path().join(".git")).unwrap();
-        let names = left.map(|entry| entry.unwrap().file_name());
-        let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
-        let is_left = |name: &String| name == "index.lock" || name.starts_with("claudine.");
-        assert!(!names.iter().any(is_left), "{names:?}");
+        assert_eq!(left_in(repository), [""; 0]);
     }
+}
+
+/// Requests the merge of a task that has ended, and stops it when the files are replaced and the
+/// branch has not moved. Returns the command of the request.
+fn stopped_at_requested_merge(shimmed: &Shimmed) -> Child {
+    let repository = &shimmed.repository;
+    let script = format!("echo two > file; echo new > new; {COMMIT}");
+    let task = repository.done(&["--name", "fix"], &script);
+    merged(&task, "succeeded", "left");
+    shimmed.count_only("merge .*--ff-only");
+    let (client, _) = shimmed.stopped_at_git(&MERGE);
+    assert!(left_in(repository).contains(&"index.lock".to_owned()));
+    client
+}
+
+/// Checks that the files of the checkout were put back, and that the merge can be requested again.
+fn can_be_merged_again(shimmed: &Shimmed) {
+    let repository = &shimmed.repository;
+    assert_eq!(left_in(repository), [""; 0]);
+    repository.is_untouched();
+    let file = fs::read(repository.path().join("file")).unwrap();
+    assert_eq!(file, b"one\n");
+    shimmed.reset();
+    repository.host.text(MERGE);
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    repository.is_untouched();
+}
+
+/// The merge was requested after the end of its task, so no attempt continues it.
+#[test]
+fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_merge_again() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let mut client = stopped_at_requested_merge(&shimmed);
+    host.kill_host();
+    assert!(!client.wait().unwrap().success());
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    host.up();
+    wait_for("the checkout to be put back", || {
+        left_in(repository).is_empty().then_some(())
+    });
+    can_be_merged_again(&shimmed);
+}
+
+/// Only the record of the worktree shows how the files can be put back.
+#[test]
+fn worktree_is_not_cleaned_up_as_long_as_its_merge_keeps_a_checkout_locked() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let mut client = stopped_at_requested_merge(&shimmed);
+    host.kill_host();
+    assert!(!client.wait().unwrap().success());
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    // The lock cannot be read.
+    let lock = repository.path().join(".git/index.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    host.up();
+    let clean = ["worktree", "clean", "--all"];
+    let cleaned = host.json(clean);
+    let why = cleaned["left"][0]["why"].as_str().unwrap();
+    let says = "was interrupted, and the files there could not be put back: ";
+    assert!(why.contains(says), "{why}");
+    fs::remove_dir(&lock).unwrap();
+    let cleaned = host.json(clean);
+    assert_eq!(cleaned["left"].as_array().unwrap().len(), 0, "{cleaned:#}");
+    can_be_merged_again(&shimmed);
+}
+
+/// Nobody may start another host for a long time.
+#[test]
+fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_merge() {
+    let shimmed = Shimmed::new();
+    let mut client = stopped_at_requested_merge(&shimmed);
+    shimmed.repository.host.run(["down", "--kill"]).check();
+    assert!(!client.wait().unwrap().success());
+    can_be_merged_again(&shimmed);
+}
+
+/// Git goes on after the death of its host, and moves the branch. The person's next commit would
+/// remove the work.
+#[test]
+fn next_host_finishes_the_merge_of_a_killed_one_although_its_lock_was_removed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let script = "echo two > file; echo new > new";
+    let id = repository.submit(&["--merge", "auto"], script);
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    host.kill_host();
+    fs::remove_file(repository.path().join(".git/index.lock")).unwrap();
+    shimmed.go();
+    wait_for("the branch to move", || {
+        let subject = repository.git(&["log", "-1", "--format=%s", "main"]);
+        (subject != "first").then_some(())
+    });
+    let status = repository.git(&["status", "--porcelain"]);
+    assert!(status.contains("D  new"), "{status}");
+    host.up();
+    merged(&host.finished(&id), "succeeded", "merged");
+    repository.is_untouched();
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    assert_eq!(left_in(repository), [""; 0]);
+}
+
+/// The replaced files are in the directory of the repository.
+#[test]
+fn changes_of_a_file_that_a_killed_host_had_replaced_are_reported_if_the_checkout_was_removed() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let tree = host.root().join("tree");
+    let tree = tree.to_str().unwrap();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.git(&["worktree", "add", "-q", tree, "main"]);
+    let opened = fs::File::options()
+        .append(true)
+        .open(format!("{tree}/file"));
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let options = ["--base", "main", "--merge", "auto"];
+    let id = repository.submit(&options, "echo two > file");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    host.kill_host();
+    opened.unwrap().write_all(b"mine\n").unwrap();
+    repository.git(&["worktree", "remove", "--force", tree]);
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    host.up();
+    let detail = merged(&host.finished(&id), "succeeded", "merged");
+    let says = "were changed while they were being replaced, and could not be put back: file; ";
+    assert!(detail.contains(says), "{detail}");
+    let left = left_in(repository);
+    let [kept] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    assert!(detail.contains(kept), "{detail}");
+    let kept = repository.path().join(".git").join(kept);
+    let text = fs::read_to_string(kept.join("files/file")).unwrap();
+    assert_eq!(text, "one\nmine\n");
 }
 
 /// During a merge into the person's checkout, the checkout seems to have changes.

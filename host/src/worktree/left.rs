@@ -1,0 +1,179 @@
+//! Puts right what a killed host or a killed git has left: locks in places that only the task uses,
+//! and a checkout of the base whose update was interrupted. As long as the killed host's lock of
+//! the index is there, a person cannot commit in that checkout. So this is done at the start of a
+//! host, and before each other work on the worktree.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use claudine_domain::id::TaskId;
+
+use super::{
+    Held, WorktreeError, Worktrees,
+    auto::{half_way, is_over, text_of_not_put_back},
+    error::io_error,
+    record::{Record, Updating},
+};
+use crate::{
+    command,
+    git::{BranchRef, Commit, Git, GitError, Late, PutBack, StepNote},
+    text::shell_word,
+};
+
+impl Worktrees {
+    /// The tasks for which an earlier host has begun to update a checkout.
+    pub(crate) async fn updating(&self) -> Result<Vec<TaskId>, WorktreeError> {
+        let records = self.records().await?.into_iter();
+        let is_updating = |record: &Record| record.updating.is_some() && record.base.is_some();
+        let noted = records.filter(|(_, record)| record.as_ref().is_ok_and(is_updating));
+        Ok(noted.map(|(task, _)| task).collect())
+    }
+
+    /// Puts the checkout back that an earlier host has begun to update for this task. Returns the
+    /// reason if this is not possible.
+    pub(crate) async fn put_back(
+        &self,
+        held: &Held,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<Option<String>, WorktreeError> {
+        let Some(mut record) = self.record(held.task()).await? else {
+            return Ok(None);
+        };
+        let git = self.git(self.path(held.task()), variables);
+        Ok(self.put_back_noted(&mut record, &git).await)
+    }
+
+    /// Does the same as [`Record::remove_left_locks`] and [`Self::put_back_noted`].
+    pub(super) async fn put_right(
+        &self,
+        record: &mut Record,
+        git: &Git,
+    ) -> Result<Option<String>, WorktreeError> {
+        record.remove_left_locks(git).await?;
+        Ok(self.put_back_noted(record, git).await)
+    }
+
+    /// Puts the files of a checkout back if an earlier host has noted that it updated the checkout
+    /// and git has failed half-way. Returns the reason if this is not possible. `git` is that of
+    /// the worktree, whether or not the worktree exists.
+    pub(super) async fn put_back_noted(&self, record: &mut Record, git: &Git) -> Option<String> {
+        record.updating.as_ref()?;
+        // Boxed to keep the futures of the callers small, because there is seldom something to do.
+        let why = Box::pin(command::restoring(record.put_back_noted(git))).await;
+        self.note_end_of_update(record).await;
+        why
+    }
+
+    /// Notes in the record that a checkout is no longer being updated, if this is so. If the note
+    /// stayed, later changes of a person could look like those of the update.
+    pub(super) async fn note_end_of_update(&self, record: &Record) {
+        if record.updating.is_none()
+            && let Err(error) = self.write_record(record).await
+        {
+            tracing::warn!(
+                task = %record.task, %error,
+                "the end of an update of a checkout cannot be recorded"
+            );
+        }
+    }
+}
+
+impl Record {
+    async fn put_back_noted(&mut self, git: &Git) -> Option<String> {
+        let Updating { checkout, step } = self.updating.clone()?;
+        let base = self.base.clone()?;
+        let place = format!(
+            "an update of {} to a later commit of `{base}` was interrupted",
+            checkout.display()
+        );
+        let back = match self.try_to_put_back(git, &base, &checkout, &step).await {
+            Ok(back) => back,
+            Err(error) => {
+                return Some(format!(
+                    "{place}, and the files there could not be put back: {error}"
+                ));
+            }
+        };
+        let is_done = is_over(&back);
+        if is_done {
+            self.updating = None;
+        }
+        let PutBack::Left { changed, other } = back else {
+            return None;
+        };
+        let shown = shell_word(&checkout.display().to_string());
+        let why = format!("{place}{}", half_way(&shown, &changed, &other));
+        if !is_done {
+            return Some(why);
+        }
+        self.late.push_str("; ");
+        self.late.push_str(&why);
+        None
+    }
+
+    async fn try_to_put_back(
+        &mut self,
+        git: &Git,
+        base: &BranchRef,
+        checkout: &Path,
+        step: &StepNote,
+    ) -> Result<PutBack, WorktreeError> {
+        let over = command::earlier_over().await;
+        over.map_err(io_error("cannot put back files in", checkout))?;
+        let there = git.in_dir(checkout);
+        let back = if there.has_lock_of(step).await? || self.is_at(base, &step.old, &there).await? {
+            let back = there.put_back_noted(step).await?;
+            back.unwrap_or(PutBack::Done)
+        } else {
+            // Git or somebody else has moved the base, so nothing is to be put back.
+            if self.is_at(base, &step.new, &there).await? {
+                there.finish_noted(step).await?;
+            }
+            PutBack::Done
+        };
+        if is_over(&back) {
+            self.drop_left_aside(&there, step).await;
+        }
+        Ok(back)
+    }
+
+    /// Whether the base is at this commit, and so is a checkout of the repository. A person may
+    /// have gone to another branch there.
+    async fn is_at(
+        &self,
+        base: &BranchRef,
+        commit: &Commit,
+        there: &Git,
+    ) -> Result<bool, WorktreeError> {
+        let repository = there.in_repository(&self.repository);
+        if repository.branch_commit(base).await?.as_ref() != Some(commit) {
+            return Ok(false);
+        }
+        let place = match there.place().await {
+            // A person has removed the checkout.
+            Err(GitError::Failed { .. }) => return Ok(false),
+            place => place?,
+        };
+        if place.repository != self.repository || place.top != there.dir() {
+            return Ok(false);
+        }
+        Ok(there.commit_of("HEAD").await?.as_ref() == Some(commit))
+    }
+
+    /// Removes the files that a killed host was replacing. The next result of a merge gets a
+    /// message about those that somebody has changed meanwhile.
+    async fn drop_left_aside(&mut self, there: &Git, step: &StepNote) {
+        let repository = there.in_repository(&self.repository);
+        match repository.drop_left_aside(step).await {
+            Ok(Some(Late { files, kept })) => {
+                let late = text_of_not_put_back(there.dir(), &files, &kept);
+                self.late.push_str(&late);
+            }
+            Ok(None) => {}
+            // They are removed after some time.
+            Err(error) => tracing::warn!(
+                checkout = %there.dir().display(), %error,
+                "files that a killed host has left cannot be removed"
+            ),
+        }
+    }
+}
