@@ -544,6 +544,14 @@ impl Board {
         }
     }
 
+    /// Changes a part of a task from which no index is derived.
+    pub(crate) fn change_unindexed(&mut self, id: TaskId, edit: impl FnOnce(&mut Task)) {
+        if let Some(task) = self.tasks.get_mut(&id) {
+            edit(Arc::make_mut(task));
+            self.pending.changed.insert(id);
+        }
+    }
+
     /// Adds a task. Its edges are added by [`Board::index_dependencies`], together with the edges
     /// of the tasks that are added at the same time.
     pub(crate) fn insert(&mut self, task: Task) {

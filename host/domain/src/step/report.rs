@@ -337,11 +337,12 @@ impl Board {
         self.record(id, now, Fact::RetryScheduled { until });
     }
 
-    /// Stores an attempt's end with its event, whatever happens to its task.
+    /// Stores an attempt's end with its event, whatever happens to its task. The task's state does
+    /// not change yet, so its indexes are updated only once, with the state that follows.
     fn close_attempt(&mut self, now: Now, attempt: AttemptId, ended: Ended, ending: &Ending) {
         let AttemptId { task: id, number } = attempt;
         let (outcome, reason) = (ended.outcome, ended.reason.clone());
-        self.change(id, |task| {
+        self.change_unindexed(id, |task| {
             if let Some(last) = task.attempts.last_mut() {
                 let so_far = last.cost_so_far_micro_usd.take();
                 last.ended = Some(Ended {

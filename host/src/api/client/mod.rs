@@ -44,8 +44,10 @@ use crate::{
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Time without an answer after which the client checks whether the host is stopped by a signal.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
-/// Limit of idle connections that are kept.
-const KEPT_CONNECTIONS: usize = 4;
+/// Limit of idle connections that are kept: as many as an agent usually has calls in flight. With
+/// fewer, most of these calls would open a connection, and close it after the answer. A host that
+/// needs the places of idle connections closes them.
+const KEPT_CONNECTIONS: usize = 16;
 /// Time for which an idle connection is kept. The host keeps idle connections longer.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 /// Limit of how often a repeatable request is sent if hosts end before they answer.
@@ -337,10 +339,13 @@ impl Client {
         Ok(ours)
     }
 
+    /// Keeps a connection for later requests, and closes those that have been idle for too long.
     fn keep(&self, connection: Connection) {
+        let now = clock::monotonic();
         let mut idle = lock(&self.idle);
+        idle.retain(|(since, _)| now < *since + KEPT_FOR);
         if idle.len() < KEPT_CONNECTIONS {
-            idle.push((clock::monotonic(), connection));
+            idle.push((now, connection));
         }
     }
 
@@ -381,4 +386,76 @@ fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
         )
     });
     ClientError::Refused(error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use claudine_domain::principal::Via;
+    use futures_util::future::join_all;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+        sync::Barrier,
+    };
+
+    use super::*;
+    use crate::{config::Overrides, layout::Layout};
+
+    /// Number of calls that an agent has in flight.
+    const AT_ONCE: usize = 16;
+
+    fn client_of(layout: Layout) -> Client {
+        Client::new(HostStart {
+            layout,
+            overrides: Overrides::default(),
+            policy: Policy::Never,
+            via: Via::Mcp,
+            launch: |_| Err(std::io::ErrorKind::Unsupported.into()),
+            offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
+            say: |_| {},
+        })
+    }
+
+    /// Answers the requests of a connection, each only when all requests of its round have arrived.
+    async fn answer(mut stream: UnixStream, round: Arc<Barrier>) {
+        let mut request = Vec::new();
+        loop {
+            while !request.ends_with(b"\r\n\r\n") {
+                if stream.read_buf(&mut request).await.unwrap() == 0 {
+                    return;
+                }
+            }
+            request.clear();
+            round.wait().await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull";
+            stream.write_all(answer).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_in_flight_together_use_the_connections_of_earlier_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let listener = UnixListener::bind(layout.socket()).unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = accepted.clone();
+        tokio::spawn(async move {
+            let round = Arc::new(Barrier::new(AT_ONCE));
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(answer(stream, round.clone()));
+            }
+        });
+        let client = client_of(layout);
+        for _ in 0..3 {
+            let requests = (0..AT_ONCE).map(|_| client.ask::<()>(Ask::get("/v1".to_owned())));
+            for answer in join_all(requests).await {
+                answer.unwrap();
+            }
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), AT_ONCE);
+    }
 }

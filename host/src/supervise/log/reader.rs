@@ -259,10 +259,14 @@ impl LogReader {
         bytes.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
+    /// Moves to a position in a segment. A segment that is open stays open, even if the cap deletes
+    /// it meanwhile, so that positions in it stay valid.
     pub(super) fn enter(&mut self, segment: u32, position: u64) {
+        if segment != self.segment {
+            self.open = None;
+        }
         self.segment = segment;
         self.position = position;
-        self.open = None;
     }
 
     /// Opens the current segment or, if it was deleted because of the cap, the next segment that
@@ -325,9 +329,13 @@ impl Open {
         if in_window(self).is_none() {
             // Reads no more than the rest of the file: most logs are far smaller than a window, and
             // clearing a whole window would cost time for nothing.
-            self.reaches(at.saturating_add(window as u64))?;
+            let wanted = length.max(window);
+            self.reaches(at.saturating_add(wanted as u64))?;
             let rest = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
-            self.fill(at, length.max(rest.min(window)))?;
+            if rest < length {
+                return Ok(None);
+            }
+            self.fill(at, rest.min(wanted))?;
         }
         Ok(in_window(self).map(|range| &self.window[range]))
     }

@@ -47,8 +47,15 @@ impl LogReader {
             Begin::Offset(offset) => self.begin_at(offset),
             Begin::Time(time_us) => self.begin_at_time(time_us),
             Begin::LastBytes(bytes) => {
-                let end = self.end()?;
-                self.begin_at(end.saturating_sub(bytes))
+                let offset = self.end()?.saturating_sub(bytes);
+                // The last segment is open now, and the bytes of most logs begin in it. If they do,
+                // the directory need not be listed again.
+                self.from = offset;
+                self.enter_counted(self.segment)?;
+                if self.offset > offset {
+                    self.begin_at(offset)?;
+                }
+                Ok(())
             }
             Begin::LastLines(lines) => {
                 let offset = self.offset_of_last_lines(lines)?;
@@ -59,7 +66,12 @@ impl LogReader {
 
     /// The length of the selected sequence so far, missing bytes included.
     pub(crate) fn end(&mut self) -> io::Result<u64> {
-        let last = segments(self.path())?.last().copied().unwrap_or(0);
+        let Some(last) = segments(self.path())?.last().copied() else {
+            // Nothing was written so far.
+            self.enter(0, 0);
+            self.offset = 0;
+            return Ok(0);
+        };
         self.enter_counted(last)?;
         while let Some(header) = self.header()? {
             match header.kind {
