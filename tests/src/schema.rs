@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+/// The end of a fault for a field that the schema does not mention.
+pub const UNKNOWN: &str = ": not in the schema";
+
 /// All deviations of the value from the schema, each with its place.
 pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     whole(schema, schema, value, "")
@@ -17,7 +20,7 @@ fn whole(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String>
         && let Some(known) = known(root, schema)
     {
         let unknown = fields.keys().filter(|name| !known.contains(*name));
-        found.extend(unknown.map(|name| format!("{path}/{name}: not in the schema")));
+        found.extend(unknown.map(|name| format!("{path}/{name}{UNKNOWN}")));
     }
     found
 }
@@ -36,7 +39,14 @@ fn part(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> 
     }
     for word in ["anyOf", "oneOf"] {
         let choices = list(schema, word).map(|one| part(root, one, value, path));
-        if let Some(least) = choices.min_by_key(Vec::len) {
+        // A field that a schema does not mention says less about the choice than one that is missing
+        // or has another type.
+        let weight = |faults: &Vec<String>| {
+            let unknown = faults.iter().filter(|fault| fault.ends_with(UNKNOWN));
+            let unknown = unknown.count();
+            (faults.len() - unknown, unknown)
+        };
+        if let Some(least) = choices.min_by_key(weight) {
             found.extend(least);
         }
     }

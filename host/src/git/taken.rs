@@ -72,9 +72,7 @@ impl Git {
 /// value, says so. A remote's name may contain slashes, so this name cannot be told from its form.
 fn fetched_to(setting: &str, name: &str) -> Option<String> {
     let (key, refspec) = setting.split_once('\n')?;
-    if !key.starts_with("remote.") || !key.ends_with(".fetch") {
-        return None;
-    }
+    key.strip_prefix("remote.")?.strip_suffix(".fetch")?;
     let (from, to) = refspec.trim_start_matches('+').split_once(':')?;
     let branch = format!("refs/heads/{name}");
     match from.split_once('*') {

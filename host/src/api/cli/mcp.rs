@@ -84,7 +84,7 @@ fn serve(session: &Session) -> Result<ExitCode, Failure> {
             start.via = Via::Mcp;
             start.policy = Policy::ForWork;
         });
-        mcp::serve(client, origins).await?;
+        Box::pin(mcp::serve(client, origins)).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -297,6 +297,13 @@ async fn an_attempt_is_lost_if_its_process_was_started_but_not_noted_when_the_su
     let runs = tokio::time::timeout(PATIENCE, runs).await;
     runs.expect("the first process does not run");
     let supervisor = lab.supervisor_pid();
+    let hangs = async {
+        while !waits_for_a_writer(supervisor) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let hangs = tokio::time::timeout(PATIENCE, hangs).await;
+    hangs.expect("the second start does not hang");
     let dir = lab.leave().await;
     kill(supervisor);
 
@@ -311,6 +318,15 @@ async fn an_attempt_is_lost_if_its_process_was_started_but_not_noted_when_the_su
     assert_eq!(found, [("hangs.1", lost), ("runs.1", lost)]);
     assert!(marked("runs.1").is_empty());
     host.close().await;
+}
+
+/// Whether a thread of this process waits in the kernel for somebody to open a fifo for writing.
+fn waits_for_a_writer(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.into_iter().any(|thread| {
+        let place = thread.unwrap().path().join("wchan");
+        std::fs::read_to_string(place).is_ok_and(|place| place == "wait_for_partner")
+    })
 }
 
 /// A killed supervisor that was suspended has not read the start.
