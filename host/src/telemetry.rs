@@ -15,9 +15,11 @@ use std::{
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{
-    EnvFilter,
     field::RecordFields,
+    filter::{LevelFilter, Targets},
     fmt::format::{FormatFields, Writer},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{fsx::append_private, text::line_of_log};
@@ -34,23 +36,30 @@ pub(crate) enum Sink<'a> {
 
 /// Sets up the log, once for each process. `level` was validated with the settings.
 pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
+    let level: LevelFilter = level.parse().map_err(io::Error::other)?;
     // Below the level `warn`, wasmtime and its compiler log nothing useful to users.
-    let filter = EnvFilter::new(format!("warn,claudine={level}"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("claudine", level);
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
+        // Colours are an optional feature of this library, which is not built.
+        .with_ansi(false)
         // These errors would be written with `eprintln!`, which panics if the disk is full.
         .log_internal_errors(false)
         .fmt_fields(Harmless);
+    let log = tracing_subscriber::registry();
     let set = match sink {
-        Sink::Stderr => lines
-            .with_writer(io::stderr)
-            .with_ansi(rustix::termios::isatty(io::stderr()))
+        Sink::Stderr => log
+            .with(lines.with_writer(io::stderr))
+            .with(filter)
             .try_init(),
-        Sink::File(path) => lines
-            .with_writer(Mutex::new(LogFile::open(path, LOG_FILE_BYTES)?))
-            .with_ansi(false)
-            .try_init(),
+        Sink::File(path) => {
+            let file = LogFile::open(path, LOG_FILE_BYTES)?;
+            log.with(lines.with_writer(Mutex::new(file)))
+                .with(filter)
+                .try_init()
+        }
     };
     set.map_err(io::Error::other)
 }

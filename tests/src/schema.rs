@@ -39,8 +39,8 @@ fn part(root: &Value, schema: &Value, value: &Value, path: &str) -> Vec<String> 
     }
     for word in ["anyOf", "oneOf"] {
         let choices = list(schema, word).map(|one| part(root, one, value, path));
-        // A field that a schema does not mention says less about the choice than one that is missing
-        // or has another type.
+        // A field that a schema does not mention says less about the choice than a field that is
+        // missing or has another type.
         let weight = |faults: &Vec<String>| {
             let unknown = faults.iter().filter(|fault| fault.ends_with(UNKNOWN));
             let unknown = unknown.count();

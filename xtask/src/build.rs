@@ -23,41 +23,79 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// Dependencies that debug builds optimise because the tests run thousands of tasks.
-const OPTIMISED_FOR_TESTS: [&str; 5] = ["hyper", "mio", "serde_json", "tokio", "wasmtime"];
+/// The built-in plugins to put into a host.
+#[derive(Clone, Copy)]
+enum Plugins<'a> {
+    All,
+    /// Those with these names.
+    Only(&'a [&'a str]),
+}
+
+impl Plugins<'_> {
+    /// The directory of the components.
+    fn folder(self) -> PathBuf {
+        match self {
+            Self::All => checkout::plugins(),
+            Self::Only(names) => checkout::only_plugins(names),
+        }
+    }
+
+    fn include(self, crate_dir: &Path) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|name| crate_dir.ends_with(name)),
+        }
+    }
+}
+
+/// Dependencies that debug builds optimise because the tests run thousands of tasks. `serde_json`
+/// and `sha2` are not listed, because `cargo xtask` itself uses the optimised ones: a host without
+/// them could share neither these two crates with it nor any crate that uses them.
+const OPTIMISED_FOR_TESTS: [&str; 5] = ["hyper", "libsqlite3-sys", "mio", "tokio", "wasmtime"];
 
 /// The binary to measure: the file that `CLAUDINE_BIN` names, or a release build if the variable is
 /// not set.
 pub(crate) fn ready() -> Result<PathBuf> {
-    named_or(Profile::Release)
+    named_or(Profile::Release, Plugins::All)
 }
 
-/// The binary for demonstrations: the file that `CLAUDINE_BIN` names, or a debug build if the
-/// variable is not set. A debug build takes a third of a release build's time.
+/// The binary for recordings: the file that `CLAUDINE_BIN` names, or a debug build if the variable
+/// is not set. A debug build takes a third of a release build's time.
 pub(crate) fn to_show() -> Result<PathBuf> {
-    named_or(Profile::Demo)
+    named_or(Profile::Demo, Plugins::All)
 }
 
-fn named_or(profile: Profile) -> Result<PathBuf> {
+/// Like `to_show`, but a debug build contains only the plugins with these names. Each further plugin
+/// takes some ten seconds to build, and as long again for a debug build of the host to compile.
+pub(crate) fn to_show_with(plugins: &[&str]) -> Result<PathBuf> {
+    named_or(Profile::Demo, Plugins::Only(plugins))
+}
+
+fn named_or(profile: Profile, plugins: Plugins<'_>) -> Result<PathBuf> {
     match env::var_os("CLAUDINE_BIN") {
         Some(path) => {
             fs::canonicalize(&path).with_context(|| format!("CLAUDINE_BIN is {}", path.display()))
         }
-        None => host(profile),
+        None => host_and(profile, plugins, &[]),
     }
 }
 
 /// Builds the plugins and the host; returns the path of the binary.
 pub(crate) fn host(profile: Profile) -> Result<PathBuf> {
-    host_and(profile, &[])
+    host_and(profile, Plugins::All, &[])
+}
+
+/// Builds the plugins, the host and these programs of this package for a measurement.
+pub(crate) fn host_and_programs(programs: &[&str]) -> Result<PathBuf> {
+    host_and(Profile::Release, Plugins::All, programs)
 }
 
 /// Builds the plugins and the host together with other programs of this package. All are built in
 /// one run, because the features of a dependency follow from everything that is built together;
 /// separate runs would compile the dependency twice.
-pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
+fn host_and(profile: Profile, plugins: Plugins<'_>, programs: &[&str]) -> Result<PathBuf> {
     eprintln!("Step 1 of 2: the built-in plugins, for WebAssembly");
-    plugins()?;
+    components(plugins)?;
     eprintln!("Step 2 of 2: the host (from nothing, some four hundred crates)");
     let mut cargo = program::cargo(["build", "--package", "claudine", "--bin", "claudine"]);
     match profile {
@@ -79,7 +117,7 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     for name in programs {
         cargo.args(["--bin", name]);
     }
-    program::run(cargo.env("CLAUDINE_PLUGINS", checkout::plugins()))?;
+    program::run(cargo.env("CLAUDINE_PLUGINS", plugins.folder()))?;
     let folder = match profile {
         Profile::Debug | Profile::Demo => "debug",
         Profile::Release => "release",
@@ -89,14 +127,21 @@ pub(crate) fn host_and(profile: Profile, programs: &[&str]) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Builds the built-in plugins into `target/plugins`, and installs a missing toolchain for
-/// WebAssembly.
+/// Builds the built-in plugins into `target/plugins`.
 pub(crate) fn plugins() -> Result<()> {
+    components(Plugins::All)
+}
+
+/// Builds these plugins into their directory, and installs a missing toolchain for WebAssembly.
+fn components(plugins: Plugins<'_>) -> Result<()> {
     let say = &mut |said: &str| eprintln!("{said}");
     let toolchain = toolchain(say)?;
     for crate_dir in built_in()? {
+        if !plugins.include(&crate_dir) {
+            continue;
+        }
         let request = BuildRequest {
-            out_dir: checkout::plugins(),
+            out_dir: plugins.folder(),
             target_dir: checkout::target().join("wasm"),
             release: true,
             crate_dir,
@@ -132,7 +177,7 @@ fn toolchain(say: &mut dyn FnMut(&str)) -> Result<Toolchain> {
     Ok(Toolchain::find(&root, &Way::USUAL, say)?)
 }
 
-/// The plugins in the host: every directory of `plugins/`.
+/// The crates of the built-in plugins: every directory of `plugins/`.
 fn built_in() -> Result<Vec<PathBuf>> {
     let dir = checkout::root().join("plugins");
     let entries = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;

@@ -27,6 +27,12 @@ pub(crate) fn plugins() -> PathBuf {
     target().join("plugins")
 }
 
+/// Directory for a host with only these built components. It is not `plugins`, which would put all
+/// components that were ever built into that host, even those of an earlier state of the checkout.
+pub(crate) fn only_plugins(names: &[&str]) -> PathBuf {
+    target().join(format!("plugins-{}", names.join("-")))
+}
+
 /// Cache for files that the tests need and the checkout does not contain, such as Claude Code.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME") {

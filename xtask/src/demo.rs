@@ -14,7 +14,13 @@ use crate::{
 const COUNT: &str = "for i in 1 2 3 4 5 6 7 8 9 10; do echo \"step $i of 10\"; sleep 1; done";
 
 pub(crate) fn run() -> Result<()> {
-    let binary = build::to_show()?;
+    let with_agent = setup::on_path("claude").is_some();
+    let plugins: &[&str] = if with_agent {
+        &["claude", "shell"]
+    } else {
+        &["shell"]
+    };
+    let binary = build::to_show_with(plugins)?;
     let trial = Trial::new(&binary, &[("CLAUDINE_SLOTS", "8")])?;
 
     heading("A host with its own directory");
@@ -53,7 +59,7 @@ pub(crate) fn run() -> Result<()> {
             "60",
         ],
     )?;
-    let agent = delegate_to_claude(&trial)?;
+    let agent = delegate_to_claude(&trial, with_agent)?;
     show(&trial, &["list"])?;
 
     heading("The host dies (kill -9) while they run");
@@ -89,7 +95,8 @@ pub(crate) fn run() -> Result<()> {
 
     heading("Next steps");
     println!(
-        "This was {}, a debug build unless CLAUDINE_BIN is set. To build a binary to keep:",
+        "This was {}: unless CLAUDINE_BIN is set, a debug build with only the plugins that were \
+         needed. To build a binary to keep:",
         binary.display()
     );
     println!("  cargo xtask build                           # optimised, target/release/claudine");
@@ -104,8 +111,8 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// The task's name, if Claude Code is installed.
-fn delegate_to_claude(trial: &Trial) -> Result<Option<&'static str>> {
-    if setup::on_path("claude").is_none() {
+fn delegate_to_claude(trial: &Trial, installed: bool) -> Result<Option<&'static str>> {
+    if !installed {
         println!(
             "\n(No `claude` on PATH: the demonstration goes on without an agent. \
              `npm install -g @anthropic-ai/claude-code` gets it.)"

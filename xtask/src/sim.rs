@@ -19,7 +19,7 @@ use crate::program::{cargo, run as run_command};
 const HISTORIES: u32 = 20_000;
 /// Kinds of histories: one kind with every event, and kinds that concentrate on events that often
 /// fail together.
-const KINDS: [&str; 3] = [
+pub(crate) const KINDS: [&str; 3] = [
     "tests::history::any_history_keeps_the_rules",
     "tests::history::history_of_retries_holds_and_groups_keeps_the_rules",
     "tests::history::history_of_parents_and_waits_keeps_the_rules",

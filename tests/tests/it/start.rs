@@ -11,6 +11,7 @@ use claudine_tests::{
     TestHost, command,
     harness::binary,
     process::{alive, signal},
+    terminal::Terminal,
     wait::PATIENCE,
     wait_for,
 };
@@ -275,6 +276,20 @@ fn serve_stays_in_the_foreground_and_ends_at_a_signal() {
     assert!(status.success(), "{status}");
     assert!(alive(pid), "a task was ended with the host");
     assert_eq!(host.live(&id), pid);
+}
+
+/// The library that writes the log would complain if it were asked for colours, which it was built
+/// without.
+#[test]
+fn serve_on_a_terminal_shows_only_its_log_and_that_it_is_ready() {
+    let host = TestHost::new();
+    let serve = Terminal::start(&host, &["serve"], (200, 24));
+    let screen = serve.shows(&["host ready: ", "INFO the host is up"]);
+    let mut lines = screen.lines();
+    let levels = ["host ready: ", " INFO ", " WARN "];
+    let other = lines.find(|line| !levels.iter().any(|level| line.contains(level)));
+    assert_eq!(other, None, "{screen}");
+    host.run(["down"]).check();
 }
 
 #[test]

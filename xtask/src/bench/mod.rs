@@ -25,10 +25,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{
-    build::{self, Profile},
-    checkout, program,
-};
+use crate::{build, checkout, program};
 use table::Table;
 
 pub(crate) use host::{anonymous_kib, rss_kib};
@@ -97,7 +94,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         );
     }
     let programs = ["xtask", "bench-limit", "bench-mcp"];
-    let built = build::host_and(Profile::Release, &programs)?;
+    let built = build::host_and_programs(&programs)?;
     let release = checkout::target().join("release");
     continue_as(&release.join("xtask"))?;
     let claudine = env::var_os("CLAUDINE_BIN").map_or(built, PathBuf::from);
