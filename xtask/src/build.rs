@@ -65,8 +65,9 @@ pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Demo, Plugins::All)
 }
 
-/// Like `to_show`, but a debug build contains only the plugins with these names. Each further plugin
-/// takes some ten seconds to build, and as long again for a debug build of the host to compile.
+/// Like `to_show`, but a debug build contains only the plugins with these names. Each further
+/// plugin takes some ten seconds to build, and as long again for a debug build of the host to
+/// compile.
 pub(crate) fn to_show_with(plugins: &[&str]) -> Result<PathBuf> {
     named_or(Profile::Demo, Plugins::Only(plugins))
 }

@@ -28,7 +28,7 @@ pub(crate) use self::{
 use crate::{
     account::Parked,
     attempt::Phase,
-    batch::{Action, Batch, BatchNumber, DocumentKey, Effect, Pruned},
+    batch::{Action, BatchNumber, DocumentKey, Effect, Pruned},
     budget::Scope,
     capacity::{Capacity, Limits, Refusal, Slots},
     dependency::Dependency,
