@@ -133,3 +133,29 @@ fn wait_over_mcp_starts_a_host_after_a_crash() {
     assert_eq!(waited["done"], false);
     assert!(host.host_pid().is_some());
 }
+
+#[test]
+fn client_starts_no_crashed_host_that_a_person_has_ended_since() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let queued = host.text(["run", "--at", "+2h", "--", "true"]);
+    for way in [None, Some("--drain"), Some("--kill")] {
+        host.up();
+        host.kill_host();
+        host.run(["down"].into_iter().chain(way)).check();
+        for (tool, says) in [
+            ("WaitTask", "is of no use now"),
+            ("CancelTask", "so it cannot be cancelled now"),
+            ("MergeTask", "so nothing can be merged now"),
+        ] {
+            let complaint = client.fail(tool, json!({ "taskId": queued }));
+            assert!(complaint.contains(says), "{tool}: {complaint}");
+            assert_eq!(host.host_pid(), None, "{tool} has started a host");
+        }
+    }
+    // The end of a crashed host does not last longer than the end of any other.
+    host.up();
+    host.kill_host();
+    client.call("WaitTask", json!({"taskId": queued, "timeout": 0}));
+    assert!(host.host_pid().is_some());
+}
