@@ -62,10 +62,13 @@ impl TaskId {
         Self(number.to_be_bytes())
     }
 
-    /// Lowest and highest id whose text starts with `prefix` (with or without `task_`), or `None`
-    /// if no id can start with it.
+    /// Lowest and highest id whose text starts with `prefix` (in either case, with or without
+    /// `task_`), or `None` if no id can start with it.
     pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {
-        let digits = prefix.strip_prefix(PREFIX).unwrap_or(prefix);
+        let digits = match prefix.split_at_checked(PREFIX.len()) {
+            Some((begin, digits)) if begin.eq_ignore_ascii_case(PREFIX) => digits,
+            _ => prefix,
+        };
         if digits.is_empty() || digits.len() > DIGITS {
             return None;
         }
@@ -331,6 +334,8 @@ mod tests {
             );
             let bare = prefix[PREFIX.len()..].to_ascii_uppercase();
             prop_assert_eq!(TaskId::range_of_prefix(&bare), Some((first, last)));
+            let upper = prefix.to_ascii_uppercase();
+            prop_assert_eq!(TaskId::range_of_prefix(&upper), Some((first, last)));
         }
 
         /// An ending matches exactly the ids that end with it.

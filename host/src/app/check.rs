@@ -162,7 +162,8 @@ fn distinct(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Checks a short text for people: not empty, not too long, and without control characters.
+/// Checks a short text for people: not empty, not too long, and without control characters and
+/// invisible ones.
 fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     let chars = value.chars().count();
     if chars == 0 || chars > max_chars {
@@ -170,9 +171,16 @@ fn text(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
             "{what} must have 1 to {max_chars} characters, not {chars}"
         )));
     }
-    if let Some(at) = value.chars().position(is_harmful) {
+    let mut chars = value.chars().enumerate();
+    if let Some((at, c)) = chars.find(|(_, c)| is_harmful(*c)) {
+        let kind = if c.is_control() {
+            "a control character"
+        } else {
+            "an invisible character"
+        };
         return Err(invalid(format!(
-            "{what} has a control character at position {at}"
+            "{what} has {kind} (U+{:04X}) at position {at}",
+            u32::from(c)
         )));
     }
     // U+2800 is a Braille pattern without dots, so it is invisible although it is no white space.
@@ -285,11 +293,22 @@ mod tests {
         );
         check_message(
             |v| v["name"] = "a\u{1b}[2J".into(),
-            Some("the name has a control character at position 1"),
+            Some("the name has a control character (U+001B) at position 1"),
         );
         check_message(
             |v| v["name"] = "de\u{200b}ploy".into(),
-            Some("the name has a control character at position 2"),
+            Some("the name has an invisible character (U+200B) at position 2"),
+        );
+        check_message(
+            |v| v["name"] = "cafe\u{301}".into(),
+            Some(
+                "the name has a character that is not in its composed form (NFC: `café`) at \
+                 position 3",
+            ),
+        );
+        check_message(
+            |v| v["name"] = "build\u{10FFFF}".into(),
+            Some("the name has a character without a defined look (U+10FFFF) at position 5"),
         );
         for unseen in [" ", "\u{3000}\u{2800}"] {
             check_message(

@@ -13,7 +13,7 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, Work, forbidden_to, may, may_continue, may_end_anew, session_of, way},
+    may::{Verb, Work, may, may_continue, may_end_anew, may_hasten, session_of},
     prepare::{Checked, class_of},
 };
 use crate::{
@@ -112,21 +112,12 @@ impl Host {
         self.may_revive(by, &retry.downstream).await
     }
 
-    /// Decides whether a task that waits for a time may be started now. A start time that somebody
-    /// else has set, perhaps because something must not happen before, is kept.
+    /// Decides whether a task that waits for a time may be started now.
     pub(super) async fn may_try_now(&self, by: &Principal, task: &Task) -> Result<(), AppError> {
         if !by.restrained {
             return Ok(());
         }
-        let request = &task.request;
-        let waits_for_its_start = request.start_at.is_some() && task.attempts.is_empty();
-        if waits_for_its_start && !request.by.is_same_as(by) {
-            return Err(forbidden_to(format!(
-                "the start time of {:#} was set by somebody else, and may not be changed {}",
-                task.id,
-                way(by)
-            )));
-        }
+        may_hasten(by, task)?;
         self.may_run_again(by, task, None, None).await
     }
 

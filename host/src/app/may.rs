@@ -137,6 +137,29 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
     Ok(())
 }
 
+/// Decides whether a restrained principal may start a task that waits for a time. A start time that
+/// somebody else has set, perhaps because something must not happen before, is kept. So is each
+/// other wait of a task that somebody less restrained submitted: without the wait, the task could
+/// use up its retries while the cause of its failures lasts.
+pub(super) fn may_hasten(by: &Principal, task: &Task) -> Result<(), AppError> {
+    let (id, request) = (task.id, &task.request);
+    let waits_for_its_start = request.start_at.is_some() && task.attempts.is_empty();
+    if by.restrained && waits_for_its_start && !request.by.is_same_as(by) {
+        return Err(forbidden_to(format!(
+            "the start time of {id:#} was set by somebody else, and may not be changed {}",
+            way(by)
+        )));
+    }
+    if is_of_others(by, task) {
+        return Err(forbidden_to(format!(
+            "task {id:#} of {} waits until its time, and may not be started earlier {}",
+            request.by,
+            way(by)
+        )));
+    }
+    Ok(())
+}
+
 /// Decides whether a restrained principal may let a task succeed that failed because of its merge.
 /// If somebody less restrained submitted the task, only the task's own strategy may be used.
 pub(super) fn may_mend(
@@ -605,6 +628,31 @@ mod tests {
         for submitter in ["chat", "agent", "nested", "stranger"] {
             check(submitter, Outcome::Succeeded, true, EVERYBODY);
         }
+    }
+
+    #[test]
+    fn a_restrained_principal_starts_before_its_time_only_a_task_of_restrained_principals() {
+        let check = |submitter: &str, has_start: bool, allowed: &[&str]| {
+            let mut task = sample_task(1);
+            task.attempts.clear();
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.start_at = has_start.then_some(task.created_at);
+            for (word, principal) in principals() {
+                let decided = may_hasten(&principal, &task);
+                let context = format!("{word} {submitter} {has_start}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                }
+            }
+        };
+        for submitter in UNRESTRAINED {
+            check(submitter, false, UNRESTRAINED);
+            check(submitter, true, UNRESTRAINED);
+        }
+        check("chat", false, EVERYBODY);
+        check("chat", true, &["owner", "rest", "command", "chat"]);
     }
 
     #[test]

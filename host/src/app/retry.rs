@@ -58,15 +58,19 @@ impl Host {
         if task.is_done() {
             return Ok(None);
         }
+        let State::Waiting { .. } = &task.state else {
+            let (id, state) = (task.id, task.state.as_str());
+            let refused = Refused::NotDone { task: id, state };
+            return Err(self.with_way_out(by, "retry", refused, Some(&task)).await);
+        };
         self.may_try_now(by, &task).await?;
-        let held = holders_of(&task);
         let input = Input::TryNow { task: task.id };
         match self.engine.asked(by, input).await {
             Ok(answer) => retried(answer).map(Some),
             // The task has ended meanwhile.
             Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
             Err(EngineError::Refused(refused)) => {
-                Err(with_way_out("retry", refused, held.as_deref()))
+                Err(self.with_way_out(by, "retry", refused, Some(&task)).await)
             }
             Err(error) => Err(error.into()),
         }
@@ -109,11 +113,12 @@ impl Host {
                 .read(move |reader| looked_up(reader, &reference, downstream))
                 .await?;
             retry.resume.clone_from(&resume);
-            if self.is_absent() && !retry.task.is_done() {
-                let (task, state) = (retry.task.id, retry.task.state.as_str());
-                let held = holders_of(&retry.task);
+            let unfinished = (!retry.task.is_done()).then(|| retry.task.clone());
+            // Only a host compiles executors, and `may_retry` may have to ask one.
+            if let Some(unfinished) = unfinished.as_ref().filter(|_| self.is_absent()) {
+                let (task, state) = (unfinished.id, unfinished.state.as_str());
                 let refused = Refused::NotDone { task, state };
-                return Err(with_way_out(verb, refused, held.as_deref()));
+                return Err(self.with_way_out(by, verb, refused, Some(unfinished)).await);
             }
             // If the task is unfinished, the error must be about its state, and not about a mistake
             // in the change.
@@ -125,14 +130,14 @@ impl Host {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;
-            let held = holders_of(&retry.task);
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
                 Ok(answer) => return retried(answer),
                 Err(EngineError::Refused(Refused::Moved { task: moved })) => {
                     self.known(moved).await?;
                 }
                 Err(EngineError::Refused(refused)) => {
-                    return Err(with_way_out(verb, refused, held.as_deref()));
+                    let unfinished = unfinished.as_ref();
+                    return Err(self.with_way_out(by, verb, refused, unfinished).await);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -141,6 +146,44 @@ impl Host {
             ErrorKind::Unavailable,
             "the task's dependants change too fast to be looked up; try again",
         ))
+    }
+
+    /// The error for a refused retry or resume, with a hint if another command or an option would
+    /// help. `unfinished` is the task if it has not ended.
+    async fn with_way_out(
+        &self,
+        by: &Principal,
+        verb: &str,
+        refused: Refused,
+        unfinished: Option<&Task>,
+    ) -> AppError {
+        let hint = match &refused {
+            Refused::NotDone { task, state } if *state == "held" => {
+                unfinished.and_then(holders_of).map(|holders| {
+                    format!(
+                        "it is held by {holders}; a person can release it with `claudine release {task:#}`"
+                    )
+                })
+            }
+            Refused::NotDone { task, state } if *state == "waiting" => {
+                let may_start = match unfinished {
+                    Some(waiting) => self.may_try_now(by, waiting).await.is_ok(),
+                    None => !by.restrained,
+                };
+                Some(if may_start {
+                    format!("`claudine retry --now {task:#}` starts the task now")
+                } else {
+                    "only a person can start it now, at a terminal".to_owned()
+                })
+            }
+            Refused::OverBudget { task, spent } => more_money(&format!("{verb} {task:#}"), *spent),
+            _ => None,
+        };
+        let error = AppError::from(EngineError::Refused(refused));
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 
     /// Returns an error if a task is no longer stored, because its end decides whether its
@@ -163,28 +206,6 @@ impl Host {
 /// The holders of a held task.
 fn holders_of(task: &Task) -> Option<String> {
     matches!(task.state, State::Held { .. }).then(|| held_by(task))
-}
-
-/// The error for a refused retry or resume, with a hint if another command or an option would help.
-/// `held_by` names the holders of a held task.
-fn with_way_out(verb: &str, refused: Refused, held_by: Option<&str>) -> AppError {
-    let hint = match &refused {
-        Refused::NotDone { task, state } if *state == "held" => held_by.map(|holders| {
-            format!(
-                "it is held by {holders}; a person can release it with `claudine release {task:#}`"
-            )
-        }),
-        Refused::NotDone { task, state } if *state == "waiting" => Some(format!(
-            "`claudine retry --now {task:#}` starts the task now"
-        )),
-        Refused::OverBudget { task, spent } => more_money(&format!("{verb} {task:#}"), *spent),
-        _ => None,
-    };
-    let error = AppError::from(EngineError::Refused(refused));
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
 }
 
 fn retried(answer: Answer) -> Result<Retried, AppError> {

@@ -1,5 +1,6 @@
 //! The engine that is used when no host runs. It answers questions from the store, and changes
-//! nothing.
+//! nothing. It tries a command on a board that it then drops, so a command that a host would refuse
+//! is refused here for the same reason.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -72,7 +73,13 @@ async fn answer<M: Machine>(
     while let Some(message) = asked.recv().await {
         // The caller may no longer wait for an answer.
         match message {
-            Message::Command { reply, .. } => drop(reply.send(Err(EngineError::NoHost))),
+            Message::Command { input, reply } => {
+                let tried = board().and_then(|mut board| {
+                    let answer = board.step(clock::now(), input);
+                    answer.map_err(EngineError::from)
+                });
+                drop(reply.send(tried.and(Err(EngineError::NoHost))));
+            }
             Message::Idle(reply) => drop(reply.send(Err(EngineError::NoHost))),
             Message::Capacity(reply) => {
                 let mut board = board();

@@ -203,7 +203,10 @@ mod tests {
                     let upper = part.to_uppercase();
                     assert_eq!(may_be_of_an_id(&upper, fewest), expected, "{upper}");
                 }
-                assert!(may_be_of_an_id(&format!("task_{}", &digits[..length]), 6));
+                for prefix in ["task_", "TASK_", "Task_"] {
+                    let part = format!("{prefix}{}", &digits[..length]);
+                    assert!(may_be_of_an_id(&part, 6), "{part}");
+                }
             }
         }
         let long = format!("{digits}0");

@@ -1,5 +1,7 @@
 //! Finds what could make two different names look the same.
 
+use unicode_general_category::{GeneralCategory, get_general_category};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// The number of accents that a letter has at most.
@@ -10,16 +12,21 @@ const MARKS_MAX: usize = 4;
 const EMOJI_SELECTOR: char = '\u{FE0F}';
 
 /// What makes a name look like another name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum LookAlike {
-    /// A character that shows as nothing, or whose look is not defined.
+    /// A character that shows as nothing.
     Unseen(char),
+    /// A character that shows as whatever a font or a program chooses, or as nothing.
+    Undefined(char),
     /// A blank that is not a space.
     Blank(char),
     TwoSpaces,
     /// A combining mark that belongs to no character.
     LooseMark,
     TooManyMarks,
+    /// A character in another form than the composed one. The text is the whole name in its
+    /// composed form.
+    NotComposed(String),
 }
 
 impl std::fmt::Display for LookAlike {
@@ -36,6 +43,13 @@ impl std::fmt::Display for LookAlike {
                     u32::from(*c)
                 )
             }
+            Self::Undefined(c) => {
+                write!(
+                    f,
+                    "a character without a defined look (U+{:04X})",
+                    u32::from(*c)
+                )
+            }
             Self::Blank('\u{3000}') => {
                 f.write_str("an ideographic space (U+3000) in place of an ordinary space (U+0020)")
             }
@@ -49,6 +63,12 @@ impl std::fmt::Display for LookAlike {
             Self::TwoSpaces => f.write_str("two spaces in a row"),
             Self::LooseMark => f.write_str("a combining mark without a letter"),
             Self::TooManyMarks => f.write_str("too many combining marks in a row"),
+            Self::NotComposed(composed) => {
+                write!(
+                    f,
+                    "a character that is not in its composed form (NFC: `{composed}`)"
+                )
+            }
         }
     }
 }
@@ -70,6 +90,8 @@ pub(crate) fn look_alike(name: &str) -> Option<(usize, LookAlike)> {
             None
         } else if is_unseen(c) {
             Some(LookAlike::Unseen(c))
+        } else if is_undefined(c) {
+            Some(LookAlike::Undefined(c))
         } else if c != ' ' && (c.is_whitespace() || c == '\u{2800}') {
             Some(LookAlike::Blank(c))
         } else if c == ' ' && before == Some(' ') {
@@ -93,7 +115,19 @@ pub(crate) fn look_alike(name: &str) -> Option<(usize, LookAlike)> {
             return Some((at, LookAlike::TooManyMarks));
         }
     }
-    None
+    not_composed(name)
+}
+
+/// The first character that is not in the composed form of the name (NFC), in which names that are
+/// made of the same letters are equal. This form also has only one order for the marks of a letter.
+fn not_composed(name: &str) -> Option<(usize, LookAlike)> {
+    if is_nfc(name) {
+        return None;
+    }
+    let composed: String = name.nfc().collect();
+    let mut pairs = name.chars().zip(composed.chars());
+    let at = pairs.position(|(one, other)| one != other);
+    Some((at.unwrap_or_default(), LookAlike::NotComposed(composed)))
 }
 
 /// Whether a combining mark may follow the letters of any script.
@@ -114,18 +148,23 @@ fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200C}' | '\u{200D}')
 }
 
-/// Whether a character shows as nothing, or as whatever a font or a program chooses. The characters
-/// for which [`is_harmful`](super::is_harmful) is true are left out.
+/// Whether a character shows as nothing. The characters for which
+/// [`is_harmful`](super::is_harmful) is true are left out.
 fn is_unseen(c: char) -> bool {
     matches!(c,
-        // Variation selectors, the place of an object, characters that are reserved for such uses.
-        '\u{FE00}'..='\u{FE0F}' | '\u{FFFC}' | '\u{FFF0}'..='\u{FFF8}' | '\u{2065}'
-        // The look of these characters is private.
-        | '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..='\u{FFFFD}' | '\u{100000}'..='\u{10FFFD}'
+        // Variation selectors, and the place of an object.
+        '\u{FE00}'..='\u{FE0F}' | '\u{FFFC}'
         // Format characters of shorthand, hieroglyphs and music.
-        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{13430}'..='\u{1343F}' | '\u{1D173}'..='\u{1D17A}'
-        // These will never be characters.
-        | '\u{FDD0}'..='\u{FDEF}' | '\u{FFFE}' | '\u{FFFF}')
+        | '\u{1BCA0}'..='\u{1BCA3}' | '\u{13430}'..='\u{1343F}' | '\u{1D173}'..='\u{1D17A}')
+}
+
+/// Whether Unicode does not say what the character looks like: its look is private, it is not
+/// assigned yet, or it will never be a character.
+fn is_undefined(c: char) -> bool {
+    matches!(
+        get_general_category(c),
+        GeneralCategory::PrivateUse | GeneralCategory::Unassigned
+    )
 }
 
 #[cfg(test)]
@@ -140,9 +179,6 @@ mod tests {
         let unseen = [
             '\u{FE0F}',
             '\u{FE00}',
-            '\u{E000}',
-            '\u{F8FF}',
-            '\u{10FFFD}',
             '\u{FFFC}',
             '\u{1D173}',
             '\u{1D17A}',
@@ -152,6 +188,20 @@ mod tests {
         for c in unseen {
             check(&format!("mi{c}ne"), 2, LookAlike::Unseen(c));
             check(&format!("mine{c}"), 4, LookAlike::Unseen(c));
+        }
+        let undefined = [
+            '\u{E000}',
+            '\u{F8FF}',
+            '\u{10FFFD}',
+            '\u{10FFFF}',
+            '\u{1FFFE}',
+            '\u{FDD0}',
+            '\u{FFFF}',
+            '\u{378}',
+            '\u{2065}',
+        ];
+        for c in undefined {
+            check(&format!("mine{c}"), 4, LookAlike::Undefined(c));
         }
         // These characters look the same without the selector.
         for name in ["1\u{FE0F}", "é\u{FE0F}", "🚀\u{FE0F}", "測\u{FE0F}"] {
@@ -170,6 +220,17 @@ mod tests {
         check("e\u{301}\u{301}\u{301}", 3, LookAlike::TooManyMarks);
         let stacked = "\u{1019}\u{102D}\u{102F}\u{1037}\u{102D}\u{102F}";
         check(stacked, 5, LookAlike::TooManyMarks);
+        for (name, at, composed) in [
+            ("cafe\u{301}", 3, "caf\u{E9}"),
+            ("tiê\u{301}ng Việt", 2, "ti\u{1EBF}ng Việt"),
+            ("A\u{30A}ngström", 0, "\u{C5}ngström"),
+            ("\u{212B}ngström", 0, "\u{C5}ngström"),
+            ("\u{1112}\u{1161}\u{11AB}", 0, "\u{D55C}"),
+            // Two marks in another order.
+            ("\u{5E9}\u{5C1}\u{5B8}", 1, "\u{5E9}\u{5B8}\u{5C1}"),
+        ] {
+            check(name, at, LookAlike::NotComposed(composed.to_owned()));
+        }
     }
 
     #[test]
@@ -177,13 +238,12 @@ mod tests {
         for name in [
             "nightly build",
             "größe",
-            "cafe\u{301}",
-            "tiê\u{301}ng Việt",
+            "caf\u{E9}",
+            "ti\u{1EBF}ng Việt",
             "тесты",
             "テスト",
             "測試",
             "한글 시험",
-            "\u{1112}\u{1161}\u{11AB}",
             "اختبار",
             "بَيْت",
             "می\u{200C}خواهم",

@@ -277,6 +277,33 @@ fn client_cannot_start_a_persons_task_before_its_time() {
     host.finished(own);
 }
 
+/// A client could let a person's task use up its retries before the cause of its failures is gone.
+#[test]
+fn client_cannot_shorten_the_backoff_of_a_persons_task() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let host = TestHost::builder().config(config).build();
+    let mut client = Client::connect(&host);
+    let words = ["run", "--retries", "3", "--backoff", "5h", "--", "false"];
+    let failing = host.text(words);
+    wait_for("the backoff", || {
+        (host.status(&failing)["state"] == "waiting").then_some(())
+    });
+    let now = json!({"taskId": failing, "now": true});
+    let says = [
+        "waits until its time",
+        "may not be started earlier over MCP",
+    ];
+    refused(&mut client, "RetryTask", now, &says);
+    // The way out that a client does not have is not proposed to it.
+    let says = ["is waiting, not done", "only a person can start it now"];
+    for tool in ["RetryTask", "ResumeTask"] {
+        refused(&mut client, tool, json!({"taskId": failing}), &says);
+    }
+    let task = host.status(&failing);
+    assert_eq!(task["state"], "waiting", "{task:#}");
+    host.run(["retry", "--now", &failing]).check();
+}
+
 #[test]
 fn default_mode_above_the_ceiling_is_refused_for_clients_and_applies_to_persons() {
     let config = "[mcp]\nexecutors = [\"claude\"]\n[plugins.claude]\npermission_mode = \"bypassPermissions\"\n";

@@ -17,6 +17,12 @@ fn only_an_accepted_task_over_mcp_starts_a_host_that_a_person_has_ended() {
     let ended = host.script("echo one");
     host.finished(&ended);
     let queued = host.text(["run", "--at", "+2h", "--", "true"]);
+    let keyed = json!({"prompt": "true", "executor": "shell", "idempotencyKey": "k"});
+    let keyed = client.call("DelegateTask", keyed);
+    host.finished(keyed["taskId"].as_str().unwrap());
+    let held = json!({"prompt": "true", "executor": "shell", "after": 7_200_000});
+    let held = client.call("DelegateTask", held)["taskId"].clone();
+    host.run(["hold", held.as_str().unwrap()]).check();
     host.run(["down"]).check();
     for (tool, asked) in [
         ("ListTasks", json!({})),
@@ -28,6 +34,11 @@ fn only_an_accepted_task_over_mcp_starts_a_host_that_a_person_has_ended() {
         assert_eq!(host.host_pid(), None, "{tool} has started a host");
     }
     let graph = json!([{"script": "true", "dependencies": ["nobody"]}]);
+    let cycle = json!([
+        {"name": "a", "script": "true", "dependencies": ["b"]},
+        {"name": "b", "script": "true", "dependencies": ["a"]},
+    ]);
+    let with_key = |key: &str| json!({"script": "false", "idempotencyKey": key});
     for (tool, asked, says) in [
         ("WaitTask", json!({ "taskId": queued }), "is of no use now"),
         (
@@ -70,6 +81,32 @@ fn only_an_accepted_task_over_mcp_starts_a_host_that_a_person_has_ended() {
             "SubmitGraph",
             json!({ "tasks": graph }),
             "no task matches `nobody`",
+        ),
+        // These requests are refused by the board.
+        (
+            "SubmitGraph",
+            json!({ "tasks": cycle }),
+            "dependency cycle: ",
+        ),
+        (
+            "SubmitGraph",
+            json!({ "tasks": [with_key("z"), with_key("z")] }),
+            "two tasks of the request have the idempotency key `z`",
+        ),
+        (
+            "SubmitGraph",
+            json!({ "tasks": [with_key("k"), with_key("l")] }),
+            "with a different request",
+        ),
+        (
+            "DelegateTask",
+            json!({"prompt": "false", "executor": "shell", "idempotencyKey": "k"}),
+            "with a different request",
+        ),
+        (
+            "RetryTask",
+            json!({ "taskId": held, "now": true }),
+            "is held, not done",
         ),
     ] {
         let complaint = client.fail(tool, asked);
@@ -131,5 +168,31 @@ fn wait_over_mcp_starts_a_host_after_a_crash() {
     host.kill_host();
     let waited = client.call("WaitTask", json!({"taskId": queued, "timeout": 0}));
     assert_eq!(waited["done"], false);
+    assert!(host.host_pid().is_some());
+}
+
+#[test]
+fn client_starts_no_crashed_host_that_a_person_has_ended_since() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let queued = host.text(["run", "--at", "+2h", "--", "true"]);
+    for way in [None, Some("--drain"), Some("--kill")] {
+        host.up();
+        host.kill_host();
+        host.run(["down"].into_iter().chain(way)).check();
+        for (tool, says) in [
+            ("WaitTask", "is of no use now"),
+            ("CancelTask", "so it cannot be cancelled now"),
+            ("MergeTask", "so nothing can be merged now"),
+        ] {
+            let complaint = client.fail(tool, json!({ "taskId": queued }));
+            assert!(complaint.contains(says), "{tool}: {complaint}");
+            assert_eq!(host.host_pid(), None, "{tool} has started a host");
+        }
+    }
+    // The end of a crashed host does not last longer than the end of any other.
+    host.up();
+    host.kill_host();
+    client.call("WaitTask", json!({"taskId": queued, "timeout": 0}));
     assert!(host.host_pid().is_some());
 }

@@ -1,7 +1,12 @@
 //! Raw lines on standard input, among them lines that no client library would send.
 
+use std::time::{Duration, Instant};
+
 use claudine_tests::TestHost;
 use serde_json::{Value, json};
+
+/// The time limit of a wait over MCP.
+const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
 fn hello() -> Value {
     let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
@@ -230,6 +235,33 @@ fn wait_over_mcp_ends_before_the_client_gives_up() {
         (&waited["done"], &waited["outcome"]),
         (&true.into(), &"cancelled".into())
     );
+}
+
+/// More requests than are carried out at the same time, so that the end of the input is behind
+/// requests that are not read yet.
+#[test]
+fn waits_over_mcp_end_with_the_input() {
+    const WAITS: u64 = 70;
+    let host = TestHost::new();
+    let id = host.text(["run", "--hold", "--", "true"]);
+    let wait = json!({"name": "WaitTask", "arguments": {"taskId": id}});
+    let waits = (0..WAITS)
+        .map(|at| json!({"jsonrpc": "2.0", "id": 2 + at, "method": "tools/call", "params": wait}));
+    let lines: Vec<Value> = [hello()].into_iter().chain(waits).collect();
+    let begun = Instant::now();
+    let answers = said(&host, &lines);
+    let took = begun.elapsed();
+    assert!(took < LONGEST_WAIT, "the server took {took:?} to end");
+    for at in 0..WAITS {
+        let answer = answers.iter().find(|answer| answer["id"] == 2 + at);
+        let answer = answer.unwrap_or_else(|| panic!("no answer to wait {at}"));
+        let task = &answer["result"]["structuredContent"];
+        assert_eq!(
+            (&task["done"], &task["state"]),
+            (&false.into(), &"held".into()),
+            "{answer:#}"
+        );
+    }
 }
 
 #[test]

@@ -92,6 +92,8 @@ fn name_that_is_reserved_or_part_of_another_tasks_id_is_refused() {
         digits,
         &id[..22],
         &id,
+        &id.to_uppercase(),
+        &format!("Task_{digits}"),
     ] {
         let says = format!("`{part}` is a part of another task's id");
         let refused = host.run(["run", "--name", part, "--", "true"]).code(125);
@@ -128,7 +130,9 @@ fn client_cannot_name_a_task_or_a_graph_like_any_part_of_an_id() {
     let ends = (3..=digits.len()).map(|length| end(digits, length).to_owned());
     let beginnings = (4..digits.len()).map(|length| digits[..length].to_owned());
     let with_prefix = (6..=id.len()).map(|length| id[..length].to_owned());
-    for name in ends.chain(beginnings).chain(with_prefix) {
+    let in_other_case = [id.to_uppercase(), format!("Task_{digits}")];
+    let names = ends.chain(beginnings).chain(with_prefix);
+    for name in names.chain(in_other_case) {
         for (tool, asked) in [
             (
                 "DelegateTask",

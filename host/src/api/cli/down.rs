@@ -101,7 +101,11 @@ impl Down {
         };
         let begun_at = times::now();
         let supervisors = supervisors_left(&client.start().layout);
-        let found = find(&client).await?;
+        let mut found = find(&client).await?;
+        // Another command may have just started a host in place of one that had crashed.
+        if matches!(found, Found::None) && !note_end(&client).await? {
+            found = find(&client).await?;
+        }
         let was_running = !matches!(found, Found::None);
         // If the running tasks or the supervisors cannot be listed, some tasks are assumed to run.
         let running = match mode {
@@ -141,6 +145,8 @@ impl Down {
             }
             Found::OutOfReach(host) => (Some(host.pid), end(&host, mode)?),
         };
+        // The host may have been killed before it had ended, and another host may have come since.
+        note_end(&client).await?;
         let (ended, runs_on) = of_what_ran(session, &running, begun_at).await;
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
@@ -259,6 +265,14 @@ async fn find(client: &Client) -> Result<Found, Failure> {
             Some(_) => clock::sleep(LOOK_AGAIN).await,
         }
     }
+}
+
+/// Records that no host is wanted. Returns false if a host runs.
+async fn note_end(client: &Client) -> Result<bool, AppError> {
+    client.start().note_end().await.map_err(|error| {
+        let message = format!("no host runs, but that none is wanted cannot be recorded: {error}");
+        AppError::new(ErrorKind::Unavailable, message)
+    })
 }
 
 /// The error if a restore uses the data directory. A restore is not ended like a host.

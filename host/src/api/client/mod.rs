@@ -284,14 +284,16 @@ impl Client {
             return Ok(running);
         }
         // Nobody wanted the end of a host that has crashed.
-        if !self.start.is_lost() {
-            if !ask.works {
-                return Err(ClientError::NotRunning {
-                    data_dir: self.start.layout.root().to_owned(),
-                });
+        if self.start.is_lost() {
+            match self.start.connect_if_lost().await {
+                Err(ClientError::NotRunning { .. }) => {}
+                started => return started.map(Some),
             }
-            self.check_here(ask).await?;
         }
+        if !ask.works {
+            return Err(self.start.not_running());
+        }
+        self.check_here(ask).await?;
         Ok(Some(self.start.connect().await?.0))
     }
 

@@ -62,10 +62,19 @@ pub(in crate::api) enum Announcement {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::api) enum Policy {
     IfNeeded,
-    /// Only if the last host has crashed, or for a request that gives a host work and that would
-    /// not be refused. A client that a model drives must not undo a person's `down` by a question.
+    /// Only if the last host has crashed and nobody has ended it since, or for a request that gives
+    /// a host work and that would not be refused. A client that a model drives must not undo a
+    /// person's `down` by a question.
     ForWork,
     Never,
+}
+
+/// Why a host is to be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reason {
+    Request,
+    /// The last host crashed, and nobody has ended it since.
+    Lost,
 }
 
 /// Says how to reach the host of a data directory, and how to start it.
@@ -86,18 +95,26 @@ impl HostStart {
     /// Connects to the host. If none runs and the policy allows it, starts one. Also returns
     /// whether a host was started.
     pub(in crate::api) async fn connect(&self) -> Result<(UnixStream, bool), ClientError> {
+        self.connect_for(Reason::Request).await
+    }
+
+    /// Connects to the host, or starts the next one if the last host is still lost when the turn of
+    /// this client comes.
+    pub(super) async fn connect_if_lost(&self) -> Result<UnixStream, ClientError> {
+        Ok(self.connect_for(Reason::Lost).await?.0)
+    }
+
+    async fn connect_for(&self, reason: Reason) -> Result<(UnixStream, bool), ClientError> {
         if let Some(stream) = self.try_connect().await? {
             return Ok((stream, false));
         }
         if self.policy == Policy::Never {
-            return Err(ClientError::NotRunning {
-                data_dir: self.layout.root().to_owned(),
-            });
+            return Err(self.not_running());
         }
         let mut waited = Duration::ZERO;
         loop {
             let this = self.clone();
-            let started = tokio::task::spawn_blocking(move || this.start_in_turn()).await;
+            let started = tokio::task::spawn_blocking(move || this.start_in_turn(reason)).await;
             let started = started.map_err(|error| self.cannot_start(io::Error::other(error)))?;
             let held = match started {
                 Ok(()) => None,
@@ -136,10 +153,33 @@ impl HostStart {
         }
     }
 
-    /// Whether the last host crashed. A crashed host leaves its file, which only a proper shutdown
-    /// removes.
+    /// Whether the last host crashed, and nobody has ended it since. A crashed host leaves its file,
+    /// which only a proper shutdown and [`Self::note_end`] remove.
     pub(super) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
+    }
+
+    /// Records that a person wants no host, so that a host that has crashed does not count as lost.
+    /// Returns false, and records nothing, if a host runs or another command has just started one.
+    pub(in crate::api) async fn note_end(&self) -> io::Result<bool> {
+        let this = self.clone();
+        let noted = tokio::task::spawn_blocking(move || this.note_end_in_turn()).await;
+        noted.map_err(io::Error::other)?
+    }
+
+    fn note_end_in_turn(&self) -> io::Result<bool> {
+        let file = self.layout.host_file();
+        if fsx::is_missing(&file) {
+            return Ok(true);
+        }
+        // Without the turn, another client could be starting the next host at this moment.
+        let turn = self.turn()?;
+        let is_over = HostProcess::of(&self.layout).is_none();
+        if is_over {
+            fsx::remove_file(&file)?;
+        }
+        drop(turn);
+        Ok(is_over)
     }
 
     /// The error for a wait for the next host, if there is no database from which it could go on.
@@ -176,13 +216,19 @@ impl HostStart {
 
     /// Waits for this client's turn. Then starts a host if no other client has just started one.
     /// Blocks the thread.
-    fn start_in_turn(&self) -> Result<(), ClientError> {
+    fn start_in_turn(&self, reason: Reason) -> Result<(), ClientError> {
         let turn = self.turn().map_err(|source| self.cannot_start(source))?;
         let path = self.layout.socket();
         match std::os::unix::net::UnixStream::connect(&path) {
             Ok(_) => return Ok(()),
             Err(error) if nobody_listens(&error) => {}
             Err(source) => return Err(ClientError::Socket { path, source }),
+        }
+        // A person may have ended the lost host meanwhile. A host that is alive is just starting, or
+        // shutting down.
+        let is_ended = || HostProcess::of(&self.layout).is_none() && !self.is_lost();
+        if reason == Reason::Lost && is_ended() {
+            return Err(self.not_running());
         }
         let started = self.start();
         drop(turn);
@@ -311,6 +357,12 @@ impl HostStart {
         }
     }
 
+    pub(super) fn not_running(&self) -> ClientError {
+        ClientError::NotRunning {
+            data_dir: self.layout.root().to_owned(),
+        }
+    }
+
     fn cannot_start(&self, source: io::Error) -> ClientError {
         ClientError::Start {
             data_dir: self.layout.root().to_owned(),
@@ -387,6 +439,7 @@ mod tests {
     use rustix::{process::Uid, thread::set_thread_res_uid};
 
     use super::*;
+    use crate::identity::Purpose;
 
     const NOBODY: u32 = 65_534;
 
@@ -461,5 +514,30 @@ mod tests {
         assert!(matches!(none, ClientError::NotRunning { .. }), "{none}");
         let _listener = UnixListener::bind(layout.socket()).unwrap();
         assert!(matches!(client.connect().await, Ok((_, false))));
+    }
+
+    #[tokio::test]
+    async fn a_crashed_host_is_not_lost_once_its_end_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let client = HostStart {
+            policy: Policy::ForWork,
+            ..client_of(layout.clone())
+        };
+        assert!(client.note_end().await.unwrap(), "no host has run");
+        assert!(!layout.root().join("start.lock").exists());
+        fs::write(layout.host_file(), "{}").unwrap();
+        assert!(client.is_lost());
+        assert!(client.note_end().await.unwrap());
+        assert!(!client.is_lost());
+        let none = client.connect_if_lost().await.unwrap_err();
+        assert!(matches!(none, ClientError::NotRunning { .. }), "{none}");
+
+        // A host that runs is left alone.
+        fs::write(layout.host_file(), "{}").unwrap();
+        let mut lock = File::create(layout.lock()).unwrap();
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
+        assert!(!client.note_end().await.unwrap());
+        assert!(layout.host_file().exists());
     }
 }

@@ -1,7 +1,8 @@
 //! Waits for the end of a task across restarts of the host.
 //!
-//! A host that crashed is started again, as by any command. A host that was shut down is not
-//! started again, because a wait must not undo a user's decision. The wait then continues with the
+//! A host that crashed is started again, as by any command. A host that was shut down, or that a
+//! user has ended after its crash, is not started again, because a wait must not undo a user's
+//! decision. The wait then continues with the
 //! next host; a wait with a time limit does so only if the next host comes soon. Because the next
 //! host may come and go unseen, and because the last host may have recorded the end of the task
 //! without telling this client, the database is read meanwhile.
@@ -232,11 +233,11 @@ impl Client {
     /// it.
     pub(super) async fn revive(&self) {
         if self.has_lost_its_host() {
-            drop(self.start.connect().await);
+            drop(self.start.connect_if_lost().await);
         }
     }
 
-    /// Whether the last host crashed and this client may start a new one.
+    /// Whether the last host crashed, nobody has ended it since, and this client may start a new one.
     pub(super) fn has_lost_its_host(&self) -> bool {
         self.start.policy != Policy::Never && self.start.is_lost()
     }

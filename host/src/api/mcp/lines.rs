@@ -20,6 +20,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     request_id::RequestId,
@@ -38,6 +39,10 @@ const ONE_BYTES: usize = REQUESTS_BYTES / CALLS_AT_ONCE;
 /// Time limit for the answers to earlier requests after the end of the input, if a request waits
 /// for one of them.
 const AFTER_END: Duration = Duration::from_secs(5);
+
+/// Time between two checks whether the client has ended, while a request waits for room and further
+/// lines were read already.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// Length limit of a line, which limits memory. A line has room for the longest prompt that a host
 /// accepts.
@@ -78,6 +83,12 @@ pub(super) struct Lines {
     /// any await.
     owed: Option<Vec<u8>>,
     is_flushed: bool,
+    /// Whether the input has no writer any more, although some of it may not be read yet.
+    has_hung_up: fn() -> bool,
+    /// Cancelled at the end of the input, and if an answer cannot be written.
+    ended: CancellationToken,
+    /// Cancelled if an answer cannot be written.
+    broken: CancellationToken,
 }
 
 /// Output that is not written yet. If a write is cancelled midway, the next write continues at that
@@ -136,7 +147,23 @@ impl Lines {
             })),
             owed: None,
             is_flushed: true,
+            has_hung_up: || false,
+            ended: CancellationToken::new(),
+            broken: CancellationToken::new(),
         }
+    }
+
+    /// Uses this function to notice the end of an input of which some is not read yet.
+    pub(super) fn looking_for_its_end(self, has_hung_up: fn() -> bool) -> Self {
+        Self {
+            has_hung_up,
+            ..self
+        }
+    }
+
+    /// Cancelled once there is nobody for whom a call could wait.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// Reads up to the end of a line. Cancelling this call loses nothing.
@@ -215,21 +242,29 @@ impl Lines {
 
     /// Waits until there is room for a request. `None` if the conversation is over.
     async fn room_for(&mut self, requests: u32) -> Option<OwnedSemaphorePermit> {
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(requests) {
+            return Some(room);
+        }
         let mut room = std::pin::pin!(self.room.clone().acquire_many_owned(requests));
-        // The client may have ended meanwhile. If more lines were read already, there is no way to
-        // find out.
+        // The client may have ended meanwhile.
+        let mut has_ended = false;
         if self.input.buffer().is_empty() {
             tokio::select! {
                 biased;
                 room = &mut room => return room.ok(),
                 read = self.input.fill_buf() => {
-                    if !matches!(read, Ok(bytes) if !bytes.is_empty()) {
-                        return clock::within(AFTER_END, room).await?.ok();
-                    }
+                    has_ended = !matches!(read, Ok(bytes) if !bytes.is_empty());
                 }
             }
         }
-        room.await.ok()
+        while !has_ended && !(self.has_hung_up)() {
+            if let Some(room) = clock::within(LOOK_AFTER, room.as_mut()).await {
+                return room.ok();
+            }
+        }
+        // This ends the waits, which makes room.
+        self.ended.cancel();
+        clock::within(AFTER_END, room).await?.ok()
     }
 
     fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
@@ -251,34 +286,10 @@ impl Lines {
         self.is_flushed = true;
         Ok(())
     }
-}
 
-impl Transport<RoleServer> for Lines {
-    type Error = io::Error;
-
-    fn send(
-        &mut self,
-        message: TxJsonRpcMessage<RoleServer>,
-    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let (output, all_room) = (self.output.clone(), self.room.clone());
-        // Removes the id before sending, because a client that has the answer may reuse the id.
-        let former = answered(&message).and_then(|id| lock(&self.unanswered).remove(id));
-        let room = former.flatten();
-        async move {
-            let message = serde_json::to_vec(&message)?;
-            let mut output = output.lock().await;
-            output.add(&message);
-            let flushed = output.flush().await;
-            drop(room);
-            if flushed.is_err() {
-                // Nobody reads the answers, so nothing more is to be carried out.
-                all_room.close();
-            }
-            flushed
-        }
-    }
-
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+    /// The next message for the server. `None` if the conversation is over. Cancelling this call
+    /// loses nothing.
+    async fn next_message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
             // An output without a reader ends the conversation, and so does an input error.
             self.pay().await.ok()?;
@@ -316,6 +327,48 @@ impl Transport<RoleServer> for Lines {
                 }
             }
         }
+    }
+}
+
+impl Transport<RoleServer> for Lines {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let (output, all_room) = (self.output.clone(), self.room.clone());
+        let (ended, broken) = (self.ended.clone(), self.broken.clone());
+        // Removes the id before sending, because a client that has the answer may reuse the id.
+        let former = answered(&message).and_then(|id| lock(&self.unanswered).remove(id));
+        let room = former.flatten();
+        async move {
+            let message = serde_json::to_vec(&message)?;
+            let mut output = output.lock().await;
+            output.add(&message);
+            let flushed = output.flush().await;
+            drop(room);
+            if flushed.is_err() {
+                // Nobody reads the answers, so nothing more is to be carried out.
+                all_room.close();
+                broken.cancel();
+                ended.cancel();
+            }
+            flushed
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let broken = self.broken.clone();
+        let message = tokio::select! {
+            biased;
+            () = broken.cancelled() => None,
+            message = self.next_message() => message,
+        };
+        if message.is_none() {
+            self.ended.cancel();
+        }
+        message
     }
 
     async fn close(&mut self) -> io::Result<()> {
@@ -614,6 +667,36 @@ mod tests {
         assert!(matches!(message, JsonRpcMessage::Notification(_)));
         // The cancelled request makes room for the next one.
         assert!(lines.receive().now_or_never().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_input_is_noticed_although_requests_before_it_wait_for_room() {
+        let more = ping(CALLS_AT_ONCE) + &ping(CALLS_AT_ONCE + 1);
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let mut lines = full(&more, output).await;
+        assert!(lines.receive().now_or_never().is_none());
+        assert!(!lines.ended().is_cancelled(), "more may come");
+        lines.has_hung_up = || true;
+        assert!(lines.receive().now_or_never().is_none());
+        assert!(lines.ended().is_cancelled());
+        // Both requests are still carried out, once there is room.
+        for id in 0..2 {
+            lines.send(answer_to(id)).await.unwrap();
+            assert!(lines.receive().await.is_some());
+        }
+        assert!(lines.receive().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_answers_cannot_be_written_ends_although_its_input_is_open() {
+        let (_writer, input) = tokio::io::duplex(16);
+        let (output, reader) = tokio::io::duplex(16);
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        drop(reader);
+        assert!(lines.send(answer_to(1)).await.is_err());
+        assert!(lines.ended().is_cancelled());
+        let received = lines.receive().now_or_never();
+        assert!(matches!(received, Some(None)), "the session goes on");
     }
 
     #[tokio::test]

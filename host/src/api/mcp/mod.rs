@@ -2,7 +2,7 @@
 //!
 //! A thin adapter over `client`. It keeps no state of tasks, so any number of instances may run at
 //! once, and after a restart of the host the next call reaches the new host. The server exits at
-//! the end of its input. No call waits for a task that it starts; only [`tools::WAIT`] waits, for
+//! the end of its input, which also ends all waits. No call waits for a task that it starts; only [`tools::WAIT`] waits, for
 //! less time than any client's timeout.
 
 mod answers;
@@ -39,13 +39,14 @@ pub(super) struct Origins {
 
 /// Serves the client on standard input and output until the input ends.
 pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppError> {
-    let server = server::Server::new(Arc::new(client), origins);
     let failed = |what: &str, error: &dyn std::error::Error| {
         AppError::new(ErrorKind::Internal, format!("{what}: {error}"))
     };
     let (input, output) = stdio::open()
         .map_err(|error| failed("standard input and output cannot be used", &error))?;
-    let running = match server.serve(lines::Lines::new(input, output)).await {
+    let lines = lines::Lines::new(input, output).looking_for_its_end(stdio::has_hung_up);
+    let server = server::Server::new(Arc::new(client), origins, lines.ended());
+    let running = match server.serve(lines).await {
         Ok(running) => running,
         // The client disconnected before its first message.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

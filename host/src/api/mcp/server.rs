@@ -18,6 +18,7 @@ use rmcp::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{Origins, answers::Failed, tools};
 use crate::{
@@ -46,15 +47,18 @@ pub(super) struct Server {
     pub(super) origins: Origins,
     pub(super) waits: Semaphore,
     pub(super) looks: Semaphore,
+    /// Cancelled at the end of the session's input, and if its answers cannot be written.
+    pub(super) ended: CancellationToken,
 }
 
 impl Server {
-    pub(super) fn new(client: Arc<Client>, origins: Origins) -> Self {
+    pub(super) fn new(client: Arc<Client>, origins: Origins, ended: CancellationToken) -> Self {
         Self {
             client,
             origins,
             waits: Semaphore::new(WAITS_AT_ONCE),
             looks: Semaphore::new(LOOKS_AT_ONCE),
+            ended,
         }
     }
 

@@ -11,7 +11,10 @@ use std::{
     pin::Pin,
 };
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fs::{FileType, Mode, OFlags},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{UnixStream, unix::pipe},
@@ -27,6 +30,19 @@ pub(super) fn open() -> io::Result<(Input, Output)> {
         (Some(input), Some(output)) => (input, output),
         _ => (Box::pin(tokio::io::stdin()), Box::pin(tokio::io::stdout())),
     })
+}
+
+/// Whether nobody can write to standard input any more. Some of the input may not be read yet.
+pub(super) fn has_hung_up() -> bool {
+    let stdin = io::stdin();
+    let mut polled = [PollFd::new(&stdin, PollFlags::RDHUP)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let seen = rustix::event::poll(&mut polled, Some(&at_once));
+    let hung_up = PollFlags::HUP | PollFlags::RDHUP;
+    seen.is_ok() && polled[0].revents().intersects(hung_up)
 }
 
 fn input(fd: BorrowedFd<'_>) -> io::Result<Option<Input>> {

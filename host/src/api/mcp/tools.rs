@@ -41,7 +41,7 @@ waits or did not succeed. TaskLogs shows output of a running task, TaskDiff the 
 may edit files but not run arbitrary commands. The user's settings limit what permissionMode and allowedTools may add to that; a refusal \
 names the setting.
 
-Tasks are run by a host, which the user may end. Only a new task, a retry or a resumption starts one; the other tools answer from what is \
+Tasks are run by a host, which the user may end. Only a new task, a retry or a resumption starts it again; the other tools answer from what is \
 stored, or say that no host runs.";
 
 pub(super) fn all() -> Vec<Tool> {
@@ -75,7 +75,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::CancelTask, answers::Cancelled>(
             CANCEL,
-            "Cancels a task and the tasks it submitted itself, or all tasks of a graph. Starts no host.",
+            "Cancels a task and the tasks it submitted itself, or all tasks of a graph. Starts no host that the user has ended.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)
@@ -105,7 +105,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::WaitTask, answers::Waited>(
             WAIT,
-            "Waits for at most 50 seconds until a task has ended, or, given several tasks, until all of them or the first of them has ended. Returns the same as TaskStatus; call it again while `done` is false. Starts no host.",
+            "Waits for at most 50 seconds until a task has ended, or, given several tasks, until all of them or the first of them has ended. Returns the same as TaskStatus; call it again while `done` is false. Starts no host that the user has ended.",
             reads(),
         ),
         tool::<parameters::TaskDiff, answers::Diff>(
@@ -115,7 +115,7 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool::<parameters::MergeTask, answers::Merged>(
             MERGE,
-            "Merges the branch of a finished task, pushes the branch, or writes a patch file: use it after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds. Starts no host.",
+            "Merges the branch of a finished task, pushes the branch, or writes a patch file: use it after a conflict was resolved, or if the branch was left (`manual`). A task that failed because of its merge then succeeds. Starts no host that the user has ended.",
             ToolAnnotations::new()
                 .read_only(false)
                 .destructive(true)

@@ -52,9 +52,23 @@ impl Server {
         }
     }
 
+    /// Waits for the end of the task with this id, or of the session's input. After the end of the
+    /// input the client may still read answers, so it gets the task as it is then.
+    async fn wait_for(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
+        tokio::select! {
+            biased;
+            waited = self.wait_for_end_of(task, limit) => return waited,
+            () = self.ended.cancelled() => {}
+        }
+        let turn = self.looks.acquire().await;
+        let seen = self.client.status(task).await?;
+        drop(turn);
+        Ok(seen)
+    }
+
     /// Waits for the end of the task with this id. Until there is a place for the wait, looks at
     /// the task again and again.
-    async fn wait_for(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
+    async fn wait_for_end_of(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
         let ends_at = clock::monotonic() + limit;
         let place = self.waits.acquire();
         tokio::pin!(place);
@@ -199,6 +213,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::{UnixListener, UnixStream},
     };
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
@@ -230,7 +245,8 @@ mod tests {
             environment: Environment::default(),
             attempt: None,
         };
-        Server::new(Arc::new(Client::new(start)), origins)
+        let client = Arc::new(Client::new(start));
+        Server::new(client, origins, CancellationToken::new())
     }
 
     /// Answers requests with a task that runs until it has been asked for `looks` times.

@@ -1,6 +1,6 @@
 //! Answers to commands. An answer is sent after the command's changes are durable.
 
-use claudine_domain::{step::Accepted, task::Idempotency};
+use claudine_domain::{dependency::Condition, step::Accepted, task::Idempotency};
 
 use super::*;
 
@@ -103,4 +103,43 @@ async fn the_published_state_does_not_grow_with_the_queue() {
         fixture.submit_as(number, in_group).await.unwrap();
     }
     assert_eq!(published(), (199, before));
+}
+
+#[tokio::test]
+async fn without_a_host_a_command_is_refused_as_by_a_host_and_changes_nothing() {
+    let store = one_running(1).await.stop().await;
+    let unread = || Err::<Sampler, _>(std::io::ErrorKind::Unsupported.into());
+    let engine = absent(store.clone(), Limits::default(), unread);
+    let not_done = engine.command(Input::TryNow { task: id(1) }).await;
+    let not_done = not_done.unwrap_err();
+    assert!(
+        matches!(&not_done, EngineError::Refused(Refused::NotDone { .. })),
+        "{not_done}"
+    );
+    let submit = |upstream: u64| {
+        let submission = Submission {
+            id: id(2),
+            request: request(),
+            dependencies: vec![Dependency {
+                task: id(upstream),
+                condition: Condition::Succeeded,
+            }],
+            held: false,
+            parent: None,
+            spec: Arc::from(*b"{}"),
+        };
+        Input::Submit(Submit {
+            tasks: vec![submission],
+            ..Submit::default()
+        })
+    };
+    let cycle = engine.command(submit(2)).await.unwrap_err();
+    assert!(
+        matches!(&cycle, EngineError::Refused(Refused::Cycle { .. })),
+        "{cycle}"
+    );
+    // Only a host can carry out a command that is not refused.
+    let allowed = engine.command(submit(1)).await.unwrap_err();
+    assert!(matches!(allowed, EngineError::NoHost), "{allowed}");
+    assert!(store.task(id(2)).unwrap().is_none());
 }
