@@ -210,6 +210,9 @@ impl Host {
             };
             may(by, verb, Some(task), &self.settings.mcp)?;
         }
+        if request.worktree.is_some() {
+            self.may_interrupt_resolving(by, id).await?;
+        }
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
+    id::TaskId,
     outcome::Outcome,
     principal::{Authority, Principal, Step, Via},
     task::{Class, Task},
@@ -40,7 +41,7 @@ pub(super) enum Verb<'a> {
     Cancel,
     Hold,
     Release,
-    /// Merge the worktree of a finished task.
+    /// Merge the worktree of a finished task, or resolve its conflicts.
     Merge(MergeStrategy),
     CleanWorktrees,
     SetGroup,
@@ -63,9 +64,15 @@ pub(super) fn may(
 ) -> Result<(), AppError> {
     match verb {
         Verb::Submit(work) | Verb::Retry(work) | Verb::Resume(work) if by.restrained => {
-            within(by, ceiling, work)
+            within(by, ceiling, work)?;
+            // Each attempt works in the worktree of its task, and may commit what is there.
+            match task.filter(|task| work.merge.is_some() && !task.attempts.is_empty()) {
+                Some(task) => keeps_out(by, Some(task), "retry"),
+                None => Ok(()),
+            }
         }
         Verb::Merge(strategy) if by.restrained => {
+            keeps_out(by, task, "worktree merge")?;
             merges(by, ceiling, strategy)?;
             changes_files(by, ceiling)
         }
@@ -137,27 +144,48 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
     Ok(())
 }
 
-/// Decides whether a restrained principal may let a task succeed that failed because of its merge.
-/// If somebody less restrained submitted the task, only the task's own strategy may be used.
-pub(super) fn may_mend(
-    by: &Principal,
-    task: &Task,
-    strategy: MergeStrategy,
-) -> Result<(), AppError> {
-    let own = task.request.worktree.as_ref().map(|it| it.merge);
-    if !is_of_others(by, task) || own == Some(strategy) {
-        return Ok(());
-    }
-    let own = own.unwrap_or_default().as_str();
+/// Refuses a principal that would commit in the worktree of somebody less restrained, or remove it,
+/// because somebody may be working there. `task` is `None` if the task is no longer stored, so that
+/// nobody knows whose worktree it is. `command` is what a person can run instead.
+fn keeps_out(by: &Principal, task: Option<&Task>, command: &str) -> Result<(), AppError> {
+    let (whose, hint) = match task {
+        Some(task) if !is_of_others(by, task) => return Ok(()),
+        Some(task) => {
+            let (id, submitter) = (task.id, &task.request.by);
+            (
+                format!("of task {id:#} belongs to {submitter}, who may be working there"),
+                format!("a person can do that with `claudine {command} {id:#}`"),
+            )
+        }
+        None => (
+            "belongs to a task that is no longer stored, and perhaps to a person".to_owned(),
+            format!("a person can do that with `claudine {command}`"),
+        ),
+    };
     let message = format!(
-        "task {:#} of {} failed because of its merge, and may be merged {} only by its own strategy `{own}`, not by `{}`",
-        task.id,
-        task.request.by,
-        way(by),
-        strategy.as_str()
+        "the worktree {whose}, so a request {} may neither commit in it nor remove it",
+        way(by)
     );
-    let hint = "leave out --merge; a person can choose another strategy at a terminal";
     Err(AppError::new(ErrorKind::Forbidden, message).hint(hint))
+}
+
+/// Decides whether a restrained principal may commit in the worktree of a task, or begin another
+/// attempt there, although `resolver` has opened a merge in it to resolve conflicts.
+pub(super) fn may_interrupt(
+    by: &Principal,
+    task: TaskId,
+    resolver: Option<&Principal>,
+) -> Result<(), AppError> {
+    let Some(resolver) = resolver.filter(|resolver| by.restrained && !resolver.restrained) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{resolver} resolves a merge in the worktree of task {task:#}, and nothing there may be changed {} until that merge has ended",
+        way(by)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "a person can complete the merge with `claudine worktree resolve {task:#}`, or abort it with `claudine worktree resolve --abort {task:#}`"
+    )))
 }
 
 /// Decides whether a restrained principal may let a new task continue a session, which `tasks` have
@@ -449,7 +477,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{collections::BTreeSet, sync::Arc};
 
-    use claudine_domain::{id::TaskId, principal::Kind, task::State, worktree::Worktree};
+    use claudine_domain::{attempt::Attempt, principal::Kind, task::State};
 
     use super::*;
     use crate::store::sample_task;
@@ -608,30 +636,68 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_mends_the_merge_of_a_task_of_others_only_by_its_own_strategy() {
-        let worktree = |merge: MergeStrategy| -> Worktree {
-            let worktree = serde_json::json!({
-                "repository": "/r/.git", "base_commit": "c0", "merge": merge,
-            });
-            serde_json::from_value(worktree).unwrap()
+    fn a_restrained_principal_commits_in_no_worktree_of_somebody_less_restrained() {
+        let read = Authority::of_words("read", []);
+        let in_worktree = Work {
+            merge: Some(MergeStrategy::Manual),
+            ..work("claude", &read)
         };
-        let check = |submitter: &str, strategy: MergeStrategy, allowed: &[&str]| {
+        let check = |verb: Verb<'_>, submitter: &str, begun: bool, allowed: &[&str]| {
             let mut task = sample_task(1);
-            let request = Arc::make_mut(&mut task.request);
-            request.by = Arc::new(of(submitter));
-            request.worktree = Some(Box::new(worktree(MergeStrategy::Auto)));
+            Arc::make_mut(&mut task.request).by = Arc::new(of(submitter));
+            let attempt = Attempt::new(1, task.created_at);
+            task.attempts = if begun { vec![attempt] } else { Vec::new() };
             for (word, principal) in principals() {
-                let decided = may_mend(&principal, &task, strategy);
-                assert_eq!(
-                    decided.is_ok(),
-                    allowed.contains(&word),
-                    "{word} {submitter}"
-                );
+                let decided = may(&principal, verb, Some(&task), &McpCeiling::default());
+                let context = format!("{word} {submitter} {begun} {verb:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    let says = "may neither commit in it nor remove it";
+                    assert!(error.message.contains(says), "{}", error.message);
+                    let hint = error.hint.unwrap();
+                    let says = "a person can do that with `claudine";
+                    assert!(hint.contains(says), "{hint}");
+                }
             }
         };
-        check("owner", MergeStrategy::Auto, EVERYBODY);
-        check("owner", MergeStrategy::Patch, UNRESTRAINED);
-        check("chat", MergeStrategy::Patch, EVERYBODY);
+        let merge = Verb::Merge(MergeStrategy::Patch);
+        for submitter in ["owner", "rest", "command"] {
+            check(merge, submitter, true, UNRESTRAINED);
+            for again in [Verb::Retry(in_worktree), Verb::Resume(in_worktree)] {
+                check(again, submitter, true, UNRESTRAINED);
+                // The worktree of a task that has never begun does not exist.
+                check(again, submitter, false, EVERYBODY);
+            }
+            let outside = Verb::Retry(work("claude", &read));
+            check(outside, submitter, true, EVERYBODY);
+        }
+        for submitter in ["chat", "agent", "nested", "stranger"] {
+            check(merge, submitter, true, EVERYBODY);
+            check(Verb::Retry(in_worktree), submitter, true, EVERYBODY);
+        }
+        // Nobody knows whose task it was.
+        for (word, principal) in principals() {
+            let decided = may(&principal, merge, None, &McpCeiling::default());
+            assert_eq!(decided.is_ok(), UNRESTRAINED.contains(&word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_waits_until_somebody_less_restrained_has_resolved_a_merge() {
+        let check = |resolver: Option<&str>, allowed: &[&str]| {
+            let resolver = resolver.map(of);
+            for (word, principal) in principals() {
+                let decided = may_interrupt(&principal, TaskId::new(0, 1), resolver.as_ref());
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}");
+                if let Err(error) = decided {
+                    assert!(error.hint.unwrap().contains("--abort"));
+                }
+            }
+        };
+        check(None, EVERYBODY);
+        check(Some("owner"), UNRESTRAINED);
+        check(Some("command"), UNRESTRAINED);
+        check(Some("chat"), EVERYBODY);
     }
 
     #[test]
@@ -684,6 +750,8 @@ mod tests {
                 merge: Some(merge),
                 ..work(executor, &read)
             };
+            let mut own = sample_task(1);
+            Arc::make_mut(&mut own.request).by = Arc::new(chat.clone());
             // A merge at the end of a task is refused as a later one is, whatever the executor.
             for verb in [
                 Verb::Merge(MergeStrategy::Patch),
@@ -691,7 +759,7 @@ mod tests {
                 Verb::Submit(task("shell", MergeStrategy::Patch)),
                 Verb::Retry(task("claude", MergeStrategy::Patch)),
             ] {
-                let decided = may(&chat, verb, None, &ceiling);
+                let decided = may(&chat, verb, Some(&own), &ceiling);
                 assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
                 if let Err(error) = decided {
                     let says = format!("may at most read (`{mode}`)");

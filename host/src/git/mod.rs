@@ -21,6 +21,7 @@ mod index_lock;
 mod locks;
 mod look;
 mod names;
+mod operation;
 mod patch;
 mod place;
 mod put_back;
@@ -55,6 +56,7 @@ pub(crate) use self::{
     index::Stamps,
     look::{Look, shortened},
     names::{BranchRef, Commit},
+    operation::Operation,
     place::Place,
     put_back::{PutBack, Step, StepNote},
     reflog::Keeping,

@@ -214,6 +214,7 @@ impl Worktrees {
             is_ready: false,
             is_half_made: false,
             opening: None,
+            resolver: None,
             updating: None,
             late: String::new(),
             ignored: Stamps::default(),

@@ -8,7 +8,7 @@ use std::{
 use claudine_domain::id::TaskId;
 
 use crate::{
-    git::{BranchRef, Commit, GitError, Standing},
+    git::{BranchRef, Commit, GitError, Operation, Standing},
     text::{shell_line, shell_word},
 };
 
@@ -112,6 +112,17 @@ pub(crate) enum WorktreeError {
         kept: String,
     },
     #[error(
+        "a {} is open in the worktree {}, so nothing was done with it; {}",
+        operation.as_str(),
+        path.display(),
+        way_out_of(*operation, *task)
+    )]
+    Open {
+        task: TaskId,
+        path: PathBuf,
+        operation: Operation,
+    },
+    #[error(
         "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
     )]
@@ -189,6 +200,7 @@ impl WorktreeError {
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
                 | Self::HalfOpened { .. }
+                | Self::Open { .. }
                 | Self::GoneWithoutGit { .. }
         )
     }
@@ -223,6 +235,20 @@ fn way_back(branch: &BranchRef, last: Option<&Commit>) -> String {
             last.hash()
         ),
         None => rename,
+    }
+}
+
+/// Advice on how an operation that is open in a worktree can be ended.
+fn way_out_of(operation: Operation, task: TaskId) -> String {
+    match operation {
+        Operation::Merge => format!(
+            "`claudine worktree resolve {task:#}` completes it once its files are resolved, and `claudine worktree resolve --abort {task:#}` aborts it"
+        ),
+        Operation::Bisect => "`git bisect reset` there ends it".to_owned(),
+        Operation::Rebase | Operation::CherryPick | Operation::Revert => {
+            let name = operation.as_str();
+            format!("end it there with `git {name} --continue` or `git {name} --abort`")
+        }
     }
 }
 
