@@ -22,7 +22,7 @@ pub(crate) enum WorktreeError {
     Bare { dir: PathBuf },
     #[error("the repository of {} has no commit yet, and a worktree needs one", dir.display())]
     NoCommit { dir: PathBuf },
-    #[error("`{branch}` cannot be the name of a branch")]
+    #[error("`{branch}` cannot be the name of a branch: git or the file system does not accept it")]
     BadBranch { branch: String },
     #[error(
         "`{branch}` cannot be the name of a new branch: for git it means something else, such as a tag, a branch of a remote or a commit"
@@ -31,12 +31,20 @@ pub(crate) enum WorktreeError {
     #[error("branch `{branch}` exists already")]
     BranchExists { branch: BranchRef },
     #[error(
+        "`{branch}` cannot be the name of a new branch: it is checked out in {}, and the next commit there makes it",
+        checkout.display()
+    )]
+    BranchCheckedOut {
+        branch: BranchRef,
+        checkout: PathBuf,
+    },
+    #[error(
         "branch `{branch}` cannot be made beside the branch `{there}`: git keeps a branch as a file, and one of the two would have to be a directory"
     )]
     BranchInTheWay { branch: BranchRef, there: BranchRef },
     #[error("a worktree of this repository would not be used: because of `extensions.worktreeConfig` and `core.worktree` git works in {} instead", top.display())]
     LedAway { top: PathBuf },
-    #[error("base `{base}` does not exist in the repository")]
+    #[error("base `{base}` is not a branch, a tag or a commit of the repository")]
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]
     NoBranchToMergeInto { base: String },
@@ -148,8 +156,11 @@ impl WorktreeError {
             Self::Bare { .. } => Some(
                 "name one of its checkouts; `git worktree add` makes one. Plain files that look like a repository are ignored",
             ),
-            Self::BranchInTheWay { .. } | Self::MeansSomethingElse { .. } => {
-                Some("name another branch with --branch")
+            Self::BadBranch { .. }
+            | Self::BranchInTheWay { .. }
+            | Self::MeansSomethingElse { .. } => Some("name another branch with --branch"),
+            Self::NoBase { .. } => {
+                Some("name one with --base, or leave out --base to start from what is checked out")
             }
             Self::LedAway { .. } => Some(
                 "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
@@ -163,7 +174,7 @@ impl WorktreeError {
             Self::Missing { .. } => Some(
                 "bring the directory back, for example by mounting its drive, make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked), or choose --merge manual, pr or patch",
             ),
-            Self::BranchExists { .. } => {
+            Self::BranchExists { .. } | Self::BranchCheckedOut { .. } => {
                 Some("choose another name, or leave out --branch to have one named after the task")
             }
             Self::NoBranchToMergeInto { .. } => {
@@ -187,6 +198,7 @@ impl WorktreeError {
         matches!(
             self,
             Self::BranchExists { .. }
+                | Self::BranchCheckedOut { .. }
                 | Self::Dirty { .. }
                 | Self::InUse { .. }
                 | Self::Hidden { .. }
