@@ -6,8 +6,9 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
+    attempt::Attempt,
     id::TaskId,
-    outcome::Outcome,
+    outcome::{Outcome, ReasonClass},
     principal::{Authority, Principal, Step, Via},
     task::{Class, Task},
     worktree::MergeStrategy,
@@ -188,7 +189,7 @@ pub(super) fn may_interrupt(
     )))
 }
 
-/// Decides whether a restrained principal may let a new task continue a session, which `tasks` have
+/// Decides whether a restrained principal may let a task continue a session, which `tasks` have
 /// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
 /// contain words that the person does not expect there.
 pub(super) fn may_continue(
@@ -207,6 +208,11 @@ pub(super) fn may_continue(
     };
     let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
         format!("it belongs to task {:#} of {}", task.id, task.request.by)
+    } else if let Some((task, user)) = tasks
+        .iter()
+        .find_map(|task| Some((task, less_restrained_user(task, session)?)))
+    {
+        format!("{user} has continued it in task {:#}", task.id)
     } else if let Some(task) = tasks.iter().find(is_beyond) {
         format!("task {:#}, which reported it, may do more", task.id)
     } else if tasks.is_empty() {
@@ -221,8 +227,49 @@ pub(super) fn may_continue(
         way(by)
     );
     Err(AppError::new(ErrorKind::Forbidden, message).hint(
-        "leave the session out, so that a new one begins, or name the session of a task that you have submitted; a person can continue any session",
+        "let a new task begin a session of its own, or name a session that only tasks of yours have used; a person can continue any session",
     ))
+}
+
+/// Somebody unrestrained who has requested an attempt of this task that uses the session. An attempt
+/// that has not reported its session yet may use it too.
+fn less_restrained_user<'a>(task: &'a Task, session: &str) -> Option<&'a Principal> {
+    let may_use = |attempt: &&Attempt| {
+        let reported = attempt.session.as_ref();
+        !attempt.by_hand && reported.is_none_or(|reported| reported.id == session)
+    };
+    let attempts = task.attempts.iter().filter(may_use);
+    let numbers = attempts.map(|attempt| attempt.number);
+    let to_come = (!task.is_done()).then_some(u32::MAX);
+    let mut requesters = numbers.chain(to_come).map(|it| task.requester_of(it));
+    requesters
+        .find(|requester| !requester.restrained)
+        .map(|requester| &**requester)
+}
+
+/// Failures after which executors begin a new conversation. After all others they may continue the
+/// last one without being told to.
+const BEGUN_ANEW: [ReasonClass; 7] = [
+    ReasonClass::Auth,
+    ReasonClass::Cancelled,
+    ReasonClass::Conflict,
+    ReasonClass::Exit,
+    ReasonClass::Invalid,
+    ReasonClass::MaxTurns,
+    ReasonClass::Permission,
+];
+
+/// The session of a task's earlier attempts that another attempt may continue. `is_resumed` is
+/// whether the attempt continues the last one by request.
+pub(super) fn session_continued(task: &Task, is_resumed: bool) -> Option<&str> {
+    let ended = task.last_run()?.ended.as_ref();
+    let reason = ended.and_then(|ended| ended.reason.as_ref());
+    let goes_on = reason.is_some_and(|reason| !BEGUN_ANEW.contains(&reason.class));
+    let mut latest_first = task.attempts.iter().rev();
+    let session = latest_first.find_map(|attempt| attempt.session.as_ref());
+    session
+        .filter(|_| is_resumed || goes_on)
+        .map(|session| session.id.as_str())
 }
 
 /// The session that an agent's document names.
@@ -238,7 +285,7 @@ pub(super) fn session_of(class: Class, spec: &str) -> Option<String> {
 }
 
 /// Whether the principal is restrained, and somebody less restrained submitted the task.
-fn is_of_others(by: &Principal, task: &Task) -> bool {
+pub(super) fn is_of_others(by: &Principal, task: &Task) -> bool {
     by.restrained && !task.request.by.restrained
 }
 
@@ -477,7 +524,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{collections::BTreeSet, sync::Arc};
 
-    use claudine_domain::{attempt::Attempt, principal::Kind, task::State};
+    use claudine_domain::{
+        attempt::{Ended, Session},
+        outcome::Reason,
+        principal::Kind,
+        revision::Requested,
+        task::State,
+    };
 
     use super::*;
     use crate::store::sample_task;
@@ -727,6 +780,86 @@ mod tests {
         check(&both, UNRESTRAINED, "it belongs to task");
         check(&[task("chat", edit())], UNRESTRAINED, "may do more");
         check(&[task("agent", None)], UNRESTRAINED, "may do more");
+    }
+
+    /// A task of a client whose attempts have reported these sessions. The owner has requested the
+    /// attempts from `owners` on.
+    fn with_sessions(sessions: &[Option<&str>], owners: u32) -> Task {
+        let mut task = sample_task(1);
+        let request = Arc::make_mut(&mut task.request);
+        request.by = Arc::new(of("chat"));
+        request.authority = Some(Arc::new(Authority::of_words("read", [])));
+        task.attempts = (1..)
+            .zip(sessions)
+            .map(|(number, session)| {
+                let mut attempt = Attempt::new(number, task.created_at);
+                attempt.session = session.map(|id| Session {
+                    id: id.to_owned(),
+                    model: None,
+                });
+                attempt
+            })
+            .collect();
+        task.requested = vec![Requested {
+            from_attempt: owners,
+            by: Arc::new(of("owner")),
+        }];
+        task
+    }
+
+    fn done(mut task: Task) -> Task {
+        task.state = State::Done {
+            at: task.created_at,
+            outcome: Outcome::Failed,
+            reason: None,
+            culprit: None,
+        };
+        task
+    }
+
+    #[test]
+    fn a_restrained_principal_does_not_continue_a_session_that_somebody_less_restrained_has_continued()
+     {
+        let check = |task: Task, allowed: &[&str]| {
+            for (word, principal) in principals() {
+                let tasks = std::slice::from_ref(&task);
+                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}: {task:?}");
+                if let Err(error) = decided {
+                    let says = "owner has continued it in task";
+                    assert!(error.message.contains(says), "{}", error.message);
+                }
+            }
+        };
+        let own = Some("0b6b");
+        check(done(with_sessions(&[own, own], 2)), UNRESTRAINED);
+        check(done(with_sessions(&[own, own], 3)), EVERYBODY);
+        // The owner's attempt has begun another session.
+        check(done(with_sessions(&[own, Some("77aa")], 2)), EVERYBODY);
+        // The owner's attempt may still report the session, or has not begun yet.
+        check(done(with_sessions(&[own, None], 2)), UNRESTRAINED);
+        check(with_sessions(&[own], 2), UNRESTRAINED);
+    }
+
+    #[test]
+    fn a_session_is_continued_by_request_or_after_a_failure_that_is_not_the_agents() {
+        let check = |class: Option<ReasonClass>, is_resumed: bool, expected: Option<&str>| {
+            let mut task = with_sessions(&[Some("0b6b"), Some("77aa"), None], 9);
+            let ended = Ended {
+                reason: class.map(|class| Reason::new(class, "x")),
+                ..Ended::new(task.created_at, Outcome::Failed)
+            };
+            task.attempts[2].ended = Some(ended);
+            assert_eq!(session_continued(&task, is_resumed), expected, "{class:?}");
+        };
+        for class in [None, Some(ReasonClass::Exit), Some(ReasonClass::Network)] {
+            check(class, true, Some("77aa"));
+        }
+        check(None, false, None);
+        check(Some(ReasonClass::Exit), false, None);
+        check(Some(ReasonClass::Network), false, Some("77aa"));
+        check(Some(ReasonClass::Budget), false, Some("77aa"));
+        assert_eq!(session_continued(&with_sessions(&[], 1), true), None);
     }
 
     #[test]
