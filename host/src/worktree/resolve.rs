@@ -107,6 +107,8 @@ impl Worktrees {
         };
         if !matches!(obstacle, Ok(None)) {
             work.git.abort_merge().await?;
+            work.record.resolver = None;
+            self.write_record(&work.record).await?;
         }
         match obstacle? {
             Some(why) => Ok(Resolution::Refused(why)),

@@ -149,7 +149,7 @@ async fn a_checked_out_branch_without_a_commit_is_found() {
     let path = linked.to_str().unwrap();
     person.git(&["worktree", "add", "-q", "--detach", path]);
     let head = ["symbolic-ref", "HEAD", "refs/heads/dev"];
-    person.git(&[&["-C", path], &head[..]].concat());
+    person.git_in(&linked, &head);
     let check = async |name: &str, own: Option<&Path>, expected: Option<&str>| {
         let branch = BranchRef::named(name);
         let found = git.checked_out_in_the_way_of(&branch, own).await.unwrap();
@@ -158,11 +158,11 @@ async fn a_checked_out_branch_without_a_commit_is_found() {
     };
     check("dev", None, Some("dev")).await;
     check("dev/x", None, Some("dev")).await;
-    check("dev", Some(&linked), None).await;
+    check("dev", Some(linked.as_path()), None).await;
     check("main", None, Some("main")).await;
     check("develop", None, None).await;
     check("x/dev", None, None).await;
-    person.git(&["-C", path, "symbolic-ref", "HEAD", "refs/heads/a/b"]);
+    person.git_in(&linked, &["symbolic-ref", "HEAD", "refs/heads/a/b"]);
     check("a", None, Some("a/b")).await;
     check("a/c", None, None).await;
 }
