@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, mcp::Client};
 use serde_json::{Value, json};
 
-use super::{REFUSED, Repository, THEIRS, conflicting, git_in, in_conflict, merged};
+use super::{REFUSED, Repository, THEIRS, git_in, in_conflict, merged};
 
 /// Submits a script in a worktree over MCP; returns the id of the task.
 #[track_caller]
