@@ -16,6 +16,7 @@ use claudine_domain::time::{Timestamp, millis};
 use jiff::{
     Span,
     civil::{Date, DateTime, Time, Weekday},
+    fmt::temporal::Pieces,
     tz::{AmbiguousOffset, TimeZone},
 };
 
@@ -67,11 +68,21 @@ pub(crate) fn moment(
                 "`{shown}` was {ago} ago; give a time in the future"
             ))
         }
+        None if is_out_of_range(text) => Err(format!(
+            "`{shown}` is out of range: give a time after 1970-01-01 and before 9999-12-30"
+        )),
         None => Err(format!(
             "`{shown}` is not a time: expected {}",
             toward.expected()
         )),
     }
+}
+
+/// Whether a text that could not be parsed is a date that no [`Timestamp`], or no time of the
+/// library, can represent.
+fn is_out_of_range(text: &str) -> bool {
+    let year = Pieces::parse(text).map(|pieces| pieces.date().year());
+    year.is_ok_and(|year| year <= 1970 || year == 9999)
 }
 
 fn civil(at: Timestamp, zone: &TimeZone) -> Option<DateTime> {
@@ -456,6 +467,13 @@ mod tests {
             "yesterday",
             "`yesterday` was 1d20h ago; give a time in the future",
         );
+        for far in ["9999-12-31T23:59:59Z", "9999-12-31", "1969-12-31T23:00Z"] {
+            for toward in [Toward::Past, Toward::Future] {
+                let said = read(far, toward, NOW).unwrap_err();
+                let says = format!("`{far}` is out of range: give a time after 1970-01-01");
+                assert!(said.starts_with(&says), "{said}");
+            }
+        }
         let long = read(&"x".repeat(10_000), Toward::Past, NOW).unwrap_err();
         assert!(long.len() < 200, "{long}");
     }

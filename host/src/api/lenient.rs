@@ -162,6 +162,17 @@ impl Lenient {
         }
     }
 
+    /// The value, unless it is a string with a NUL byte. No text of a request may have one, because
+    /// no argument, variable or path of a program can.
+    fn without_nul(self) -> Result<Value, Error> {
+        match self.0.as_str().and_then(|text| text.find('\0')) {
+            Some(at) => Err(Error::custom(format!(
+                "this has a NUL byte at byte {at}; leave it out"
+            ))),
+            None => Ok(self.0),
+        }
+    }
+
     /// Turns a number such as `5.0` into a whole number.
     fn whole(self) -> Value {
         let number = self.meant(Value::is_number);
@@ -210,7 +221,7 @@ impl<'de> Deserializer<'de> for Lenient {
                 fields.end()?;
                 Ok(value)
             }
-            other => other.deserialize_any(visitor),
+            other => Self(other).without_nul()?.deserialize_any(visitor),
         }
     }
 
@@ -231,7 +242,7 @@ impl<'de> Deserializer<'de> for Lenient {
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
+        match self.without_nul()? {
             Value::Number(number) => visitor.visit_string(number.to_string()),
             Value::Bool(word) => visitor.visit_string(word.to_string()),
             other => other.deserialize_string(visitor),
@@ -403,6 +414,20 @@ mod tests {
             json!({"inner": {"detach": "maybe"}}),
             "`inner.detach`: this has to be true or false, not the string \"maybe\"",
         );
+        check(
+            json!({"inner": {"name": "a\0b"}}),
+            "`inner.name`: this has a NUL byte at byte 1; leave it out",
+        );
+        check(
+            json!({"tools": ["a", "\0"]}),
+            "`tools[1]`: this has a NUL byte at byte 0; leave it out",
+        );
+        check(
+            json!({"labels": {"a": "b\0"}}),
+            "`labels.a`: this has a NUL byte at byte 1; leave it out",
+        );
+        let within = read::<Asked>(json!({"spec": {"prompt": "a\0"}})).unwrap_err();
+        assert!(within.contains("this has a NUL byte at byte 1"), "{within}");
         check(json!([]), "this has to be an object, not a list");
         check(
             json!({"mode": "wild"}),

@@ -49,7 +49,7 @@ fn by_itself(name: &str) -> Option<&'static str> {
     if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         Some("it has other characters than printable ASCII, which may look like another name")
     } else if top.eq_ignore_ascii_case(OWN_BRANCHES) {
-        Some("names that begin with `claudine` are for branches named after tasks")
+        Some("`claudine` and names that begin with `claudine/` are for branches named after tasks")
     } else {
         None
     }

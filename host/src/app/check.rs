@@ -46,6 +46,14 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         group_name(group)?;
     }
     labels(request)?;
+    without_nul("the executor", &request.executor)?;
+    let directory = request.working_directory.to_string_lossy();
+    without_nul("the working directory", &directory)?;
+    if let Some(worktree) = &request.worktree {
+        for (what, name) in [("branch", &worktree.branch), ("base", &worktree.base)] {
+            without_nul(&format!("the {what}"), name.as_deref().unwrap_or_default())?;
+        }
+    }
     if let Some(message) = request.worktree.as_ref().and_then(|it| it.message.as_ref()) {
         commit_message(message)?;
     }
@@ -89,6 +97,7 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
 }
 
 fn idempotency_key(key: &str) -> Result<(), AppError> {
+    without_nul("the idempotency key", key)?;
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX_BYTES {
         return Err(invalid(format!(
             "the idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_BYTES} bytes, not {}",
@@ -160,6 +169,16 @@ fn distinct(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
         return Err(invalid(format!("{what} has {found} at position {at}")));
     }
     Ok(())
+}
+
+/// Checks a text that a program gets as an argument, a variable or a path: none of these can have a
+/// NUL byte.
+pub(super) fn without_nul(what: &str, text: &str) -> Result<(), AppError> {
+    match text.find('\0') {
+        Some(at) => Err(invalid(format!("{what} has a NUL byte at position {at}"))
+            .hint("leave it out; no program can be given one")),
+        None => Ok(()),
+    }
 }
 
 /// Checks a short text for people: not empty, not too long, and without control characters and
@@ -253,11 +272,7 @@ fn each_variable<'a>(
                 shown.escape_debug()
             )));
         }
-        if let Some(at) = value.find('\0') {
-            return Err(invalid(format!(
-                "the value of variable {name} has a NUL byte at position {at}"
-            )));
-        }
+        without_nul(&format!("the value of variable {name}"), value)?;
     }
     Ok(())
 }
@@ -364,6 +379,19 @@ mod tests {
             |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
+        for (field, what) in [
+            ("executor", "the executor"),
+            ("working_directory", "the working directory"),
+            ("idempotency_key", "the idempotency key"),
+        ] {
+            let expected = format!("{what} has a NUL byte at position 2");
+            check_message(|v| v[field] = "/a\0b".into(), Some(&expected));
+        }
+        for field in ["branch", "base"] {
+            let expected = format!("the {field} has a NUL byte at position 1");
+            let worktree = serde_json::json!({ field: "x\0" });
+            check_message(|v| v["worktree"] = worktree, Some(&expected));
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, Work, may, may_continue, may_end_anew, may_hasten, session_of},
+    may::{
+        Verb, Work, is_of_others, may, may_continue, may_end_anew, may_hasten, session_continued,
+        session_of,
+    },
     prepare::{Checked, class_of},
 };
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
     store::Filter,
 };
 
-/// Limit of the tasks of a session whose authority is compared with the limits.
+/// Number of tasks of a session that are read at a time.
 const SESSION_TASKS: usize = 100;
 
 impl Host {
@@ -81,23 +84,51 @@ impl Host {
         spec: &str,
     ) -> Result<(), AppError> {
         let named = by.restrained.then(|| session_of(class, spec)).flatten();
-        let Some(session) = named else {
-            return Ok(());
-        };
-        let filter = Filter {
-            session: Some(session.clone()),
-            ..Filter::default()
-        };
-        let tasks = self.read(move |reader| {
-            let unrestrained = Filter {
-                unrestrained: true,
-                ..filter.clone()
+        match named {
+            Some(session) => self.may_enter(by, session).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Decides whether a restrained principal may let an agent continue this session.
+    async fn may_enter(&self, by: &Principal, session: String) -> Result<(), AppError> {
+        let (by, ceiling) = (by.clone(), self.settings.mcp.clone());
+        self.read(move |reader| {
+            let mut filter = Filter {
+                session: Some(session.clone()),
+                ..Filter::default()
             };
-            let mut tasks = reader.store.list(&unrestrained, 1)?.tasks;
-            tasks.extend(reader.store.list(&filter, SESSION_TASKS)?.tasks);
-            Ok(tasks)
-        });
-        may_continue(by, &session, &tasks.await?, &self.settings.mcp)
+            loop {
+                let page = reader.store.list(&filter, SESSION_TASKS)?;
+                may_continue(&by, &session, &page.tasks, &ceiling)?;
+                if page.next.is_none() {
+                    return Ok(());
+                }
+                filter.before = page.next;
+            }
+        })
+        .await
+    }
+
+    /// Decides whether another attempt of a restrained principal's task may continue the session
+    /// that the task's document names, or that its earlier attempts have used. A task of somebody
+    /// else runs only as it is, so the principal says nothing in its sessions.
+    async fn may_enter_again(
+        &self,
+        by: &Principal,
+        task: &Task,
+        spec: &str,
+        is_resumed: bool,
+    ) -> Result<(), AppError> {
+        if is_of_others(by, task) || task.request.class == Class::Command {
+            return Ok(());
+        }
+        let continued = session_continued(task, is_resumed).map(str::to_owned);
+        let named = session_of(task.request.class, spec);
+        for session in continued.into_iter().chain(named) {
+            self.may_enter(by, session).await?;
+        }
+        Ok(())
     }
 
     /// Decides whether a finished task may run again, with the dependants that would run after it.
@@ -200,6 +231,11 @@ impl Host {
                 None => Verb::Retry(work),
             };
             may(by, verb, Some(task), &self.settings.mcp)?;
+        }
+        self.may_enter_again(by, task, &spec, said.is_some())
+            .await?;
+        if request.worktree.is_some() {
+            self.may_interrupt_resolving(by, id).await?;
         }
         Ok(())
     }

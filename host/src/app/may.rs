@@ -6,7 +6,9 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
-    outcome::Outcome,
+    attempt::Attempt,
+    id::TaskId,
+    outcome::{Outcome, ReasonClass},
     principal::{Authority, Principal, Step, Via},
     task::{Class, Task},
     worktree::MergeStrategy,
@@ -40,7 +42,7 @@ pub(super) enum Verb<'a> {
     Cancel,
     Hold,
     Release,
-    /// Merge the worktree of a finished task.
+    /// Merge the worktree of a finished task, or resolve its conflicts.
     Merge(MergeStrategy),
     CleanWorktrees,
     SetGroup,
@@ -63,9 +65,15 @@ pub(super) fn may(
 ) -> Result<(), AppError> {
     match verb {
         Verb::Submit(work) | Verb::Retry(work) | Verb::Resume(work) if by.restrained => {
-            within(by, ceiling, work)
+            within(by, ceiling, work)?;
+            // Each attempt works in the worktree of its task, and may commit what is there.
+            match task.filter(|task| work.merge.is_some() && !task.attempts.is_empty()) {
+                Some(task) => keeps_out(by, Some(task), "retry"),
+                None => Ok(()),
+            }
         }
         Verb::Merge(strategy) if by.restrained => {
+            keeps_out(by, task, "worktree merge")?;
             merges(by, ceiling, strategy)?;
             changes_files(by, ceiling)
         }
@@ -160,30 +168,51 @@ pub(super) fn may_hasten(by: &Principal, task: &Task) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Decides whether a restrained principal may let a task succeed that failed because of its merge.
-/// If somebody less restrained submitted the task, only the task's own strategy may be used.
-pub(super) fn may_mend(
-    by: &Principal,
-    task: &Task,
-    strategy: MergeStrategy,
-) -> Result<(), AppError> {
-    let own = task.request.worktree.as_ref().map(|it| it.merge);
-    if !is_of_others(by, task) || own == Some(strategy) {
-        return Ok(());
-    }
-    let own = own.unwrap_or_default().as_str();
+/// Refuses a principal that would commit in the worktree of somebody less restrained, or remove it,
+/// because somebody may be working there. `task` is `None` if the task is no longer stored, so that
+/// nobody knows whose worktree it is. `command` is what a person can run instead.
+fn keeps_out(by: &Principal, task: Option<&Task>, command: &str) -> Result<(), AppError> {
+    let (whose, hint) = match task {
+        Some(task) if !is_of_others(by, task) => return Ok(()),
+        Some(task) => {
+            let (id, submitter) = (task.id, &task.request.by);
+            (
+                format!("of task {id:#} belongs to {submitter}, who may be working there"),
+                format!("a person can do that with `claudine {command} {id:#}`"),
+            )
+        }
+        None => (
+            "belongs to a task that is no longer stored, and perhaps to a person".to_owned(),
+            format!("a person can do that with `claudine {command}`"),
+        ),
+    };
     let message = format!(
-        "task {:#} of {} failed because of its merge, and may be merged {} only by its own strategy `{own}`, not by `{}`",
-        task.id,
-        task.request.by,
-        way(by),
-        strategy.as_str()
+        "the worktree {whose}, so a request {} may neither commit in it nor remove it",
+        way(by)
     );
-    let hint = "leave out --merge; a person can choose another strategy at a terminal";
     Err(AppError::new(ErrorKind::Forbidden, message).hint(hint))
 }
 
-/// Decides whether a restrained principal may let a new task continue a session, which `tasks` have
+/// Decides whether a restrained principal may commit in the worktree of a task, or begin another
+/// attempt there, although `resolver` has opened a merge in it to resolve conflicts.
+pub(super) fn may_interrupt(
+    by: &Principal,
+    task: TaskId,
+    resolver: Option<&Principal>,
+) -> Result<(), AppError> {
+    let Some(resolver) = resolver.filter(|resolver| by.restrained && !resolver.restrained) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{resolver} resolves a merge in the worktree of task {task:#}, and nothing there may be changed {} until that merge has ended",
+        way(by)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "a person can complete the merge with `claudine worktree resolve {task:#}`, or abort it with `claudine worktree resolve --abort {task:#}`"
+    )))
+}
+
+/// Decides whether a restrained principal may let a task continue a session, which `tasks` have
 /// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
 /// contain words that the person does not expect there.
 pub(super) fn may_continue(
@@ -202,6 +231,11 @@ pub(super) fn may_continue(
     };
     let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
         format!("it belongs to task {:#} of {}", task.id, task.request.by)
+    } else if let Some((task, user)) = tasks
+        .iter()
+        .find_map(|task| Some((task, less_restrained_user(task, session)?)))
+    {
+        format!("{user} has continued it in task {:#}", task.id)
     } else if let Some(task) = tasks.iter().find(is_beyond) {
         format!("task {:#}, which reported it, may do more", task.id)
     } else if tasks.is_empty() {
@@ -216,8 +250,49 @@ pub(super) fn may_continue(
         way(by)
     );
     Err(AppError::new(ErrorKind::Forbidden, message).hint(
-        "leave the session out, so that a new one begins, or name the session of a task that you have submitted; a person can continue any session",
+        "let a new task begin a session of its own, or name a session that only tasks of yours have used; a person can continue any session",
     ))
+}
+
+/// Somebody unrestrained who has requested an attempt of this task that uses the session. An attempt
+/// that has not reported its session yet may use it too.
+fn less_restrained_user<'a>(task: &'a Task, session: &str) -> Option<&'a Principal> {
+    let may_use = |attempt: &&Attempt| {
+        let reported = attempt.session.as_ref();
+        !attempt.by_hand && reported.is_none_or(|reported| reported.id == session)
+    };
+    let attempts = task.attempts.iter().filter(may_use);
+    let numbers = attempts.map(|attempt| attempt.number);
+    let to_come = (!task.is_done()).then_some(u32::MAX);
+    let mut requesters = numbers.chain(to_come).map(|it| task.requester_of(it));
+    requesters
+        .find(|requester| !requester.restrained)
+        .map(|requester| &**requester)
+}
+
+/// Failures after which executors begin a new conversation. After all others they may continue the
+/// last one without being told to.
+const BEGUN_ANEW: [ReasonClass; 7] = [
+    ReasonClass::Auth,
+    ReasonClass::Cancelled,
+    ReasonClass::Conflict,
+    ReasonClass::Exit,
+    ReasonClass::Invalid,
+    ReasonClass::MaxTurns,
+    ReasonClass::Permission,
+];
+
+/// The session of a task's earlier attempts that another attempt may continue. `is_resumed` is
+/// whether the attempt continues the last one by request.
+pub(super) fn session_continued(task: &Task, is_resumed: bool) -> Option<&str> {
+    let ended = task.last_run()?.ended.as_ref();
+    let reason = ended.and_then(|ended| ended.reason.as_ref());
+    let goes_on = reason.is_some_and(|reason| !BEGUN_ANEW.contains(&reason.class));
+    let mut latest_first = task.attempts.iter().rev();
+    let session = latest_first.find_map(|attempt| attempt.session.as_ref());
+    session
+        .filter(|_| is_resumed || goes_on)
+        .map(|session| session.id.as_str())
 }
 
 /// The session that an agent's document names.
@@ -233,7 +308,7 @@ pub(super) fn session_of(class: Class, spec: &str) -> Option<String> {
 }
 
 /// Whether the principal is restrained, and somebody less restrained submitted the task.
-fn is_of_others(by: &Principal, task: &Task) -> bool {
+pub(super) fn is_of_others(by: &Principal, task: &Task) -> bool {
     by.restrained && !task.request.by.restrained
 }
 
@@ -472,7 +547,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{collections::BTreeSet, sync::Arc};
 
-    use claudine_domain::{id::TaskId, principal::Kind, task::State, worktree::Worktree};
+    use claudine_domain::{
+        attempt::{Ended, Session},
+        outcome::Reason,
+        principal::Kind,
+        revision::Requested,
+        task::State,
+    };
 
     use super::*;
     use crate::store::sample_task;
@@ -656,30 +737,68 @@ mod tests {
     }
 
     #[test]
-    fn a_restrained_principal_mends_the_merge_of_a_task_of_others_only_by_its_own_strategy() {
-        let worktree = |merge: MergeStrategy| -> Worktree {
-            let worktree = serde_json::json!({
-                "repository": "/r/.git", "base_commit": "c0", "merge": merge,
-            });
-            serde_json::from_value(worktree).unwrap()
+    fn a_restrained_principal_commits_in_no_worktree_of_somebody_less_restrained() {
+        let read = Authority::of_words("read", []);
+        let in_worktree = Work {
+            merge: Some(MergeStrategy::Manual),
+            ..work("claude", &read)
         };
-        let check = |submitter: &str, strategy: MergeStrategy, allowed: &[&str]| {
+        let check = |verb: Verb<'_>, submitter: &str, begun: bool, allowed: &[&str]| {
             let mut task = sample_task(1);
-            let request = Arc::make_mut(&mut task.request);
-            request.by = Arc::new(of(submitter));
-            request.worktree = Some(Box::new(worktree(MergeStrategy::Auto)));
+            Arc::make_mut(&mut task.request).by = Arc::new(of(submitter));
+            let attempt = Attempt::new(1, task.created_at);
+            task.attempts = if begun { vec![attempt] } else { Vec::new() };
             for (word, principal) in principals() {
-                let decided = may_mend(&principal, &task, strategy);
-                assert_eq!(
-                    decided.is_ok(),
-                    allowed.contains(&word),
-                    "{word} {submitter}"
-                );
+                let decided = may(&principal, verb, Some(&task), &McpCeiling::default());
+                let context = format!("{word} {submitter} {begun} {verb:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    let says = "may neither commit in it nor remove it";
+                    assert!(error.message.contains(says), "{}", error.message);
+                    let hint = error.hint.unwrap();
+                    let says = "a person can do that with `claudine";
+                    assert!(hint.contains(says), "{hint}");
+                }
             }
         };
-        check("owner", MergeStrategy::Auto, EVERYBODY);
-        check("owner", MergeStrategy::Patch, UNRESTRAINED);
-        check("chat", MergeStrategy::Patch, EVERYBODY);
+        let merge = Verb::Merge(MergeStrategy::Patch);
+        for submitter in ["owner", "rest", "command"] {
+            check(merge, submitter, true, UNRESTRAINED);
+            for again in [Verb::Retry(in_worktree), Verb::Resume(in_worktree)] {
+                check(again, submitter, true, UNRESTRAINED);
+                // The worktree of a task that has never begun does not exist.
+                check(again, submitter, false, EVERYBODY);
+            }
+            let outside = Verb::Retry(work("claude", &read));
+            check(outside, submitter, true, EVERYBODY);
+        }
+        for submitter in ["chat", "agent", "nested", "stranger"] {
+            check(merge, submitter, true, EVERYBODY);
+            check(Verb::Retry(in_worktree), submitter, true, EVERYBODY);
+        }
+        // Nobody knows whose task it was.
+        for (word, principal) in principals() {
+            let decided = may(&principal, merge, None, &McpCeiling::default());
+            assert_eq!(decided.is_ok(), UNRESTRAINED.contains(&word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_waits_until_somebody_less_restrained_has_resolved_a_merge() {
+        let check = |resolver: Option<&str>, allowed: &[&str]| {
+            let resolver = resolver.map(of);
+            for (word, principal) in principals() {
+                let decided = may_interrupt(&principal, TaskId::new(0, 1), resolver.as_ref());
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}");
+                if let Err(error) = decided {
+                    assert!(error.hint.unwrap().contains("--abort"));
+                }
+            }
+        };
+        check(None, EVERYBODY);
+        check(Some("owner"), UNRESTRAINED);
+        check(Some("command"), UNRESTRAINED);
+        check(Some("chat"), EVERYBODY);
     }
 
     #[test]
@@ -711,6 +830,86 @@ mod tests {
         check(&[task("agent", None)], UNRESTRAINED, "may do more");
     }
 
+    /// A task of a client whose attempts have reported these sessions. The owner has requested the
+    /// attempts from `owners` on.
+    fn with_sessions(sessions: &[Option<&str>], owners: u32) -> Task {
+        let mut task = sample_task(1);
+        let request = Arc::make_mut(&mut task.request);
+        request.by = Arc::new(of("chat"));
+        request.authority = Some(Arc::new(Authority::of_words("read", [])));
+        task.attempts = (1..)
+            .zip(sessions)
+            .map(|(number, session)| {
+                let mut attempt = Attempt::new(number, task.created_at);
+                attempt.session = session.map(|id| Session {
+                    id: id.to_owned(),
+                    model: None,
+                });
+                attempt
+            })
+            .collect();
+        task.requested = vec![Requested {
+            from_attempt: owners,
+            by: Arc::new(of("owner")),
+        }];
+        task
+    }
+
+    fn done(mut task: Task) -> Task {
+        task.state = State::Done {
+            at: task.created_at,
+            outcome: Outcome::Failed,
+            reason: None,
+            culprit: None,
+        };
+        task
+    }
+
+    #[test]
+    fn a_restrained_principal_does_not_continue_a_session_that_somebody_less_restrained_has_continued()
+     {
+        let check = |task: Task, allowed: &[&str]| {
+            for (word, principal) in principals() {
+                let tasks = std::slice::from_ref(&task);
+                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}: {task:?}");
+                if let Err(error) = decided {
+                    let says = "owner has continued it in task";
+                    assert!(error.message.contains(says), "{}", error.message);
+                }
+            }
+        };
+        let own = Some("0b6b");
+        check(done(with_sessions(&[own, own], 2)), UNRESTRAINED);
+        check(done(with_sessions(&[own, own], 3)), EVERYBODY);
+        // The owner's attempt has begun another session.
+        check(done(with_sessions(&[own, Some("77aa")], 2)), EVERYBODY);
+        // The owner's attempt may still report the session, or has not begun yet.
+        check(done(with_sessions(&[own, None], 2)), UNRESTRAINED);
+        check(with_sessions(&[own], 2), UNRESTRAINED);
+    }
+
+    #[test]
+    fn a_session_is_continued_by_request_or_after_a_failure_that_is_not_the_agents() {
+        let check = |class: Option<ReasonClass>, is_resumed: bool, expected: Option<&str>| {
+            let mut task = with_sessions(&[Some("0b6b"), Some("77aa"), None], 9);
+            let ended = Ended {
+                reason: class.map(|class| Reason::new(class, "x")),
+                ..Ended::new(task.created_at, Outcome::Failed)
+            };
+            task.attempts[2].ended = Some(ended);
+            assert_eq!(session_continued(&task, is_resumed), expected, "{class:?}");
+        };
+        for class in [None, Some(ReasonClass::Exit), Some(ReasonClass::Network)] {
+            check(class, true, Some("77aa"));
+        }
+        check(None, false, None);
+        check(Some(ReasonClass::Exit), false, None);
+        check(Some(ReasonClass::Network), false, Some("77aa"));
+        check(Some(ReasonClass::Budget), false, Some("77aa"));
+        assert_eq!(session_continued(&with_sessions(&[], 1), true), None);
+    }
+
     #[test]
     fn only_an_agents_document_names_a_session() {
         let named = r#"{"prompt": "x", "resume_session": "0b6b"}"#;
@@ -732,6 +931,8 @@ mod tests {
                 merge: Some(merge),
                 ..work(executor, &read)
             };
+            let mut own = sample_task(1);
+            Arc::make_mut(&mut own.request).by = Arc::new(chat.clone());
             // A merge at the end of a task is refused as a later one is, whatever the executor.
             for verb in [
                 Verb::Merge(MergeStrategy::Patch),
@@ -739,7 +940,7 @@ mod tests {
                 Verb::Submit(task("shell", MergeStrategy::Patch)),
                 Verb::Retry(task("claude", MergeStrategy::Patch)),
             ] {
-                let decided = may(&chat, verb, None, &ceiling);
+                let decided = may(&chat, verb, Some(&own), &ceiling);
                 assert_eq!(decided.is_ok(), expected, "{mode}: {decided:?}");
                 if let Err(error) = decided {
                     let says = format!("may at most read (`{mode}`)");

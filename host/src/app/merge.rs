@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, may, may_mend},
+    may::{Verb, may, may_interrupt},
     request::TaskRef,
 };
 use crate::worktree::{Again, Held};
@@ -54,13 +54,13 @@ impl Host {
         let id = self.resolve(reference).await?;
         let (held, task) = self.hold_finished(id).await?;
         let strategy = self.strategy_for(id, task.as_ref(), asked.merge).await?;
+        self.may_merge(by, id, task.as_ref(), strategy).await?;
         if strategy == MergeStrategy::Manual {
             let message = format!("--merge manual leaves the branch of {id:#} unchanged");
             return Err(
                 AppError::new(ErrorKind::Invalid, message).hint("choose --merge auto, pr or patch")
             );
         }
-        self.may_merge(by, id, task.as_ref(), strategy).await?;
         let (host, by) = (self.clone(), by.clone());
         let merging = async move { host.merge_held(&by, &held, task.as_ref(), strategy).await };
         self.seen_to(merging).await
@@ -108,11 +108,25 @@ impl Host {
         strategy: MergeStrategy,
     ) -> Result<(), AppError> {
         may(by, Verb::Merge(strategy), task, &self.settings.mcp)?;
-        if let Some(task) = task.filter(|task| task.failed_by_its_merge()) {
-            may_mend(by, task, strategy)?;
+        self.may_interrupt_resolving(by, id).await?;
+        if task.is_some_and(Task::failed_by_its_merge) {
             self.may_end_by_hand(by, id).await?;
         }
         Ok(())
+    }
+
+    /// Decides whether a principal may commit in the worktree of a task in which somebody perhaps
+    /// resolves conflicts at the moment.
+    pub(super) async fn may_interrupt_resolving(
+        &self,
+        by: &Principal,
+        id: TaskId,
+    ) -> Result<(), AppError> {
+        if !by.restrained {
+            return Ok(());
+        }
+        let resolver = self.supervised(self.worktrees.resolver(id)).await?;
+        may_interrupt(by, id, resolver.as_ref())
     }
 
     pub(super) async fn merge_held(
@@ -124,6 +138,7 @@ impl Host {
     ) -> Result<WorktreeMerged, AppError> {
         let id = held.task();
         let again = Again {
+            by,
             strategy,
             task,
             variables: self.variables_of(task).await?,

@@ -97,6 +97,7 @@ impl Host {
     ) -> Result<WorktreeResolved, AppError> {
         let id = held.task();
         let again = Again {
+            by,
             strategy,
             task,
             variables: self.variables_of(task).await?,

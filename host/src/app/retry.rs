@@ -13,6 +13,7 @@ use claudine_domain::{
 };
 
 use super::{
+    check::without_nul,
     error::{AppError, ErrorKind},
     host::Host,
     may::may_end_anew,
@@ -83,6 +84,7 @@ impl Host {
         reference: &TaskRef,
         options: ResumeOptions,
     ) -> Result<Retried, AppError> {
+        without_nul("the context", &options.context)?;
         let length = options.context.len();
         if length > CONTEXT_MAX_BYTES {
             return Err(AppError::new(

@@ -126,6 +126,26 @@ impl Git {
         Ok(found)
     }
 
+    /// A branch that is checked out somewhere and beside which this branch cannot be made: the same
+    /// branch, or one that git would store in the way of this one. Also found if the checked out
+    /// branch has no commit yet, so that git itself does not protect it. The checkout at `own` does
+    /// not count.
+    pub(crate) async fn checked_out_in_the_way_of(
+        &self,
+        branch: &BranchRef,
+        own: Option<&Path>,
+    ) -> Result<Option<(BranchRef, PathBuf)>, GitError> {
+        let entries = self.entries().await?.into_iter();
+        let mut others = entries.filter(|entry| !entry.is_bare && Some(&*entry.path) != own);
+        Ok(others.find_map(|entry| {
+            let other = entry.branch?;
+            let is_in_the_way = other == *branch
+                || branch.above().any(|above| above == other)
+                || other.above().any(|above| above == *branch);
+            is_in_the_way.then_some((other, entry.path))
+        }))
+    }
+
     async fn entries(&self) -> Result<Vec<Entry>, GitError> {
         let spec = Spec::reads(["worktree", "list", "--porcelain", "-z"]);
         let mut lists = 0;

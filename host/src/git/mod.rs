@@ -21,6 +21,7 @@ mod index_lock;
 mod locks;
 mod look;
 mod names;
+mod operation;
 mod patch;
 mod place;
 mod put_back;
@@ -55,6 +56,7 @@ pub(crate) use self::{
     index::Stamps,
     look::{Look, shortened},
     names::{BranchRef, Commit},
+    operation::Operation,
     place::Place,
     put_back::{PutBack, Step, StepNote},
     reflog::Keeping,
@@ -80,7 +82,12 @@ const LOCKED_WITHIN: Duration = Duration::from_secs(5);
 const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 /// Error messages that mean that the answer to a question is no. For other questions, a failure
 /// without a message means no.
-const NO: [&str; 2] = ["is not a valid branch name", "No such remote"];
+const NO: [&str; 3] = [
+    "is not a valid branch name",
+    "No such remote",
+    // The name denotes a directory or a file.
+    "expected commit type",
+];
 /// The maximum number of characters of git's error output that an error contains.
 const SAID_CHARS: usize = 300;
 

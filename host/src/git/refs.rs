@@ -58,6 +58,8 @@ impl Git {
             &commit,
         ]);
         match self.line_if(&spec).await? {
+            // Such a name means all commits except those of this one.
+            Some(line) if line.starts_with('^') => Ok(None),
             Some(line) => read_commit(&spec, &line).map(Some),
             None => Ok(None),
         }
@@ -210,11 +212,13 @@ impl Git {
         &self,
         branch: &BranchRef,
     ) -> Result<Option<Unmakable>, GitError> {
+        // The command below would look up the branch that such an expression (`@{-1}`, `x@{u}`)
+        // denotes. No name of a branch has this part.
+        if branch.name().contains("@{") || !branch.fits() {
+            return Ok(Some(Unmakable::BadName));
+        }
         let spec = Spec::reads(["check-ref-format", "--branch", branch.name()]);
-        // The command also accepts expressions such as `@{-1}`, and prints the name of the branch
-        // that they denote.
-        let is_name = self.line_if(&spec).await?.as_deref() == Some(branch.name());
-        if !is_name || !branch.fits() {
+        if self.line_if(&spec).await?.as_deref() != Some(branch.name()) {
             return Ok(Some(Unmakable::BadName));
         }
         self.in_the_way_of(branch)

@@ -6,17 +6,28 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use claudine_domain::{
     id::TaskId,
+    principal::Principal,
     task::Task,
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{WorktreeError, Worktrees, message::Message, record, settle::unrecorded};
-use crate::git::{BranchRef, Commit, Git};
+use super::{
+    WorktreeError, Worktrees,
+    message::Message,
+    record,
+    settle::{Work, unrecorded},
+};
+use crate::{
+    fsx,
+    git::{BranchRef, Commit, Git, Operation},
+};
 
 /// A request to merge the work of a task that has ended.
 pub(crate) struct Again<'a> {
+    /// Who asks.
+    pub(crate) by: &'a Principal,
     pub(crate) strategy: MergeStrategy,
     /// The task; `None` if it was removed from the store.
     pub(crate) task: Option<&'a Task>,
@@ -125,6 +136,7 @@ impl Worktrees {
         };
         let message = again.message(id);
         let mut work = self.begin(git, record, again.strategy, message).await?;
+        work.refuse_open(None).await?;
         let mut merge = self.carry_out(&mut work).await?;
         // The result is written before the worktree is removed. It is written again once the result
         // of the removal is known.
@@ -142,6 +154,29 @@ impl Worktrees {
             }
         }
         Ok(merge)
+    }
+}
+
+impl Work {
+    /// Refuses a worktree in which somebody has begun a merge, a rebase or the like and has not
+    /// ended it. To commit the files there would end it half-way. `expected` is the operation that
+    /// the caller completes.
+    pub(super) async fn refuse_open(
+        &self,
+        expected: Option<Operation>,
+    ) -> Result<(), WorktreeError> {
+        // Without a worktree, git runs in the repository, whose main checkout does not matter.
+        if fsx::is_missing(&self.path) {
+            return Ok(());
+        }
+        match self.git.operation().await? {
+            Some(operation) if Some(operation) != expected => Err(WorktreeError::Open {
+                task: self.task,
+                path: self.path.clone(),
+                operation,
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -28,9 +28,10 @@ const MOST_ALIKE: usize = 1_000;
 const MADE: &str = "claudine: made";
 
 impl Worktrees {
-    /// A free name for a task's new branch, which no tag and no branch of a remote has either. Used
-    /// if the user has named no branch. If the name that the branch had before is free, it is used
-    /// again. Otherwise the planned name is used, with a number if necessary.
+    /// A free name for a task's new branch, which no tag, no branch of a remote and no checked out
+    /// branch without a commit has either. Used if the user has named no branch. If the name that
+    /// the branch had before is free, it is used again. Otherwise the planned name is used, with a
+    /// number if necessary.
     pub(super) async fn free_branch(
         &self,
         repository: &Git,
@@ -45,7 +46,13 @@ impl Worktrees {
         let candidates = had.cloned().into_iter().chain(names.map(BranchRef::named));
         for branch in candidates {
             let is_claimed = claims.is_of_another(task, Path::new(&worktree.repository), &branch);
-            if !is_claimed && !repository.is_name_taken(&branch).await? {
+            if !is_claimed
+                && !repository.is_name_taken(&branch).await?
+                && repository
+                    .checked_out_in_the_way_of(&branch, Some(&self.path(task)))
+                    .await?
+                    .is_none()
+            {
                 // If git cannot make a branch with this name, it cannot make the numbered branches
                 // either.
                 if repository.unmakable(&branch).await?.is_some() {

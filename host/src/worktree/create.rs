@@ -14,8 +14,8 @@ use claudine_domain::{
 };
 
 use super::{
-    WorktreeError, Worktrees, error::io_error, keep::forget_missing, record::Record,
-    settle::refuse_moved,
+    WorktreeError, Worktrees, error::io_error, keep::forget_missing, plan::refuse_checked_out,
+    record::Record, settle::refuse_moved,
 };
 use crate::{
     command, fsx,
@@ -214,6 +214,7 @@ impl Worktrees {
             is_ready: false,
             is_half_made: false,
             opening: None,
+            resolver: None,
             updating: None,
             late: String::new(),
             ignored: Stamps::default(),
@@ -257,10 +258,11 @@ impl Worktrees {
     ) -> Result<(BranchRef, Option<Commit>), WorktreeError> {
         let branch = BranchRef::named(name);
         let Some(tip) = repository.branch_commit(&branch).await? else {
-            return match repository.in_the_way_of(&branch).await? {
-                Some(there) => Err(WorktreeError::BranchInTheWay { branch, there }),
-                None => Ok((branch, None)),
-            };
+            if let Some(there) = repository.in_the_way_of(&branch).await? {
+                return Err(WorktreeError::BranchInTheWay { branch, there });
+            }
+            refuse_checked_out(repository, &branch, Some(&self.path(task.id))).await?;
+            return Ok((branch, None));
         };
         // The branch is the task's if the task started before the backup was taken, because the
         // name was free when the task started.

@@ -8,7 +8,7 @@ use std::{
 use claudine_domain::id::TaskId;
 
 use crate::{
-    git::{BranchRef, Commit, GitError, Standing},
+    git::{BranchRef, Commit, GitError, Operation, Standing},
     text::{shell_line, shell_word},
 };
 
@@ -22,7 +22,7 @@ pub(crate) enum WorktreeError {
     Bare { dir: PathBuf },
     #[error("the repository of {} has no commit yet, and a worktree needs one", dir.display())]
     NoCommit { dir: PathBuf },
-    #[error("`{branch}` cannot be the name of a branch")]
+    #[error("`{branch}` cannot be the name of a branch: git or the file system does not accept it")]
     BadBranch { branch: String },
     #[error(
         "`{branch}` cannot be the name of a new branch: for git it means something else, such as a tag, a branch of a remote or a commit"
@@ -31,12 +31,20 @@ pub(crate) enum WorktreeError {
     #[error("branch `{branch}` exists already")]
     BranchExists { branch: BranchRef },
     #[error(
+        "`{branch}` cannot be the name of a new branch: it is checked out in {}, and the next commit there makes it",
+        checkout.display()
+    )]
+    BranchCheckedOut {
+        branch: BranchRef,
+        checkout: PathBuf,
+    },
+    #[error(
         "branch `{branch}` cannot be made beside the branch `{there}`: git keeps a branch as a file, and one of the two would have to be a directory"
     )]
     BranchInTheWay { branch: BranchRef, there: BranchRef },
     #[error("a worktree of this repository would not be used: because of `extensions.worktreeConfig` and `core.worktree` git works in {} instead", top.display())]
     LedAway { top: PathBuf },
-    #[error("base `{base}` does not exist in the repository")]
+    #[error("base `{base}` is not a branch, a tag or a commit of the repository")]
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]
     NoBranchToMergeInto { base: String },
@@ -112,6 +120,17 @@ pub(crate) enum WorktreeError {
         kept: String,
     },
     #[error(
+        "a {} is open in the worktree {}, so nothing was done with it; {}",
+        operation.as_str(),
+        path.display(),
+        way_out_of(*operation, *task)
+    )]
+    Open {
+        task: TaskId,
+        path: PathBuf,
+        operation: Operation,
+    },
+    #[error(
         "branch `{branch}` is not the task's: somebody has deleted the task's branch and made another one of the same name; {}",
         way_back(branch, last.as_ref())
     )]
@@ -137,8 +156,11 @@ impl WorktreeError {
             Self::Bare { .. } => Some(
                 "name one of its checkouts; `git worktree add` makes one. Plain files that look like a repository are ignored",
             ),
-            Self::BranchInTheWay { .. } | Self::MeansSomethingElse { .. } => {
-                Some("name another branch with --branch")
+            Self::BadBranch { .. }
+            | Self::BranchInTheWay { .. }
+            | Self::MeansSomethingElse { .. } => Some("name another branch with --branch"),
+            Self::NoBase { .. } => {
+                Some("name one with --base, or leave out --base to start from what is checked out")
             }
             Self::LedAway { .. } => Some(
                 "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
@@ -152,7 +174,7 @@ impl WorktreeError {
             Self::Missing { .. } => Some(
                 "bring the directory back, for example by mounting its drive, make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked), or choose --merge manual, pr or patch",
             ),
-            Self::BranchExists { .. } => {
+            Self::BranchExists { .. } | Self::BranchCheckedOut { .. } => {
                 Some("choose another name, or leave out --branch to have one named after the task")
             }
             Self::NoBranchToMergeInto { .. } => {
@@ -176,6 +198,7 @@ impl WorktreeError {
         matches!(
             self,
             Self::BranchExists { .. }
+                | Self::BranchCheckedOut { .. }
                 | Self::Dirty { .. }
                 | Self::InUse { .. }
                 | Self::Hidden { .. }
@@ -189,6 +212,7 @@ impl WorktreeError {
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
                 | Self::HalfOpened { .. }
+                | Self::Open { .. }
                 | Self::GoneWithoutGit { .. }
         )
     }
@@ -223,6 +247,20 @@ fn way_back(branch: &BranchRef, last: Option<&Commit>) -> String {
             last.hash()
         ),
         None => rename,
+    }
+}
+
+/// Advice on how an operation that is open in a worktree can be ended.
+fn way_out_of(operation: Operation, task: TaskId) -> String {
+    match operation {
+        Operation::Merge => format!(
+            "`claudine worktree resolve {task:#}` completes it once its files are resolved, and `claudine worktree resolve --abort {task:#}` aborts it"
+        ),
+        Operation::Bisect => "`git bisect reset` there ends it".to_owned(),
+        Operation::Rebase | Operation::CherryPick | Operation::Revert => {
+            let name = operation.as_str();
+            format!("end it there with `git {name} --continue` or `git {name} --abort`")
+        }
     }
 }
 

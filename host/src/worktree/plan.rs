@@ -103,7 +103,25 @@ pub(crate) async fn refuse_taken(git: &Git, worktree: &Worktree) -> Result<(), W
     if git.means_something_else(&branch).await? {
         return Err(WorktreeError::MeansSomethingElse { branch });
     }
-    Ok(())
+    refuse_checked_out(git, &branch, None).await
+}
+
+/// Refuses a new branch that is checked out somewhere although it does not exist yet, or beside
+/// which such a branch could not be made: a person has begun it, and the task would take it away.
+/// The checkout at `own` does not count.
+pub(super) async fn refuse_checked_out(
+    git: &Git,
+    branch: &BranchRef,
+    own: Option<&Path>,
+) -> Result<(), WorktreeError> {
+    let branch = branch.clone();
+    match git.checked_out_in_the_way_of(&branch, own).await? {
+        None => Ok(()),
+        Some((there, checkout)) if there == branch => {
+            Err(WorktreeError::BranchCheckedOut { branch, checkout })
+        }
+        Some((there, _)) => Err(WorktreeError::BranchInTheWay { branch, there }),
+    }
 }
 
 /// A path as text, to be stored. Refused if it is not UTF-8, since a lossy conversion would name

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_domain::{id::TaskId, worktree::Merge};
+use claudine_domain::{id::TaskId, principal::Principal, worktree::Merge};
 use serde::{Deserialize, Serialize};
 
 use super::{WorktreeError, Worktrees, claims::Claims, error::io_error};
@@ -50,6 +50,10 @@ pub(super) struct Record {
     /// files in the worktree may be those of the merge instead of the task's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) opening: Option<Opening>,
+    /// Who has opened a merge in the worktree to resolve its conflicts. If no merge is open there,
+    /// somebody has ended it with git, and this means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resolver: Option<Principal>,
     /// The update of a checkout of the base that was begun and has not succeeded. If git has failed
     /// half-way, and the host was killed before it had put the files back, the next host does so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

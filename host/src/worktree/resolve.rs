@@ -4,10 +4,11 @@
 //! The whole state is in the worktree. So a later command finds the merge as the person left it,
 //! even after a restart, and can complete or abort it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use claudine_domain::{
     id::TaskId,
+    principal::Principal,
     worktree::{MergeState, MergeStrategy},
 };
 
@@ -17,7 +18,10 @@ use super::{
     record::{Opening, Record},
     settle::{Done, Work, refuse_moved},
 };
-use crate::git::{BranchRef, Commit, Git, Merged, Unresolved, shortened};
+use crate::{
+    fsx,
+    git::{BranchRef, Commit, Git, Merged, Operation, Unresolved, shortened},
+};
 
 /// A part of git's message that it refuses a merge before it has changed anything.
 const IN_THE_WAY: &str = "would be overwritten by merge";
@@ -56,11 +60,14 @@ impl Worktrees {
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
         let mut work = self.work_to_resolve(held.task(), again).await?;
+        work.refuse_open(Some(Operation::Merge)).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
         if work.git.is_merging().await? {
-            return self.open(&work).await;
+            work.record.resolver = Some(again.by.clone());
+            self.write_record(&work.record).await?;
+            return self.open(&mut work).await;
         }
         if let Some(done) = work.refuse_or_commit_rest().await? {
             return Ok(done.into());
@@ -90,6 +97,7 @@ impl Worktrees {
         if let Some(why) = work.refuse_to_begin(&tip, &tree).await? {
             return Ok(Resolution::Refused(why));
         }
+        work.record.resolver = Some(again.by.clone());
         let merged = self.begin_merge(&mut work, &base, &tip, &tree).await?;
         let obstacle = if merged == old {
             work.adopt(&base, &tree, &files).await
@@ -99,10 +107,12 @@ impl Worktrees {
         };
         if !matches!(obstacle, Ok(None)) {
             work.git.abort_merge().await?;
+            work.record.resolver = None;
+            self.write_record(&work.record).await?;
         }
         match obstacle? {
             Some(why) => Ok(Resolution::Refused(why)),
-            None => self.open(&work).await,
+            None => self.open(&mut work).await,
         }
     }
 
@@ -187,7 +197,8 @@ impl Worktrees {
         held: &Held,
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
-        let work = self.work_to_resolve(held.task(), again).await?;
+        let mut work = self.work_to_resolve(held.task(), again).await?;
+        work.refuse_open(Some(Operation::Merge)).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -196,7 +207,20 @@ impl Worktrees {
             // of the two has happened.
             return Ok(Resolution::Resolved);
         }
-        self.open(&work).await
+        self.open(&mut work).await
+    }
+
+    /// Who has opened a merge in the worktree of a task to resolve its conflicts. `None` if no merge
+    /// is open there, or if the task itself has begun it.
+    pub(crate) async fn resolver(&self, task: TaskId) -> Result<Option<Principal>, WorktreeError> {
+        let record = self.record(task).await?;
+        let Some(resolver) = record.and_then(|record| record.resolver) else {
+            return Ok(None);
+        };
+        let git = self.git(self.path(task), Arc::default());
+        let is_open =
+            !fsx::is_missing(git.dir()) && git.operation().await? == Some(Operation::Merge);
+        Ok(is_open.then_some(resolver))
     }
 
     /// Aborts a merge that was begun, even if git has failed half-way. Returns `None` if there was
@@ -225,16 +249,20 @@ impl Worktrees {
         } else {
             self.put_back_half_opened(&git, &mut record).await?;
         }
+        record.resolver = None;
+        self.write_record(&record).await?;
         Ok(Some(Aborted { kept }))
     }
 
     /// Returns the unresolved files of a merge in progress. If there are none, the merge is
     /// committed.
-    async fn open(&self, work: &Work) -> Result<Resolution, WorktreeError> {
+    async fn open(&self, work: &mut Work) -> Result<Resolution, WorktreeError> {
         let files = work.git.take_resolved().await?;
         if files.is_empty() {
             let message = work.message.of_base_merged(&work.record);
             work.git.commit_index(&message).await?;
+            work.record.resolver = None;
+            self.write_record(&work.record).await?;
             return Ok(Resolution::Resolved);
         }
         Ok(Resolution::Open {

@@ -13,7 +13,7 @@ const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \
 
 /// A host whose agents run this script in place of Claude Code, as long as the returned directory
 /// exists.
-fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
+pub(super) fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let agent = directory.path().join("claude");
     fs::write(&agent, format!("#!/bin/sh\n{script}\n")).unwrap();

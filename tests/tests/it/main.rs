@@ -37,6 +37,7 @@ mod pictures;
 mod results;
 mod run;
 mod schemas;
+mod sessions;
 mod several;
 mod standby;
 mod start;

@@ -273,6 +273,42 @@ fn refusals_are_returned_as_tool_results() {
     assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
 }
 
+/// No argument, variable or path of a program can have a NUL byte.
+#[test]
+fn no_text_of_a_request_over_mcp_may_have_a_nul_byte() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let id = delegate(&mut client, "exit 3");
+    host.finished(&id);
+    for (tool, asked) in [
+        ("DelegateTask", json!({ "prompt": "a\0b" })),
+        (
+            "DelegateTask",
+            json!({ "prompt": "true", "executor": "shell", "workingDirectory": "/\0" }),
+        ),
+        (
+            "DelegateTask",
+            json!({ "prompt": "p", "useWorktree": true, "branchName": "a\0b" }),
+        ),
+        (
+            "SubmitGraph",
+            json!({ "tasks": [{ "executor": "shell", "spec": { "script": "a\0b" } }] }),
+        ),
+        (
+            "ResumeTask",
+            json!({ "taskId": id, "additionalContext": "a\0b" }),
+        ),
+        ("CancelTask", json!({ "taskId": id, "reason": "a\0b" })),
+    ] {
+        let complaint = client.fail(tool, asked);
+        assert!(
+            complaint.contains("this has a NUL byte at byte 1"),
+            "{tool}: {complaint}"
+        );
+    }
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn executor_that_the_settings_do_not_allow_is_refused_over_mcp() {
     let host = TestHost::builder()

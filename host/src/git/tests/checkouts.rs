@@ -9,7 +9,7 @@ use std::{
         ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use super::{Person, look, repository, somebody, worktree};
@@ -139,6 +139,32 @@ async fn a_branch_in_use_is_not_deleted() {
     in_use("rebased").await;
     let found = git.checkouts_of(&rebased, None).await.unwrap();
     assert_eq!(found[0].standing, Standing::Bisected);
+}
+
+#[tokio::test]
+async fn a_checked_out_branch_without_a_commit_is_found() {
+    let person = somebody("");
+    let git = repository(&person);
+    let linked = person.home().join("linked");
+    let path = linked.to_str().unwrap();
+    person.git(&["worktree", "add", "-q", "--detach", path]);
+    let head = ["symbolic-ref", "HEAD", "refs/heads/dev"];
+    person.git_in(&linked, &head);
+    let check = async |name: &str, own: Option<&Path>, expected: Option<&str>| {
+        let branch = BranchRef::named(name);
+        let found = git.checked_out_in_the_way_of(&branch, own).await.unwrap();
+        let found = found.map(|(other, _)| other);
+        assert_eq!(found, expected.map(BranchRef::named), "{name}");
+    };
+    check("dev", None, Some("dev")).await;
+    check("dev/x", None, Some("dev")).await;
+    check("dev", Some(linked.as_path()), None).await;
+    check("main", None, Some("main")).await;
+    check("develop", None, None).await;
+    check("x/dev", None, None).await;
+    person.git_in(&linked, &["symbolic-ref", "HEAD", "refs/heads/a/b"]);
+    check("a", None, Some("a/b")).await;
+    check("a/c", None, None).await;
 }
 
 #[tokio::test]

@@ -225,7 +225,7 @@ async fn a_branch_that_cannot_be_created_is_detected() {
     check("(detached)", None).await;
     let long = "x".repeat(251);
     for bad in [
-        "", "-x", "a..b", "@{-1}", "HEAD", "a b", "a\nb", "x.lock", &long,
+        "", "-x", "a..b", "@{-1}", "x@{u}", "@{u}", "HEAD", "a b", "a\nb", "x.lock", &long,
     ] {
         check(bad, Some(Unmakable::BadName)).await;
     }

@@ -25,7 +25,7 @@ fn conflict_resolved_on_the_branch_is_merged() {
         .says(&[&format!("`{branch}` conflicts with `main` in file")]);
     repository.is_untouched();
 
-    // While a merge is open in the worktree and not resolved, the request is refused.
+    // While a merge is open in the worktree, the request is refused, resolved or not.
     let merge = host
         .other("git")
         .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
@@ -33,13 +33,18 @@ fn conflict_resolved_on_the_branch_is_merged() {
         .current_dir(&worktree)
         .output();
     assert_eq!(merge.unwrap().status.code(), Some(1), "it conflicts");
-    host.run(["worktree", "merge", "fix"])
-        .code(REFUSED)
-        .says(&["conflicts in the worktree", "are not resolved: file"]);
-    repository.is_untouched();
-
+    let way_out = format!("`claudine worktree resolve {short}` completes it");
+    let is_refused = || {
+        host.run(["worktree", "merge", "fix"])
+            .code(REFUSED)
+            .says(&["a merge is open in the worktree", &way_out]);
+        repository.is_untouched();
+    };
+    is_refused();
     fs::write(worktree.join("file"), "both\n").unwrap();
     git_in(host, &worktree, &["add", "file"]);
+    is_refused();
+    git_in(host, &worktree, &["commit", "-q", "--no-edit"]);
     let ran = host.run(["worktree", "merge", "fix"]).ok();
     assert_eq!(
         ran.text(),

@@ -101,7 +101,22 @@ fn invalid_request_for_a_worktree_is_refused_and_creates_nothing() {
     check(
         USAGE,
         &["--base", "nowhere"],
-        &["base `nowhere` does not exist"],
+        &[
+            "base `nowhere` is not a branch, a tag or a commit",
+            "name one with --base",
+        ],
+    );
+    for base in ["^main", "main^{tree}", "main:file", "main..main"] {
+        let says = format!("base `{base}` is not a branch, a tag or a commit");
+        check(USAGE, &["--base", base], &[&says]);
+    }
+    check(
+        USAGE,
+        &["--branch", "x@{u}"],
+        &[
+            "`x@{u}` cannot be the name of a branch",
+            "another branch with --branch",
+        ],
     );
     check(USAGE, &["--base", "--help"], &["base"]);
     check(USAGE, &["--merge", "pr"], &["--merge pr needs a remote"]);

@@ -5,7 +5,19 @@ use std::fs;
 use claudine_tests::{TestHost, mcp::Client};
 use serde_json::{Value, json};
 
-use super::{Repository, conflicting, git_in, merged};
+use super::{REFUSED, Repository, THEIRS, git_in, in_conflict, merged};
+
+/// Submits a script in a worktree over MCP; returns the id of the task.
+#[track_caller]
+fn of_client(client: &mut Client, script: &str, strategy: &str) -> String {
+    let answer = client.call(
+        "DelegateTask",
+        json!({
+            "prompt": script, "executor": "shell", "useWorktree": true, "mergeStrategy": strategy,
+        }),
+    );
+    answer["taskId"].as_str().unwrap().to_owned()
+}
 
 #[test]
 fn worktree_can_be_requested_over_mcp() {
@@ -113,7 +125,8 @@ fn agent_merges_resolved_work() {
     let repository = Repository::with(TestHost::builder().config(allowed));
     let host = &repository.host;
     let mut client = Client::connect(host);
-    let task = conflicting(&repository);
+    let id = of_client(&mut client, THEIRS, "auto");
+    let task = in_conflict(&repository, &id);
     let id = task["id"].as_str().unwrap();
     let complaint = client.fail("MergeTask", json!({ "taskId": id }));
     assert!(
@@ -143,8 +156,9 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
         let config = format!("[mcp]\n{config}\n");
         let repository = Repository::with(TestHost::builder().config(&config));
         let mut client = Client::connect(&repository.host);
-        let task = repository.done(&["--branch", "fix"], "echo two > file");
-        let asked = json!({ "taskId": task["id"], "mergeStrategy": strategy });
+        let id = of_client(&mut client, "echo two > file", "manual");
+        repository.host.finished(&id);
+        let asked = json!({ "taskId": id, "mergeStrategy": strategy });
         let complaint = client.fail("MergeTask", asked);
         assert!(complaint.contains(setting), "{complaint}");
         // The same holds for a merge at the end of a task.
@@ -156,15 +170,113 @@ fn merge_over_mcp_beyond_the_ceiling_is_refused() {
         repository.is_untouched();
         assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"one\n");
         // `TaskDiff` is allowed, because it only reads.
-        let diff = client.call("TaskDiff", json!({ "taskId": task["id"] }));
+        let diff = client.call("TaskDiff", json!({ "taskId": id }));
         assert!(diff["patch"].to_string().contains("+two"), "{diff:#}");
     };
-    let all = "merge_strategies = [\"auto\", \"pr\", \"patch\"]";
+    let all = "merge_strategies = [\"auto\", \"manual\", \"pr\", \"patch\"]";
     for strategy in ["auto", "pr", "patch"] {
         let read = format!("max_permission_mode = \"plan\"\n{all}");
         check(&read, strategy, "mcp.max_permission_mode");
     }
     check("", "auto", "mcp.merge_strategies");
+}
+
+/// Otherwise a client could commit what a person has only begun to write, and remove the worktree
+/// in which the person works.
+#[test]
+fn client_commits_in_no_worktree_of_a_persons_task_and_does_not_remove_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let mut client = Client::connect(host);
+    let work = "echo two > file; echo more > more";
+    for (name, options, script) in [
+        ("left", &[][..], work),
+        ("kept", &["--keep-worktree"][..], work),
+        ("clean", &[][..], "true"),
+        ("failed", &[][..], "echo two > file; exit 3"),
+        (
+            "patched",
+            &["--merge", "patch"][..],
+            "echo two > file; exit 3",
+        ),
+    ] {
+        let named = [&["--name", name][..], options].concat();
+        let task = repository.done(&named, script);
+        let id = task["id"].as_str().unwrap();
+        let attempts = host.status(id)["attempts"].clone();
+        let worktree = repository.worktree(&task);
+        if name != "clean" {
+            fs::write(worktree.join("mine"), "half\n").unwrap();
+        }
+        let mut tools = vec![(
+            "MergeTask",
+            json!({ "taskId": id, "mergeStrategy": "patch" }),
+        )];
+        if task["outcome"] == "failed" {
+            tools.push(("RetryTask", json!({ "taskId": id })));
+            tools.push(("ResumeTask", json!({ "taskId": id })));
+        }
+        for (tool, asked) in tools {
+            let complaint = client.fail(tool, asked);
+            for says in [
+                "belongs to owner, who may be working there",
+                "over MCP may neither commit in it nor remove it",
+                "a person can do that with `claudine",
+            ] {
+                assert!(complaint.contains(says), "{name} {tool}: {complaint}");
+            }
+        }
+        assert_eq!(host.status(id)["attempts"], attempts, "{name}");
+        if name != "clean" {
+            let status = git_in(host, &worktree, &["status", "--porcelain"]);
+            assert!(status.contains("?? mine"), "{name}: {status}");
+        }
+    }
+    // A person may do all of this.
+    host.run(["worktree", "merge", "left", "--merge", "patch"])
+        .check();
+}
+
+/// Otherwise a client could commit a file that the person has half written.
+#[test]
+fn client_does_not_interrupt_a_person_who_resolves_a_merge_in_the_worktree_of_its_task() {
+    let allowed = "[mcp]\nmerge_strategies = [\"auto\", \"patch\"]\n";
+    let repository = Repository::with(TestHost::builder().config(allowed));
+    let host = &repository.host;
+    let mut client = Client::connect(host);
+    let id = of_client(&mut client, THEIRS, "auto");
+    let task = in_conflict(&repository, &id);
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    let resolve = ["worktree", "resolve", id];
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(worktree.join("file"), "half\n").unwrap();
+    let before = git_in(host, &worktree, &["rev-parse", "HEAD"]);
+    for (tool, asked) in [
+        ("MergeTask", json!({ "taskId": id })),
+        (
+            "MergeTask",
+            json!({ "taskId": id, "mergeStrategy": "patch" }),
+        ),
+        ("RetryTask", json!({ "taskId": id })),
+        (
+            "ResumeTask",
+            json!({ "taskId": id, "additionalContext": "go on" }),
+        ),
+    ] {
+        let complaint = client.fail(tool, asked);
+        let says = "owner resolves a merge in the worktree of task";
+        assert!(complaint.contains(says), "{tool}: {complaint}");
+    }
+    assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
+    // Another command of the person must not commit the file either.
+    host.run(["worktree", "merge", id])
+        .code(REFUSED)
+        .says(&["a merge is open in the worktree", "aborts it"]);
+    assert_eq!(git_in(host, &worktree, &["rev-parse", "HEAD"]), before);
+    host.run(["worktree", "resolve", id, "--abort"]).check();
+    let complaint = client.fail("MergeTask", json!({ "taskId": id }));
+    assert!(complaint.contains("conflicts with `main`"), "{complaint}");
 }
 
 /// A client knows the arguments of the tools, and not the options and commands of a terminal.
@@ -173,14 +285,15 @@ fn refusals_over_mcp_name_arguments_and_tools() {
     let repository = Repository::new();
     let host = &repository.host;
     let mut client = Client::connect(host);
-    let task = repository.done(&["--branch", "fix"], "echo two > file");
+    let id = of_client(&mut client, "echo two > file", "manual");
+    host.finished(&id);
+    repository.git(&["branch", "fix"]);
     let held = host.text(["run", "--hold", "--", "true"]);
     let mut check = |tool: &str, asked: Value, says: &str| {
         let complaint = client.fail(tool, asked);
         assert!(complaint.contains(says), "{complaint}");
         assert!(!complaint.contains("--"), "{complaint}");
     };
-    let id = &task["id"];
     let says = "choose mergeStrategy auto, pr or patch";
     check("MergeTask", json!({ "taskId": id }), says);
     let taken = json!({

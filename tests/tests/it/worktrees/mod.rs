@@ -139,17 +139,25 @@ fn until_exists(file: &Path) -> String {
     format!("until test -e {}; do sleep 0.02; done", file.display())
 }
 
+/// The script of a task that changes `file` once `go` is in its worktree.
+const THEIRS: &str = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
+
 /// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.
 #[track_caller]
 fn conflicting(repository: &Repository) -> Value {
-    let script = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
-    let id = repository.submit(&["--merge", "auto", "--name", "fix"], script);
-    repository.host.live(&id);
+    let id = repository.submit(&["--merge", "auto", "--name", "fix"], THEIRS);
+    in_conflict(repository, &id)
+}
+
+/// Lets the merge of a running task with the script [`THEIRS`] meet a conflict.
+#[track_caller]
+fn in_conflict(repository: &Repository, id: &str) -> Value {
+    repository.host.live(id);
     repository.write("file", "ours\n");
     repository.commit("ours");
-    let worktree = repository.host.data_dir().join("worktrees").join(&id);
+    let worktree = repository.host.data_dir().join("worktrees").join(id);
     fs::write(worktree.join("go"), "").unwrap();
-    let task = repository.host.finished(&id);
+    let task = repository.host.finished(id);
     merged(&task, "failed", "conflict");
     task
 }

@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::mcp::Client;
 use serde_json::json;
 
-use super::{COMMIT, Repository, USAGE, git_in, merged};
+use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
 
 #[test]
 fn branch_is_merged_although_a_tag_has_the_same_name() {
@@ -78,6 +78,51 @@ fn branch_with_a_name_that_git_takes_for_something_else_is_refused() {
     repository.git(&["tag", "own"]);
     let again = repository.submit(&options, "true");
     assert_eq!(task["id"], *again);
+}
+
+/// Git itself does not protect such a branch: the person's next commit would be on top of the task's
+/// work, or would be impossible.
+#[test]
+fn branch_that_a_person_has_checked_out_is_refused_although_it_has_no_commit_yet() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let later = ["--branch", "late", "--base", "main", "--hold"];
+    let late = repository.submit(&later, "true");
+    let linked = host.root().join("linked");
+    let path = linked.to_str().unwrap();
+    repository.git(&["worktree", "add", "-q", "--detach", path]);
+    git_in(host, &linked, &["symbolic-ref", "HEAD", "refs/heads/late"]);
+    for branch in ["dev", "claudine/fix"] {
+        repository.git(&["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]);
+        let mut client = Client::connect(host);
+        let checked_out = "cannot be the name of a new branch: it is checked out in";
+        let beside = "cannot be made beside the branch `late`";
+        for (name, code, says) in [
+            (branch, REFUSED, checked_out),
+            ("late", REFUSED, checked_out),
+            ("late/x", USAGE, beside),
+        ] {
+            let says = format!("`{name}` {says}");
+            let start = ["run", "--worktree", "--branch", name];
+            let options = [&start[..], &["--base", "main", "--", "true"]].concat();
+            host.run(options).code(code).says(&[&says]);
+            let asked = json!({
+                "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": name,
+                "baseBranch": "main",
+            });
+            let complaint = client.fail("DelegateTask", asked);
+            assert!(complaint.contains(&says), "{complaint}");
+        }
+    }
+    // A branch that is named after its task gets another name.
+    let task = repository.done(&["--name", "fix", "--base", "main"], "echo two > file");
+    assert_eq!(task["worktree"]["branch"], "claudine/fix-2", "{task:#}");
+    // The person has begun the branch since the task was submitted.
+    host.run(["release", &late]).check();
+    let task = host.finished(&late);
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let why = task["reason"].to_string();
+    assert!(why.contains("it is checked out in"), "{why}");
 }
 
 #[test]
