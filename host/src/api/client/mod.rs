@@ -217,14 +217,18 @@ impl Client {
             if let Some(answer) = clock::within(LOOK_AFTER, answer.as_mut()).await {
                 return Ok(answer);
             }
-            let host = HostProcess::of(&self.start.layout);
-            if let Some(host) = host.filter(HostProcess::is_stopped) {
+            if let Some(host) = self.stopped_host() {
                 return Err(ClientError::Stopped(host.pid));
             }
             if let Some(limit) = limit.filter(|limit| clock::monotonic() >= begun + *limit) {
                 return Err(ClientError::Silent(limit));
             }
         }
+    }
+
+    /// The host, if it is stopped by a signal.
+    fn stopped_host(&self) -> Option<HostProcess> {
+        HostProcess::of(&self.start.layout).filter(HostProcess::is_stopped)
     }
 
     async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {
