@@ -39,7 +39,7 @@ use crate::{
 /// after a crash takes a few seconds.
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// Time limit for a host that is shutting down or being started by somebody else.
-const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 /// Time limit for a host that is starting or shutting down, if the request can be answered without
 /// a host.
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
