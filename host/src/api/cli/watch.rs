@@ -43,12 +43,6 @@ pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
 pub(super) const SAID_ONCE: Duration = Duration::from_secs(5);
 /// The message while no host is running.
 pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
-/// The message while the host is stopped by a signal.
-pub(super) fn host_stopped(pid: u32) -> String {
-    format!(
-        "the host (pid {pid}) is stopped by a signal; `kill -CONT {pid}` continues it, and this wait"
-    )
-}
 /// Time after which output that still cannot be written is reported. It is not reported at once,
 /// because a disk may be full only for a moment.
 pub(super) const HELD_BACK_FOR: Duration = Duration::from_secs(5);
@@ -291,6 +285,13 @@ impl Screen {
             self.say(&text);
         }
     }
+}
+
+/// The message while the host is stopped by a signal.
+pub(super) fn host_stopped(pid: u32) -> String {
+    format!(
+        "the host (pid {pid}) is stopped by a signal; `kill -CONT {pid}` continues it, and this wait"
+    )
 }
 
 /// Whether several waits of one command have reported that their host is stopped by a signal.
