@@ -21,7 +21,7 @@ use crate::{
     store::Filter,
 };
 
-/// Limit of the tasks of a session whose authority is compared with the limits.
+/// Maximum number of a session's tasks whose authority is compared with what the settings allow.
 const SESSION_TASKS: usize = 100;
 
 impl Host {
@@ -59,8 +59,9 @@ impl Host {
         Ok(authorities)
     }
 
-    /// An error if no host runs and the executor cannot be asked, because only a host compiles it.
-    /// It would seem to allow its tasks everything.
+    /// Returns an error if no host runs and the executor cannot be asked, because it was not
+    /// compiled yet and only a host compiles it. Without this error, its tasks would count as able
+    /// to do everything.
     async fn refuse_uncompiled(&self, executor: &Executor) -> Result<(), AppError> {
         if !self.is_absent() {
             return Ok(());

@@ -137,8 +137,9 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
     Ok(())
 }
 
-/// Decides whether a restrained principal may let a task succeed that failed because of its merge.
-/// If somebody less restrained submitted the task, only the task's own strategy may be used.
+/// Decides whether a restrained principal may merge the work of a task that failed because of its
+/// merge, after which the task has succeeded. If somebody less restrained submitted the task, only
+/// the task's own strategy may be used.
 pub(super) fn may_mend(
     by: &Principal,
     task: &Task,
@@ -180,7 +181,10 @@ pub(super) fn may_continue(
     let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
         format!("it belongs to task {:#} of {}", task.id, task.request.by)
     } else if let Some(task) = tasks.iter().find(is_beyond) {
-        format!("task {:#}, which reported it, may do more", task.id)
+        format!(
+            "task {:#}, which reported it, may do more than the settings allow",
+            task.id
+        )
     } else if tasks.is_empty() {
         "no stored task of this host has reported it".to_owned()
     } else {

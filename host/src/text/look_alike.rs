@@ -104,7 +104,7 @@ fn is_accent(c: char) -> bool {
 }
 
 /// Whether [`EMOJI_SELECTOR`] makes a wide emoji of this character, which is narrow without it.
-/// Digits are left out, because many programs show them as before.
+/// Digits are left out, because many programs show them unchanged.
 fn becomes_emoji(c: char) -> bool {
     let emoji = String::from_iter([c, EMOJI_SELECTOR]);
     !c.is_ascii() && c.width() == Some(1) && emoji.width() == 2
@@ -118,7 +118,8 @@ fn is_joiner(c: char) -> bool {
 /// for which [`is_harmful`](super::is_harmful) is true are left out.
 fn is_unseen(c: char) -> bool {
     matches!(c,
-        // Variation selectors, the place of an object, characters that are reserved for such uses.
+        // Variation selectors, the object replacement character, characters that are reserved for
+        // such uses.
         '\u{FE00}'..='\u{FE0F}' | '\u{FFFC}' | '\u{FFF0}'..='\u{FFF8}' | '\u{2065}'
         // The look of these characters is private.
         | '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..='\u{FFFFD}' | '\u{100000}'..='\u{10FFFD}'
