@@ -316,9 +316,9 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     }
 
     let main = repository.git(&["rev-parse", "main"]);
-    let says = "merging `claudine/chooses` into `main` gives another result there than here, because \
-                of different attributes or a merge driver: file; `git merge claudine/chooses` on \
-                `main`";
+    let says = "merging `claudine/chooses` into `main` gives another result in a checkout of \
+                `main` than in the worktree, because of different attributes or a merge driver: \
+                file; `git merge claudine/chooses` on `main`";
     host.run(["worktree", "resolve", "chooses"])
         .code(REFUSED)
         .says(&[says]);
