@@ -45,7 +45,8 @@ pub(crate) fn replace_with_permissions(
 ) -> io::Result<()> {
     let fresh = fresh(path, bytes)?;
     match fs::metadata(path) {
-        // Set before the file gets its name, so that an error means that nothing was replaced.
+        // Sets the permissions before the file gets its name, so that an error means that nothing
+        // was replaced.
         Ok(old) => fresh.as_file().set_permissions(old.permissions())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -53,8 +54,8 @@ pub(crate) fn replace_with_permissions(
     persist(fresh, path, lasting).map(drop)
 }
 
-/// A temporary file that can get this path. It is readable only by its owner, and is removed on an
-/// error.
+/// A temporary file with these bytes that can be renamed to this path. It is readable only by its
+/// owner, and is removed on an error.
 fn fresh(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut fresh = tempfile::Builder::new()
         .prefix(".new-")
@@ -281,7 +282,8 @@ fn dir_of(path: &Path) -> &Path {
 pub(crate) mod fault {
     use std::{io, path::Path};
 
-    /// A file in a directory whose file system cannot be synced as long as the file exists.
+    /// Name of a file. As long as a directory contains it,
+    /// [`sync_file_system`](super::sync_file_system) fails for this directory.
     pub(crate) const NO_SYNC: &str = "no-sync";
 
     pub(super) fn unless_injected(dir: &Path) -> io::Result<()> {

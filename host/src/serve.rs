@@ -458,8 +458,8 @@ fn remove(path: &Path) {
     }
 }
 
-/// The epoch of the last host, as supervisors know it. It is above all epochs of the store if
-/// somebody has moved the store away. Supervisors that are left obey only a higher epoch.
+/// The epoch of the last host, as supervisors know it. If somebody has moved the store away, the
+/// epochs of the new store are lower, but supervisors that are left obey only a higher epoch.
 fn last_epoch(layout: &Layout) -> u64 {
     match supervise::last_epoch(&layout.supervisors()) {
         Ok(epoch) => epoch.unwrap_or(0),

@@ -43,7 +43,7 @@ pub(crate) fn start(level: &str, sink: &Sink<'_>) -> io::Result<()> {
         .with_target("claudine", level);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
-        // Colours are an optional feature of this library, which is not built.
+        // Colours need the feature `ansi` of `tracing_subscriber`, which is not enabled.
         .with_ansi(false)
         // These errors would be written with `eprintln!`, which panics if the disk is full.
         .log_internal_errors(false)

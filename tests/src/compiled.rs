@@ -84,7 +84,7 @@ fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
             let source = record.with_extension(extension);
             let target = to.join(name).with_extension(extension);
             let mut new = NamedTempFile::new_in(to)?;
-            // The kernel copies between files, but not to the `NamedTempFile` itself.
+            // The kernel copies from a `File` to a `File`, but not to the `NamedTempFile` itself.
             io::copy(&mut File::open(&source)?, new.as_file_mut())?;
             new.persist(&target)?;
         }

@@ -337,8 +337,8 @@ impl TestHost {
         self.ask(&format!("/v1/tasks/{id}"), ["status", id])
     }
 
-    /// The answer of a command that only reads. Tests ask for states again and again; at the host's
-    /// socket, this costs a fifth of a process.
+    /// The answer of a command that only reads. If a host runs, asks at its socket: tests ask for
+    /// states again and again, and a process for the command would cost five times as much.
     #[track_caller]
     pub fn ask<A: AsRef<OsStr>>(&self, path: &str, command: impl IntoIterator<Item = A>) -> Value {
         match socket::get(&self.data_dir.join("host.sock"), path) {
@@ -439,7 +439,8 @@ impl TestHost {
             }
         }
         let patience = Duration::from_secs(if thread::panicking() { 2 } else { 20 });
-        // These usually end last. To look for all processes costs much more than to look at these.
+        // The host and its supervisors usually end last, and looking for all processes costs much
+        // more than looking at these few.
         wait_at_most(patience, || {
             let are_gone = !pids.iter().any(|pid| process::alive(*pid));
             are_gone.then_some(())

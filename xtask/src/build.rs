@@ -48,9 +48,10 @@ impl Plugins<'_> {
     }
 }
 
-/// Dependencies that debug builds optimise because the tests run thousands of tasks. `serde_json`
-/// and `sha2` are not listed, because `cargo xtask` itself uses the optimised ones: a host without
-/// them could share neither these two crates with it nor any crate that uses them.
+/// Dependencies that debug builds optimise because the tests run thousands of tasks. The profile
+/// `Demo` does not optimise them. `serde_json` and `sha2` are not listed: they were compiled with
+/// optimisation for `cargo xtask`, and a host that optimises them too can use them, and all crates
+/// that depend on them, without compiling them again.
 const OPTIMISED_FOR_TESTS: [&str; 5] = ["hyper", "libsqlite3-sys", "mio", "tokio", "wasmtime"];
 
 /// The binary to measure: the file that `CLAUDINE_BIN` names, or a release build if the variable is
@@ -65,9 +66,9 @@ pub(crate) fn to_show() -> Result<PathBuf> {
     named_or(Profile::Demo, Plugins::All)
 }
 
-/// Like `to_show`, but a debug build contains only the plugins with these names. Each further
-/// plugin takes some ten seconds to build, and as long again for a debug build of the host to
-/// compile.
+/// Like `to_show`, but a debug build contains only the plugins with these names. It takes some ten
+/// seconds to build a further plugin, and a debug build of the host takes as long again to compile
+/// the plugin.
 pub(crate) fn to_show_with(plugins: &[&str]) -> Result<PathBuf> {
     named_or(Profile::Demo, Plugins::Only(plugins))
 }

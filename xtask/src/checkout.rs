@@ -27,8 +27,9 @@ pub(crate) fn plugins() -> PathBuf {
     target().join("plugins")
 }
 
-/// Directory for a host with only these built components. It is not `plugins`, which would put all
-/// components that were ever built into that host, even those of an earlier state of the checkout.
+/// Directory for a host with only these built components. It is not `plugins`, because that
+/// directory has every component that was ever built, even from an earlier state of the checkout,
+/// and the host would contain them all.
 pub(crate) fn only_plugins(names: &[&str]) -> PathBuf {
     target().join(format!("plugins-{}", names.join("-")))
 }

@@ -45,8 +45,8 @@ pub struct Revised {
     pub differences: Vec<Difference>,
 }
 
-/// The principal who asked to run a finished task again. This attempt and all later ones are this
-/// principal's, up to the next such request.
+/// A request to run a finished task again. The attempt `from_attempt` and the later ones, up to the
+/// next such request, are those of the principal `by`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Requested {
     pub from_attempt: u32,

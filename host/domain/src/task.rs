@@ -405,8 +405,8 @@ pub struct Task {
     /// Changes to the task's request between attempts, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revised: Vec<Revised>,
-    /// Requests to run the task again, the oldest first. A request is left out if the attempt would
-    /// be its principal's without it.
+    /// Requests to run the task again, the oldest first. A request is left out if the requester of
+    /// the attempt would be the same without it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requested: Vec<Requested>,
 }

@@ -62,8 +62,9 @@ impl Host {
         Ok(authorities)
     }
 
-    /// An error if no host runs and the executor cannot be asked, because only a host compiles it.
-    /// It would seem to allow its tasks everything.
+    /// Returns an error if no host runs and the executor cannot be asked, because it was not
+    /// compiled yet and only a host compiles it. Without this error, its tasks would count as able
+    /// to do everything.
     async fn refuse_uncompiled(&self, executor: &Executor) -> Result<(), AppError> {
         if !self.is_absent() {
             return Ok(());

@@ -237,7 +237,10 @@ pub(super) fn may_continue(
     {
         format!("{user} has continued it in task {:#}", task.id)
     } else if let Some(task) = tasks.iter().find(is_beyond) {
-        format!("task {:#}, which reported it, may do more", task.id)
+        format!(
+            "task {:#}, which reported it, may do more than the settings allow",
+            task.id
+        )
     } else if tasks.is_empty() {
         "no stored task of this host has reported it".to_owned()
     } else {

@@ -29,8 +29,8 @@ use crate::{
     store::{Filter, Intent, Name, Resolved, is_word, may_be_of_an_id},
 };
 
-/// Time before the end of an idempotency key from which the key counts as forgotten here, because
-/// the board could forget it before it takes the request.
+/// Time for which an idempotency key already counts as forgotten here before the board forgets it,
+/// because the request reaches the board only later.
 const KEY_MARGIN_MS: u64 = 60_000;
 
 /// A name that a request gives to a task or a graph.
@@ -58,7 +58,7 @@ impl NewName {
 impl Host {
     /// Checks names of tasks or graphs. The error is about the first name that is not allowed, and
     /// comes with its index. The name of a repeated request is allowed, even if another task has
-    /// taken it since: the answer is the first task.
+    /// taken the name since: the answer is the task of the earlier request.
     pub(super) async fn names_of_their_own(
         &self,
         by: &Principal,

@@ -138,7 +138,7 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
     let backoff = Backoff {
         initial,
         factor: asked.factor.unwrap_or(usual.factor),
-        // A first delay that is longer than the usual longest one is the longest one too.
+        // The usual maximum is raised to the first delay if that is longer.
         max: millis(asked.max_ms, usual.max.max(initial)),
     };
     if backoff.factor == 0 {

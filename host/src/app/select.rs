@@ -379,7 +379,7 @@ mod tests {
         check("ready,live", older.id);
     }
 
-    /// A client may name its tasks like all ends of future ids.
+    /// A client may give its tasks names with which the ids of later tasks end.
     #[test]
     fn a_name_that_a_client_chose_is_ambiguous_if_it_is_also_a_part_of_an_id() {
         // The ids of the sample tasks end in their numbers.

@@ -294,7 +294,8 @@ impl Host {
     }
 
     /// Puts back the checkouts that an earlier host was updating when it was killed. Until then, a
-    /// person cannot commit there, and nobody may ever request a merge of these tasks again.
+    /// person cannot commit there. The next merge of such a task would put its checkout back too,
+    /// but perhaps nobody ever requests one.
     pub(crate) async fn put_back_checkouts(self: &Arc<Self>) {
         let tasks = match self.worktrees.updating().await {
             Ok(tasks) => tasks,

@@ -84,7 +84,7 @@ impl Commands {
         let state = self.registry.expect_command(key.clone());
         let kept_bytes = order.kept_bytes;
         let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
-        // A person waits for the answer, and nothing is left half done.
+        // A person waits for the answer, and a command that only reads leaves nothing half done.
         let is_refused_without_room = owner == Owner::Host && order.abandoned == Abandoned::Killed;
         let start = StartChild {
             umask,
@@ -108,8 +108,8 @@ impl Commands {
                     why = full => Some(self.unwritten(&why)),
                 };
                 if let Some(error) = missed {
-                    // The start is not carried out later: a supervisor reads what has arrived
-                    // before each start, and will find the stop.
+                    // The start is not carried out later: before each start, a supervisor reads
+                    // everything that has arrived, so it will find the stop.
                     self.stop(&key).await;
                     self.forget_later(key, log, state);
                     return Err(error);
@@ -400,9 +400,9 @@ pub(super) mod tests {
         assert!(has_ended(longer, &state, short).await);
     }
 
-    /// A supervisor that does not answer may answer soon.
+    /// A command is not refused because its supervisor does not answer: it may answer soon.
     #[tokio::test]
-    async fn a_command_without_room_for_its_output_is_told_from_one_that_is_held_back_otherwise() {
+    async fn only_a_full_disk_counts_as_no_room_for_the_output_of_a_command() {
         let state = watch::Sender::new(State::default());
         let found = async |held: &str| {
             state.send_modify(|state| state.held = Some(held.to_owned()));

@@ -39,8 +39,8 @@ pub(super) async fn answers(dir: &Path) -> Result<(), String> {
     LOOKED_AT.answers(dir, ANSWERS_WITHIN, look).await
 }
 
-/// The answer of a look at a directory. Returns an error if the file system does not answer within
-/// the limit.
+/// Calls `look` with a directory, and returns its answer. Returns an error if the file system does
+/// not answer within the limit.
 pub(super) async fn look_at<T: Send + 'static>(
     dir: &Path,
     limit: Duration,

@@ -153,7 +153,7 @@ impl GuestHost {
     }
 
     /// Reports the first output as the sign of life, if the start timeout waits for it and the
-    /// executor does not report the sign itself. Output that waits for a full disk counts as the
+    /// executor does not report the sign itself. Output that a full disk holds back counts as the
     /// sign for every executor, because no executor can read it. Never returns.
     pub(super) async fn tell_output(&self) -> Infallible {
         if self.request.start_timeout.is_some() {
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn output_that_waits_for_a_full_disk_counts_as_the_sign_of_life() {
+    async fn output_that_a_full_disk_holds_back_counts_as_the_sign_of_life() {
         for tells_alive in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             let mut task = sample_task(1);

@@ -218,7 +218,7 @@ impl State {
     }
 }
 
-/// Whether output is held back for this reason because a disk is full, or a user's part of it.
+/// Whether this reason for holding output back is a full disk or a quota that is used up.
 fn is_of_full_disk(why: &str) -> bool {
     let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| io::Error::from(errno).to_string());
     full.iter().any(|full| why.contains(full)) || why.contains(&log::no_room())

@@ -141,8 +141,8 @@ impl Workspaces {
         ending.merge = Some(Box::new(merge));
     }
 
-    /// Looks at the git state after an attempt. `None` for commands without a worktree; the result
-    /// is `None` for tasks that worked outside a repository.
+    /// Looks at the git state after an attempt. `None` for commands without a worktree; the future
+    /// returns `None` for tasks that worked outside a repository.
     pub(super) fn git_state<'a>(
         &'a self,
         task: &'a Task,
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_not_invalid_because_its_git_was_killed() {
+    fn a_killed_git_does_not_make_a_request_invalid() {
         let killed = GitError::Killed {
             called: "git worktree".to_owned(),
             status: ExitStatus::from_raw(9),

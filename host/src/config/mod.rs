@@ -447,7 +447,7 @@ mod tests {
         Settings::load(&Overrides::default(), &|name| map.get(name).cloned())
     }
 
-    /// Otherwise a shorter time for which history is kept would take effect at once.
+    /// Without `on_demand`, a shorter retention would take effect at once.
     #[test]
     fn a_host_that_a_task_starts_was_not_asked_for_and_has_no_options() {
         let given = Overrides {

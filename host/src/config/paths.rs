@@ -53,8 +53,8 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
 }
 
 /// The configuration file to read; `None` if there is none. A file that `CLAUDINE_CONFIG` names
-/// must exist. A file that cannot be looked at is returned, so that reading it gives an error:
-/// without it, a host would have none of the limits that it sets.
+/// must exist. The path of a file that cannot be looked at is returned, so that reading the file
+/// gives an error: a host that ignored the file would not apply the limits in it.
 pub(super) fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
     match file_path(env) {
         Ok(path) => {

@@ -38,15 +38,14 @@ struct Replaced {
     lock: IndexLock,
 }
 
-/// The directory that has the files that were replaced or, after that was undone, those that had
-/// replaced them. It is removed only by [`Git::drop_aside`], so that it stays if the host ends
-/// before that.
+/// The directory that has the replaced files or, once these were put back, the new files. It is
+/// removed only by [`Git::drop_aside`], so that it stays if the host ends before that.
 pub(crate) struct Aside {
     swaps: Swaps,
     dir: PathBuf,
 }
 
-/// Changes of files that were not in their places, because they were replaced.
+/// Files that somebody has changed while they were not in their places.
 pub(crate) struct Late {
     pub(crate) files: Vec<String>,
     /// The directory that has the changed files.
@@ -56,7 +55,7 @@ pub(crate) struct Late {
 /// Result of replacing the files of a step.
 enum Replacing {
     Done(Box<Replaced>),
-    /// Somebody has changed one of the files meanwhile. They were put back.
+    /// Somebody has changed one of the files meanwhile. All files were put back.
     Undone(Aside),
     /// Nothing was changed. Git itself can update the checkout, or says why it cannot.
     LeftToGit,
@@ -67,7 +66,8 @@ pub(crate) struct Updated {
     pub(crate) result: Result<(), GitError>,
     /// Whether files were replaced, even if they were put back then.
     pub(crate) was_replaced: bool,
-    /// Files that are not in their places, until no program will write to them any more.
+    /// The files that are not in their places. They are dropped late, because a program that has
+    /// opened one of them may still write to it.
     pub(crate) aside: Option<Aside>,
 }
 
@@ -300,7 +300,8 @@ impl Git {
                 checkout = %self.dir().display(), %error,
                 "the index of a checkout cannot be replaced"
             );
-            // The branch has moved, and the files aside may have changes of a person.
+            // The step does not fail, because the branch has moved, and the files aside may have
+            // changes of a person.
             if let Err(error) = self.change(&index_from(&note.old, &note.new)).await {
                 tracing::error!(
                     checkout = %self.dir().display(), %error,
@@ -382,8 +383,8 @@ fn close_left(git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
     Ok(swaps.and_then(|swaps| close(&swaps, dir)))
 }
 
-/// Whether a step changes attributes. Git itself applies the new ones, but while the old files are
-/// still in their places, the old ones apply.
+/// Whether a step changes attributes. If git itself writes the files, the new attributes apply. If
+/// the files are first written elsewhere, the old attributes apply.
 fn changes_attributes(step: &Step) -> bool {
     let mut paths = step.files.iter().map(|file| Path::new(&file.path));
     paths.any(|path| path.ends_with(ATTRIBUTES))
@@ -475,7 +476,7 @@ mod tests {
         git.drop_aside(aside).await.unwrap()
     }
 
-    /// Makes a git for the host that is killed once, after a command with these words.
+    /// Makes a git for the host. This git is killed once, after a command with these words.
     fn killed_at(person: &Person, words: &str) -> Git {
         let script = format!(
             "git \"$@\" || exit\n\
@@ -486,7 +487,7 @@ mod tests {
         with_script(person, &script)
     }
 
-    /// Makes a git for the host that is this script, which can call the real git.
+    /// Lets the host run this script instead of git. The script can call the real git.
     fn with_script(person: &Person, script: &str) -> Git {
         let path = std::env::var("PATH").unwrap();
         let script = format!("#!/bin/sh\nPATH='{path}'\n{script}");
@@ -501,7 +502,7 @@ mod tests {
         person.work().join(".git/index.lock").exists()
     }
 
-    /// The directories for files that are not in their places.
+    /// The number of directories for files that are not in their places.
     fn left(person: &Person) -> usize {
         let entries = fsx::entries(&person.work().join(".git")).unwrap();
         let names = entries.iter().filter_map(|path| path.file_name()?.to_str());
@@ -764,7 +765,8 @@ mod tests {
         assert_eq!(text, "one\nmine\n");
     }
 
-    /// The host leaves its lock, which a person may remove. An earlier host has left the new index.
+    /// The host leaves its lock, which a person may remove. A host of an earlier version may leave
+    /// the new index.
     #[tokio::test]
     async fn removed_files_are_put_back_after_the_host_was_killed() {
         for (has_lock, has_new_index) in [(true, false), (false, false), (false, true)] {
@@ -839,7 +841,7 @@ mod tests {
         }
     }
 
-    /// The person's next commit would undo the step.
+    /// Otherwise the person's next commit would undo the step.
     #[tokio::test]
     async fn a_step_is_finished_without_the_lock_except_for_what_a_person_has_staged() {
         let person = Person::with_repository("");

@@ -24,7 +24,8 @@ const REQUESTS_MAX: usize = 100;
 /// The owner of the repository to which a branch was pushed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner<'a> {
-    /// The repository may be the base's own, or a fork of this owner, if the owner is known.
+    /// The repository is probably that of the base. If its owner is known, it may also be a fork
+    /// that belongs to this owner.
     OfTheBase(Option<&'a str>),
     OfAFork(&'a str),
 }
@@ -80,7 +81,7 @@ impl Git {
     }
 }
 
-/// The filter that prints the address of the own pull request, in the language of `jq`.
+/// The filter that prints the address of the task's own pull request, in the language of `jq`.
 fn own_request(owner: Owner<'_>, base: Option<&BranchRef>) -> String {
     // A JSON string is a string of `jq` too, because each backslash is escaped.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();

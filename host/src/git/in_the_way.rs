@@ -110,7 +110,7 @@ mod tests {
     use crate::git::tests::Person;
 
     #[tokio::test]
-    async fn a_repository_in_place_of_which_a_commit_has_a_file_is_found() {
+    async fn a_repository_that_a_committed_file_would_replace_is_found() {
         let person = Person::with_repository("");
         for path in ["package/file", "plain/file", "gone/file"] {
             person.write(path, "one\n");

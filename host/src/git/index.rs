@@ -197,7 +197,8 @@ impl Git {
         self.repositories_beside(None).await
     }
 
-    /// The nested repositories that are not submodules in this index, or in the checkout's own.
+    /// The nested repositories that are not submodules in this index; `None` means the checkout's
+    /// own index.
     pub(super) async fn repositories_beside(
         &self,
         index: Option<&Path>,

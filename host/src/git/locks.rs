@@ -37,8 +37,8 @@ struct Lock {
 impl Git {
     /// Removes the lock files of these refs, and those of the worktree at this path, if a git that
     /// was killed has left them. Must be called only while neither the task of the worktree nor
-    /// this host runs git there. A person may do so at any time: nothing is removed while a git
-    /// works in the worktree, since `git commit` holds a lock as long as its editor is open, and no
+    /// this host runs git there. A person may run git at any time, and `git commit` holds a lock as
+    /// long as its editor is open. So nothing is removed while a git works in the worktree, and no
     /// lock of a ref while a git works in any checkout of the repository.
     pub(crate) async fn remove_left_locks(
         &self,
@@ -187,8 +187,8 @@ mod tests {
     use super::*;
     use crate::git::{BranchRef, tests::Person};
 
-    /// Lock files of the task and of others, and the repository, whose worktree is at `tree` beside
-    /// it and on the branch `task`. Another worktree is at `beside`.
+    /// A repository with lock files of the task and of others. Beside the repository, the task's
+    /// worktree is at `tree` and on the branch `task`, and another worktree is at `beside`.
     struct Locked {
         person: Person,
         own: Vec<PathBuf>,

@@ -9,8 +9,8 @@ const HEADS: &str = "refs/heads/";
 /// The maximum length of a part of a branch's name, in bytes. Each part between slashes becomes a
 /// file name, and git also makes a file with `.lock` appended to the name.
 const PART_BYTES: usize = 250;
-/// Names outside `refs/` that git makes for itself and whose names do not end in `_HEAD`, and the
-/// short name of `refs/stash`.
+/// Names outside `refs/` that git uses for itself and that do not end in `_HEAD`, and the short
+/// name of `refs/stash`.
 const OF_GIT: [&str; 7] = [
     "@",
     "AUTO_MERGE",
@@ -21,8 +21,8 @@ const OF_GIT: [&str; 7] = [
     "stash",
 ];
 
-/// The beginnings of names with which git finds branches and tags by a longer name. A branch whose
-/// own name begins so would hide such a branch or tag, or be hidden by it.
+/// Beginnings that git accepts before the name of a branch or tag, as in `heads/main`. A branch
+/// with the whole name `heads/main` would hide the branch `main`, or be hidden by it.
 const PLACES: [&str; 4] = ["refs/", "heads/", "tags/", "remotes/"];
 
 /// A branch of this repository. Stores the short name, which people see. Git always gets the full

@@ -166,7 +166,7 @@ impl Git {
         let is_in_use = self.look_at_files(move |_| {
             under_way(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
         });
-        // No ref keeps the new commit if it is a merge.
+        // If the new commit is a merge, no ref keeps it, and git may have deleted it.
         if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {
             return Ok(None);
         }
@@ -195,7 +195,7 @@ impl Git {
             finished.await?.map_err(unusable(&git_dir))?;
             return Ok(None);
         }
-        // No ref keeps the new commit if it is a merge.
+        // If the new commit is a merge, no ref keeps it, and git may have deleted it.
         if self.commit_of(note.new.hash()).await?.is_none() {
             self.look_at_files(move |_| lock.release()).await?;
             return Ok(None);
@@ -224,7 +224,8 @@ impl Git {
 
     /// Finishes a noted step whose host was killed after the branch had moved, if somebody has
     /// removed its lock since then: gives the files of the step their new entries in the index,
-    /// because the next commit would undo the step. Entries that a person has changed stay.
+    /// because otherwise the next commit would undo the step. Entries that a person has changed
+    /// stay.
     pub(crate) async fn finish_noted(&self, note: &StepNote) -> Result<(), GitError> {
         // Older hosts have noted no name.
         if note.aside.is_empty() {
@@ -474,7 +475,7 @@ pub(super) fn remove_with_parents(top: &Path, file: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the directories above a file, which was removed, that have become empty.
+/// Removes the directories above a removed file that have become empty.
 pub(super) fn remove_empty_parents(top: &Path, file: &str) {
     let path = top.join(file);
     let parents = path.ancestors().skip(1);

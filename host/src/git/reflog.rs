@@ -86,10 +86,9 @@ impl Git {
         self.keep(keeping, before.as_ref(), &commits).await
     }
 
-    /// Keeps a commit of all files here that differ from HEAD, except ignored files that are not in
-    /// the index, and nested repositories, because the files are about to be put back. Nothing is
-    /// kept if the files are those that a merge in progress has written. Returns whether there was
-    /// something to keep.
+    /// Keeps a commit of all files here that differ from HEAD, before they are put back. Leaves out
+    /// nested repositories, and ignored files that are not in the index. Keeps nothing if the files
+    /// are those that a merge in progress has written. Returns whether there was something to keep.
     pub(crate) async fn keep_changes(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let Some(head) = self.commit_of("HEAD").await? else {
             return Ok(false);
@@ -400,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moves_that_make_a_commit_are_told_from_moves_to_a_commit_that_existed() {
+    fn only_a_move_to_a_new_commit_counts_as_making_one() {
         let hashes = ["0", "1", "2", "3"].map(|digit| digit.repeat(40));
         let [none, one, two, three] = hashes.each_ref().map(String::as_str);
         let check = |why: &str, expected: bool| {

@@ -154,8 +154,9 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
 /// users rely on them to stop commits that must not reach a remote.
 pub(super) const NO_HOOKS: (&str, &str) = ("core.hooksPath", "/dev/null");
 
-/// The setting that tells git whether names that differ only in case denote the same file. It gets
-/// the value that is true in the checkout, because git overlooks files if the value is wrong.
+/// The setting that tells git whether names that differ only in case denote the same file. It is
+/// set to what the file system of the checkout does, because git overlooks files if the value is
+/// wrong.
 pub(super) const IGNORE_CASE: &str = "core.ignoreCase";
 
 /// Settings as environment variables, which git passes on to every process that it starts.

@@ -83,7 +83,7 @@ pub(super) struct Swaps {
     /// The directory that has the new files and, once they are in their places, the old ones.
     aside: PathBuf,
     files: Vec<Swap>,
-    /// The directories of new files that did not exist at the look.
+    /// The directories of new files that did not exist when the files were looked at.
     absent: BTreeSet<PathBuf>,
     /// The number of files, from the first one on, whose new versions are in their places.
     done: usize,
@@ -195,7 +195,8 @@ impl Swaps {
         self.done = 0;
     }
 
-    /// Gives the old files that were put aside the time at which they are put back.
+    /// Sets the modification times of the old files that were put aside to now, because they are
+    /// about to be put back.
     fn touch_old(&mut self) {
         let done = &mut self.files[..self.done];
         for file in done.iter_mut().filter(|file| file.old.is_some()) {
@@ -251,8 +252,8 @@ impl Swaps {
         }
     }
 
-    /// Fails if a person had changed the file that was put aside, and puts it back. If this is not
-    /// possible, because somebody has just replaced its directory, the file stays aside.
+    /// If a person had changed the file that was put aside, puts it back and fails. If the file
+    /// cannot be put back, because somebody has just replaced its directory, it stays aside.
     fn refuse_changed(&self, file: &Swap) -> io::Result<()> {
         let (here, aside) = self.places(file);
         if file.old.is_none() || stamp(&aside)? == file.old {
@@ -574,7 +575,8 @@ mod tests {
         assert!(is_new("file") && is_new("gone/file"));
     }
 
-    /// Git makes a new file in its directory, and not below the git directory.
+    /// Git makes a new file in the directory to which it belongs, from which it gets its access
+    /// list.
     #[test]
     fn files_are_left_to_git_if_their_directory_has_another_access_list_for_new_files() {
         let (dir, _) = checkout();

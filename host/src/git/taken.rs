@@ -1,6 +1,6 @@
-//! What a person may mean by a name that a new branch would have. Git then takes the name for the
-//! branch: `git switch feature` would no longer make a branch from the remote's `feature`, and
-//! `git checkout notes` would no longer restore a file.
+//! What a person may mean by a name that a new branch would have. Once the branch exists, git takes
+//! the name for the branch: `git switch feature` would no longer make a branch from the remote's
+//! `feature`, and `git checkout notes` would no longer restore a file.
 
 use super::{
     BranchRef, Commit, Git, GitError, names,
@@ -69,7 +69,8 @@ impl Git {
 }
 
 /// The name under which a remote's branch `name` is stored here, if this setting, a key with its
-/// value, says so. A remote's name may contain slashes, so this name cannot be told from its form.
+/// value, says so. A remote's name may contain slashes, so the form of a stored name does not show
+/// where the remote's name ends.
 fn fetched_to(setting: &str, name: &str) -> Option<String> {
     let (key, refspec) = setting.split_once('\n')?;
     key.strip_prefix("remote.")?.strip_suffix(".fetch")?;

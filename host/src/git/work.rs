@@ -190,8 +190,9 @@ impl Git {
         self.has_changes_after(WRITING_WITHIN).await
     }
 
-    /// Does the same as [`Self::has_lasting_changes`], for another git that writes the files for at
-    /// most this time. If it holds the lock longer, it was probably killed, and the changes stay.
+    /// Does the same as [`Self::has_lasting_changes`], but waits at most this time for another git
+    /// that writes the files. A git that holds the lock longer was probably killed, so the changes
+    /// count as lasting.
     pub(super) async fn has_changes_after(&self, writing: Duration) -> Result<bool, GitError> {
         let mut since = None;
         while self.has_changes().await? {

@@ -8,7 +8,7 @@ use flate2::read::ZlibDecoder;
 #[derive(Debug)]
 pub(crate) struct Builtin {
     pub(crate) manifest: &'static str,
-    /// The component, compressed by zlib, because it is read only to be compiled.
+    /// The component, compressed by zlib. It is decompressed only if it must be compiled.
     pub(crate) compressed: &'static [u8],
     /// The digest of the component.
     pub(crate) digest: &'static str,

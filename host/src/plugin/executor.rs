@@ -79,7 +79,7 @@ struct Seat<'a> {
     permit: Arc<OwnedSemaphorePermit>,
 }
 
-/// The place of a component.
+/// Where a component is found.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     BuiltIn(&'static Builtin),

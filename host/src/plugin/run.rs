@@ -34,7 +34,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) task: GuestTask,
     pub(crate) host: Arc<dyn AttemptHost>,
     pub(crate) place: Arc<Place>,
-    /// The permit for the attempt's instance. Each instance has a part in it until it is freed.
+    /// The permit for the attempt's instance. Each instance shares this permit until the instance
+    /// is freed.
     pub(crate) permit: Arc<OwnedSemaphorePermit>,
 }
 

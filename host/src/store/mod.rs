@@ -92,7 +92,7 @@ pub(crate) trait Store: Send + Sync + 'static {
     fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
 
     /// The newest task with this idempotency key that was created at or after `since`. Looks at
-    /// every task with a key that was created since.
+    /// every task that has a key and was created since then.
     fn task_of_key(&self, key: &str, since: Timestamp) -> Result<Option<Task>, StoreError>;
 
     /// Finds the task that a person means by an id, by a part of an id, or by a name: see

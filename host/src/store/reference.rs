@@ -35,8 +35,8 @@ pub(crate) fn is_word(text: &str) -> bool {
     matches!(text, LAST | LAST_RUNNING)
 }
 
-/// The tasks of unrestrained principals among which a keyword means the newest; `None` for any
-/// other text.
+/// The filter for the tasks of unrestrained principals that a keyword may mean; the keyword means
+/// the newest of them. `None` if the text is not a keyword.
 pub(crate) fn unrestrained_of_word(text: &str) -> Option<Filter> {
     let all = Filter {
         unrestrained: true,

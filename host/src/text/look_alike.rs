@@ -138,7 +138,7 @@ fn is_accent(c: char) -> bool {
 }
 
 /// Whether [`EMOJI_SELECTOR`] makes a wide emoji of this character, which is narrow without it.
-/// Digits are left out, because many programs show them as before.
+/// Digits are left out, because many programs show them unchanged.
 fn becomes_emoji(c: char) -> bool {
     let emoji = String::from_iter([c, EMOJI_SELECTOR]);
     !c.is_ascii() && c.width() == Some(1) && emoji.width() == 2

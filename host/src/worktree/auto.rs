@@ -22,8 +22,8 @@ use crate::{
     text::shell_word,
 };
 
-/// The minimum number of tries to move the base, and the time for which it is tried again. A try
-/// has no effect if somebody else moves the base meanwhile, or changes its checkout.
+/// The minimum number of tries to move the base, and the minimum time, before the merge is refused.
+/// A try has no effect if somebody else moves the base meanwhile, or changes its checkout.
 const TRIES: usize = 5;
 const TRIED_FOR: Duration = Duration::from_secs(5);
 
@@ -197,7 +197,8 @@ impl Work {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }
-        // The lock and the files aside are known only by the note of the update.
+        // The note of the update stays, because nothing else shows whose the lock and the files
+        // aside are.
         if there.has_lock_of(&step.note).await? {
             return Ok(Some(format!(
                 "{error}; the files there could not be put back yet, and the index there stays locked until the merge is tried again or the host starts again"
@@ -346,7 +347,7 @@ pub(super) fn text_of_not_put_back(checkout: &Path, files: &[String], kept: &Pat
     )
 }
 
-/// Whether no other try to put the files of a checkout back could restore more of them.
+/// Whether another try to put the files of a checkout back would restore nothing more.
 pub(super) fn is_over(back: &PutBack) -> bool {
     match back {
         PutBack::Left { changed, .. } => changed.is_empty(),

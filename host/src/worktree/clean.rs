@@ -104,9 +104,9 @@ impl Worktrees {
     }
 }
 
-/// Whether git has forgotten a worktree. The directory in which `git` runs then has files that git
-/// could not remove or, if somebody had removed the `.git` before git forgot the worktree, perhaps
-/// all files.
+/// Whether git has forgotten the worktree in whose directory `git` runs. Then the directory has
+/// files that git could not remove. It may even have all files, if somebody had removed the `.git`
+/// before.
 async fn is_remains(git: &Git, repository: &Git) -> Result<bool, GitError> {
     Ok(repository.git_dir_for(git.dir()).await?.is_none() && git.is_forgotten().await?)
 }

@@ -23,7 +23,7 @@ use crate::{
     git::{BranchRef, Commit, Git, Merged, Operation, Unresolved, shortened},
 };
 
-/// A part of git's message that it refuses a merge before it has changed anything.
+/// A part of the message with which git refuses a merge before it has changed anything.
 const IN_THE_WAY: &str = "would be overwritten by merge";
 
 /// The state of a resolution.
@@ -320,7 +320,7 @@ impl Work {
         let branch = &self.record.branch;
         let typed = self.git.typed(branch).await?;
         Ok(Some(format!(
-            "merging `{branch}` into `{base}` gives another result there than here, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
+            "merging `{branch}` into `{base}` gives another result in a checkout of `{base}` than in the worktree, because of different attributes or a merge driver: {}; `git merge {typed}` on `{base}` merges by hand",
             shortened(&left)
         )))
     }

@@ -152,8 +152,8 @@ impl Worktrees {
             _ => {
                 let merge = self.carry_out(&mut work).await?;
                 work.record.settled = Some((attempt, merge.clone()));
-                // The record only saves the next host a repetition, which would find the same. So
-                // work that is merged does not count as failed, but its worktree stays.
+                // Without the record, the next host would only settle the work again, with the same
+                // result. So merged work does not count as failed, but its worktree stays.
                 if let Err(error) = self.write_record(&work.record).await {
                     tracing::warn!(%task, %error, "how work was settled cannot be recorded");
                     return Ok(unrecorded(merge, &error));

@@ -31,8 +31,8 @@ const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp
 /// a model at the service considers them harmless.
 const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 
-/// Takes away a tool that makes a worktree and a branch unasked, and the subagents that get a
-/// worktree, for which Claude Code needs no permission in any permission mode.
+/// Takes away a tool that makes a worktree and a branch unasked, and subagents with a worktree of
+/// their own. Claude Code allows both without a permission, in every permission mode.
 const NO_WORKTREE: &str = "--disallowedTools=EnterWorktree,Agent(isolation:worktree)";
 
 /// Subagents that run at the service.
@@ -69,8 +69,8 @@ pub(crate) struct Means<'a> {
     /// Budget of the run.
     pub(crate) budget_usd: Option<f64>,
     pub(crate) is_restrained: bool,
-    /// Whether the agent may use the network. Claude Code allows some hosts in every permission
-    /// mode, so the tools are taken away if it may not.
+    /// Whether the agent may use the network. If not, the network tools are taken away, because
+    /// Claude Code lets them reach some sites in every permission mode.
     pub(crate) has_network: bool,
 }
 

@@ -17,8 +17,7 @@ fn busy() -> Script {
     Script::always(Answer::bash("echo once more"))
 }
 
-/// The agent also has a limit of its own: the lower one of this limit and of the remaining budget
-/// applies.
+/// The agent also has a limit of its own. It gets the lower of this limit and the remaining budget.
 #[test]
 fn agent_stopped_over_its_budget_resumes_with_a_higher_budget() {
     let world = World::new(busy());
@@ -99,7 +98,7 @@ fn resume_of_a_task_with_a_spent_budget_is_refused() {
 }
 
 #[test]
-fn why_shows_the_spent_part_of_a_graphs_budget_whose_end_ends_agents_but_not_commands() {
+fn why_shows_the_spent_part_of_a_graphs_budget_and_a_spent_budget_ends_agents_but_not_commands() {
     let world = World::new(answering());
     let graph = "
 - {name: plan,   prompt: plan it}

@@ -38,8 +38,8 @@ fn touched(world: &World) -> Vec<&'static str> {
     files.into_iter().filter(there).collect()
 }
 
-/// Whether the agent had the tools with which Claude Code fetches some sites without a permission,
-/// in every mode.
+/// Whether the agent had the tools `WebFetch` and `WebSearch`. Claude Code lets them reach some
+/// sites without a permission, in every mode.
 #[track_caller]
 fn has_network_tools(world: &World, id: &str) -> [bool; 2] {
     let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
@@ -85,7 +85,7 @@ fn clients_agent_has_network_tools_if_the_extras_include_the_network() {
 }
 
 /// An agent of the owner has the network tools until a client resumes its task. A client cannot
-/// resume a task of the owner that has succeeded, so the agent has too few turns.
+/// resume a task of the owner that has succeeded, so the agent gets too few turns to succeed.
 #[test]
 fn agent_of_the_owner_loses_its_network_tools_when_a_client_resumes_its_task() {
     let reads = Step::Tool {
@@ -141,7 +141,7 @@ fn client_continues_only_sessions_of_its_own_tasks() {
     }
 }
 
-/// Otherwise an agent that may only read could make worktrees and branches, which runs hooks.
+/// Otherwise an agent that may only read could make worktrees and branches, and so run hooks.
 #[test]
 fn clients_agent_cannot_start_a_subagent_in_a_worktree() {
     let asks = Step::Tool {

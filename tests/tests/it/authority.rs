@@ -122,8 +122,8 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     assert_eq!(told["by"], chat);
 }
 
-/// Otherwise a client could turn the end of a task on which a person's next step depends into
-/// another.
+/// Otherwise a client could change how a person's task has ended, although the person's next step
+/// depends on that.
 #[test]
 fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
     let (host, _agent) = with_agent("[mcp]\nexecutors = [\"claude\", \"shell\"]\n", "exit 3");
@@ -188,7 +188,7 @@ fn client_cannot_take_the_name_of_a_persons_task() {
         let graph = json!({ "tasks": [plan("own")], "name": name });
         refused(&mut client, "SubmitGraph", graph, &says);
     }
-    // A client that takes a name first does not get what a person means by the name later.
+    // If a client uses a name first and a person uses it later, the name means the person's task.
     let asked =
         json!({"prompt": "p", "permissionMode": "plan", "name": "later", "after": 3_600_000});
     let theirs = client.call("DelegateTask", asked)["taskId"].clone();
@@ -229,7 +229,7 @@ fn repeated_request_of_a_client_is_answered_although_a_person_has_taken_its_name
 }
 
 #[test]
-fn last_and_running_skip_tasks_of_clients_for_a_person() {
+fn names_last_and_running_skip_tasks_of_clients_if_a_person_uses_them() {
     let (host, _agent) = smallest();
     let mut client = Client::connect(&host);
     let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 3_600_000});
@@ -250,7 +250,7 @@ fn last_and_running_skip_tasks_of_clients_for_a_person() {
     let next = host.text(["run", "--depends-on-success", "@last", "--", "true"]);
     assert_eq!(host.status(&next)["dependencies"][0]["task"], id);
     let told = client.call("TaskStatus", json!({"taskId": "@last"}));
-    assert_ne!(told["taskId"], id, "a client means any task");
+    assert_ne!(told["taskId"], id, "for a client, all tasks count");
     host.run(["cancel", &next]).check();
     let events = host.text(["events", "@last"]);
     assert!(
@@ -508,7 +508,7 @@ fn agent_cannot_back_up_environments_whether_a_host_runs_or_not() {
     host.run(["backup", "--with-environments", "with"]).check();
     fs::write(at("end"), "").unwrap();
     host.finished(&id);
-    // A command in a task of a person may do it, as the person may.
+    // A command in a task of a person may back them up, as the person may.
     let script = format!("{claudine} backup --with-environments by-command");
     let id = host.script(&script);
     assert_eq!(host.finished(&id)["outcome"], "succeeded");

@@ -119,8 +119,8 @@ fn name_that_is_reserved_or_part_of_another_tasks_id_is_refused() {
     }
 }
 
-/// A client could make a person wait for another task or graph than the one that the person means,
-/// or cancel another one.
+/// Otherwise a person who waits for a task or graph, or cancels it, could reach that of a client
+/// instead.
 #[test]
 fn client_cannot_name_a_task_or_a_graph_like_any_part_of_an_id() {
     let host = TestHost::new();

@@ -308,7 +308,7 @@ fn command_that_starts_a_host_with_a_shorter_retention_removes_no_history() {
     let host = TestHost::new();
     let old = host.script("echo precious");
     host.finished(&old);
-    // The old task has ended more than a second ago after this.
+    // After this command, more than a second has passed since the end of the old task.
     host.run(["run", "--wait", "--", "sleep", "1.1"]).check();
     host.run(["down"]).check();
     let mut later = host.command(["run", "--wait", "--", "true"]);

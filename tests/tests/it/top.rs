@@ -194,7 +194,8 @@ fn view_waits_for_the_next_host() {
     assert!(!screen.contains("waiting for one"), "{screen}");
     host.run(["down"]).check();
     top.shows(&["waiting for"]);
-    // What a host records that comes and goes unseen is read from the database.
+    // The stopped view does not see the next host start and end. Once the view continues, it reads
+    // from the database what that host has recorded.
     process::signal(top.pid(), Signal::STOP);
     top.is_stopped();
     host.run(["release", "later"]).check();

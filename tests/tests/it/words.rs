@@ -283,7 +283,7 @@ fn configuration_that_was_changed_meanwhile_is_not_replaced_by_the_edited_text()
 }
 
 #[test]
-fn configuration_is_written_to_the_end_of_its_links() {
+fn configuration_is_written_to_the_file_at_which_its_links_end() {
     let host = TestHost::new();
     let file = host.config_dir().join("claudine/config.toml");
     let (link, target) = (host.work().join("link"), host.work().join("new/settings"));

@@ -156,8 +156,8 @@ impl Board {
             .collect()
     }
 
-    /// Ends of these tasks, if a restrained principal asks. What this principal may do was decided
-    /// by these ends.
+    /// Ends of these tasks, if a restrained principal asks. The permission of such a principal
+    /// depends on these ends.
     fn ends_seen<'a>(
         &self,
         copies: impl Iterator<Item = &'a Task>,

@@ -121,7 +121,7 @@ fn each_attempt_names_the_principal_who_requested_it() {
 
 /// Whether a restrained principal may run a task again depends on the task's end.
 #[test]
-fn end_that_has_changed_since_a_restrained_principal_read_it_must_be_read_again() {
+fn restrained_principal_is_refused_if_an_end_has_changed_since_it_was_read() {
     let mut desk = Desk::new(1);
     let id = TaskId::new(1, 1);
     desk.submitted_by(&owner(), submission(id, request()));

@@ -33,7 +33,7 @@ const PLUGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Free disk space below which `doctor` warns, as a multiple of the reserve.
 const DISK_WARN_RESERVES: u64 = 2;
-/// Number of files below which it is a warning that no more can be created on the disk.
+/// Number of files below which `doctor` warns that few files can still be created on the disk.
 const FEW_FILES: u64 = 10_000;
 
 /// Check the setup and suggest fixes.

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_on_a_denied_permission_names_the_own_directory_that_cannot_be_used() {
+    fn advice_on_a_denied_permission_names_chmod_only_for_a_closed_directory_of_the_user() {
         let dir = tempfile::tempdir().unwrap();
         let hint = |mode: u32, path: &Path| {
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();

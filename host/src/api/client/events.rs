@@ -80,8 +80,8 @@ impl EventReader<'_> {
                 Err(error) if !self.outlives(error.kind) => {
                     return Err(ClientError::Refused(error));
                 }
-                // A host that is shutting down may repeat this error until it has ended. So does
-                // the read without a host, once everything was read.
+                // A host that is shutting down may give this error again until it has ended. If no
+                // host runs, this process gives it again once everything was read.
                 Err(_) if self.host_left => self.look_again().await?,
                 Err(_) => {
                     self.open = None;

@@ -136,7 +136,8 @@ pub(super) struct Client {
     other_version: Mutex<Option<String>>,
     /// A host within this process. If no other host runs, it answers the requests that only read.
     offline: Mutex<Option<Arc<Host>>>,
-    /// The turn of a request to be checked within this process. A check needs much memory.
+    /// Locked while a request is checked within this process. A check needs much memory, so
+    /// requests are checked one at a time.
     check: tokio::sync::Mutex<()>,
 }
 

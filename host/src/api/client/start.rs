@@ -182,7 +182,7 @@ impl HostStart {
         Ok(is_over)
     }
 
-    /// The error for a wait for the next host, if there is no database from which it could go on.
+    /// The error for a wait for the next host, if the database was removed.
     pub(super) fn removed(&self) -> Option<ClientError> {
         fsx::is_missing(&self.layout.database()).then(|| ClientError::Gone {
             data_dir: self.layout.root().to_owned(),
@@ -403,8 +403,8 @@ fn readable_within(from: &impl AsFd, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// How a child of this process ended. `None` if it does not end within a moment: it has closed its
-/// output before.
+/// How a child of this process ended, after it has closed its output. `None` if it does not end
+/// within [`END_LIMIT`].
 fn end_of_process(pid: u32) -> Option<ExitStatus> {
     let pid = Pid::from_raw(pid.cast_signed())?;
     let give_up = clock::monotonic() + END_LIMIT;

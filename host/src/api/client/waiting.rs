@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    /// Waits for the end of a task, up to the limit. If no host runs, only the time passes.
+    /// Waits for the end of a task, up to the limit. If no host runs, sleeps for the whole limit.
     pub(in crate::api) async fn wait_a_while(
         &self,
         task: &str,
@@ -179,7 +179,7 @@ impl Client {
         match self.status(task).await {
             Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
             Ok(_) => {}
-            // Another host has come and is already going.
+            // Another host has started and is already shutting down.
             Err(error) if is_of_its_end(&error) => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         }
@@ -202,7 +202,7 @@ impl Client {
                 Err(error) if !may_pass(&error) => {
                     return Err(self.start.removed().unwrap_or(error));
                 }
-                // The task has not ended, or another host has come and is already going.
+                // The task has not ended, or another host has started and is already shutting down.
                 Ok(_) | Err(_) => {}
             }
         }
@@ -292,7 +292,7 @@ mod tests {
     use crate::app::AppError;
 
     #[test]
-    fn a_wait_goes_on_until_the_next_host_unless_the_task_is_refused() {
+    fn a_wait_goes_on_until_the_next_host_unless_the_request_is_refused() {
         let check = |kind: ErrorKind, expected: bool| {
             let error = ClientError::Refused(AppError::new(kind, ""));
             assert_eq!(may_pass(&error), expected, "{kind:?}");

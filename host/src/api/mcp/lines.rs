@@ -36,8 +36,8 @@ const REQUESTS_BYTES: usize = 2 * LINE_BYTES;
 /// Size up to which a request counts as one. A larger request counts as several, so that one
 /// counter limits both the number and the size.
 const ONE_BYTES: usize = REQUESTS_BYTES / CALLS_AT_ONCE;
-/// Time limit for the answers to earlier requests after the end of the input, if a request waits
-/// for one of them.
+/// Time for which a request that was read waits for room once the input has ended. Answers to
+/// earlier requests make room.
 const AFTER_END: Duration = Duration::from_secs(5);
 
 /// Time between two checks whether the client has ended, while a request waits for room and further
@@ -379,8 +379,8 @@ impl Transport<RoleServer> for Lines {
     }
 }
 
-/// Whether the session begins with this request, which comes before it. An error code and a reason
-/// if the request may not come before the session.
+/// Whether this request, which was received outside of a session, begins one. An error code and a
+/// reason if the request may only come within a session.
 fn begins_session(request: &ClientRequest) -> Result<bool, (i32, &'static str)> {
     // Clients of later versions describe themselves with each request.
     let is_described = || {

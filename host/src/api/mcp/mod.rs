@@ -46,7 +46,7 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
         .map_err(|error| failed("standard input and output cannot be used", &error))?;
     let lines = lines::Lines::new(input, output).looking_for_its_end(stdio::has_hung_up);
     let server = server::Server::new(Arc::new(client), origins, lines.ended());
-    let running = match server.serve(lines).await {
+    let running = match Box::pin(server.serve(lines)).await {
         Ok(running) => running,
         // The client disconnected before its first message.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),

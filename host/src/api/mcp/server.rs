@@ -34,12 +34,12 @@ const METHOD_CHARS: usize = 80;
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
 
 /// Limit of the tasks that all calls together wait for at the same time, because each needs a
-/// connection to the host. Further waits begin when one of them ends, and look at their tasks until
-/// then.
+/// connection to the host. A further wait begins when one of them ends. Until then, the call reads
+/// its task again and again.
 const WAITS_AT_ONCE: usize = 64;
 
-/// Limit of the waits that look at their tasks at the same time. The client keeps as many
-/// connections.
+/// Limit of the calls that read their tasks at the same time because their waits cannot begin yet.
+/// Each needs a connection to the host meanwhile.
 const LOOKS_AT_ONCE: usize = 4;
 
 pub(super) struct Server {

@@ -18,7 +18,7 @@ use crate::{
     text::short_id,
 };
 
-/// Time between two looks at a task whose wait has no place.
+/// Time between two reads of a task for which a wait cannot begin yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Server {
@@ -66,8 +66,8 @@ impl Server {
         Ok(seen)
     }
 
-    /// Waits for the end of the task with this id. Until there is a place for the wait, looks at
-    /// the task again and again.
+    /// Waits for the end of the task with this id. As long as too many other waits are in progress,
+    /// reads the task again and again instead.
     async fn wait_for_end_of(&self, task: &str, limit: Duration) -> Result<TaskView, AppError> {
         let ends_at = clock::monotonic() + limit;
         let place = self.waits.acquire();

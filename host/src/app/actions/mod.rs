@@ -3,8 +3,8 @@
 //! An error for one task does not affect the others. A cancel, hold or release of several tasks is
 //! sent to the engine as one command, because the store need not be read between two tasks. So no
 //! task starts in between. Dependants are cancelled, held and released before their dependencies,
-//! but retried and resumed after them, one after the other. A client that disconnects meanwhile
-//! does not leave the other tasks as they were.
+//! but retried and resumed after them, one after the other. If the client disconnects meanwhile,
+//! the remaining tasks are still retried or resumed.
 
 mod order;
 mod request;

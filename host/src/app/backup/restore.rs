@@ -42,8 +42,8 @@ use crate::{
 const SPARE_BYTES: u64 = 4 * START_BYTES;
 /// Unit in which file systems allocate the space of a file.
 const BLOCK_BYTES: u64 = 4 << 10;
-/// Multiple of the size of the rows that their database takes: its indexes, and its log while all
-/// unfinished tasks are held in one transaction.
+/// Size of the database as a multiple of the size of its rows. It also needs space for its indexes,
+/// and for its log while all unfinished tasks are held in one transaction.
 const DATABASE: u64 = 3;
 
 /// Highest valid number of an attempt. It is far above any real number, and far below the maximum

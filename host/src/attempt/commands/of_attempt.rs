@@ -107,7 +107,8 @@ impl Elsewhere for OfAttempt {
         })
     }
 
-    /// These commands are over already, unless a stop of the attempt has ended the wait for them.
+    /// The commands of earlier hosts are over already, unless a stop of the attempt has ended the
+    /// wait for them.
     fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
         let commands = self.commands.clone();
         Box::pin(async move { commands.earlier_over().await })

@@ -54,7 +54,8 @@ async fn checkouts_are_listed_and_made_although_another_one_is_being_made() {
     worktree(&person, "beside").await;
     let common = person.work().join(".git/worktrees/tree/commondir");
     let commit = person.commit("main").await;
-    // Once both commands have met the state after git has created the file, git writes it.
+    // At first the file is empty, as while git makes a checkout. Once both commands have met this
+    // state, the script writes the file.
     let bin = person.home().join("bin");
     fs::create_dir(&bin).unwrap();
     fs::copy(&common, bin.join("written")).unwrap();

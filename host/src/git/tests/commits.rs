@@ -142,9 +142,10 @@ async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     assert_eq!(person.commit("HEAD").await, second);
 }
 
-/// The lock was left by a git that was killed. To wait for its end again would only take time.
+/// The lock was left by a git that was killed. To wait again until it is released would only take
+/// time.
 #[tokio::test]
-async fn changes_below_a_lock_that_stays_are_awaited_once() {
+async fn a_lock_that_stays_is_awaited_only_once() {
     let person = somebody("");
     person.write("file", "two\n");
     person.write(".git/index.lock", "");

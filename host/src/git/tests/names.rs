@@ -121,7 +121,8 @@ async fn a_question_that_git_has_not_answered_is_an_error() {
         }
     };
     check(&person.with_programs(&bin), "signal: 9").await;
-    // Such a file counts as existing, even if git ends with the status for a missing one.
+    // An object that cannot be read counts as existing, although git ends with the status for a
+    // missing one.
     let says = "unable to open loose object";
     let script = format!("#!/bin/sh\necho error: {says} >&2\nexit 1\n");
     fs::write(bin.join("git"), script).unwrap();

@@ -443,7 +443,7 @@ fn the_end_of_an_id_finds_a_task() {
         let several = Resolved::Ambiguous(vec![like_seven, id(7)]);
         check("007", Intent::Look, several);
         both("08", Resolved::NotFound);
-        // Without names, a name is a part of an id.
+        // If names are ignored, each text can only be an id or a part of one.
         let part = |part: &str, expected: Resolved| {
             let found = store.resolve_part(part, Intent::Change).unwrap();
             assert_eq!(found, expected, "{part}");

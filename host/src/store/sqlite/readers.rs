@@ -13,9 +13,9 @@ use crate::lock::lock;
 /// The maximum number of open connections. Further readers wait. More connections would not read
 /// faster on the usual machines, and each connection has a cache.
 const MOST_OPEN: usize = 8;
-/// The maximum number of connections that remain open while nobody reads: as many as the host's
-/// runtime has threads at most. A new connection has to read the schema and prepare its queries,
-/// which takes longer than a usual read.
+/// The maximum number of connections that remain open while nobody reads: as many as the maximum
+/// number of threads of the host's runtime. A new connection has to read the schema and prepare its
+/// queries, which takes longer than a usual read.
 const MOST_IDLE: usize = 4;
 
 pub(super) struct Readers {

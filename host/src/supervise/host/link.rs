@@ -228,8 +228,8 @@ impl Link {
         self.answers.heard();
     }
 
-    /// The children that the supervisor, which is dead, has surely not started: they are not in its
-    /// notes, and each start would be there, or was given after the connection broke.
+    /// The children that this dead supervisor has certainly not started. They are not in its notes,
+    /// and either it notes each start before it carries it out, or it never received these starts.
     pub(super) fn never_started(&self, noted: &HashSet<ChildId>, has_notes: bool) -> Vec<ChildId> {
         let all_noted = self.notes_starts && has_notes;
         let child = |numbered: &Numbered| match &numbered.command {

@@ -249,8 +249,8 @@ impl Router {
         self.news.push_back(Report::Reached { number, found });
     }
 
-    /// Reports that a supervisor answers whose attempts are all known. If it were forgotten only
-    /// when the engine handles the report, it could be silent again by then.
+    /// Reports that a supervisor answers whose attempts are all known. It stops counting as silent
+    /// here: when the engine handles the report, it could be silent again.
     fn answers_again(&mut self, number: u32) {
         self.silent.forget(number);
         let (number, found) = (None, Vec::new());

@@ -279,7 +279,7 @@ impl Told {
         self.replace_held(is_open, held)
     }
 
-    /// Reports that this attempt, which goes on, is held back, unless it is held back already.
+    /// Reports that this attempt is held back, unless it is held back already.
     pub(super) fn hold(&mut self, attempt: &AttemptKey, why: &str) -> Option<Report> {
         let told = self.attempts.get_mut(attempt)?;
         if told.held.is_some() {

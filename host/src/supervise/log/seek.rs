@@ -48,8 +48,8 @@ impl LogReader {
             Begin::Time(time_us) => self.begin_at_time(time_us),
             Begin::LastBytes(bytes) => {
                 let offset = self.end()?.saturating_sub(bytes);
-                // The last segment is open now, and the bytes of most logs begin in it. If they do,
-                // the directory need not be listed again.
+                // The last segment is open now, and usually the wanted bytes begin in it. If they
+                // do, the directory need not be listed again.
                 self.from = offset;
                 self.enter_counted(self.segment)?;
                 if self.offset > offset {

@@ -311,8 +311,8 @@ impl Supervisor {
                 return;
             };
             if !waiting.is_empty() {
-                // The last command may have taken long, and one that waits may have been stopped
-                // meanwhile. If the connection has ended, its next event shows this too.
+                // The last command may have taken long, and a stop may have arrived meanwhile for a
+                // start that waits. If the connection has ended, its next event shows this too.
                 drop(host.receive());
             }
             let (arrived, fault) = host.commands();

@@ -60,7 +60,8 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
             break number;
         }
     };
-    // If the engine still had to forget the supervisor, it could forget a later silence.
+    // With a number, the engine would still have to end the silence of the supervisor, and could
+    // end a later silence by mistake.
     assert_eq!(number, None);
     assert!(lab.host.supervisors.silent().is_empty());
     lab.finish(key("waiting.1")).await;
@@ -68,7 +69,7 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_goes_on_while_its_supervisor_does_not_answer_is_shown_as_held_back() {
+async fn an_attempt_whose_next_child_waits_for_a_silent_supervisor_is_shown_as_held_back() {
     let mut lab = Lab::new().await;
     let (_, ended) = lab.run(lab.command("between.1", &["true"])).await;
     assert!(ended);

@@ -8,7 +8,7 @@ use super::*;
 struct Small(PathBuf);
 
 impl Small {
-    #[expect(clippy::print_stderr, reason = "only a test would end")]
+    #[expect(clippy::print_stderr, reason = "a failed write ends only a test")]
     fn mount(at: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let status = Command::new("mount")
@@ -89,7 +89,7 @@ async fn a_supervisor_whose_own_files_cannot_be_written_starts_nothing_and_loses
     let Some(small) = Small::mount(lab.dir.path().join("supervisors")) else {
         return;
     };
-    // Dropped before the filesystem, by which the supervisor is found and ended.
+    // Dropped before the filesystem, because the supervisor is found and ended by its files there.
     let mut lab = lab;
     lab.fifo("go");
     let running = lab.script("running.1", "read line < go; exit 6");

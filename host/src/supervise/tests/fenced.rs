@@ -93,7 +93,7 @@ async fn a_start_that_an_earlier_host_sent_is_not_carried_out_once_a_new_host_le
     lab.host.exit(&ChildId::new(key("runs.1"), 0)).await;
 }
 
-/// A lab with a start that waits for the supervisor of an impostor.
+/// A lab in which a start waits for a supervisor, whose place the test gives to an impostor.
 async fn before_an_impostor() -> Lab {
     let dir = Place(TempDir::new().unwrap());
     let script = "until test -S \"$1/sock\"; do sleep 0.02; done; echo ready";

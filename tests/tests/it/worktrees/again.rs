@@ -249,10 +249,10 @@ fn dependants_run_after_a_merge_by_hand() {
     assert_eq!(host.json(["retry", "fix"])["tasks"][0]["attempt"], 3);
 }
 
-/// The worktree would have the files of the earlier commit, and the next commit there would revert
-/// the later one.
+/// Otherwise the worktree would have the files from before the move, and the next commit there
+/// would revert the commit to which a person has moved the branch.
 #[test]
-fn worktree_is_not_made_again_at_a_commit_from_which_its_branch_was_moved_meanwhile() {
+fn removed_worktree_is_not_made_again_if_its_branch_is_moved_meanwhile() {
     let repository = Repository::new();
     let host = &repository.host;
     repository.write(".gitattributes", "slow filter=slow\n");

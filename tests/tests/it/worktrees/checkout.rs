@@ -292,7 +292,7 @@ fn commit_that_was_removed_from_the_base_is_not_brought_back() {
     refused_until_rebased(&repository, &task, &main, &secret);
     assert_eq!(repository.git(&["show", "main:new"]), "new");
 
-    // A commit that was rewritten with the same changes is not removed.
+    // A commit that was replaced by one with the same changes does not count as removed.
     let (id, worktree) = begin("more");
     repository.git(&["commit", "-q", "--amend", "-m", "reworded"]);
     merged(&end(&id, &worktree), "succeeded", "merged");
@@ -448,8 +448,8 @@ fn work_is_merged_into_a_checkout_beside_a_bare_repository() {
     assert!(!repository.worktree(&task).exists());
 }
 
-/// The record only saves a repetition. Its file is replaced by a directory while git updates the
-/// checkout of the base.
+/// Without the record, the merge would only be tried once more. The file of the record is replaced
+/// by a directory while git updates the checkout of the base.
 #[test]
 fn merged_work_has_succeeded_even_if_the_result_cannot_be_recorded() {
     let repository = Repository::new();

@@ -134,8 +134,8 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_chec
     }
 }
 
-/// Requests the merge of a task that has ended, and stops it when the files are replaced and the
-/// branch has not moved. Returns the command of the request.
+/// Requests the merge of a task that has ended, and stops the merge after the files were replaced
+/// and before the branch moves. Returns the command of the request.
 fn stopped_at_requested_merge(shimmed: &Shimmed) -> Child {
     let repository = &shimmed.repository;
     let script = format!("echo two > file; echo new > new; {COMMIT}");
@@ -203,7 +203,7 @@ fn worktree_is_not_cleaned_up_as_long_as_its_merge_keeps_a_checkout_locked() {
     can_be_merged_again(&shimmed);
 }
 
-/// Nobody may start another host for a long time.
+/// It may take a long time until somebody starts another host.
 #[test]
 fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_merge() {
     let shimmed = Shimmed::new();
@@ -213,8 +213,8 @@ fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_m
     can_be_merged_again(&shimmed);
 }
 
-/// Git goes on after the death of its host, and moves the branch. The person's next commit would
-/// remove the work.
+/// Git goes on after the death of its host, and moves the branch. If the merge were not finished,
+/// the person's next commit would remove the work.
 #[test]
 fn next_host_finishes_the_merge_of_a_killed_one_although_its_lock_was_removed() {
     let shimmed = Shimmed::new();
@@ -309,7 +309,7 @@ fn submission_during_a_merge_waits_for_the_end_of_the_merge() {
     repository.is_untouched();
 }
 
-/// The merge of an earlier host, after whose death its git goes on, looks the same.
+/// A git of a killed host that goes on with its merge looks like this other git.
 #[test]
 fn merge_waits_for_another_git_that_is_writing_the_checkout() {
     let shimmed = Shimmed::new();

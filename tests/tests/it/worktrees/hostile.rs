@@ -281,8 +281,9 @@ fn environment_of_a_task_affects_only_the_author_of_the_hosts_commits() {
     assert_eq!(author, "Somebody <s@example.org>");
 }
 
-/// Git only warns about such a directory, commits the other files, and would then remove them. The
-/// superuser can read every directory, so this git warns on its own.
+/// Git only warns about such a directory and commits the other files, so the directory would be
+/// lost with the worktree. The superuser can read every directory, so a script in place of git
+/// prints the warning here.
 #[test]
 fn work_is_not_merged_while_git_cannot_read_a_directory_of_the_worktree() {
     let bin = programs(&[]);

@@ -304,7 +304,7 @@ fn refusals_over_mcp_name_arguments_and_tools() {
     check("TaskStatus", nobody, "ListTasks lists the tasks");
     let says = "it is held by owner; a person can release it with `claudine release";
     check("RetryTask", json!({ "taskId": held }), says);
-    // The ceiling is named, and not a reason for which the mode cannot work here.
+    // The refusal names the ceiling, and not a reason why this mode would not work anyway.
     let bypass = json!({ "prompt": "x", "permissionMode": "bypassPermissions" });
     check("DelegateTask", bypass, "mcp.max_permission_mode");
     for (path, says) in [
@@ -315,7 +315,7 @@ fn refusals_over_mcp_name_arguments_and_tools() {
         let asked = json!({ "taskId": id, "path": path });
         check("TaskDiff", asked, says);
     }
-    // A value of the client is no option.
+    // A value of the client is repeated unchanged, even if it looks like an option.
     let asked = json!({
         "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": "--merge",
     });

@@ -72,7 +72,8 @@ fn branch_with_a_name_that_git_takes_for_something_else_is_refused() {
     }
     assert_eq!(host.json(["list"])["tasks"], json!([]));
     assert_eq!(repository.branches(), ["main"]);
-    // The request of a task that has made its branch is the same request again.
+    // A repeated request is answered with its first task, although a tag now has the name of the
+    // task's branch.
     let options = ["--branch", "own", "--idempotency-key", "once"];
     let task = repository.done(&options, "true");
     repository.git(&["tag", "own"]);

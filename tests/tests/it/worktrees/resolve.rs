@@ -121,7 +121,8 @@ fn resolution_can_be_continued_or_aborted() {
     host.run(resolve).code(REFUSED).says(&["no longer exists"]);
 }
 
-/// Another attempt may have worked in the open merge. Git removes what was added to the index.
+/// Another attempt may have worked in the open merge. When git aborts the merge, it removes files
+/// that were added to the index.
 #[test]
 fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
     let repository = Repository::new();
@@ -155,7 +156,7 @@ fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
     }
 
     host.run(resolve).code(REFUSED).says(&["not resolved"]);
-    assert_eq!(host.json(abort), nothing, "the ref is an older one");
+    assert_eq!(host.json(abort), nothing, "the earlier abort made the ref");
 
     host.run(resolve).code(REFUSED).says(&["not resolved"]);
     fs::write(worktree.join("new"), "more\n").unwrap();
@@ -315,9 +316,9 @@ fn merge_drivers_of_the_base_decide_also_if_conflicts_are_resolved_by_hand() {
     }
 
     let main = repository.git(&["rev-parse", "main"]);
-    let says = "merging `claudine/chooses` into `main` gives another result there than here, because \
-                of different attributes or a merge driver: file; `git merge claudine/chooses` on \
-                `main`";
+    let says = "merging `claudine/chooses` into `main` gives another result in a checkout of \
+                `main` than in the worktree, because of different attributes or a merge driver: \
+                file; `git merge claudine/chooses` on `main`";
     host.run(["worktree", "resolve", "chooses"])
         .code(REFUSED)
         .says(&[says]);
@@ -362,7 +363,7 @@ fn conflicting_merge_is_not_begun_over_ignored_files_of_the_task() {
     host.run(resolve).code(REFUSED).says(&["not resolved"]);
 }
 
-/// Git has changed files of the worktree by then, and would show them as the task's changes.
+/// Git changes files of the worktree before it fails, and would show them as the task's changes.
 #[test]
 fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
     let repository = Repository::new();

@@ -20,8 +20,8 @@ const WAIT_FOR_END: Duration = Duration::from_millis(200);
 /// kernel, or belong to another user.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 
-/// Ends the processes that are left; returns their number. An error if there is no room to look for
-/// them.
+/// Ends the processes that are left; returns their number. An error if there are too few
+/// descriptors or too little memory to look for them.
 pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let leaders = leaders(journal);
@@ -54,7 +54,8 @@ pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Re
 }
 
 /// Kills processes; returns the pids, start times and descriptors of those that were killed. An
-/// error if there is no room to do so: then the caller must try again.
+/// error if there are too few descriptors or too little memory to do so: then the caller must try
+/// again.
 fn kill_all(
     processes: &[Stat],
     kill: impl Fn(u32, u64) -> io::Result<Option<OwnedFd>>,
