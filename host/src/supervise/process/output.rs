@@ -2,13 +2,14 @@
 //!
 //! Each ready pipe gets a bounded turn, so a flood in one pipe does not delay other pipes, exits or
 //! commands. While the log cannot be written, the attempt is held: its pipes are not read. Once the
-//! pipes are full, the attempt's processes block, so no output is lost.
+//! pipes are full, the attempt's processes block. If the processes end meanwhile, the rest of their
+//! output stays in the pipes, which are read to their end later. So no output is lost.
 
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventFlags};
 
-use super::attempt::{At, Attempt, AttemptNo, Hold};
+use super::attempt::{At, Attempt, AttemptNo, Hold, Phase};
 use super::{READ_BYTES, Supervisor, Token};
 use crate::clock;
 use crate::supervise::log::{Channel, HEADER_BYTES};
@@ -172,6 +173,9 @@ impl Supervisor {
         }
         attempt.held = None;
         attempt.last_output = now;
+        if let Phase::Draining(drain) = &mut attempt.phase {
+            drain.since = now;
+        }
         let key = attempt.key.clone();
         let mut unheard = None;
         for (index, child) in &attempt.children {
