@@ -285,3 +285,37 @@ fn a_reader_overtaken_by_the_cap_continues_after_the_gap() {
     assert_eq!(seen + missed, 200 * 100 * 100);
     assert!(missed > 0);
 }
+
+/// Short frames need more room for their headers than for their payload.
+#[test]
+fn no_segment_exceeds_the_limit_on_the_size_of_files() {
+    const LIMIT: u64 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, LIMIT);
+    let mut whole = String::new();
+    for number in 0..500 {
+        let line = format!("{number}\n").repeat(number % 40 + 1);
+        append(&mut writer, 0, Channel::Stdout, 0, line.as_bytes());
+        whole.push_str(&line);
+    }
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 10_000]);
+    whole.push_str(&"x".repeat(10_000));
+    assert!(text(LogReader::new(&path)) == whole);
+    let files = std::fs::read_dir(dir.path()).unwrap();
+    let sizes: Vec<u64> = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .collect();
+    assert!(sizes.iter().all(|size| *size <= LIMIT), "{sizes:?}");
+    assert!(sizes.contains(&LIMIT), "{sizes:?}");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_that_no_output_fits_into_is_left_to_the_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 20);
+    append(&mut writer, 0, Channel::Stdout, 0, b"some output");
+    append(&mut writer, 0, Channel::Stdout, 0, b", and more");
+    assert_eq!(text(LogReader::new(&path)), "some output, and more");
+}
