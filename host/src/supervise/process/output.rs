@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, EventFlags};
 
-use super::attempt::{At, Attempt, AttemptNo, Hold, Phase};
+use super::attempt::{At, Attempt, AttemptNo, Hold, Phase, State};
 use super::{READ_BYTES, Supervisor, Token};
 use crate::clock;
 use crate::supervise::log::{Channel, HEADER_BYTES};
@@ -131,6 +131,11 @@ impl Supervisor {
         Turn::More
     }
 
+    fn is_held(&self, no: AttemptNo) -> bool {
+        let attempt = self.attempts.get(&no);
+        attempt.is_some_and(|attempt| attempt.held.is_some())
+    }
+
     fn hold(&mut self, no: AttemptNo, message: String) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
@@ -177,6 +182,12 @@ impl Supervisor {
             drain.since = now;
         }
         let key = attempt.key.clone();
+        let ended: Vec<u16> = attempt
+            .children
+            .iter()
+            .filter(|(_, child)| matches!(child.state, State::Exited { .. }))
+            .map(|(index, _)| *index)
+            .collect();
         let mut unheard = None;
         for (index, child) in &attempt.children {
             for (pipe, channel) in child.pipes.iter().zip(BOTH) {
@@ -192,6 +203,14 @@ impl Supervisor {
             // A child would wait for ever if nobody read its pipe, so this is tried again later.
             say!("cannot listen to a pipe of {key}: {message}");
             return self.hold(no, message);
+        }
+        // Once the end of the hold is reported, a host takes the output of an ended child for
+        // complete.
+        for child in ended {
+            self.drain_child(no, child);
+        }
+        if self.is_held(no) {
+            return;
         }
         self.tell(&Message::Held {
             attempt: key,

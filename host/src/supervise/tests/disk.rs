@@ -177,11 +177,19 @@ impl Lab {
         let (exit, ended) = self.run(self.command("other.1", &["sleep", "1.5"])).await;
         assert_eq!((exit.status, ended), (Status::Code(0), true));
         free(self);
+        loop {
+            match self.host.next().await {
+                Report::Held { message: None, .. } => break,
+                Report::Ended { .. } => panic!("ended while it was held back"),
+                _ => {}
+            }
+        }
+        // The log is complete from now on, although the attempt's end is reported later.
+        let found = self.output("t.1", Channel::Stdout);
         assert_eq!(self.host.ended(&key("t.1")).await, 0);
         let expected: Vec<u8> = (0..=LINES)
             .flat_map(|number| format!("{number}\n").into_bytes())
             .collect();
-        let found = self.output("t.1", Channel::Stdout);
         assert!(found == expected, "{} of {}", found.len(), expected.len());
         reason.unwrap()
     }
