@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::frame::{HEADER_BYTES, Header, Kind, segment_path, whole};
 use super::reader::{LogReader, segments};
+use super::writer::create_parent;
 
 /// Adds the mark after the last output of the log, unless it is there already. Only for a log that
 /// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that
@@ -23,13 +24,15 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
     if last == Some(Kind::Cut) {
         return Ok(());
     }
+    let path = segment_path(base, segment);
+    create_parent(&path)?;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(segment_path(base, segment))?;
+        .open(path)?;
     let mark = whole(Kind::Cut, time_us, &[]);
     // If the next segment was never made, the mark replaces the frame that leads to it.
     let begin = match last {

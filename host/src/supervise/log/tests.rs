@@ -356,7 +356,7 @@ fn a_mark_follows_the_output_that_is_there_wherever_the_log_was_cut_off() {
 #[test]
 fn the_mark_of_a_log_without_any_output_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("x.log");
+    let path = dir.path().join("00/x.log");
     mark_cut(&path, 1).unwrap();
     assert_eq!(text(LogReader::new(&path)), "<0>");
     let tail = LogReader::new(&path).tail(10).unwrap();

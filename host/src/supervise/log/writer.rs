@@ -355,7 +355,7 @@ fn frame_bytes(payload: u64) -> u64 {
     HEADER_BYTES as u64 + payload
 }
 
-fn create_parent(path: &Path) -> io::Result<()> {
+pub(super) fn create_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
         None => Ok(()),
