@@ -76,7 +76,7 @@ impl Retention {
                 Ok(count) => {
                     tracing::info!(count, "old tasks were removed");
                 }
-                Err(ForgetError::Engine(EngineError::Down)) => return,
+                Err(ForgetError::Engine(EngineError::Down | EngineError::Leaving)) => return,
                 Err(error) => {
                     tracing::warn!(%error, "old tasks cannot be removed");
                 }

@@ -164,6 +164,21 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// Refuses a task that refers to its own name. Names mean the tasks of the same graph first, even
+    /// if the graph has only this task and an older task has the same name.
+    fn depends_on_others(&self) -> Result<(), AppError> {
+        let Some(name) = &self.name else {
+            return Ok(());
+        };
+        let dependencies = self.dependencies.iter().map(|edge| &edge.task);
+        let mut others = dependencies.chain(&self.with_output_of);
+        if !others.any(|task| task.0 == *name) {
+            return Ok(());
+        }
+        let error = invalid(&format!("dependency cycle: {name} → {name}"));
+        Err(error.hint("the id of an older task with the same name refers to that task"))
+    }
+
     /// The request for this task. A relative working directory is below `directory`.
     pub(super) fn into_task(mut self, directory: &Path) -> Result<NewTask, AppError> {
         let spec = self.document()?;
@@ -177,6 +192,7 @@ impl Member {
         if self.retries.is_none() && (!self.retry_on.is_empty() || self.backoff.is_some()) {
             return Err(invalid("`retry_on` and `backoff` need `retries`"));
         }
+        self.depends_on_others()?;
         let (on, backoff) = (self.retry_on, self.backoff);
         Ok(NewTask {
             executor: self.executor.unwrap_or_else(|| "claude".to_owned()),
@@ -523,6 +539,10 @@ mod tests {
             let error = task(json).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
+        for field in ["dependencies", "with_output_of"] {
+            let own = serde_json::json!({"name": "a", "argv": ["true"], field: ["a"]});
+            check(own, "dependency cycle: a → a");
+        }
         let one = "a task has one of `argv`, `script`, `prompt` and `spec`";
         check(serde_json::json!({}), one);
         check(serde_json::json!({"argv": ["a"], "prompt": "b"}), one);

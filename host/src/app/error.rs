@@ -78,6 +78,10 @@ pub(crate) struct AppError {
     /// Tasks that the name or id may mean, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) candidates: Vec<Candidate>,
+    /// Whether the host refused the request because it is going down, and did nothing, so that the
+    /// request can be sent to the next host. A header of the answer says so.
+    #[serde(skip)]
+    pub(crate) is_for_next_host: bool,
 }
 
 /// A task that a name or id may mean.
@@ -100,6 +104,7 @@ impl AppError {
             hint: None,
             errors: Vec::new(),
             candidates: Vec::new(),
+            is_for_next_host: false,
         }
     }
 

@@ -282,12 +282,16 @@ impl From<EngineError> for AppError {
             | EngineError::Reloading(_)
             | EngineError::Draining
             | EngineError::Down
+            | EngineError::Leaving
             | EngineError::NoHost => ErrorKind::Unavailable,
         };
-        let app = Self::new(kind, error.to_string());
+        let app = Self {
+            is_for_next_host: matches!(error, EngineError::Leaving),
+            ..Self::new(kind, error.to_string())
+        };
         match error {
             EngineError::Draining => app.hint("`claudine up` lifts the drain"),
-            EngineError::Down => app.hint(
+            EngineError::Down | EngineError::Leaving => app.hint(
                 "running tasks continue under their supervisor; try again once the host has ended",
             ),
             EngineError::NoHost => app.hint("`claudine up` starts a host"),

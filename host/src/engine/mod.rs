@@ -80,6 +80,9 @@ pub(crate) enum EngineError {
     Draining,
     #[error("the host is going down")]
     Down,
+    /// Like `Down`, but certainly nothing was done, so the next host can do it.
+    #[error("the host is going down")]
+    Leaving,
     #[error("no host is running")]
     NoHost,
 }
@@ -260,7 +263,7 @@ impl Engine {
         self.inbox
             .send(Message::Command { input, reply })
             .await
-            .map_err(|_| EngineError::Down)?;
+            .map_err(|_| EngineError::Leaving)?;
         answer.await.map_err(|_| EngineError::Down)?
     }
 

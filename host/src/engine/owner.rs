@@ -334,7 +334,7 @@ impl Owner {
             return None;
         }
         if self.stopping {
-            return Some(EngineError::Down);
+            return Some(EngineError::Leaving);
         }
         if self.board.is_draining() {
             return Some(EngineError::Draining);

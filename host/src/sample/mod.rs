@@ -14,7 +14,7 @@ use claudine_domain::{capacity::Reading, time::MonotonicMs};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use self::cgroup::{Cgroups, MemoryLimit};
-use crate::{clock, engine::Machine, fsx};
+use crate::{ballast, clock, engine::Machine, fsx};
 
 /// Reads the machine. Keeps the last reading, because the use of processors is the difference
 /// between two readings.
@@ -137,8 +137,12 @@ fn memory(whole: Whole, limit: Option<&MemoryLimit>) -> (u64, u64, Option<&Path>
 }
 
 /// The number of bytes that an unprivileged process may still write to the disk of `path`; the
-/// largest number if the system does not report it.
+/// largest number if the system does not report it. None can be written to new files if too few
+/// inodes are free.
 pub(crate) fn disk_free_bytes(path: &Path) -> u64 {
+    if ballast::too_few_inodes(path).is_some() {
+        return 0;
+    }
     fsx::free_bytes(path).unwrap_or(u64::MAX)
 }
 

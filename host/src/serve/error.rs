@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    ballast::START_BYTES,
+    ballast::{START_BYTES, START_INODES, too_few_inodes},
     engine,
     identity::HostProcess,
     plugin,
@@ -54,11 +54,13 @@ pub(crate) enum ServeError {
     #[error(
         "no host can start: the disk at {}, which has the data directory, is full ({}); {source}",
         mount.display(),
-        free_text(*free_bytes)
+        free_text(*free_bytes, *free_inodes)
     )]
     NoSpace {
         mount: PathBuf,
         free_bytes: u64,
+        /// The number of free inodes, if inodes are missing.
+        free_inodes: Option<u64>,
         source: Box<Self>,
     },
 }
@@ -68,10 +70,25 @@ impl ServeError {
     pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Store(error) => error.hint().map(Cow::Borrowed),
-            Self::NoSpace { free_bytes, .. } => Some(Cow::Owned(format!(
-                "free at least {} KiB there; nothing that was accepted is lost, and running tasks continue",
-                START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
-            ))),
+            Self::NoSpace {
+                free_bytes,
+                free_inodes,
+                ..
+            } => {
+                let missing = match free_inodes {
+                    Some(free) => format!(
+                        "remove at least {} files there",
+                        START_INODES.saturating_sub(*free)
+                    ),
+                    None => format!(
+                        "free at least {} KiB there",
+                        START_BYTES.saturating_sub(*free_bytes).div_ceil(1024)
+                    ),
+                };
+                Some(Cow::Owned(format!(
+                    "{missing}; nothing that was accepted is lost, and running tasks continue"
+                )))
+            }
             Self::Supervise(SuperviseError::Copied { original, .. }) => {
                 Some(Cow::Owned(of_copy(original.as_deref())))
             }
@@ -121,6 +138,7 @@ impl ServeError {
         Self::NoSpace {
             mount: mount_of(data_dir),
             free_bytes,
+            free_inodes: too_few_inodes(data_dir),
             source: Box::new(self),
         }
     }
@@ -140,10 +158,11 @@ fn of_copy(original: Option<&Path>) -> String {
     )
 }
 
-fn free_text(bytes: u64) -> String {
-    match bytes / 1024 {
-        0 => "nothing is free".to_owned(),
-        kib => format!("{kib} KiB are free"),
+fn free_text(bytes: u64, inodes: Option<u64>) -> String {
+    match (inodes, bytes / 1024) {
+        (Some(free), _) => format!("free inodes: {free}"),
+        (None, 0) => "nothing is free".to_owned(),
+        (None, kib) => format!("{kib} KiB are free"),
     }
 }
 

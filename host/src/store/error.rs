@@ -96,7 +96,9 @@ impl StoreError {
             Self::Corrupt { .. } => Some(
                 "nothing was changed; keep a copy of the file and of its -wal and -shm files, then restore a backup or try `sqlite3 FILE .recover`, or move all three files away to start with an empty queue",
             ),
-            Self::Full { .. } => Some("free some space; nothing that was accepted is lost"),
+            Self::Full { .. } => Some(
+                "free some space, or inodes (`df -i`) if none is free; nothing that was accepted is lost",
+            ),
             Self::Busy { .. } => Some(
                 "end the program that has the database open, such as a sqlite3 shell or a backup",
             ),

@@ -162,7 +162,7 @@ fn argument_issue(path: &str, arg: &str) -> Option<Issue> {
         return Some(Issue::new(
             path,
             format!(
-                "{} bytes long: the system accepts no argument of {} KiB or more; pass it on standard input or in a file",
+                "{} bytes long: the system accepts no argument of {} KiB or more; put its text into a file and give the path of the file, or use `script`, which may be longer",
                 arg.len(),
                 ARGUMENT_LIMIT_BYTES / 1024
             ),
@@ -220,7 +220,11 @@ mod tests {
         );
         refused(
             json!({"argv": ["ls", "x".repeat(131_072)]}),
-            &[("/argv/1", "131072 bytes long")],
+            &[(
+                "/argv/1",
+                "131072 bytes long: the system accepts no argument of 128 KiB or more; put its text \
+                 into a file",
+            )],
         );
         refused(
             json!({"argv": ["ls"], "shell": "sh"}),

@@ -302,7 +302,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_reports_the_space_it_needs() {
     assert!(!host.data_dir().join("ballast").exists());
     host.run(["run", "--", "true"])
         .code(125)
-        .says(&["the disk is full: no new task is accepted until 32.0 MiB are free"]);
+        .says(&["no new task is accepted until 32.0 MiB and 256 inodes are free"]);
 
     host.kill_host();
     disk.fill();
@@ -326,6 +326,44 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_reports_the_space_it_needs() {
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
 
+#[test]
+fn host_starts_on_a_disk_without_a_free_inode_or_reports_that_inodes_are_missing() {
+    let disk = SmallDisk::mount_with("size=128m,nr_inodes=2000");
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n")
+        .build();
+    let open = host.script("exec sleep 600");
+    host.live(&open);
+    let other = host.script("exec sleep 600");
+    let pid = host.live(&other);
+    host.kill_host();
+    disk.use_all_inodes();
+    host.run(["cancel", &open]).check();
+    assert_eq!(host.finished(&open)["outcome"], "cancelled");
+    host.run(["run", "--", "true"])
+        .code(125)
+        .says(&["no new task is accepted until 32.0 MiB and 256 inodes are free"]);
+
+    host.kill_host();
+    disk.use_all_inodes();
+    host.run(["up"]).code(125).says(&[
+        &format!("no host can start: the disk at {}", disk.dir.display()),
+        "is full (free inodes: ",
+        "files there; nothing that was accepted is lost, and running tasks continue",
+    ]);
+    // That host has removed the log of the database at its end, so that the database cannot be
+    // opened.
+    disk.use_all_inodes();
+    host.run(["cancel", &other]).code(125).says(&["inodes"]);
+    assert!(alive(pid));
+
+    disk.free_inodes();
+    assert_eq!(host.live(&other), pid);
+    host.run(["cancel", &other]).check();
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+}
+
 /// A small file system in memory.
 struct SmallDisk {
     dir: PathBuf,
@@ -334,6 +372,10 @@ struct SmallDisk {
 
 impl SmallDisk {
     fn mount(megabytes: u32) -> Self {
+        Self::mount_with(&format!("size={megabytes}m"))
+    }
+
+    fn mount_with(options: &str) -> Self {
         assert!(
             geteuid().is_root(),
             "this test mounts a tmpfs: run it as root"
@@ -346,13 +388,7 @@ impl SmallDisk {
         fs::create_dir(&dir).unwrap();
         let mut mount = Command::new("mount");
         mount
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={megabytes}m"),
-                "claudine-test",
-            ])
+            .args(["-t", "tmpfs", "-o", options, "claudine-test"])
             .arg(&dir);
         command::run(mount, b"", PATIENCE).check();
         Self { dir, _root: root }
@@ -360,6 +396,23 @@ impl SmallDisk {
 
     fn filler(&self) -> PathBuf {
         self.dir.join("filler")
+    }
+
+    fn spent(&self) -> PathBuf {
+        self.dir.join("spent")
+    }
+
+    /// Creates empty files until no file can be created.
+    fn use_all_inodes(&self) {
+        if !self.spent().exists() {
+            fs::create_dir(self.spent()).unwrap();
+        }
+        let fits = |number: &u32| fs::File::create(self.spent().join(number.to_string())).is_ok();
+        assert!((0..).take_while(fits).count() > 0);
+    }
+
+    fn free_inodes(&self) {
+        fs::remove_dir_all(self.spent()).unwrap();
     }
 
     /// Writes until nothing more fits.

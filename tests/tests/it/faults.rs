@@ -235,6 +235,25 @@ fn why_answers_although_the_notes_of_a_supervisor_cannot_be_read() {
     }
 }
 
+/// The exit code of a panic would look like that of a task.
+#[test]
+fn command_that_may_open_too_few_files_ends_with_an_error_of_claudine() {
+    let host = TestHost::new();
+    let id = host.script("exit 3");
+    host.finished(&id);
+    // With fewer, the program itself cannot be loaded.
+    for limit in 4..20 {
+        let mut wait = host.other("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" wait \"$1\"");
+        wait.args(["-c", &script]).arg(binary()).arg(&id);
+        let ended = command::run(wait, b"", PATIENCE);
+        if ended.status.code() != Some(3) {
+            let said = ended.code(125).complaint();
+            assert!(said.contains("error: "), "{limit}: {said}");
+        }
+    }
+}
+
 /// Each task needs three descriptors of the supervisor: two pipes and a log.
 #[test]
 fn task_without_free_descriptors_waits_instead_of_failing() {

@@ -377,6 +377,12 @@ fn invalid_graphs_are_refused_as_a_whole() {
     let missing = r#"[{"argv":["true"]},{"argv":["true"],"dependencies":["nobody"]}]"#;
     check(missing, "standard input:1:53: no task matches `nobody`");
     assert_eq!(host.json(["list"])["tasks"], json!([]));
+    // In a file, a name means the file's own task, although an older task has the name.
+    host.run(["run", "--name", "a", "--", "true"]).check();
+    check(
+        r#"[{"name":"a","argv":["true"],"dependencies":["a"]}]"#,
+        "dependency cycle: a → a",
+    );
 }
 
 /// Every mistake is reported with its place, including mistakes that only the host can find.

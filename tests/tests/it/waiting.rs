@@ -9,7 +9,7 @@ use std::{
 use claudine_tests::{
     TestHost,
     command::ends_within,
-    process::{self, alive},
+    process::{self, alive, suspend},
     terminal::Terminal,
     wait::PATIENCE,
     wait_for,
@@ -86,6 +86,41 @@ fn wait_goes_on_after_the_end_of_its_host_and_starts_no_host() {
     host.up();
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(wait.ended().code(), Some(3));
+}
+
+#[test]
+fn waits_go_on_after_their_host_was_stopped_by_a_signal() {
+    let host = TestHost::new();
+    let script = "echo begun; until test -e go; do sleep 0.1; done; exit 3";
+    for name in ["a", "b"] {
+        host.run(["run", "--name", name, "--script", script])
+            .check();
+        host.live(name);
+    }
+    let commands = [
+        (vec!["wait", "a", "b"], "0/2 done", 3),
+        (vec!["run", "--wait", "--script", script], "begun", 3),
+        (vec!["graph", "-f", "a"], "a", 0),
+    ];
+    let mut waits: Vec<(Terminal, i32)> = Vec::new();
+    for (words, shown, code) in &commands {
+        let wait = Terminal::start(&host, words, USUAL);
+        wait.shows(&[*shown]);
+        waits.push((wait, *code));
+    }
+    let pid = host.host_pid().unwrap();
+    suspend(pid);
+    let stopped = format!("the host (pid {pid}) is stopped by a signal");
+    for (wait, _) in &waits {
+        wait.shows(&[&stopped]);
+    }
+    process::signal(pid, Signal::CONT);
+    fs::write(host.work().join("go"), "").unwrap();
+    for (mut wait, code) in waits {
+        assert_eq!(wait.ended().code(), Some(code), "{}", wait.screen());
+        let screen = wait.screen();
+        assert_eq!(screen.matches(&stopped).count(), 1, "{screen}");
+    }
 }
 
 #[test]

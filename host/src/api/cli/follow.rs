@@ -13,10 +13,13 @@ use super::{
     output,
     session::{self, Session},
     terminal::{self, Look},
-    watch::HOST_LEFT,
+    watch::{HOST_LEFT, host_stopped},
 };
 use crate::{
-    api::{client::Seen, rest::LONGEST_WAIT},
+    api::{
+        client::{Client, ClientError, Seen},
+        rest::LONGEST_WAIT,
+    },
     app::{
         GraphQuery,
         graph::{self, Graph, Node, TextLook},
@@ -33,10 +36,10 @@ const REST: u32 = 9;
 /// Waits until all of these tasks have ended, by waiting for one task after the other.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     let waiter = session::enclosing_attempt();
-    let each = |seen: Seen<'_>| {
-        if let Seen::HostLeft = seen {
-            output::say(HOST_LEFT);
-        }
+    let each = |seen: Seen<'_>| match seen {
+        Seen::Task(_) => {}
+        Seen::HostLeft => output::say(HOST_LEFT),
+        Seen::HostStopped(pid) => output::say(&host_stopped(pid)),
     };
     for id in ids {
         let waiting = session
@@ -58,9 +61,17 @@ pub(super) async fn to_its_end(
     let mut screen = Screen::default();
     let is_drawn = is_drawn && io::stdout().is_terminal();
     let mut has_host = false;
+    let mut is_seen = false;
     loop {
         let begun = clock::monotonic();
-        let graph = client.graph(query).await?;
+        let graph = match client.graph(query).await {
+            Err(ClientError::Stopped(pid)) if is_seen => {
+                screen.outlast(client, pid).await;
+                continue;
+            }
+            graph => graph?,
+        };
+        is_seen = true;
         let took = clock::monotonic().saturating_sub(begun);
         if is_drawn {
             screen.draw(&graph)?;
@@ -71,11 +82,16 @@ pub(super) async fn to_its_end(
         if is_drawn {
             // A host is started only at the beginning, so that one that is stopped stays stopped.
             if !std::mem::replace(&mut has_host, true) {
-                client.reach().await?;
+                match client.reach().await {
+                    Err(ClientError::Stopped(pid)) => screen.outlast(client, pid).await,
+                    reached => drop(reached?),
+                }
             }
-            client
-                .wait_a_while(&next.id, EVERY.max(took * REST))
-                .await?;
+            let limit = EVERY.max(took * REST);
+            match client.wait_a_while(&next.id, limit).await {
+                Err(ClientError::Stopped(pid)) => screen.outlast(client, pid).await,
+                waited => waited?,
+            }
         } else {
             to_their_ends(session, &[&next.id]).await?;
         }
@@ -110,6 +126,14 @@ impl Screen {
             return Ok(());
         }
         output::bytes(written.as_bytes())
+    }
+
+    /// Reports that the host is stopped by a signal, and waits until it is not. The graph is then
+    /// drawn again below the message.
+    async fn outlast(&mut self, client: &Client, pid: u32) {
+        *self = Self::default();
+        output::say(&host_stopped(pid));
+        client.continued().await;
     }
 }
 

@@ -71,13 +71,16 @@ mod watch;
 mod why;
 mod worktree;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, panic::AssertUnwindSafe, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
 use self::{failure::Failure, help::Layout as _, session::Session};
 use super::Wiring;
-use crate::config::Overrides;
+use crate::{
+    app::{AppError, ErrorKind},
+    config::Overrides,
+};
 
 /// Part of the text below the help of the program.
 const EXIT_CODES: &str = "\
@@ -253,9 +256,19 @@ pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
             schema::check_fields(&arguments::command(&arguments), &fields)?;
             output::select(fields);
         }
-        carry_out(cli, wiring)
+        unless_it_panics(|| carry_out(cli, wiring))
     });
     done.unwrap_or_else(|failure| exit::report(failure, json))
+}
+
+/// Turns a panic into an error, because the exit code of a panic, 101, could be that of a task. The
+/// message of the panic is written when it occurs. A panic need not be an error in Claudine: an
+/// async runtime panics if too few files may be open.
+fn unless_it_panics(work: impl FnOnce() -> Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let message = "this command has panicked; the reason is printed above";
+        Err(AppError::new(ErrorKind::Internal, message).into())
+    })
 }
 
 fn carry_out(cli: Cli, wiring: Wiring) -> Result<ExitCode, Failure> {

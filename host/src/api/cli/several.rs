@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Args;
+use claudine_domain::id::TaskId;
 
 use super::{
     failure::Failure,
@@ -265,7 +266,9 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
 fn named(task: &TaskActed) -> String {
     match &task.name {
         Some(name) => shown_name(name),
-        None => short_id(&task.id).to_owned(),
+        None if task.id.parse::<TaskId>().is_ok() => short_id(&task.id).to_owned(),
+        // The text in the request, which names no task.
+        None => shown_name(&task.id),
     }
 }
 
@@ -376,6 +379,16 @@ mod tests {
         check(Action::Retry, &[&after, &with_it], 0, "retried 2 tasks");
         let expected = "released 1 task; 2 still held by others";
         check(Action::Release, &[&plain, &with_it, &with_it], 0, expected);
+    }
+
+    #[test]
+    fn a_reference_to_no_task_is_not_shortened_like_an_id() {
+        let unknown = TaskActed {
+            id: "nonexist".to_owned(),
+            ..TaskActed::default()
+        };
+        assert_eq!(named(&unknown), "nonexist");
+        assert_eq!(named(&task(None)), "abcdef");
     }
 
     #[test]

@@ -20,16 +20,13 @@ use super::{
     spinner::Spinner,
     terminal::Look,
     text,
-    watch::{EXPLAIN_EVERY, HOST_LEFT, TICK, interrupts, tell_held_back},
+    watch::{EXPLAIN_EVERY, HOST_LEFT, SAID_ONCE, StoppedHost, TICK, interrupts, tell_held_back},
 };
 use crate::{
     api::{client::Seen, rest::LONGEST_WAIT, status},
     app::{ChangesQuery, TaskRow, TaskView},
     clock,
 };
-
-/// The message that no host is running is shown once for all waits within this time.
-const SAID_ONCE: Duration = Duration::from_secs(2);
 
 /// Wait for tasks and exit with their exit code.
 ///
@@ -68,6 +65,7 @@ impl Wait {
             spinner: Spinner::on_terminal(),
             progress: OfMany::new(tasks.iter().map(|task| task.row.clone())),
             host_left: None,
+            stopped: StoppedHost::default(),
         });
         let is_shown = screen.borrow().spinner.is_shown() && tasks.iter().any(is_open);
         let waiting = async {
@@ -201,10 +199,10 @@ async fn one(
         return Ok(seen);
     }
     let waiter = session::enclosing_attempt();
-    let each = |seen: Seen<'_>| {
-        if let Seen::HostLeft = seen {
-            screen.borrow_mut().say_host_left();
-        }
+    let each = |seen: Seen<'_>| match seen {
+        Seen::Task(_) => {}
+        Seen::HostLeft => screen.borrow_mut().say_host_left(),
+        Seen::HostStopped(pid) => screen.borrow_mut().say_stopped(pid),
     };
     let client = session.client();
     Ok(client
@@ -259,6 +257,7 @@ struct Screen {
     progress: OfMany,
     /// The last time at which the missing host was reported.
     host_left: Option<Duration>,
+    stopped: StoppedHost,
 }
 
 impl Screen {
@@ -277,6 +276,12 @@ impl Screen {
         let said = self.host_left.replace(now);
         if said.is_none_or(|said| now > said + SAID_ONCE) {
             self.say(HOST_LEFT);
+        }
+    }
+
+    fn say_stopped(&mut self, pid: u32) {
+        if let Some(text) = self.stopped.text(pid) {
+            self.say(&text);
         }
     }
 

@@ -38,6 +38,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Time between two questions why a task waits.
 pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// A message about the host is shown once for all waits of a command within this time, which is
+/// longer than waits take to notice that the host is stopped.
+pub(super) const SAID_ONCE: Duration = Duration::from_secs(5);
 /// The message while no host is running.
 pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
 /// Time after which output that still cannot be written is reported. It is not reported at once,
@@ -128,6 +131,7 @@ async fn stay(
         let each = |seen: Seen<'_>| match seen {
             Seen::Task(task) => screen.borrow_mut().progress.note(task),
             Seen::HostLeft => screen.borrow_mut().say(HOST_LEFT),
+            Seen::HostStopped(pid) => screen.borrow_mut().say_stopped(pid),
         };
         Ok::<_, Failure>(
             client
@@ -204,6 +208,10 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
             Err(ClientError::Refused(error)) if error.kind == ErrorKind::Unavailable => {
                 return Ok(());
             }
+            Err(ClientError::Stopped(pid)) => {
+                screen.borrow_mut().say_stopped(pid);
+                client.continued().await;
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -241,6 +249,7 @@ struct Screen {
     progress: OfTask,
     /// Whether the last line of output has no newline yet, so that a spinner would overwrite it.
     in_line: bool,
+    stopped: StoppedHost,
 }
 
 impl Screen {
@@ -249,6 +258,7 @@ impl Screen {
             spinner: Spinner::on_terminal(),
             progress: OfTask::new(),
             in_line: false,
+            stopped: StoppedHost::default(),
         }
     }
 
@@ -271,6 +281,37 @@ impl Screen {
     fn say(&mut self, text: &str) {
         self.spinner.clear();
         output::say(text);
+    }
+
+    fn say_stopped(&mut self, pid: u32) {
+        if let Some(text) = self.stopped.text(pid) {
+            self.say(&text);
+        }
+    }
+}
+
+/// The message while the host is stopped by a signal.
+pub(super) fn host_stopped(pid: u32) -> String {
+    format!(
+        "the host (pid {pid}) is stopped by a signal; `kill -CONT {pid}` continues it, and this wait"
+    )
+}
+
+/// Whether several waits of one command have reported that their host is stopped by a signal.
+#[derive(Default)]
+pub(super) struct StoppedHost {
+    /// The time of the last report.
+    reported: Option<Duration>,
+}
+
+impl StoppedHost {
+    /// The message; `None` if it was just shown for another wait.
+    pub(super) fn text(&mut self, pid: u32) -> Option<String> {
+        let now = clock::monotonic();
+        let reported = self.reported.replace(now);
+        reported
+            .is_none_or(|reported| now > reported + SAID_ONCE)
+            .then(|| host_stopped(pid))
     }
 }
 

@@ -29,7 +29,7 @@ impl Frames {
                 .drive(body.collect())
                 .await
                 .map_err(|error| ClientError::Cut(Some(error)))?;
-            return Err(refusal(head.status, &body.to_bytes()));
+            return Err(refusal(&head, &body.to_bytes()));
         }
         Ok(Self {
             connection,

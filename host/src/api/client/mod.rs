@@ -26,12 +26,12 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::{HeaderMap, Method, StatusCode, body::Bytes};
+use hyper::{HeaderMap, Method, body::Bytes, http::response};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::DuplexStream, net::UnixStream};
 
 use self::connection::{Broken, Connection, Stream};
-use super::rest::{VERSION_HEADER, converse_here};
+use super::rest::{NEXT_HOST_HEADER, VERSION_HEADER, converse_here};
 use crate::{
     app::{AppError, ErrorKind, Host},
     clock,
@@ -182,6 +182,7 @@ impl Client {
     /// Sends a request and parses the answer as JSON.
     async fn ask<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
         let mut tries = 1;
+        let give_up = clock::monotonic() + start::OTHER_HOST_LIMIT;
         let bytes = loop {
             match self.answered(ask.limit, self.try_once(&ask)).await? {
                 Ok(bytes) => break bytes,
@@ -189,6 +190,12 @@ impl Client {
                     tries += 1;
                 }
                 Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
+                // The host is shutting down, and has left the request to the next one.
+                Err(Fault::Client(ClientError::Refused(error)))
+                    if error.is_for_next_host && clock::monotonic() < give_up =>
+                {
+                    clock::sleep(waiting::LOOK_AGAIN).await;
+                }
                 // The host is shutting down. A later try can read stored data without the host.
                 Err(Fault::Client(error))
                     if ask.reads
@@ -218,14 +225,18 @@ impl Client {
             if let Some(answer) = clock::within(LOOK_AFTER, answer.as_mut()).await {
                 return Ok(answer);
             }
-            let host = HostProcess::of(&self.start.layout);
-            if let Some(host) = host.filter(HostProcess::is_stopped) {
+            if let Some(host) = self.stopped_host() {
                 return Err(ClientError::Stopped(host.pid));
             }
             if let Some(limit) = limit.filter(|limit| clock::monotonic() >= begun + *limit) {
                 return Err(ClientError::Silent(limit));
             }
         }
+    }
+
+    /// The host, if it is stopped by a signal.
+    fn stopped_host(&self) -> Option<HostProcess> {
+        HostProcess::of(&self.start.layout).filter(HostProcess::is_stopped)
     }
 
     async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {
@@ -243,7 +254,7 @@ impl Client {
         if head.status.is_success() {
             Ok(bytes)
         } else {
-            Err(refusal(head.status, &bytes).into())
+            Err(refusal(&head, &bytes).into())
         }
     }
 
@@ -318,7 +329,7 @@ impl Client {
             let mut connection = Connection::open(stream, self.start.via).await.ok()?;
             let (head, body) = connection.send(ask).await.ok()?.into_parts();
             let bytes = connection.drive(body.collect()).await.ok()?.to_bytes();
-            (!head.status.is_success()).then(|| refusal(head.status, &bytes))
+            (!head.status.is_success()).then(|| refusal(&head, &bytes))
         };
         match clock::within(ANSWER_LIMIT, checked).await.flatten() {
             Some(ClientError::Refused(error)) if is_refusal(error.kind) => {
@@ -377,8 +388,9 @@ fn is_refusal(kind: ErrorKind) -> bool {
 }
 
 /// Turns an unsuccessful answer into an error.
-fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
-    let error = serde_json::from_slice(body).unwrap_or_else(|_| {
+fn refusal(head: &response::Parts, body: &[u8]) -> ClientError {
+    let error = serde_json::from_slice::<AppError>(body).unwrap_or_else(|_| {
+        let status = head.status;
         let body = String::from_utf8_lossy(body)
             .chars()
             .take(200)
@@ -388,7 +400,10 @@ fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
             format!("the host answered {status}: {body}"),
         )
     });
-    ClientError::Refused(error)
+    ClientError::Refused(AppError {
+        is_for_next_host: head.headers.contains_key(NEXT_HOST_HEADER),
+        ..error
+    })
 }
 
 #[cfg(test)]
@@ -436,6 +451,33 @@ mod tests {
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull";
             stream.write_all(answer).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_a_host_refused_because_it_goes_down_is_sent_to_the_next_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let listener = UnixListener::bind(layout.socket()).unwrap();
+        let body = r#"{"kind":"unavailable","message":"the host is going down"}"#;
+        let length = body.len();
+        let refused = format!(
+            "HTTP/1.1 503 Service Unavailable\r\n{NEXT_HOST_HEADER}: yes\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        let done = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull".to_owned();
+        tokio::spawn(async move {
+            for answer in [refused, done] {
+                // Each host closes its connection.
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let asked = Ask::get("/v1".to_owned()).of_host();
+        client_of(layout).ask::<()>(asked).await.unwrap();
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ use crate::{
 /// after a crash takes a few seconds.
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// Time limit for a host that is shutting down or being started by somebody else.
-const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 /// Time limit for a host that is starting or shutting down, if the request can be answered without
 /// a host.
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
@@ -418,12 +418,17 @@ fn end_of_process(pid: u32) -> Option<ExitStatus> {
     }
 }
 
-/// The end of the log; empty if the log cannot be read, because the log only adds detail to an
-/// error.
+/// The last whole lines of the log; empty if the log cannot be read, because the log only adds
+/// detail to an error. A line that is longer than the limit is cut at its beginning.
 fn end_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
-    let end = &bytes[bytes.len().saturating_sub(LOG_END_BYTES)..];
-    String::from_utf8_lossy(end).trim().to_owned()
+    let bytes = bytes.trim_ascii_end();
+    let from = bytes.len().saturating_sub(LOG_END_BYTES);
+    let (before, end) = bytes.split_at(from);
+    let is_cut = before.last().is_some_and(|last| *last != b'\n');
+    let line_end = end.iter().position(|byte| *byte == b'\n');
+    let whole = line_end.filter(|_| is_cut).map_or(0, |at| at + 1);
+    String::from_utf8_lossy(&end[whole..]).trim().to_owned()
 }
 
 /// The data directory, found by the same rule as in the host.
@@ -514,6 +519,22 @@ mod tests {
         assert!(matches!(none, ClientError::NotRunning { .. }), "{none}");
         let _listener = UnixListener::bind(layout.socket()).unwrap();
         assert!(matches!(client.connect().await, Ok((_, false))));
+    }
+
+    #[test]
+    fn the_end_of_a_log_begins_with_a_whole_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("host.log");
+        let check = |text: &str, expected: &str| {
+            fs::write(&log, text).unwrap();
+            assert_eq!(end_of(&log), expected);
+        };
+        check("first\nlast\n", "first\nlast");
+        let fits = "x".repeat(LOG_END_BYTES - 2);
+        check(&format!("first\n1\n{fits}\n"), &format!("1\n{fits}"));
+        check(&format!("first\n123\n{fits}\n"), &fits);
+        let long = "y".repeat(LOG_END_BYTES);
+        check(&format!("first\nx{long}\n"), &long);
     }
 
     #[tokio::test]

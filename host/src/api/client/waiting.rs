@@ -5,7 +5,8 @@
 //! decision. The wait then continues with the
 //! next host; a wait with a time limit does so only if the next host comes soon. Because the next
 //! host may come and go unseen, and because the last host may have recorded the end of the task
-//! without telling this client, the database is read meanwhile.
+//! without telling this client, the database is read meanwhile. A wait also goes on after its host
+//! was stopped by a signal, once that host is continued or has ended.
 
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(in crate::api) enum Seen<'a> {
     Task(&'a TaskView),
     /// The host shut down; the wait continues with the next one.
     HostLeft,
+    /// The host with this pid is stopped by a signal; the wait continues once the host does.
+    HostStopped(u32),
 }
 
 /// Result of a look for a task that is waited for.
@@ -84,6 +87,10 @@ impl Client {
                         clock::sleep(LOOK_AGAIN).await;
                     }
                 }
+                Err(ClientError::Stopped(pid)) => {
+                    each(Seen::HostStopped(pid));
+                    self.continued().await;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -107,7 +114,8 @@ impl Client {
 
     /// Waits until the task has ended, up to the limit, and returns the task as it is then. If the
     /// host ends meanwhile, the wait continues with the next one, if it comes within [`NEXT_HOST`].
-    /// If no host runs at the beginning, the error says so at once.
+    /// A host that is stopped by a signal has the same time to continue. If no host runs at the
+    /// beginning, the error says so at once.
     pub(in crate::api) async fn wait_across_hosts(
         &self,
         task: &str,
@@ -123,6 +131,14 @@ impl Client {
             let waited = clock::within(left + LATE, self.wait(task, left, waiter)).await;
             let error = match waited {
                 Some(Err(error)) if is_of_its_end(&error) => error,
+                Some(Err(ClientError::Stopped(pid))) => {
+                    let left = ends_at.saturating_sub(clock::monotonic());
+                    let continued = clock::within(left.min(NEXT_HOST), self.continued()).await;
+                    if continued.is_none() {
+                        return Err(ClientError::Stopped(pid));
+                    }
+                    continue;
+                }
                 Some(waited) => return waited,
                 None => return self.status(task).await,
             };
@@ -180,6 +196,8 @@ impl Client {
         if !self.has_lost_its_host() {
             match self.status(task).await {
                 Ok(view) if view.outcome.is_some() => return Ok(Found::Ended(Box::new(view))),
+                // The next host is stopped by a signal, which the next question reports.
+                Err(ClientError::Stopped(_)) => return Ok(Found::Host),
                 // A database that was removed has no tasks either.
                 Err(error) if !may_pass(&error) => {
                     return Err(self.start.removed().unwrap_or(error));
@@ -200,6 +218,13 @@ impl Client {
             }
             Err(error) if is_of_its_end(&error) => Ok(Found::Nothing),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Returns once no host is stopped by a signal: the host was continued, or it has ended.
+    pub(in crate::api) async fn continued(&self) {
+        while self.stopped_host().is_some() {
+            clock::sleep(LOOK_AGAIN).await;
         }
     }
 

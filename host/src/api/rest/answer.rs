@@ -18,6 +18,10 @@ use crate::{
 /// difference.
 pub(crate) const VERSION_HEADER: &str = "claudine-version";
 
+/// Header of a refusal by a host that is going down and did nothing. The next host can carry out
+/// the request.
+pub(crate) const NEXT_HOST_HEADER: &str = "claudine-next-host";
+
 /// A JSON answer with its status.
 pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
 
@@ -62,7 +66,12 @@ impl IntoResponse for Refusal {
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self.0)
             .unwrap_or_else(|_| br#"{"kind":"internal","message":""}"#.to_vec());
-        (status, [(CONTENT_TYPE, "application/json")], body).into_response()
+        let mut answer = (status, [(CONTENT_TYPE, "application/json")], body).into_response();
+        if self.0.is_for_next_host {
+            let yes = HeaderValue::from_static("yes");
+            answer.headers_mut().insert(NEXT_HOST_HEADER, yes);
+        }
+        answer
     }
 }
 

@@ -25,7 +25,7 @@ async fn an_engine_whose_store_was_taken_over_ends_with_a_reason() {
     let end = fixture.task.await.unwrap().unwrap_err();
     assert!(matches!(end, EngineEnd::Fenced), "{end}");
     let after = fixture.engine.command(Input::Drain).await;
-    assert!(matches!(after, Err(EngineError::Down)), "{after:?}");
+    assert!(matches!(after, Err(EngineError::Leaving)), "{after:?}");
     assert!(!fixture.engine.answers().await);
 }
 

@@ -134,6 +134,7 @@ fn from_sqlite(path: &Path, error: rusqlite::Error) -> StoreError {
         },
         ErrorCode::CannotOpen => too_long(path)
             .or_else(|| unopened(path))
+            .or_else(|| is_full(path).then(|| StoreError::Full { path: path_buf() }))
             .unwrap_or_else(|| failed(path, error)),
         _ => failed(path, error),
     }
@@ -204,8 +205,9 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Whether nothing more can be written, or no file can be created beside the database.
 fn is_full(path: &Path) -> bool {
-    !fsx::has_room(path, NO_SPACE_BYTES)
+    !fsx::has_room(path, NO_SPACE_BYTES) || matches!(fsx::free_files(path), Ok(Some(0)))
 }
 
 #[cfg(test)]
