@@ -264,6 +264,11 @@ pub(crate) fn free_files(path: &Path) -> io::Result<Option<u64>> {
     Ok((disk.f_files > 0).then_some(disk.f_favail))
 }
 
+/// The size that no file which this process writes may exceed (`ulimit -f`), if there is one.
+pub(crate) fn file_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
 /// Whether there is space for this many bytes. Also true if the free space is unknown, because the
 /// write itself will show whether it fits.
 pub(crate) fn has_room(path: &Path, bytes: u64) -> bool {

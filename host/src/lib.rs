@@ -109,7 +109,7 @@ fn serve_host(
             format!("inherited file descriptors cannot be closed: {error}"),
         )
     })?;
-    let settings = settings(overrides)
+    let mut settings = settings(overrides)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
     backup::refuse_incomplete(&claimed.layout)?;
@@ -135,7 +135,19 @@ fn serve_host(
     if let Err(error) = supervise::launch::lift_limits() {
         tracing::warn!(%error, "the limits of this process cannot be set");
     }
+    if let Some(bytes) = fsx::file_limit() {
+        let warning = limited_files(bytes);
+        tracing::warn!("{warning}");
+        settings.warnings.push(warning);
+    }
     serve::run(&claimed, settings, descriptors, ready).map_err(start_error)
+}
+
+fn limited_files(bytes: u64) -> String {
+    format!(
+        "no file of the host can become larger than {} (`ulimit -Hf`): the host fails once its database reaches this size; start it from a shell without this limit",
+        units::bytes_text(bytes)
+    )
 }
 
 fn start_error(error: serve::ServeError) -> AppError {

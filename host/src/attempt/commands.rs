@@ -114,7 +114,12 @@ impl Commands {
                     self.forget_later(key, log, state);
                     return Err(error);
                 }
-                let child = state.borrow().children.first().cloned();
+                let child = {
+                    let state = state.borrow();
+                    // Half of an answer must not be taken for the whole one.
+                    let is_whole = !state.output_cut;
+                    state.children.first().filter(|_| is_whole).cloned()
+                };
                 outcome_of(child, log.clone(), kept_bytes).await
             }
             Err(error) => Err(io::Error::other(error)),

@@ -35,8 +35,10 @@ pub(super) fn ending(
             limit: limit(&outcome.outputs),
             cause: cause(&outcome.cause),
             message: match cause(&outcome.cause) {
-                Cause::Success => bounded(outcome.summary),
-                Cause::Class(_) => with_broken_input(bounded(outcome.summary), state),
+                Cause::Success => with_cut_output(bounded(outcome.summary), state),
+                Cause::Class(_) => {
+                    with_cut_output(with_broken_input(bounded(outcome.summary), state), state)
+                }
             },
             exit_code: outcome.code.or_else(|| never_begun(state)),
             signal: outcome.signal,
@@ -74,7 +76,7 @@ pub(super) fn ending(
                 exit.map_or((never_begun(state), None), |exit| status(exit.status));
             Ending {
                 cause: Cause::Class(class),
-                message: with_broken_input(bounded(message), state),
+                message: with_cut_output(with_broken_input(bounded(message), state), state),
                 exit_code,
                 signal,
                 usage,
@@ -117,6 +119,19 @@ fn with_broken_input(message: String, state: &State) -> String {
         format!("{message}: the process was killed, because its input broke off before the end")
     } else {
         message
+    }
+}
+
+/// Adds to the message that output may be missing.
+fn with_cut_output(message: String, state: &State) -> String {
+    if !state.output_cut {
+        return message;
+    }
+    let cut = "the end of its output may be missing, because its supervisor died";
+    if message.is_empty() {
+        cut.to_owned()
+    } else {
+        format!("{message}; {cut}")
     }
 }
 
@@ -291,6 +306,31 @@ mod tests {
             }));
         }
         check(Err(GuestEnd::Failed(Failure::new("exit", long))));
+    }
+
+    #[test]
+    fn every_ending_says_that_output_may_be_missing() {
+        let state = State {
+            output_cut: true,
+            ..State::default()
+        };
+        let cut = "the end of its output may be missing, because its supervisor died";
+        assert_eq!(
+            failed(&state).message,
+            format!("the child was not started; {cut}")
+        );
+        for cause in ["success", "exit"] {
+            let outcome = GuestOutcome {
+                cause: cause.to_owned(),
+                code: None,
+                signal: None,
+                summary: String::new(),
+                outputs: "{}".to_owned(),
+                retry_after: None,
+                metrics: Vec::new(),
+            };
+            assert_eq!(ending("shell", Ok(outcome), &state, 0).message, cut);
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) struct Found {
     pub(super) children: Vec<ChildState>,
     pub(super) ended: bool,
     pub(super) held: Option<String>,
+    pub(super) output_cut: bool,
 }
 
 impl From<Found> for State {
@@ -32,6 +33,7 @@ impl From<Found> for State {
             children: known.children,
             ended,
             held: known.held,
+            output_cut: known.output_cut,
             ..Self::default()
         }
     }
@@ -88,6 +90,7 @@ impl Found {
             children,
             ended: found.ended,
             held: found.held,
+            output_cut: found.output_cut,
         }
     }
 }
@@ -117,6 +120,7 @@ pub(super) mod tests {
             stopping: None,
             ended: false,
             held: None,
+            output_cut: false,
         }
     }
 

@@ -298,7 +298,7 @@ impl GuestHost {
             }
             Some(ChildState::Lost) => Err(Failure::new(
                 "lost",
-                "the child's supervisor died, and the child's exit status is lost",
+                "the child's supervisor died: the child's exit status is lost, and perhaps the end of its output",
             )),
             _ => Err(unknown(child)),
         }

@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
@@ -12,6 +13,7 @@ use std::{
 
 use claudine_domain::{
     attempt::Phase,
+    id::AttemptId,
     step::{Ending, Report},
     task::Task,
     time::MonotonicMs,
@@ -36,7 +38,7 @@ use crate::{
     engine::Launch,
     layout::Layout,
     plugin::{Catalog, Failure, GuestEnd, GuestOutcome, Start, StopRequest},
-    supervise::Supervisors,
+    supervise::{self, Supervisors},
 };
 
 /// Everything needed to run attempts.
@@ -174,10 +176,24 @@ impl Launcher {
         let started = live.started(task, &clock::boot_id());
         let wall = wall_ms(started, clock::monotonic_ms(), &state);
         let mut ending = Box::new(ending(&task.request.executor, result, &state, wall));
+        if state.output_cut {
+            self.mark_cut(live.id).await;
+        }
         if let Some(look) = self.workspaces.git_state(task) {
             ending.git = supervised_by(self.commands.for_settling(live), Box::pin(look)).await;
         }
         self.settle(task, live, ending).await;
+    }
+
+    /// Marks the end of the log, so that readers see that output may be missing.
+    async fn mark_cut(&self, attempt: AttemptId) {
+        let log = self.layout.log(attempt);
+        let marking =
+            tokio::task::spawn_blocking(move || supervise::log::mark_cut(&log, clock::wall_us()));
+        let marked = marking.await;
+        if let Err(error) = marked.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            tracing::warn!(%attempt, %error, "the end of a log cannot be marked as cut off");
+        }
     }
 
     /// Settles the attempt's work, if there is any, and reports its end. If the attempt is stopped

@@ -113,6 +113,8 @@ pub(super) struct State {
     pub(super) may_settle: bool,
     /// Why the attempt's output cannot be written, while the output is held back.
     pub(super) held: Option<String>,
+    /// Whether output may be missing, because a supervisor died before the output was drained.
+    pub(super) output_cut: bool,
     /// The number of children that read from a file; the files are removed when the attempt is
     /// released.
     pub(super) input_files: u16,
@@ -184,6 +186,32 @@ impl State {
         if !is_known || matches!(new, ChildState::Exited(_)) {
             self.children[index] = new;
         }
+    }
+
+    /// Whether the child's last output is in the log. This is the case once its exit was reported,
+    /// unless the attempt's output is held back.
+    pub(super) fn has_all_output(&self, child: u16) -> bool {
+        match self.children.get(usize::from(child)) {
+            Some(ChildState::Exited(_)) => self.held.is_none(),
+            Some(child) => !child.is_open(),
+            None => true,
+        }
+    }
+
+    /// Records that the supervisor died, and that nothing of the attempt is alive.
+    pub(super) fn lose(&mut self) {
+        let has_exited = |child: &ChildState| matches!(child, ChildState::Exited(_));
+        // Between the end of a child and the end of its attempt, the rest of the output is read.
+        let was_drained = self.ended || !self.children.iter().any(has_exited);
+        // A hold that nobody can end any more would be waited for for ever.
+        let was_held = self.held.take().is_some();
+        self.output_cut |= was_held || !was_drained;
+        for child in &mut self.children {
+            if child.is_open() {
+                *child = ChildState::Lost;
+            }
+        }
+        self.ended = true;
     }
 
     /// Records that the checkpoint with this number is durable. After the board was loaded again,
@@ -378,6 +406,44 @@ mod tests {
             (0, exited(), true, false),
             (1, exited(), true, true),
         ]);
+    }
+
+    #[test]
+    fn output_of_an_ended_child_is_not_complete_while_it_is_held_back() {
+        let mut state = State::default();
+        assert!(state.has_all_output(0));
+        state.hear(0, running(), false);
+        assert!(!state.has_all_output(0));
+        state.held = Some("no space".to_owned());
+        state.hear(0, exited(), false);
+        assert!(!state.has_all_output(0));
+        state.held = None;
+        assert!(state.has_all_output(0));
+        // Nobody would end this hold.
+        state.held = Some("no space".to_owned());
+        state.lose();
+        assert!(state.has_all_output(0));
+    }
+
+    #[test]
+    fn output_may_be_missing_if_the_supervisor_dies_before_the_output_is_drained() {
+        let check = |child: ChildState, ended: bool, held: bool, expected: bool| {
+            let mut state = State {
+                children: vec![child],
+                ended,
+                held: held.then(|| "no space".to_owned()),
+                ..State::default()
+            };
+            state.lose();
+            assert_eq!(state.output_cut, expected, "{state:?}");
+            assert!(state.is_over(), "{state:?}");
+        };
+        check(running(), false, true, true);
+        check(exited(), false, true, true);
+        check(exited(), false, false, true);
+        check(exited(), true, false, false);
+        // The end of such a child says so itself.
+        check(running(), false, false, false);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use tokio_util::io::StreamReader;
 
-use super::live::{ChildState, Live};
+use super::live::Live;
 use crate::{
     plugin::Output,
     supervise::log::{AsideReader, Begin, Channel, LogReader, LogWatch, Piece},
@@ -68,7 +68,7 @@ impl Follow {
         loop {
             // The end of the child is checked before the read, so that all output from before the
             // end is still read.
-            let over = self.live.look(|state| self.is_over(state));
+            let over = self.live.look(|state| state.has_all_output(self.child));
             match self.log.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
                 // The guest learns the size of the gap and begins a new read behind the gap, so
@@ -82,19 +82,11 @@ impl Follow {
                     let live = self.live.clone();
                     tokio::select! {
                         () = self.grown.grown() => {}
-                        () = live.until(|state| self.is_over(state).then_some(())) => {}
+                        () = live.until(|state| state.has_all_output(self.child).then_some(())) => {}
                     }
                 }
             }
         }
-    }
-
-    /// Whether the child's last output is in the log, which is the case once its exit was reported.
-    fn is_over(&self, state: &super::live::State) -> bool {
-        matches!(
-            state.children.get(usize::from(self.child)),
-            None | Some(ChildState::Exited(_) | ChildState::Lost | ChildState::NotStarted { .. })
-        )
     }
 }
 

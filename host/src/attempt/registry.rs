@@ -309,18 +309,12 @@ impl Registry {
     }
 
     fn lost(&self, attempts: &[AttemptKey], children: &[ChildId]) {
+        // Must come first, because the loss of a child counts as the end of its attempt.
+        for attempt in attempts {
+            self.with(attempt, State::lose);
+        }
         for child in children {
             self.set(child, ChildState::Lost, true);
-        }
-        for attempt in attempts {
-            self.with(attempt, |state| {
-                for child in &mut state.children {
-                    if child.is_open() {
-                        *child = ChildState::Lost;
-                    }
-                }
-                state.ended = true;
-            });
         }
     }
 
@@ -350,10 +344,12 @@ impl Registry {
                 children: std::mem::take(&mut known.children),
                 ended: known.ended,
                 held: known.held.take(),
+                output_cut: known.output_cut,
                 ..State::default()
             };
             change(&mut state);
-            (known.children, known.ended, known.held) = (state.children, state.ended, state.held);
+            (known.children, known.ended) = (state.children, state.ended);
+            (known.held, known.output_cut) = (state.held, state.output_cut);
         } else {
             tracing::debug!(%attempt, "a report on an attempt that is over was ignored");
         }

@@ -140,6 +140,7 @@ mod tests {
             stopping: None,
             ended: false,
             held: None,
+            output_cut: false,
         }]);
         let (commands, reports) = without_supervisors(dir.path(), known).await;
         route(&commands, reports);

@@ -114,15 +114,23 @@ pub(crate) fn launch(
 }
 
 /// Resets the state that this process inherited from its starter: descriptors other than stdio are
-/// closed or at least not passed on, and blocked signals are unblocked. To be called before this
-/// process opens a descriptor or starts a thread.
+/// closed or at least not passed on, and blocked signals are unblocked. From then on, this process
+/// survives the limit on the size of files. To be called before this process opens a descriptor or
+/// starts a thread.
 pub(crate) fn seal_inherited(background: bool) -> io::Result<()> {
     signals::reset_inherited()?;
+    signals::survive_file_limit()?;
     files::seal_inherited(if background {
         files::Inherited::Closed
     } else {
         files::Inherited::Kept
     })
+}
+
+/// Lets a write beyond the limit on the size of files fail with an error, instead of ending this
+/// process.
+pub(crate) fn survive_file_limit() -> io::Result<()> {
+    signals::survive_file_limit()
 }
 
 /// Raises the soft limit on open files: a host can serve only as many clients as it has

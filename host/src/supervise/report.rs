@@ -66,6 +66,8 @@ pub(crate) struct Found {
     pub(crate) ended: bool,
     /// Why the attempt's output cannot be written at the moment.
     pub(crate) held: Option<String>,
+    /// Whether output may be missing, because the supervisor died before the output was drained.
+    pub(crate) output_cut: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use std::{
 
 use claudine_tests::{
     TestHost, command,
+    harness::binary,
     process::kill_9,
     short_id,
     wait::{PATIENCE, Random, any_moment_within},
@@ -151,6 +152,24 @@ fn backup_with_environments_through_a_pipe_can_be_restored() {
     new.finished(&old.queued);
     assert_eq!(new.text(["logs", &old.queued]), "ran as old");
     assert_eq!(new.status(&old.after)["state"], "held");
+}
+
+/// By default, the limit on the size of files ends a process by a signal.
+#[test]
+fn backup_over_the_limit_on_the_size_of_files_fails_and_leaves_no_partial_file() {
+    let old = host("old");
+    old.finished(&old.script("head -c 1000000 /dev/urandom"));
+    let path = backup(&old);
+    let before = fs::read(&path).unwrap();
+    let mut again = old.other("sh");
+    let script = "ulimit -f 1000; exec \"$0\" backup --force \"$1\"";
+    again.args(["-c", script]).arg(binary()).arg(&path);
+    command::run(again, b"", PATIENCE)
+        .code(125)
+        .says(&["the backup cannot be written", "File too large"]);
+    assert!(fs::read(&path).unwrap() == before);
+    let mut left = fs::read_dir(old.root()).unwrap();
+    assert!(!left.any(|file| file.unwrap().path().extension() == Some("partial".as_ref())));
 }
 
 #[test]

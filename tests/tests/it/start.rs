@@ -31,15 +31,43 @@ fn up_with_a_running_host_starts_no_second_host() {
     assert_eq!(host.host_pid().map(u64::from), first["pid"].as_u64());
 }
 
-/// The limit on the size of files lets the host write nothing, not even to its log.
-#[test]
-fn signal_that_ended_a_starting_host_is_named() {
-    let host = TestHost::new();
+/// Starts a host that may write no file with more than this many blocks of 512 bytes.
+fn up_with_small_files(host: &TestHost, blocks: u32) -> command::Ran {
     let mut up = host.other("sh");
-    up.args(["-c", "ulimit -f 50; exec \"$1\" up", "sh"]);
-    up.arg(binary());
-    let ran = command::run(up, b"", PATIENCE).code(125);
-    ran.says(&["the host ended before it was ready (signal: 25 (SIGXFSZ)"]);
+    let script = format!("ulimit -f {blocks}; exec \"$0\" up");
+    up.args(["-c", &script]).arg(binary());
+    command::run(up, b"", PATIENCE)
+}
+
+/// The limit on the size of files is too small for the database.
+#[test]
+fn limit_that_prevents_a_start_is_named() {
+    let host = TestHost::new();
+    let ran = up_with_small_files(&host, 50).code(125);
+    ran.says(&[
+        "the host ended before it was ready (exit status: ",
+        "`ulimit -Hf`",
+    ]);
+}
+
+/// The ballast fits into a file, and the output does not.
+#[test]
+fn output_over_the_limit_on_the_size_of_files_is_kept_and_ends_no_other_task() {
+    let host = TestHost::new();
+    up_with_small_files(&host, 20_000).check();
+    let other = host.script("until test -e go; do sleep 0.1; done; echo whole");
+    let large = host.script("head -c 30000000 /dev/zero; exit 3");
+    assert_eq!(host.finished(&large)["exit_code"], 3);
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(host.finished(&other)["outcome"], "succeeded");
+    assert_eq!(host.text(["logs", &other]), "whole");
+    let logs = host.run(["logs", "--raw", &large]).ok();
+    assert_eq!(logs.stdout.len(), 30_000_000);
+    let doctor = host.run(["doctor"]).text();
+    assert!(
+        doctor.contains("no file of the host can become larger than 9.7 MiB"),
+        "{doctor}"
+    );
 }
 
 #[test]

@@ -219,6 +219,9 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
 
 /// The mark in the place of output that was left out.
 pub(super) fn left_out(bytes: u64) -> String {
+    if bytes == 0 {
+        return "[claudine: output may be missing here: its supervisor died]".to_owned();
+    }
     format!("[claudine: {bytes} bytes left out here: over --max-output]")
 }
 

@@ -126,9 +126,20 @@ impl From<ClientError> for AppError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::{fs::PermissionsExt, process::ExitStatusExt};
 
     use super::*;
+
+    #[test]
+    fn the_signal_that_ended_a_starting_host_is_named() {
+        let error = ClientError::StillBorn {
+            ended: Some(ExitStatus::from_raw(9)),
+            log: "/log".into(),
+            log_end: String::new(),
+        };
+        let text = "the host ended before it was ready (signal: 9 (SIGKILL))";
+        assert_eq!(error.to_string(), text);
+    }
 
     #[test]
     fn advice_on_a_denied_permission_names_chmod_only_for_a_closed_directory_of_the_user() {

@@ -35,6 +35,7 @@ use crate::{
         Record, Store,
         sqlite::{Content, SqliteStore},
     },
+    supervise::launch,
     units::bytes_text,
 };
 
@@ -122,6 +123,7 @@ pub(crate) fn restore(
     layout: &Layout,
     how: Restore,
 ) -> Result<QueueRestored, AppError> {
+    launch::survive_file_limit().map_err(|error| cannot("restore into", layout.root(), &error))?;
     let restored = restore_by_steps(backup, layout, how, &mut || Ok(()));
     if restored.is_err()
         && let Err(error) = fsx::remove_tree(&layout.restoring())

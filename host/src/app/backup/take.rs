@@ -24,6 +24,7 @@ use crate::{
         Record, Store,
         sqlite::{SqliteStore, known_schema},
     },
+    supervise::launch,
 };
 
 /// Size at which the collected rows are written as an entry.
@@ -82,6 +83,8 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
         return Err(AppError::new(ErrorKind::NotFound, message)
             .hint("--data-dir or CLAUDINE_DATA_DIR names another data directory"));
     }
+    // A backup that is larger than a file may be fails with an error, and its file is removed.
+    launch::survive_file_limit().map_err(|error| failed(&error))?;
     Ok(SqliteStore::open_read_only(&database)?)
 }
 

@@ -260,6 +260,10 @@ fn read_journal(dir: &Path) -> io::Result<Journal> {
 }
 
 fn found(state: AttemptState) -> Found {
+    // Between the end of a child and the end of its attempt, the rest of the output is read.
+    let has_exited = |view: &ChildView| matches!(view.state, ChildState::Exited(_));
+    let output_cut =
+        state.ended.is_none() && (state.held.is_some() || state.children.iter().any(has_exited));
     let children = state.children.into_iter().map(|view| {
         let state = match view.state {
             ChildState::NotStarted { class, message } => FoundState::NotStarted { class, message },
@@ -278,6 +282,7 @@ fn found(state: AttemptState) -> Found {
         stopping: state.stopping,
         ended: true,
         held: None,
+        output_cut,
     }
 }
 
@@ -449,6 +454,20 @@ mod tests {
         let states = noted(dir.path()).unwrap();
         let children = states[0].children.iter().map(|view| view.child.index());
         assert_eq!(children.collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn output_may_be_missing_if_an_attempt_is_noted_as_exited_but_not_as_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |messages: &[Message], expected: bool| {
+            fs::write(dir.path().join(journal::FILE), lines(messages)).unwrap();
+            let found = recover(dir.path()).unwrap().found;
+            let cut: Vec<bool> = found.iter().map(|found| found.output_cut).collect();
+            assert_eq!(cut, [expected], "{messages:?}");
+        };
+        check(&[started(0)], false);
+        check(&[started(0), exited(0, false)], true);
+        check(&[started(0), exited(0, true)], false);
     }
 
     #[test]

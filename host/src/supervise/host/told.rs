@@ -78,6 +78,7 @@ impl Told {
             stopping: state.stopping,
             ended: state.ended.is_some(),
             held: state.held,
+            output_cut: false,
         };
         let told = self.attempts.entry(found.attempt.clone()).or_default();
         told.ended = found.ended;

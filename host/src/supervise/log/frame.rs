@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Totals,
     /// Says that the log continues in the next segment.
     Next,
+    /// Says that output of unknown size may be missing here.
+    Cut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl Header {
             Kind::Output(Channel::Stderr) => 1,
             Kind::Totals => 2,
             Kind::Next => 3,
+            Kind::Cut => 4,
         };
         to[0] = MAGIC;
         to[1] = kind;
@@ -72,6 +75,7 @@ impl Header {
             1 => Kind::Output(Channel::Stderr),
             2 => Kind::Totals,
             3 => Kind::Next,
+            4 => Kind::Cut,
             _ => return Err(NoHeader::Damaged),
         };
         let length = u32::from_le_bytes([l0, l1, l2, l3]);

@@ -10,12 +10,14 @@
 //! to half of the cap (`--max-output`), is always kept. When the output grows beyond the cap, the
 //! oldest of the later segments are deleted, so that the newest output is kept too. Nothing is ever
 //! rewritten, so a crash at any moment does no harm, and the totals show how many bytes are
-//! missing. Segments also let a reader begin at an offset, a time or the last lines without reading
-//! the output before it.
+//! missing. The only exception is the log of a dead supervisor: if output may be missing at its
+//! end, a host adds a mark there, which may replace the last bytes. Segments also let a reader
+//! begin at an offset, a time or the last lines without reading the output before it.
 //!
 //! The log does not contain the end of the attempt; a follower learns it from the engine.
 
 mod aside;
+mod cut;
 mod frame;
 mod reader;
 mod seek;
@@ -23,6 +25,7 @@ mod watch;
 mod writer;
 
 pub(crate) use aside::AsideReader;
+pub(crate) use cut::mark_cut;
 pub(crate) use frame::Channel;
 pub(super) use frame::HEADER_BYTES;
 pub(crate) use reader::{LogReader, Piece, gap_text};

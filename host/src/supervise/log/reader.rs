@@ -64,7 +64,8 @@ pub(crate) enum Piece {
         time_us: u64,
         bytes: Vec<u8>,
     },
-    /// Bytes that are missing here, because the output was larger than its cap.
+    /// Bytes that are missing here, because the output was larger than its cap. If the number is
+    /// 0, an unknown number of bytes may be missing, because the supervisor died.
     Gap { offset: u64, bytes: u64 },
 }
 
@@ -80,6 +81,9 @@ impl Piece {
 
 /// The text that people see in the place of a gap.
 pub(crate) fn gap_text(bytes: u64) -> String {
+    if bytes == 0 {
+        return "[claudine: output may be missing here: its supervisor died]".to_owned();
+    }
     format!("[claudine: {bytes} bytes left out here: over --max-output]")
 }
 
@@ -167,6 +171,11 @@ impl LogReader {
                             bytes: self.offset - offset,
                         }));
                     }
+                }
+                Kind::Cut => {
+                    self.pass(header);
+                    let offset = self.offset();
+                    return Ok(Some(Piece::Gap { offset, bytes: 0 }));
                 }
                 Kind::Output(channel) => {
                     if let Some(piece) = self.output(header, channel)? {

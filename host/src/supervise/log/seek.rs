@@ -102,6 +102,8 @@ impl LogReader {
         while let Some(piece) = self.next_piece()? {
             match piece {
                 Piece::Bytes { bytes, .. } => tail.bytes.extend_from_slice(&bytes),
+                // The bytes before it are still the last ones that there are.
+                Piece::Gap { bytes: 0, .. } => {}
                 Piece::Gap { .. } => {
                     tail.bytes.clear();
                     tail.truncated = true;

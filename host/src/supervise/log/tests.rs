@@ -285,3 +285,80 @@ fn a_reader_overtaken_by_the_cap_continues_after_the_gap() {
     assert_eq!(seen + missed, 200 * 100 * 100);
     assert!(missed > 0);
 }
+
+/// Short frames need more room for their headers than for their payload.
+#[test]
+fn no_segment_exceeds_the_limit_on_the_size_of_files() {
+    const LIMIT: u64 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, LIMIT);
+    let mut whole = String::new();
+    for number in 0..500 {
+        let line = format!("{number}\n").repeat(number % 40 + 1);
+        append(&mut writer, 0, Channel::Stdout, 0, line.as_bytes());
+        whole.push_str(&line);
+    }
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 10_000]);
+    whole.push_str(&"x".repeat(10_000));
+    assert!(text(LogReader::new(&path)) == whole);
+    let files = std::fs::read_dir(dir.path()).unwrap();
+    let sizes: Vec<u64> = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .collect();
+    assert!(sizes.iter().all(|size| *size <= LIMIT), "{sizes:?}");
+    assert!(sizes.contains(&LIMIT), "{sizes:?}");
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_that_no_output_fits_into_is_left_to_the_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 20);
+    append(&mut writer, 0, Channel::Stdout, 0, b"some output");
+    append(&mut writer, 0, Channel::Stdout, 0, b", and more");
+    assert_eq!(text(LogReader::new(&path)), "some output, and more");
+}
+
+/// Marks a copy of the log whose last segment is cut to each length, twice.
+#[test]
+fn a_mark_follows_the_output_that_is_there_wherever_the_log_was_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    // A part of the second frame is in the second segment, after the totals.
+    let write = || {
+        let mut writer = LogWriter::within(path.clone(), 1 << 20, 80);
+        append(&mut writer, 0, Channel::Stdout, 0, b"one\n");
+        append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 40]);
+    };
+    write();
+    let whole = text(LogReader::new(&path));
+    let last = dir.path().join("x.log.1");
+    let bytes = std::fs::read(&last).unwrap();
+    for length in (0..=bytes.len()).map(Some).chain([None]) {
+        write();
+        match length {
+            Some(length) => std::fs::write(&last, &bytes[..length]).unwrap(),
+            None => std::fs::remove_file(&last).unwrap(),
+        }
+        let before = text(LogReader::new(&path));
+        for time_us in [1, 2] {
+            mark_cut(&path, time_us).unwrap();
+            let found = text(LogReader::new(&path));
+            let kept = found.strip_suffix("<0>").unwrap();
+            assert!(whole.starts_with(kept), "{length:?}: {found}");
+            assert!(kept.starts_with(&before), "{length:?}: {found}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_mark_of_a_log_without_any_output_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("00/x.log");
+    mark_cut(&path, 1).unwrap();
+    assert_eq!(text(LogReader::new(&path)), "<0>");
+    let tail = LogReader::new(&path).tail(10).unwrap();
+    assert_eq!(tail.bytes, b"");
+}

@@ -41,8 +41,12 @@ pub(in crate::supervise) struct LogWriter {
     /// How many payload bytes of the newest output are kept at least.
     tail_bytes: u64,
     segment_bytes: u64,
+    /// The size that no file may exceed.
+    file_bytes: u64,
     segment: u32,
     in_segment: u64,
+    /// The size of the segment's file, once all waiting operations are carried out.
+    in_file: u64,
     written: u64,
     totals: Totals,
     in_head: bool,
@@ -53,6 +57,12 @@ pub(in crate::supervise) struct LogWriter {
 
 impl LogWriter {
     pub(in crate::supervise) fn new(base: PathBuf, cap_bytes: u64) -> Self {
+        Self::within(base, cap_bytes, fsx::file_limit().unwrap_or(u64::MAX))
+    }
+
+    /// Like [`Self::new`], but with another limit on the size of files (`ulimit -f`). A segment ends
+    /// before its file reaches this limit: otherwise the output would be held back for ever.
+    pub(super) fn within(base: PathBuf, cap_bytes: u64, file_bytes: u64) -> Self {
         Self {
             files: Files {
                 base,
@@ -66,8 +76,10 @@ impl LogWriter {
             head_bytes: cap_bytes / 2,
             tail_bytes: cap_bytes - cap_bytes / 2,
             segment_bytes: (cap_bytes / 16).clamp(SMALLEST_SEGMENT, LARGEST_SEGMENT),
+            file_bytes,
             segment: 0,
             in_segment: 0,
+            in_file: 0,
             written: 0,
             totals: Totals::default(),
             in_head: true,
@@ -115,6 +127,7 @@ impl LogWriter {
             self.files.put(frame);
             self.totals.add(child, channel, bytes);
             self.in_segment += bytes;
+            self.in_file += frame_bytes(bytes);
             self.written += bytes;
             // The bytes up to here have been written or copied, so the header of the next piece may
             // overwrite the last of them.
@@ -136,7 +149,14 @@ impl LogWriter {
 
     /// How many bytes the current segment can still take.
     fn room(&self) -> u64 {
-        let in_segment = self.segment_bytes - self.in_segment;
+        // Leaves room for the header of a frame, and for the frame that ends the segment.
+        let in_file = self.in_file + 2 * frame_bytes(0);
+        let in_file = match self.file_bytes.saturating_sub(in_file) {
+            // The limit is too small for any output, so the next segment would be no better.
+            0 if self.in_segment == 0 => u64::MAX,
+            room => room,
+        };
+        let in_segment = in_file.min(self.segment_bytes - self.in_segment);
         if self.in_head {
             in_segment.min(self.head_bytes - self.written)
         } else {
@@ -155,8 +175,9 @@ impl LogWriter {
         self.segment += 1;
         self.in_segment = 0;
         self.files.open(self.segment);
-        self.files
-            .put(&whole(Kind::Totals, time_us, &self.totals.encode()));
+        let totals = whole(Kind::Totals, time_us, &self.totals.encode());
+        self.in_file = totals.len() as u64;
+        self.files.put(&totals);
         while let Some((oldest, bytes)) = self.tail.front().copied()
             && self.in_tail - bytes >= self.tail_bytes
         {
@@ -329,7 +350,12 @@ impl Files {
     }
 }
 
-fn create_parent(path: &Path) -> io::Result<()> {
+/// The size of a frame with this many bytes of payload.
+fn frame_bytes(payload: u64) -> u64 {
+    HEADER_BYTES as u64 + payload
+}
+
+pub(super) fn create_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
         None => Ok(()),

@@ -66,6 +66,7 @@ pub(super) enum Phase {
 /// The state of ending the leftovers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Drain {
+    /// The time since which the pipes are read while no leader runs.
     pub(super) since: At,
     pub(super) look_at: At,
     /// The next signal and the time to send it, if something is left.

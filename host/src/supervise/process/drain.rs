@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Supervisor;
-use super::attempt::{At, Attempt, AttemptNo, Drain, Phase};
+use super::attempt::{At, AttemptNo, Drain, Phase};
 use crate::supervise::words::Signal;
 
 /// How long leftovers are left alone, because many end by themselves. For example, `tee` ends
@@ -13,8 +13,9 @@ const MOMENT: Duration = Duration::from_millis(200);
 /// The time for leftovers between TERM and KILL, after a normal end and after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 const GRACE_AFTER_STOP: Duration = Duration::from_secs(1);
-/// How long a pipe is read after every known process has ended. Only a process outside the
-/// supervisor's tree can still hold it open.
+/// How long a pipe is read after every known process has ended, not counting the time during which
+/// the log could not be written. Only a process outside the supervisor's tree can still hold the
+/// pipe open.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
 /// How often to look at the leftovers. Events report exits and ends of output; any other change is
 /// found only by a look.
@@ -124,21 +125,28 @@ impl Supervisor {
         }
     }
 
+    /// Closes pipes that only a process outside the supervisor's tree can still hold open. Reads
+    /// what is in them first: while the log could not be written, nobody has read them.
     pub(super) fn close_forsaken_pipes(&mut self, no: AttemptNo, now: At) {
+        let Some(attempt) = self.attempts.get(&no) else {
+            return;
+        };
+        let Phase::Draining(drain) = &attempt.phase else {
+            return;
+        };
+        if attempt.held.is_some() || now < drain.since + PIPE_GRACE {
+            return;
+        }
+        let children: Vec<u16> = attempt.children.keys().copied().collect();
+        for child in children {
+            self.drain_child(no, child);
+        }
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };
-        let Attempt {
-            phase: Phase::Draining(drain),
-            held: None,
-            children,
-            ..
-        } = attempt
-        else {
-            return;
-        };
-        if drain.since + PIPE_GRACE <= now {
-            for child in children.values_mut() {
+        // If the log cannot be written any more, the rest stays in the pipes until it can.
+        if attempt.held.is_none() {
+            for child in attempt.children.values_mut() {
                 child.pipes = [None, None];
             }
         }

@@ -60,7 +60,7 @@ use super::log::{Channel, HEADER_BYTES};
 use super::protocol::{Identity, Message};
 use super::sys::files::{self, FileLimits, Inherited, SocketPath};
 use super::sys::procfs::{self, Stat};
-use super::sys::signals::Arrivals;
+use super::sys::signals::{self, Arrivals};
 use super::sys::spawn::reset_execution;
 use super::sys::tag::Tag;
 use super::words::{AttemptKey, StopWhy};
@@ -137,6 +137,7 @@ pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
     fsx::unmask_owner();
     let sealed = files::seal_inherited(Inherited::Closed);
     match sealed
+        .and_then(|()| signals::survive_file_limit())
         .and_then(|()| Supervisor::open(dir, descriptors))
         .and_then(|mut supervisor| supervisor.serve())
     {

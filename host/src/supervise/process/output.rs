@@ -2,13 +2,14 @@
 //!
 //! Each ready pipe gets a bounded turn, so a flood in one pipe does not delay other pipes, exits or
 //! commands. While the log cannot be written, the attempt is held: its pipes are not read. Once the
-//! pipes are full, the attempt's processes block, so no output is lost.
+//! pipes are full, the attempt's processes block. If the processes end meanwhile, the rest of their
+//! output stays in the pipes, which are read to their end later. So no output is lost.
 
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventFlags};
 
-use super::attempt::{At, Attempt, AttemptNo, Hold};
+use super::attempt::{At, Attempt, AttemptNo, Hold, Phase, State};
 use super::{READ_BYTES, Supervisor, Token};
 use crate::clock;
 use crate::supervise::log::{Channel, HEADER_BYTES};
@@ -130,6 +131,11 @@ impl Supervisor {
         Turn::More
     }
 
+    fn is_held(&self, no: AttemptNo) -> bool {
+        let attempt = self.attempts.get(&no);
+        attempt.is_some_and(|attempt| attempt.held.is_some())
+    }
+
     fn hold(&mut self, no: AttemptNo, message: String) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
@@ -172,7 +178,16 @@ impl Supervisor {
         }
         attempt.held = None;
         attempt.last_output = now;
+        if let Phase::Draining(drain) = &mut attempt.phase {
+            drain.since = now;
+        }
         let key = attempt.key.clone();
+        let ended: Vec<u16> = attempt
+            .children
+            .iter()
+            .filter(|(_, child)| matches!(child.state, State::Exited { .. }))
+            .map(|(index, _)| *index)
+            .collect();
         let mut unheard = None;
         for (index, child) in &attempt.children {
             for (pipe, channel) in child.pipes.iter().zip(BOTH) {
@@ -188,6 +203,14 @@ impl Supervisor {
             // A child would wait for ever if nobody read its pipe, so this is tried again later.
             say!("cannot listen to a pipe of {key}: {message}");
             return self.hold(no, message);
+        }
+        // Once the end of the hold is reported, a host takes the output of an ended child for
+        // complete.
+        for child in ended {
+            self.drain_child(no, child);
+        }
+        if self.is_held(no) {
+            return;
         }
         self.tell(&Message::Held {
             attempt: key,

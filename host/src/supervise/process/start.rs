@@ -178,7 +178,7 @@ impl Supervisor {
             env: &env,
             cwd: &cwd,
             stdio: [stdin, out_write.as_fd(), err_write.as_fd()],
-            defaults: Defaults::Pipe,
+            defaults: Defaults::Ignored,
         };
         let before = procfs::ticks_since_boot();
         let explain = |error| {

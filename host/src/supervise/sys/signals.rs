@@ -180,9 +180,11 @@ impl std::os::fd::AsFd for Arrivals {
         self.0.as_fd()
     }
 }
+
 /// Unblocks all signals and restores the default handling of CHLD, which the starter may have
-/// changed. If TERM were blocked, this process could not be told to end. If CHLD were ignored, this
-/// process could not wait for its children, and every command that it runs would fail.
+/// changed, and of XFSZ, which [`survive_file_limit`] has changed in a supervisor. If TERM were
+/// blocked, this process could not be told to end. If CHLD were ignored, this process could not
+/// wait for its children, and every command that it runs would fail.
 #[allow(
     unsafe_code,
     reason = "the signal mask and dispositions have no safe wrapper"
@@ -197,9 +199,23 @@ pub(in crate::supervise) fn reset_inherited() -> io::Result<()> {
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
-        if libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
+        for signal in [libc::SIGCHLD, libc::SIGXFSZ] {
+            if libc::signal(signal, libc::SIG_DFL) == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
         }
+    }
+    Ok(())
+}
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail with an error. By default,
+/// such a write ends the process by XFSZ: a supervisor would die, with all its tasks, because of
+/// the output of one of them.
+#[allow(unsafe_code, reason = "dispositions have no safe wrapper")]
+pub(in crate::supervise) fn survive_file_limit() -> io::Result<()> {
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

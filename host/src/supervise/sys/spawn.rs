@@ -91,9 +91,9 @@ unsafe fn add(set: *mut libc::sigset_t, signal: usize) {
 /// ignored signals would stay ignored.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::supervise) enum Defaults {
-    /// PIPE, which Rust's runtime ignores, and the signals of the C library. A supervisor ignores
-    /// no other signals.
-    Pipe,
+    /// The signals that a supervisor ignores: PIPE (because of Rust's runtime), XFSZ, and perhaps
+    /// the signals of the C library.
+    Ignored,
     /// All signals. For a start by a process that may itself have been started with ignored signals
     /// (for example by `nohup`).
     All,
@@ -213,7 +213,10 @@ impl Spawn<'_> {
             libc::sigemptyset(set.as_mut_ptr());
             check(libc::posix_spawnattr_setsigmask(attributes, set.as_ptr()))?;
             match self.defaults {
-                Defaults::Pipe => libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE),
+                Defaults::Ignored => {
+                    libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+                    libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ)
+                }
                 Defaults::All => libc::sigfillset(set.as_mut_ptr()),
             };
             for signal in OF_THE_C_LIBRARY {

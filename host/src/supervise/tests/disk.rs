@@ -2,7 +2,12 @@
 
 use std::process::Command;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
 use super::*;
+
+/// Few enough lines for one pipe, so that their process can end although nobody reads them.
+const LINES: u32 = 10_000;
 
 /// A small filesystem for one test.
 struct Small(PathBuf);
@@ -20,6 +25,13 @@ impl Small {
         }
         eprintln!("SKIPPED: a full disk needs a small tmpfs, and this user may not mount one");
         None
+    }
+
+    /// Fills the filesystem to the last block, until the returned file is removed.
+    fn fill(&self) -> PathBuf {
+        let ballast = self.0.join("ballast");
+        std::fs::write(&ballast, vec![0; 65 << 20]).unwrap_err();
+        ballast
     }
 }
 
@@ -95,8 +107,7 @@ async fn a_supervisor_whose_own_files_cannot_be_written_starts_nothing_and_loses
     let running = lab.script("running.1", "read line < go; exit 6");
     lab.start(running.clone()).await;
     lab.host.started(&running.child).await;
-    let ballast = small.0.join("ballast");
-    std::fs::write(&ballast, vec![0; 65 << 20]).unwrap_err();
+    let ballast = small.fill();
 
     // The last block of the notes has room for some more children.
     let mut number = 0;
@@ -132,4 +143,101 @@ async fn a_supervisor_whose_own_files_cannot_be_written_starts_nothing_and_loses
     std::fs::remove_file(ballast).unwrap();
     let (exit, _) = lab.run(lab.command("after.1", &["true"])).await;
     assert_eq!(exit.status, Status::Code(0));
+}
+
+impl Lab {
+    /// Lets a child end while the log takes only a part of its output. `full` is called once the
+    /// log has the first line, and `free` makes room again. Checks that no byte is missing, and
+    /// returns the reason for which the output was held back.
+    async fn end_without_room_for_the_log(
+        &mut self,
+        full: impl FnOnce(&Self),
+        free: impl FnOnce(&Self),
+    ) -> String {
+        self.fifo("go");
+        let script = format!("echo 0; read line < go; seq 1 {LINES}; exit 4");
+        self.start(self.script("t.1", &script)).await;
+        self.lines("t.1", 1).await;
+        full(self);
+        std::fs::write(self.dir.path().join("go"), "go\n").unwrap();
+        let (mut reason, mut status) = (None, None);
+        while reason.is_none() || status.is_none() {
+            match self.host.next().await {
+                Report::Held { message, .. } => reason = message,
+                Report::Exited { exit, ended, .. } => {
+                    assert!(!ended);
+                    status = Some(exit.status);
+                }
+                Report::Started { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(status, Some(Status::Code(4)));
+        // The log cannot be written for longer than a pipe is read after the last known process.
+        let (exit, ended) = self.run(self.command("other.1", &["sleep", "1.5"])).await;
+        assert_eq!((exit.status, ended), (Status::Code(0), true));
+        free(self);
+        loop {
+            match self.host.next().await {
+                Report::Held { message: None, .. } => break,
+                Report::Ended { .. } => panic!("ended while it was held back"),
+                _ => {}
+            }
+        }
+        // The log is complete from now on, although the attempt's end is reported later.
+        let found = self.output("t.1", Channel::Stdout);
+        assert_eq!(self.host.ended(&key("t.1")).await, 0);
+        let expected: Vec<u8> = (0..=LINES)
+            .flat_map(|number| format!("{number}\n").into_bytes())
+            .collect();
+        assert!(found == expected, "{} of {}", found.len(), expected.len());
+        reason.unwrap()
+    }
+
+    /// Sets the largest size of files for the supervisor.
+    fn limit_files(&self, bytes: Option<u64>) {
+        let supervisor = Pid::from_raw(self.supervisor_pid().cast_signed());
+        let limit = Rlimit {
+            current: bytes,
+            ..getrlimit(Resource::Fsize)
+        };
+        prlimit(supervisor, Resource::Fsize, limit).unwrap();
+    }
+}
+
+/// The end of the output is in the pipe, and a part of what was read is in the log.
+#[tokio::test]
+async fn output_of_a_process_that_ends_while_the_disk_is_full_is_kept() {
+    let mut lab = Lab::new().await;
+    let Some(small) = Small::mount(lab.dir.path().join("logs")) else {
+        return;
+    };
+    let ballast = small.0.join("ballast");
+    let reason = lab
+        .end_without_room_for_the_log(
+            |_| drop(small.fill()),
+            |_| std::fs::remove_file(&ballast).unwrap(),
+        )
+        .await;
+    assert!(reason.contains("No space left"), "{reason}");
+    drop(lab);
+    drop(small);
+}
+
+/// The limit stands for all errors of a write (a quota, for example). It needs no mount.
+#[tokio::test]
+async fn output_of_a_process_that_ends_while_its_log_may_not_grow_is_kept() {
+    const LIMIT: u64 = 16 << 10;
+    let mut lab = Lab::new().await;
+    let reason = lab
+        .end_without_room_for_the_log(
+            |lab| lab.limit_files(Some(LIMIT)),
+            |lab| {
+                let written = std::fs::metadata(lab.log("t.1")).unwrap().len();
+                assert_eq!(written, LIMIT);
+                lab.limit_files(getrlimit(Resource::Fsize).current);
+            },
+        )
+        .await;
+    assert!(reason.contains("File too large"), "{reason}");
 }

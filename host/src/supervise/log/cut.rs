@@ -1,0 +1,69 @@
+//! Marks the end of a log whose supervisor died before it had written all output.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::frame::{HEADER_BYTES, Header, Kind, segment_path, whole};
+use super::reader::{LogReader, segments};
+use super::writer::create_parent;
+
+/// Adds the mark after the last output of the log, unless it is there already. Only for a log that
+/// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that
+/// are there; on a full disk, the mark replaces the last of these bytes.
+pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
+    let segment = segments(base)?.last().copied().unwrap_or(0);
+    let mut reader = LogReader::new(base);
+    reader.enter(segment, 0);
+    let mut last = None;
+    while let Some(header) = reader.header()? {
+        last = Some(header.kind);
+        reader.pass(header);
+    }
+    if last == Some(Kind::Cut) {
+        return Ok(());
+    }
+    let path = segment_path(base, segment);
+    create_parent(&path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let mark = whole(Kind::Cut, time_us, &[]);
+    // If the next segment was never made, the mark replaces the frame that leads to it.
+    let begin = match last {
+        Some(Kind::Next) => reader.position - HEADER_BYTES as u64,
+        _ => reader.position,
+    };
+    let payload = begin + HEADER_BYTES as u64;
+    let end = file.metadata()?.len();
+    let mut header = [0; HEADER_BYTES];
+    if end > payload {
+        file.read_exact_at(&mut header, begin)?;
+    }
+    let part = match Header::read(&header) {
+        Ok(part) if matches!(part.kind, Kind::Output(_)) => part,
+        // What is left holds no output.
+        _ => {
+            file.write_all_at(&mark, begin)?;
+            return file.set_len(payload);
+        }
+    };
+    let at = match file.write_all_at(&mark, end) {
+        Ok(()) => end,
+        Err(_) if end >= payload + HEADER_BYTES as u64 => {
+            let at = end - HEADER_BYTES as u64;
+            file.write_all_at(&mark, at)?;
+            file.set_len(end)?;
+            at
+        }
+        Err(error) => return Err(error),
+    };
+    let length = u32::try_from(at - payload).unwrap_or(u32::MAX);
+    Header { length, ..part }.write(&mut header);
+    file.write_all_at(&header, begin)
+}
