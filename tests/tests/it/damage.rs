@@ -408,7 +408,7 @@ impl SmallDisk {
             fs::create_dir(self.spent()).unwrap();
         }
         let fits = |number: &u32| fs::File::create(self.spent().join(number.to_string())).is_ok();
-        assert!((0..).take_while(fits).count() > 0);
+        assert!((0..1_000_000).take_while(fits).count() > 0);
     }
 
     fn free_inodes(&self) {
