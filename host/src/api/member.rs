@@ -164,8 +164,8 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Refuses a task that refers to its own name. Names mean the tasks of the same graph first, even
-    /// if the graph has only this task and an older task has the same name.
+    /// Refuses a task that refers to its own name. Names mean the tasks of the same graph first,
+    /// even if the graph has only this task and an older task has the same name.
     fn depends_on_others(&self) -> Result<(), AppError> {
         let Some(name) = &self.name else {
             return Ok(());

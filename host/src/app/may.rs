@@ -257,8 +257,8 @@ pub(super) fn may_continue(
     ))
 }
 
-/// Somebody unrestrained who has requested an attempt of this task that uses the session. An attempt
-/// that has not reported its session yet may use it too.
+/// Somebody unrestrained who has requested an attempt of this task that uses the session. An
+/// attempt that has not reported its session yet may use it too.
 fn less_restrained_user<'a>(task: &'a Task, session: &str) -> Option<&'a Principal> {
     let may_use = |attempt: &&Attempt| {
         let reported = attempt.session.as_ref();

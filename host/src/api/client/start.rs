@@ -153,8 +153,8 @@ impl HostStart {
         }
     }
 
-    /// Whether the last host crashed, and nobody has ended it since. A crashed host leaves its file,
-    /// which only a proper shutdown and [`Self::note_end`] remove.
+    /// Whether the last host crashed, and nobody has ended it since. A crashed host leaves its
+    /// file, which only a proper shutdown and [`Self::note_end`] remove.
     pub(super) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
@@ -224,8 +224,8 @@ impl HostStart {
             Err(error) if nobody_listens(&error) => {}
             Err(source) => return Err(ClientError::Socket { path, source }),
         }
-        // A person may have ended the lost host meanwhile. A host that is alive is just starting, or
-        // shutting down.
+        // A person may have ended the lost host meanwhile. A host that is alive is just starting,
+        // or shutting down.
         let is_ended = || HostProcess::of(&self.layout).is_none() && !self.is_lost();
         if reason == Reason::Lost && is_ended() {
             return Err(self.not_running());

@@ -262,7 +262,8 @@ impl Client {
         }
     }
 
-    /// Whether the last host crashed, nobody has ended it since, and this client may start a new one.
+    /// Whether the last host crashed, nobody has ended it since, and this client may start a new
+    /// one.
     pub(super) fn has_lost_its_host(&self) -> bool {
         self.start.policy != Policy::Never && self.start.is_lost()
     }

@@ -2,8 +2,8 @@
 //!
 //! A thin adapter over `client`. It keeps no state of tasks, so any number of instances may run at
 //! once, and after a restart of the host the next call reaches the new host. The server exits at
-//! the end of its input, which also ends all waits. No call waits for a task that it starts; only [`tools::WAIT`] waits, for
-//! less time than any client's timeout.
+//! the end of its input, which also ends all waits. No call waits for a task that it starts; only
+//! [`tools::WAIT`] waits, for less time than any client's timeout.
 
 mod answers;
 mod calls;

@@ -60,8 +60,8 @@ impl LogWriter {
         Self::within(base, cap_bytes, fsx::file_limit().unwrap_or(u64::MAX))
     }
 
-    /// Like [`Self::new`], but with another limit on the size of files (`ulimit -f`). A segment ends
-    /// before its file reaches this limit: otherwise the output would be held back for ever.
+    /// Like [`Self::new`], but with another limit on the size of files (`ulimit -f`). A segment
+    /// ends before its file reaches this limit: otherwise the output would be held back for ever.
     pub(super) fn within(base: PathBuf, cap_bytes: u64, file_bytes: u64) -> Self {
         Self {
             files: Files {

@@ -81,8 +81,8 @@ fn branch_with_a_name_that_git_takes_for_something_else_is_refused() {
     assert_eq!(task["id"], *again);
 }
 
-/// Git itself does not protect such a branch: the person's next commit would be on top of the task's
-/// work, or would be impossible.
+/// Git itself does not protect such a branch: the person's next commit would be on top of the
+/// task's work, or would be impossible.
 #[test]
 fn branch_that_a_person_has_checked_out_is_refused_although_it_has_no_commit_yet() {
     let repository = Repository::new();
