@@ -504,7 +504,7 @@ mod tests {
     fn yaml_and_json_are_read_the_same() {
         let text = r#"{"name": 5, "argv": ["sleep", 1, true], "env": {"PORT": 8080, "ON": true, "RATE": 1.5},
             "labels": {"pr": 17}, "retries": 2, "timeout": 90, "hold": true, "group": 7, "budget_usd": 2,
-            "dependencies": ["a", {"task": 5, "condition": "any"}]}"#;
+            "dependencies": ["a", {"task": 6, "condition": "any"}]}"#;
         let shown = |member: Member| {
             serde_json::to_value(member.into_task(Path::new("/work")).unwrap()).unwrap()
         };
