@@ -162,7 +162,8 @@ fn start_error(error: serve::ServeError) -> AppError {
         _ => ErrorKind::Unavailable,
     };
     let app = AppError::new(kind, error.to_string());
-    match error.hint() {
+    let hint = error.hint().map(Into::into);
+    match hint.or_else(|| fsx::file_limit().map(limited_files)) {
         Some(hint) => app.hint(hint),
         None => app,
     }

@@ -44,10 +44,7 @@ fn up_with_small_files(host: &TestHost, blocks: u32) -> command::Ran {
 fn limit_that_prevents_a_start_is_named() {
     let host = TestHost::new();
     let ran = up_with_small_files(&host, 50).code(125);
-    ran.says(&[
-        "the host ended before it was ready (exit status: ",
-        "`ulimit -Hf`",
-    ]);
+    ran.says(&["the database ", "`ulimit -Hf`"]);
 }
 
 /// The ballast fits into a file, and the output does not.
