@@ -293,9 +293,9 @@ impl Host {
         self.seen_to(cleaning).await
     }
 
-    /// Puts back the checkouts that an earlier host was updating when it was killed. Until then, a
-    /// person cannot commit there. The next merge of such a task would put its checkout back too,
-    /// but perhaps nobody ever requests one.
+    /// Puts back the checkouts that an earlier host was updating, for the merge of a task, when it
+    /// was killed. A person cannot commit in such a checkout until it is put back. The next merge of
+    /// the same task would put it back too, but perhaps nobody ever requests one.
     pub(crate) async fn put_back_checkouts(self: &Arc<Self>) {
         let tasks = match self.worktrees.updating().await {
             Ok(tasks) => tasks,

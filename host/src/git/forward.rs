@@ -29,7 +29,12 @@ use crate::{command::restoring, fsx};
 const ATTRIBUTES: &str = ".gitattributes";
 
 /// Parts of git's messages if it cannot write a file: the disk may be full.
-const NOT_WRITTEN: [&str; 3] = ["unable to write", "No space left", "Disk quota exceeded"];
+const NOT_WRITTEN: [&str; 4] = [
+    "unable to write",
+    "No space left",
+    "Disk quota exceeded",
+    "Out of diskspace",
+];
 
 /// The files of a step that were replaced, while HEAD is still at the old commit.
 struct Replaced {
@@ -124,21 +129,29 @@ impl Git {
     }
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
-    /// only if there is no room for the new files, or if files that somebody has changed could not
-    /// be put back.
+    /// if there is no room for the new files, if a git has not run to its end, or if files that
+    /// somebody has changed could not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
         match self.try_to_replace(step).await {
             Err(error) if is_lack_of_room(&error) => Err(GitError::NoRoom {
                 path: self.dir().to_owned(),
             }),
-            Err(error) if !matches!(error, GitError::NotPutBack { .. }) => {
+            // Git itself would run the filter that took too long once more, while files are missing
+            // and the index is locked.
+            Err(
+                error @ (GitError::Killed { .. }
+                | GitError::Timeout { .. }
+                | GitError::Spawn { .. }
+                | GitError::NotPutBack { .. }),
+            ) => Err(error),
+            Err(error) => {
                 tracing::info!(
                     path = %self.dir().display(), %error,
                     "the files of a checkout are left to git"
                 );
                 Ok(Replacing::LeftToGit)
             }
-            replaced => replaced,
+            Ok(replaced) => Ok(replaced),
         }
     }
 
@@ -620,8 +633,10 @@ mod tests {
         let person = Person::with_repository("");
         let step = step(&person, "true").await;
         let git = killed_at(&person, "read-tree -m -i");
-        assert!(replaced(&git, &step).await.is_none());
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(matches!(updated.result, Err(GitError::Killed { .. })));
         assert!(person.home().join("killed").exists());
+        assert_eq!(person.commit("main").await, step.note.old);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert!(!is_locked(&person));
         assert_eq!(left(&person), 0);
@@ -661,6 +676,9 @@ mod tests {
         };
         let read = |error: Errno| unusable(Path::new("/"))(error.into());
         assert!(is_lack_of_room(&failed("error: unable to write file a")));
+        assert!(is_lack_of_room(&failed(
+            "error: new.lock write error. Out of diskspace"
+        )));
         assert!(is_lack_of_room(&read(Errno::NOSPC)));
         assert!(!is_lack_of_room(&failed("error: external filter failed")));
         assert!(!is_lack_of_room(&read(Errno::XDEV)));

@@ -47,9 +47,9 @@ pub(crate) enum Report {
     },
     /// A silent supervisor has answered, or a dead supervisor's processes, which could not be ended
     /// before, have been ended. `found` holds the attempts of this supervisor that this host did
-    /// not know. A supervisor with a number here counts as silent until
-    /// [`super::Supervisors::heard_of`] is called. No number is given if all attempts of the
-    /// supervisor were known before.
+    /// not know. If there are any, `number` is set, and the supervisor still counts as silent until
+    /// [`super::Supervisors::heard_of`] is called with this number, because these attempts must
+    /// become known first. Otherwise it no longer counts as silent.
     Reached {
         number: Option<u32>,
         found: Vec<Found>,

@@ -179,7 +179,7 @@ fn nushell_completes_values_and_loading_its_script_changes_no_command() {
     host.finished(&host.text(["run", "--name", "fix-tests", "--", "true"]));
     let file = host.root().join("claudine.nu");
     fs::write(&file, host.text(["completions", "nushell"])).unwrap();
-    // The first completer is in the place of one that the user had configured before.
+    // The completer that is set before `source` stands for one that the user had configured.
     let script = |line: &str| {
         format!(
             "$env.config.completions.external.completer = {{|words| [($words | str join ' ')] }}; \

@@ -352,8 +352,8 @@ fn host_starts_on_a_disk_without_a_free_inode_or_reports_that_inodes_are_missing
         "is full (free inodes: ",
         "files there; nothing that was accepted is lost, and running tasks continue",
     ]);
-    // That host has removed the log of the database at its end, so that the database cannot be
-    // opened.
+    // The host that `up` started has removed the write-ahead log of the database when it gave up.
+    // There is no inode for a new log, so the database cannot be opened.
     disk.use_all_inodes();
     host.run(["cancel", &other]).code(125).says(&["inodes"]);
     assert!(alive(pid));
