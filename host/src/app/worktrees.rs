@@ -294,8 +294,8 @@ impl Host {
     }
 
     /// Puts back the checkouts that an earlier host was updating, for the merge of a task, when it
-    /// was killed. A person cannot commit in such a checkout until it is put back. The next merge of
-    /// the same task would put it back too, but perhaps nobody ever requests one.
+    /// was killed. A person cannot commit in such a checkout until it is put back. The next merge
+    /// of the same task would put it back too, but perhaps nobody ever requests one.
     pub(crate) async fn put_back_checkouts(self: &Arc<Self>) {
         let tasks = match self.worktrees.updating().await {
             Ok(tasks) => tasks,

@@ -1,4 +1,4 @@
-//! Merges in memory, which read the attributes of files from a commit instead of the checkout.
+//! Merging in memory, with the attributes of files read from a commit instead of the checkout.
 
 use std::{fs, path::PathBuf};
 

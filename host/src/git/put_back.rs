@@ -706,7 +706,7 @@ mod tests {
 
     /// Git stops before it changes any file.
     #[tokio::test]
-    async fn nothing_differs_if_the_index_is_locked_or_a_directory_is_in_the_way() {
+    async fn no_file_is_named_if_git_stops_before_it_changes_any() {
         let person = Person::with_repository("");
         let old = step(&person).await;
         person.write("new/deep/file/mine", "mine\n");
