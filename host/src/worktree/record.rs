@@ -50,8 +50,8 @@ pub(super) struct Record {
     /// files in the worktree may be those of the merge instead of the task's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) opening: Option<Opening>,
-    /// Who has opened a merge in the worktree to resolve its conflicts. If no merge is open there,
-    /// somebody has ended it with git, and this means nothing.
+    /// The principal who has opened a merge in the worktree to resolve its conflicts. Counts only
+    /// as long as a merge is open there, because somebody may have ended that merge with git.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) resolver: Option<Principal>,
     /// The update of a checkout of the base that was begun and has not succeeded. If git has failed

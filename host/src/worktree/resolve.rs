@@ -210,8 +210,8 @@ impl Worktrees {
         self.open(&mut work).await
     }
 
-    /// Who has opened a merge in the worktree of a task to resolve its conflicts. `None` if no
-    /// merge is open there, or if the task itself has begun it.
+    /// The principal who has opened a merge in the worktree of a task to resolve its conflicts.
+    /// `None` if no merge is open there, or if the task itself has begun it.
     pub(crate) async fn resolver(&self, task: TaskId) -> Result<Option<Principal>, WorktreeError> {
         let record = self.record(task).await?;
         let Some(resolver) = record.and_then(|record| record.resolver) else {

@@ -47,7 +47,7 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
     }
     let part = match Header::read(&header) {
         Ok(part) if matches!(part.kind, Kind::Output(_)) => part,
-        // What is left holds no output.
+        // The frame at `begin` was never written, or only leads to the next segment.
         _ => {
             file.write_all_at(&mark, begin)?;
             return file.set_len(payload);

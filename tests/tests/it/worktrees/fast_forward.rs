@@ -160,16 +160,21 @@ fn can_be_merged_again(shimmed: &Shimmed) {
     repository.is_untouched();
 }
 
+/// Kills the host during a requested merge, and lets the git that it has left fail.
+fn kill_host_in_requested_merge(shimmed: &Shimmed) {
+    let mut client = stopped_at_requested_merge(shimmed);
+    shimmed.repository.host.kill_host();
+    assert!(!client.wait().unwrap().success());
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+}
+
 /// The merge was requested after the end of its task, so no attempt continues it.
 #[test]
 fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_merge_again() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let mut client = stopped_at_requested_merge(&shimmed);
-    host.kill_host();
-    assert!(!client.wait().unwrap().success());
-    fs::write(shimmed.at("fail"), "").unwrap();
-    shimmed.go();
+    kill_host_in_requested_merge(&shimmed);
     host.up();
     wait_for("the checkout to be put back", || {
         left_in(repository).is_empty().then_some(())
@@ -182,11 +187,7 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_nobody_requests_the_me
 fn worktree_is_not_cleaned_up_as_long_as_its_merge_keeps_a_checkout_locked() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    let mut client = stopped_at_requested_merge(&shimmed);
-    host.kill_host();
-    assert!(!client.wait().unwrap().success());
-    fs::write(shimmed.at("fail"), "").unwrap();
-    shimmed.go();
+    kill_host_in_requested_merge(&shimmed);
     // The lock cannot be read.
     let lock = repository.path().join(".git/index.lock");
     fs::remove_file(&lock).unwrap();
