@@ -149,8 +149,9 @@ impl Host {
     }
 
     /// Runs work for a request; all of its commands are children of a supervisor.
-    pub(super) async fn supervised<F: Future>(&self, work: F) -> F::Output {
-        supervised_by(self.commands.clone(), Box::pin(work)).await
+    pub(super) fn supervised<F: Future>(&self, work: F) -> impl Future<Output = F::Output> {
+        // Not an async function, which would have room for the work twice.
+        supervised_by(self.commands.clone(), Box::pin(work))
     }
 
     /// Whether the branch already belongs to the task of an earlier equal request with the same

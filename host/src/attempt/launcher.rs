@@ -69,9 +69,8 @@ impl Launcher {
             let answered = answered.and_then(|last| last.answered.clone());
             let finishing = async {
                 if let Some(ending) = answered {
-                    return launcher
-                        .go_on_settling(live.begun().await, &live, ending)
-                        .await;
+                    let task = live.begun().await;
+                    return Box::pin(launcher.go_on_settling(task, &live, ending)).await;
                 }
                 let executing = Box::pin(launcher.execute(launch, &live, resumed, stopped));
                 let result = answer_of(executing).await;
@@ -105,7 +104,7 @@ impl Launcher {
             }
         }
         let elsewhere = self.commands.for_preparing(live);
-        let made = supervised_by(elsewhere.clone(), Box::pin(self.workspaces.enter(&launch)));
+        let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
         let workspace = unless_cut_short_idle(live, &elsewhere, pin!(made)).await?;
         let Workspace {
             dir: workspace,
@@ -162,9 +161,11 @@ impl Launcher {
         if resumed {
             host.tell_found().await;
         }
+        // Pinned here, because `select!` would move this large future once more.
+        let running = pin!(executor.run(task, start, host.clone(), stopped));
         tokio::select! {
             biased;
-            ended = executor.run(task, start, host.clone(), stopped) => ended,
+            ended = running => ended,
             never = host.tell_output() => match never {},
         }
     }

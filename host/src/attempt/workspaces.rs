@@ -21,7 +21,7 @@ use claudine_domain::{
     outcome::ReasonClass,
     step::{Cause, Ending},
     task::{Class, Task},
-    worktree::MergeState,
+    worktree::{MergeState, Worktree},
 };
 
 use super::directory::{self, ANSWERS_WITHIN};
@@ -50,14 +50,23 @@ impl Workspaces {
     /// The place where an attempt works. Makes the task's worktree, if it does not exist yet.
     pub(super) async fn enter(&self, launch: &Launch) -> Result<Workspace, GuestEnd> {
         let request = &launch.task.request;
-        let Some(worktree) = &request.worktree else {
-            return Ok(Workspace {
+        match &request.worktree {
+            // Boxed, because most tasks have no worktree, and this future is large.
+            Some(worktree) => Box::pin(self.enter_worktree(launch, worktree)).await,
+            None => Ok(Workspace {
                 dir: request.cwd.to_string(),
                 branch: None,
-            });
-        };
+            }),
+        }
+    }
+
+    async fn enter_worktree(
+        &self,
+        launch: &Launch,
+        worktree: &Worktree,
+    ) -> Result<Workspace, GuestEnd> {
         let variables = self
-            .variables(&request.env_digest)
+            .variables(&launch.task.request.env_digest)
             .await
             .map_err(|error| failure("resource", unreadable(&error)))?;
         let number = launch.attempt.number;

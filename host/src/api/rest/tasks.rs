@@ -46,7 +46,8 @@ pub(super) async fn submit(
     By(by): By,
     Body(request): Body<Submit>,
 ) -> Answered<Submitted> {
-    let submitted = shared.host.submit(&by, request).await?;
+    // Boxed, because the server moves a handler's future several times.
+    let submitted = Box::pin(shared.host.submit(&by, request)).await?;
     let status = if submitted.tasks.iter().all(|task| task.existing) {
         StatusCode::OK
     } else {
@@ -102,10 +103,10 @@ pub(super) async fn wait(
         }
     };
     tokio::select! {
-        view = shared.host.wait(&task, limit, query.waiter.as_deref()) => ok(view?),
+        view = Box::pin(shared.host.wait(&task, limit, query.waiter.as_deref())) => ok(view?),
         // Without a place for a long stay, the answer comes early, with the task's current state,
         // and the client asks again.
-        () = has_to_end => ok(shared.host.status(&task).await?),
+        () = has_to_end => ok(Box::pin(shared.host.status(&task)).await?),
         () = shared.going_down.wait() => Err(Refusal(going_down())),
     }
 }
