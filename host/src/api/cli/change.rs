@@ -120,9 +120,15 @@ impl Edited {
             Failure::Usage(message) => AppError::new(ErrorKind::Invalid, message),
             other => return other,
         };
-        let left = std::fs::read(self.file.path()).unwrap_or_default();
-        let left = left.trim_ascii();
-        if left.is_empty() || left == self.before.as_bytes() {
+        let is_edited = match std::fs::read(self.file.path()) {
+            Ok(left) => {
+                let left = left.trim_ascii();
+                !left.is_empty() && left != self.before.as_bytes()
+            }
+            // A text that cannot be read at the moment is kept too.
+            Err(unread) => unread.kind() != std::io::ErrorKind::NotFound,
+        };
+        if !is_edited {
             return error.into();
         }
         let Ok((_, path)) = self.file.keep() else {
