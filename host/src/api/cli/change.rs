@@ -207,6 +207,24 @@ mod tests {
         change: ChangeOptions,
     }
 
+    /// A directory in the place of the text cannot be read even by the superuser.
+    #[test]
+    fn an_edited_text_that_cannot_be_read_is_kept() {
+        let file = NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let text = Edited {
+            file,
+            before: String::new(),
+        };
+        let failure = text.kept(AppError::new(ErrorKind::Invalid, "no").into());
+        std::fs::remove_dir(&path).unwrap();
+        let says = format!("your edited text is in {}", path.display());
+        let failure = format!("{failure:?}");
+        assert!(failure.contains(&says), "{failure}");
+    }
+
     #[test]
     fn fields_without_an_option_are_not_changed() {
         let check = |line: &[&str], expected: serde_json::Value| {
