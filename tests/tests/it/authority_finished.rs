@@ -1,5 +1,5 @@
-//! Finished tasks that an MCP client runs again: a client may do less with a person's task than with
-//! its own.
+//! Finished tasks that an MCP client runs again: a client may do less with a person's task than
+//! with its own.
 
 use std::fs;
 

@@ -271,7 +271,8 @@ async fn find(client: &Client) -> Result<Found, Failure> {
 /// Records that no host is wanted. Returns false if a host runs.
 async fn note_end(client: &Client) -> Result<bool, AppError> {
     client.start().note_end().await.map_err(|error| {
-        let message = format!("no host runs, but it cannot be recorded that none is wanted: {error}");
+        let message =
+            format!("no host runs, but it cannot be recorded that none is wanted: {error}");
         AppError::new(ErrorKind::Unavailable, message)
     })
 }
