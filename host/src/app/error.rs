@@ -78,8 +78,8 @@ pub(crate) struct AppError {
     /// Tasks that the name or id may mean, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) candidates: Vec<Candidate>,
-    /// Whether the host refused the request because it is going down, and did nothing, so that the
-    /// request can be sent to the next host. A header of the answer says so.
+    /// Whether the request can be sent to the next host: this host is going down, and did nothing,
+    /// or nothing that the request would do twice. A header of the answer says so.
     #[serde(skip)]
     pub(crate) is_for_next_host: bool,
 }

@@ -67,8 +67,13 @@ pub(super) fn may(
         Verb::Submit(work) | Verb::Retry(work) | Verb::Resume(work) if by.restrained => {
             within(by, ceiling, work)?;
             // Each attempt works in the worktree of its task, and may commit what is there.
+            let command = if matches!(verb, Verb::Resume(_)) {
+                "resume"
+            } else {
+                "retry"
+            };
             match task.filter(|task| work.merge.is_some() && !task.attempts.is_empty()) {
-                Some(task) => keeps_out(by, Some(task), "retry"),
+                Some(task) => keeps_out(by, Some(task), command),
                 None => Ok(()),
             }
         }
@@ -758,9 +763,14 @@ mod tests {
                 if let Err(error) = decided {
                     let says = "may neither commit in it nor remove it";
                     assert!(error.message.contains(says), "{}", error.message);
+                    let command = match verb {
+                        Verb::Merge(_) => "worktree merge",
+                        Verb::Resume(_) => "resume",
+                        _ => "retry",
+                    };
                     let hint = error.hint.unwrap();
-                    let says = "a person can do that with `claudine";
-                    assert!(hint.contains(says), "{hint}");
+                    let says = format!("a person can do that with `claudine {command} ");
+                    assert!(hint.contains(&says), "{hint}");
                 }
             }
         };

@@ -86,7 +86,7 @@ pub(crate) use self::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
         EventView, GitView, GroupView, HeldBackView, HostInfo, Item, LogChannel, LogEnd, LogLines,
         LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted,
-        TaskList, TaskRow, TaskView, Why, WorktreeView,
+        TaskList, TaskRow, TaskView, Why, WorktreeView, gap_text,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned, WorktreesQuery},
 };

@@ -27,7 +27,10 @@ pub(crate) use self::{
     plugin::{PermissionView, PluginDetail, PluginView},
 };
 use super::queue_view::QueueView;
-pub(crate) use crate::transcript::{Item, LogChannel, Place};
+pub(crate) use crate::{
+    supervise::log::gap_text,
+    transcript::{Item, LogChannel, Place},
+};
 
 /// Words for the states of tasks.
 pub(super) const STATES: [&str; 6] = ["blocked", "waiting", "ready", "held", "running", "done"];

@@ -17,7 +17,7 @@ use super::{
     index::OTHER,
     place::{common_dir_of, git_dir_of},
 };
-use crate::{clock, command, fsx};
+use crate::{clock, command, fsx, proc_stat::unless_no_room};
 
 /// The time after which a lock file that has not changed counts as left. A git that runs holds the
 /// lock of a ref only for a moment.
@@ -153,17 +153,20 @@ fn remove(locks: &[Lock], repository: &Path, worktree: &Path) {
     }
 }
 
-/// The directories in which a git works.
+/// The directories in which a git works. An error if there is no room to look at a process, which
+/// may be a git.
 fn dirs_with_git() -> io::Result<Vec<PathBuf>> {
-    let processes = fsx::entries(Path::new("/proc"))?;
-    // A process that has ended meanwhile, and one of another user, has no name or directory.
-    let dirs = processes.iter().filter_map(|process| {
-        let is_git = fsx::read_virtual(process.join("comm")).is_ok_and(|it| it.starts_with(b"git"));
-        is_git
-            .then(|| fs::read_link(process.join("cwd")).ok())
-            .flatten()
-    });
-    Ok(dirs.collect())
+    let mut dirs = Vec::new();
+    for process in fsx::entries(Path::new("/proc"))? {
+        // A process that has ended meanwhile, and one of another user, has no name or directory.
+        let name = unless_no_room(fsx::read_virtual(process.join("comm")).map(Some))?;
+        if name.is_some_and(|name| name.starts_with(b"git")) {
+            dirs.extend(unless_no_room(
+                fs::read_link(process.join("cwd")).map(Some),
+            )?);
+        }
+    }
+    Ok(dirs)
 }
 
 /// Whether a directory is in a repository itself or in one of its checkouts.

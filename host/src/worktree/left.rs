@@ -22,10 +22,10 @@ use crate::{
 impl Worktrees {
     /// The tasks for which an earlier host has begun to update a checkout.
     pub(crate) async fn updating(&self) -> Result<Vec<TaskId>, WorktreeError> {
-        let records = self.records().await?.into_iter();
+        let records = self.readable_records().await?.into_iter();
         let is_updating = |record: &Record| record.updating.is_some() && record.base.is_some();
-        let noted = records.filter(|(_, record)| record.as_ref().is_ok_and(is_updating));
-        Ok(noted.map(|(task, _)| task).collect())
+        let noted = records.filter(is_updating);
+        Ok(noted.map(|record| record.task).collect())
     }
 
     /// Puts the checkout back that an earlier host has begun to update for this task. Returns the

@@ -97,9 +97,8 @@ impl Worktrees {
         repository: &Path,
         branch: &str,
     ) -> Result<Option<TaskId>, WorktreeError> {
-        let records = self.records().await?;
-        let mut readable = records.into_iter().filter_map(|(_, record)| record.ok());
-        let own = readable
+        let mut records = self.readable_records().await?.into_iter();
+        let own = records
             .find(|record| record.repository == repository && record.branch.name() == branch);
         Ok(own.map(|record| record.task))
     }

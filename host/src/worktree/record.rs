@@ -200,14 +200,26 @@ impl Worktrees {
     pub(super) async fn claims(&self) -> Result<&Claims, WorktreeError> {
         self.claims
             .get_or_try_init(|| async {
-                let records = self.records().await?.into_iter();
                 let claims = Claims::default();
-                for record in records.filter_map(|(_, record)| record.ok()) {
+                for record in self.readable_records().await? {
                     record.claim(&claims);
                 }
                 Ok(claims)
             })
             .await
+    }
+
+    /// The records that can be read, the oldest task first. The log names the others.
+    pub(super) async fn readable_records(&self) -> Result<Vec<Record>, WorktreeError> {
+        let records = self.records().await?.into_iter();
+        let readable = records.filter_map(|(task, record)| match record {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::warn!(%task, %error, "the record of a worktree is left out");
+                None
+            }
+        });
+        Ok(readable.collect())
     }
 
     /// All records, the oldest task first. If a record cannot be read, the other records are still

@@ -165,10 +165,7 @@ fn readable_binary(host: &TestHost) -> PathBuf {
 #[test]
 fn full_disk_refuses_new_tasks_and_loses_nothing() {
     let disk = SmallDisk::mount(128);
-    let host = TestHost::builder()
-        .data_dir(disk.dir.join("data"))
-        .config("disk_reserve = \"4M\"\n")
-        .build();
+    let host = disk.host();
     let writer = host.script("until test -e go; do sleep 0.1; done; seq 1 5000000");
     let other = host.script("exec sleep 600");
     host.live(&writer);
@@ -209,10 +206,7 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
 #[test]
 fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
     let disk = SmallDisk::mount(128);
-    let host = TestHost::builder()
-        .data_dir(disk.dir.join("data"))
-        .config("disk_reserve = \"4M\"\n")
-        .build();
+    let host = disk.host();
     let writer = host.script("until test -e go; do sleep 0.1; done; exec yes");
     host.live(&writer);
     disk.fill();
@@ -251,10 +245,7 @@ fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
 #[test]
 fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {
     let disk = SmallDisk::mount(128);
-    let host = TestHost::builder()
-        .data_dir(disk.dir.join("data"))
-        .config("disk_reserve = \"4M\"\n")
-        .build();
+    let host = disk.host();
     let person = ["-c", "user.name=P", "-c", "user.email=p@example.org"];
     let commit = ["commit", "-q", "--allow-empty", "-m", "first"];
     for arguments in [&["init", "-q", "-b", "main"][..], &commit] {
@@ -285,10 +276,7 @@ fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {
 #[test]
 fn host_starts_on_a_full_disk_with_its_ballast_or_reports_the_space_it_needs() {
     let disk = SmallDisk::mount(128);
-    let host = TestHost::builder()
-        .data_dir(disk.dir.join("data"))
-        .config("disk_reserve = \"4M\"\n")
-        .build();
+    let host = disk.host();
     let done = host.script("echo output");
     host.finished(&done);
     let open = host.script("exec sleep 600");
@@ -329,10 +317,7 @@ fn host_starts_on_a_full_disk_with_its_ballast_or_reports_the_space_it_needs() {
 #[test]
 fn host_starts_on_a_disk_without_a_free_inode_or_reports_that_inodes_are_missing() {
     let disk = SmallDisk::mount_with("size=128m,nr_inodes=2000");
-    let host = TestHost::builder()
-        .data_dir(disk.dir.join("data"))
-        .config("disk_reserve = \"4M\"\n")
-        .build();
+    let host = disk.host();
     let open = host.script("exec sleep 600");
     host.live(&open);
     let other = host.script("exec sleep 600");
@@ -392,6 +377,14 @@ impl SmallDisk {
             .arg(&dir);
         command::run(mount, b"", PATIENCE).check();
         Self { dir, _root: root }
+    }
+
+    /// A host whose data is on this disk, with a reserve that fits on it.
+    fn host(&self) -> TestHost {
+        TestHost::builder()
+            .data_dir(self.dir.join("data"))
+            .config("disk_reserve = \"4M\"\n")
+            .build()
     }
 
     fn filler(&self) -> PathBuf {

@@ -9,6 +9,7 @@
 )]
 
 mod authority;
+mod authority_finished;
 mod authority_host;
 mod backup;
 mod bad_input;

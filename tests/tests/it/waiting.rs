@@ -88,6 +88,18 @@ fn wait_goes_on_after_the_end_of_its_host_and_starts_no_host() {
     assert_eq!(wait.ended().code(), Some(3));
 }
 
+/// Starts commands, each with the text that it shows once its wait has begun, and with its exit
+/// code. Returns each with its exit code.
+#[track_caller]
+fn begun(host: &TestHost, commands: &[(Vec<&str>, &str, i32)]) -> Vec<(Terminal, i32)> {
+    let begin = |(words, shown, code): &(Vec<&str>, &str, i32)| {
+        let wait = Terminal::start(host, words, USUAL);
+        wait.shows(&[*shown]);
+        (wait, *code)
+    };
+    commands.iter().map(begin).collect()
+}
+
 #[test]
 fn waits_go_on_after_their_host_was_stopped_by_a_signal() {
     let host = TestHost::new();
@@ -102,12 +114,7 @@ fn waits_go_on_after_their_host_was_stopped_by_a_signal() {
         (vec!["run", "--wait", "--script", script], "begun", 3),
         (vec!["graph", "-f", "a"], "a", 0),
     ];
-    let mut waits: Vec<(Terminal, i32)> = Vec::new();
-    for (words, shown, code) in &commands {
-        let wait = Terminal::start(&host, words, USUAL);
-        wait.shows(&[*shown]);
-        waits.push((wait, *code));
-    }
+    let waits = begun(&host, &commands);
     let pid = host.host_pid().unwrap();
     suspend(pid);
     let stopped = format!("the host (pid {pid}) is stopped by a signal");
@@ -135,12 +142,7 @@ fn waits_end_although_the_task_ended_under_a_host_that_they_did_not_see() {
         (vec!["events", "-f", "build"], "attempt 1 started", 0),
         (vec!["graph", "-f", "build"], "build", 0),
     ];
-    let mut waits: Vec<(Terminal, i32)> = Vec::new();
-    for (words, shown, code) in &commands {
-        let wait = Terminal::start(&host, words, USUAL);
-        wait.shows(&[*shown]);
-        waits.push((wait, *code));
-    }
+    let waits = begun(&host, &commands);
     host.run(["down"]).check();
     for (wait, _) in &waits[..2] {
         wait.shows(&["waiting for the next one"]);

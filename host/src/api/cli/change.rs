@@ -120,9 +120,15 @@ impl Edited {
             Failure::Usage(message) => AppError::new(ErrorKind::Invalid, message),
             other => return other,
         };
-        let left = std::fs::read(self.file.path()).unwrap_or_default();
-        let left = left.trim_ascii();
-        if left.is_empty() || left == self.before.as_bytes() {
+        let is_edited = match std::fs::read(self.file.path()) {
+            Ok(left) => {
+                let left = left.trim_ascii();
+                !left.is_empty() && left != self.before.as_bytes()
+            }
+            // A text that cannot be read at the moment is kept too.
+            Err(unread) => unread.kind() != std::io::ErrorKind::NotFound,
+        };
+        if !is_edited {
             return error.into();
         }
         let Ok((_, path)) = self.file.keep() else {
@@ -199,6 +205,24 @@ mod tests {
     struct Line {
         #[command(flatten)]
         change: ChangeOptions,
+    }
+
+    /// A directory in the place of the text cannot be read even by the superuser.
+    #[test]
+    fn an_edited_text_that_cannot_be_read_is_kept() {
+        let file = NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let text = Edited {
+            file,
+            before: String::new(),
+        };
+        let failure = text.kept(AppError::new(ErrorKind::Invalid, "no").into());
+        std::fs::remove_dir(&path).unwrap();
+        let says = format!("your edited text is in {}", path.display());
+        let failure = format!("{failure:?}");
+        assert!(failure.contains(&says), "{failure}");
     }
 
     #[test]

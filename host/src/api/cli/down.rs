@@ -145,7 +145,8 @@ impl Down {
             }
             Found::OutOfReach(host) => (Some(host.pid), end(&host, mode)?),
         };
-        // The host may have been killed before it had ended, and another host may have come since.
+        // A host that is killed while it ends counts as crashed, which the next client would undo.
+        // If another host has started since, it is left alone.
         note_end(&client).await?;
         let (ended, runs_on) = of_what_ran(session, &running, begun_at).await;
         if mode != DownMode::Leave && runs_on > 0 {
@@ -270,7 +271,8 @@ async fn find(client: &Client) -> Result<Found, Failure> {
 /// Records that no host is wanted. Returns false if a host runs.
 async fn note_end(client: &Client) -> Result<bool, AppError> {
     client.start().note_end().await.map_err(|error| {
-        let message = format!("no host runs, but that none is wanted cannot be recorded: {error}");
+        let message =
+            format!("no host runs, but it cannot be recorded that none is wanted: {error}");
         AppError::new(ErrorKind::Unavailable, message)
     })
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::client::Followed,
-    app::{Item, LogChannel, LogQuery},
+    app::{Item, LogChannel, LogQuery, gap_text},
 };
 
 /// Show the output of a task.
@@ -111,7 +111,7 @@ impl Logs {
                 show(drawing, items)?;
             } else if let (Followed::Gap(bytes), true) = (&piece, has_marks) {
                 let before = if in_line { "\n" } else { "" };
-                output::text(&format!("{before}{}\n", watch::left_out(*bytes)))?;
+                output::text(&format!("{before}{}\n", gap_text(*bytes)))?;
                 in_line = false;
             } else {
                 watch::write(&piece)?;

@@ -28,7 +28,7 @@ use crate::{
         client::{Client, ClientError, Followed, Seen},
         rest::LONGEST_WAIT,
     },
-    app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskView},
+    app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskView, gap_text},
     clock,
 };
 
@@ -217,14 +217,6 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
     }
 }
 
-/// The mark in the place of output that was left out.
-pub(super) fn left_out(bytes: u64) -> String {
-    if bytes == 0 {
-        return "[claudine: output may be missing here: its supervisor died]".to_owned();
-    }
-    format!("[claudine: {bytes} bytes left out here: over --max-output]")
-}
-
 /// Writes a piece of output to its stream, byte for byte.
 pub(super) fn write(piece: &Followed) -> io::Result<()> {
     match piece {
@@ -237,7 +229,7 @@ pub(super) fn write(piece: &Followed) -> io::Result<()> {
         // The caller draws items.
         Followed::Items(_) => Ok(()),
         Followed::Gap(bytes) => {
-            output::say(&left_out(*bytes));
+            output::say(&gap_text(*bytes));
             Ok(())
         }
     }

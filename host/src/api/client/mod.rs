@@ -17,6 +17,8 @@ mod waiting;
 pub(super) use error::ClientError;
 pub(super) use events::Heard;
 pub(super) use follow::Followed;
+#[cfg(test)]
+pub(super) use start::tests::host_start;
 pub(super) use start::{Announcement, HostStart, Policy, layout};
 pub(super) use waiting::{Seen, is_of_its_end};
 
@@ -411,7 +413,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use claudine_domain::principal::Via;
     use futures_util::future::join_all;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -420,22 +421,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::Overrides, layout::Layout};
+    use crate::layout::Layout;
 
     /// Number of calls that an agent has in flight.
     const AT_ONCE: usize = 16;
-
-    fn client_of(layout: Layout) -> Client {
-        Client::new(HostStart {
-            layout,
-            overrides: Overrides::default(),
-            policy: Policy::Never,
-            via: Via::Mcp,
-            launch: |_| Err(std::io::ErrorKind::Unsupported.into()),
-            offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
-            say: |_| {},
-        })
-    }
 
     /// Answers the requests of a connection, each only when all requests of its round have arrived.
     async fn answer(mut stream: UnixStream, round: Arc<Barrier>) {
@@ -477,7 +466,8 @@ mod tests {
             }
         });
         let asked = Ask::get("/v1".to_owned()).of_host();
-        client_of(layout).ask::<()>(asked).await.unwrap();
+        let client = Client::new(host_start(layout));
+        client.ask::<()>(asked).await.unwrap();
     }
 
     #[tokio::test]
@@ -494,7 +484,7 @@ mod tests {
                 tokio::spawn(answer(stream, round.clone()));
             }
         });
-        let client = client_of(layout);
+        let client = Client::new(host_start(layout));
         for _ in 0..3 {
             let requests = (0..AT_ONCE).map(|_| client.ask::<()>(Ask::get("/v1".to_owned())));
             for answer in join_all(requests).await {

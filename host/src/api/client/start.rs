@@ -437,7 +437,7 @@ pub(in crate::api) fn layout(overrides: &Overrides) -> Result<Layout, config::Co
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::os::unix::net::UnixListener;
 
@@ -448,7 +448,8 @@ mod tests {
 
     const NOBODY: u32 = 65_534;
 
-    fn client_of(layout: Layout) -> HostStart {
+    /// Reaches a host of this directory, and starts none.
+    pub(in crate::api) fn host_start(layout: Layout) -> HostStart {
         HostStart {
             layout,
             overrides: Overrides::default(),
@@ -485,7 +486,7 @@ mod tests {
         fs::set_permissions(&root, open(0o777)).unwrap();
         let listener = listen_as_nobody(layout.socket());
         listener.set_nonblocking(true).unwrap();
-        let client = client_of(layout.clone());
+        let client = host_start(layout.clone());
 
         // A directory that others can write to is reason enough to refuse.
         let refused = client.connect().await.unwrap_err();
@@ -514,7 +515,7 @@ mod tests {
     async fn a_listener_of_the_same_user_is_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let client = client_of(layout.clone());
+        let client = host_start(layout.clone());
         let none = client.connect().await.unwrap_err();
         assert!(matches!(none, ClientError::NotRunning { .. }), "{none}");
         let _listener = UnixListener::bind(layout.socket()).unwrap();
@@ -543,7 +544,7 @@ mod tests {
         let layout = Layout::new(dir.path());
         let client = HostStart {
             policy: Policy::ForWork,
-            ..client_of(layout.clone())
+            ..host_start(layout.clone())
         };
         assert!(client.note_end().await.unwrap(), "no host has run");
         assert!(!layout.root().join("start.lock").exists());

@@ -2,11 +2,11 @@
 //!
 //! A host that crashed is started again, as by any command. A host that was shut down, or that a
 //! user has ended after its crash, is not started again, because a wait must not undo a user's
-//! decision. The wait then continues with the
-//! next host; a wait with a time limit does so only if the next host comes soon. Because the next
-//! host may come and go unseen, and because the last host may have recorded the end of the task
-//! without telling this client, the database is read meanwhile. A wait also goes on after its host
-//! was stopped by a signal, once that host is continued or has ended.
+//! decision. The wait then continues with the next host; a wait with a time limit does so only if
+//! the next host comes soon. Because the next host may come and go unseen, and because the last
+//! host may have recorded the end of the task without telling this client, the database is read
+//! meanwhile. A wait also goes on after its host was stopped by a signal, once that host is
+//! continued or has ended.
 
 use std::time::Duration;
 

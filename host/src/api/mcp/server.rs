@@ -38,8 +38,8 @@ static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
 /// its task again and again.
 const WAITS_AT_ONCE: usize = 64;
 
-/// Limit of the calls that read their tasks at the same time because their waits cannot begin yet.
-/// Each needs a connection to the host meanwhile.
+/// Limit of the calls that read their tasks at the same time, because their waits cannot begin yet
+/// or have ended with the input. Each needs a connection to the host meanwhile.
 const LOOKS_AT_ONCE: usize = 4;
 
 pub(super) struct Server {

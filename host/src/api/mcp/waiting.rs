@@ -199,7 +199,6 @@ fn is_over(tasks: &[TaskView], any: bool) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{
-        io,
         path::Path,
         sync::{
             Arc,
@@ -207,7 +206,6 @@ mod tests {
         },
     };
 
-    use claudine_domain::principal::Via;
     use serde_json::{Value, json};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -219,11 +217,10 @@ mod tests {
     use crate::{
         api::{
             cli::task,
-            client::{Client, HostStart, Policy},
+            client::{Client, host_start},
             mcp::Origins,
         },
         app::Environment,
-        config::Overrides,
         layout::Layout,
     };
 
@@ -231,21 +228,12 @@ mod tests {
     const SOON: Duration = Duration::from_secs(30);
 
     fn server_in(dir: &Path) -> Server {
-        let start = HostStart {
-            layout: Layout::new(dir),
-            overrides: Overrides::default(),
-            policy: Policy::Never,
-            via: Via::Mcp,
-            launch: |_| Err(io::ErrorKind::Unsupported.into()),
-            offline: |_| Err(AppError::new(ErrorKind::Internal, "not here")),
-            say: |_| {},
-        };
         let origins = Origins {
             directory: dir.to_owned(),
             environment: Environment::default(),
             attempt: None,
         };
-        let client = Arc::new(Client::new(start));
+        let client = Arc::new(Client::new(host_start(Layout::new(dir))));
         Server::new(client, origins, CancellationToken::new())
     }
 

@@ -18,8 +18,8 @@ use crate::{
 /// difference.
 pub(crate) const VERSION_HEADER: &str = "claudine-version";
 
-/// Header of a refusal by a host that is going down and did nothing. The next host can carry out
-/// the request.
+/// Header of a refusal by a host that is going down, if the request can be sent to the next host
+/// unchanged.
 pub(crate) const NEXT_HOST_HEADER: &str = "claudine-next-host";
 
 /// A JSON answer with its status.

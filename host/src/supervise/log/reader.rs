@@ -79,7 +79,7 @@ impl Piece {
     }
 }
 
-/// The text that people see in the place of a gap.
+/// The text that people see in the place of a gap, by the number of missing bytes.
 pub(crate) fn gap_text(bytes: u64) -> String {
     if bytes == 0 {
         return "[claudine: output may be missing here: its supervisor died]".to_owned();

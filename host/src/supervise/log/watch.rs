@@ -100,11 +100,9 @@ impl LogWatch {
         };
         loop {
             let mut ready = inotify.readable().await?;
-            if ready
-                .try_io(|inotify| self.read_events(inotify.get_ref()))
-                .is_ok_and(|result| result.is_err())
-            {
-                return Err(io::Error::other("the inotify instance cannot be read"));
+            // An error of `try_io` itself means that no events are left.
+            if let Ok(read) = ready.try_io(|inotify| self.read_events(inotify.get_ref())) {
+                read?;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! File descriptors: the limit on their number, inherited descriptors, and socket paths of any
 //! length.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -82,11 +83,13 @@ pub(in crate::supervise) fn seal_inherited(inherited: Inherited) -> io::Result<(
     reason = "a descriptor that nobody owns can be closed, or set to close on exec, only by its number"
 )]
 fn seal_one_by_one(inherited: Inherited) -> io::Result<()> {
-    let listed: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|descriptor| *descriptor > 2)
-        .collect();
-    for descriptor in listed {
+    let names: Vec<OsString> = std::fs::read_dir("/proc/self/fd")?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<io::Result<_>>()?;
+    let listed = names
+        .iter()
+        .filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    for descriptor in listed.filter(|descriptor| *descriptor > 2) {
         // SAFETY: as in `seal_inherited`. The descriptor of the listed directory is closed already,
         // so closing its number again fails harmlessly.
         unsafe {

@@ -27,11 +27,23 @@ impl Small {
         None
     }
 
-    /// Fills the filesystem to the last block, until the returned file is removed.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.0.join("ballast");
-        std::fs::write(&ballast, vec![0; 65 << 20]).unwrap_err();
-        ballast
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Writes this number of mebibytes; less if less is free.
+    fn write(&self, mebibytes: usize) -> std::io::Result<()> {
+        std::fs::write(self.ballast(), vec![0; mebibytes << 20])
+    }
+
+    /// Fills the filesystem to the last block.
+    fn fill(&self) {
+        self.write(65).unwrap_err();
+    }
+
+    /// Removes what `write` or `fill` has written.
+    fn empty(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
     }
 }
 
@@ -49,8 +61,7 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
     let Some(small) = Small::mount(lab.dir.path().join("logs")) else {
         return;
     };
-    let ballast = small.0.join("ballast");
-    std::fs::write(&ballast, vec![0; 62 << 20]).unwrap();
+    small.write(62).unwrap();
     let mut start = lab.script("t.1", "seq 1 700000; echo fault >&2; exit 6");
     start.idle_timeout = Some(Duration::from_millis(600));
     lab.start(start.clone()).await;
@@ -74,7 +85,7 @@ async fn a_full_disk_holds_the_child_back_and_loses_nothing() {
     let (exit, ended) = lab.host.exit(&other.child).await;
     assert_eq!((exit.status, ended), (Status::Code(0), true));
 
-    std::fs::remove_file(ballast).unwrap();
+    small.empty();
     let mut released = false;
     let exit = loop {
         match lab.host.next().await {
@@ -107,7 +118,7 @@ async fn a_supervisor_whose_own_files_cannot_be_written_starts_nothing_and_loses
     let running = lab.script("running.1", "read line < go; exit 6");
     lab.start(running.clone()).await;
     lab.host.started(&running.child).await;
-    let ballast = small.fill();
+    small.fill();
 
     // The last block of the notes has room for some more children.
     let mut number = 0;
@@ -140,7 +151,7 @@ async fn a_supervisor_whose_own_files_cannot_be_written_starts_nothing_and_loses
     let (exit, ended) = lab.host.exit(&running.child).await;
     assert_eq!((exit.status, ended), (Status::Code(6), true));
 
-    std::fs::remove_file(ballast).unwrap();
+    small.empty();
     let (exit, _) = lab.run(lab.command("after.1", &["true"])).await;
     assert_eq!(exit.status, Status::Code(0));
 }
@@ -212,12 +223,8 @@ async fn output_of_a_process_that_ends_while_the_disk_is_full_is_kept() {
     let Some(small) = Small::mount(lab.dir.path().join("logs")) else {
         return;
     };
-    let ballast = small.0.join("ballast");
     let reason = lab
-        .end_without_room_for_the_log(
-            |_| drop(small.fill()),
-            |_| std::fs::remove_file(&ballast).unwrap(),
-        )
+        .end_without_room_for_the_log(|_| small.fill(), |_| small.empty())
         .await;
     assert!(reason.contains("No space left"), "{reason}");
     drop(lab);

@@ -21,6 +21,21 @@ fn left_in(repository: &Repository) -> Vec<String> {
     names.filter(is_left).collect()
 }
 
+/// Submits a task with a merge, and kills the host after the files were replaced and before the
+/// branch moves. Returns the id of the task.
+#[track_caller]
+fn killed_in_merge(shimmed: &Shimmed, options: &[&str], script: &str) -> String {
+    let repository = &shimmed.repository;
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let options = [options, &["--merge", "auto"]].concat();
+    let id = repository.submit(&options, script);
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    repository.host.kill_host();
+    id
+}
+
 /// Git refuses the merge. A person who followed a message that advises to restore the file would
 /// lose the edit.
 #[test]
@@ -109,13 +124,7 @@ fn next_host_puts_back_the_files_of_a_killed_one_although_another_branch_is_chec
     for is_unlocked in [false, true] {
         let shimmed = Shimmed::new();
         let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-        shimmed.count_only("merge .*--ff-only");
-        shimmed.hold_at(1);
-        let script = "echo two > file; echo new > new";
-        let id = repository.submit(&["--merge", "auto"], script);
-        let command = shimmed.reached_or_done(&id);
-        assert!(command.is_some(), "the checkout was not updated");
-        host.kill_host();
+        let id = killed_in_merge(&shimmed, &[], "echo two > file; echo new > new");
         let lock = repository.path().join(".git/index.lock");
         if is_unlocked {
             fs::remove_file(&lock).unwrap();
@@ -220,13 +229,7 @@ fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_m
 fn next_host_finishes_the_merge_of_a_killed_one_although_its_lock_was_removed() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    shimmed.count_only("merge .*--ff-only");
-    shimmed.hold_at(1);
-    let script = "echo two > file; echo new > new";
-    let id = repository.submit(&["--merge", "auto"], script);
-    let command = shimmed.reached_or_done(&id);
-    assert!(command.is_some(), "the checkout was not updated");
-    host.kill_host();
+    let id = killed_in_merge(&shimmed, &[], "echo two > file; echo new > new");
     fs::remove_file(repository.path().join(".git/index.lock")).unwrap();
     shimmed.go();
     wait_for("the branch to move", || {
@@ -254,13 +257,7 @@ fn changes_of_a_file_that_a_killed_host_had_replaced_are_reported_if_the_checkou
     let opened = fs::File::options()
         .append(true)
         .open(format!("{tree}/file"));
-    shimmed.count_only("merge .*--ff-only");
-    shimmed.hold_at(1);
-    let options = ["--base", "main", "--merge", "auto"];
-    let id = repository.submit(&options, "echo two > file");
-    let command = shimmed.reached_or_done(&id);
-    assert!(command.is_some(), "the checkout was not updated");
-    host.kill_host();
+    let id = killed_in_merge(&shimmed, &["--base", "main"], "echo two > file");
     opened.unwrap().write_all(b"mine\n").unwrap();
     repository.git(&["worktree", "remove", "--force", tree]);
     fs::write(shimmed.at("fail"), "").unwrap();

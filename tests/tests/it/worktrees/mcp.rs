@@ -19,6 +19,17 @@ fn of_client(client: &mut Client, script: &str, strategy: &str) -> String {
     answer["taskId"].as_str().unwrap().to_owned()
 }
 
+/// A task of a client whose merge met a conflict, where clients may use these merge strategies.
+#[track_caller]
+fn conflicting_of_client(strategies: &str) -> (Repository, Client, Value) {
+    let config = format!("[mcp]\nmerge_strategies = [{strategies}]\n");
+    let repository = Repository::with(TestHost::builder().config(&config));
+    let mut client = Client::connect(&repository.host);
+    let id = of_client(&mut client, THEIRS, "auto");
+    let task = in_conflict(&repository, &id);
+    (repository, client, task)
+}
+
 #[test]
 fn worktree_can_be_requested_over_mcp() {
     let allowed = "[mcp]\nexecutors = [\"shell\"]\nmerge_strategies = [\"auto\"]\n";
@@ -121,12 +132,8 @@ fn agent_sees_the_changes_of_a_task() {
 
 #[test]
 fn agent_merges_resolved_work() {
-    let allowed = "[mcp]\nmerge_strategies = [\"auto\"]\n";
-    let repository = Repository::with(TestHost::builder().config(allowed));
+    let (repository, mut client, task) = conflicting_of_client("\"auto\"");
     let host = &repository.host;
-    let mut client = Client::connect(host);
-    let id = of_client(&mut client, THEIRS, "auto");
-    let task = in_conflict(&repository, &id);
     let id = task["id"].as_str().unwrap();
     let complaint = client.fail("MergeTask", json!({ "taskId": id }));
     assert!(
@@ -240,12 +247,8 @@ fn client_commits_in_no_worktree_of_a_persons_task_and_does_not_remove_it() {
 /// Otherwise a client could commit a file that the person has half written.
 #[test]
 fn client_does_not_interrupt_a_person_who_resolves_a_merge_in_the_worktree_of_its_task() {
-    let allowed = "[mcp]\nmerge_strategies = [\"auto\", \"patch\"]\n";
-    let repository = Repository::with(TestHost::builder().config(allowed));
+    let (repository, mut client, task) = conflicting_of_client("\"auto\", \"patch\"");
     let host = &repository.host;
-    let mut client = Client::connect(host);
-    let id = of_client(&mut client, THEIRS, "auto");
-    let task = in_conflict(&repository, &id);
     let id = task["id"].as_str().unwrap();
     let worktree = repository.worktree(&task);
     let resolve = ["worktree", "resolve", id];

@@ -1,0 +1,134 @@
+//! Finished tasks that an MCP client runs again: a client may do less with a person's task than
+//! with its own.
+
+use std::fs;
+
+use claudine_tests::mcp::Client;
+use serde_json::{Value, json};
+
+use crate::authority::{SMALLEST, refused, said, smallest, with_agent};
+
+/// Otherwise a client could change how a person's task has ended, although the person's next step
+/// depends on that.
+#[test]
+fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
+    let (host, _agent) = with_agent("[mcp]\nexecutors = [\"claude\", \"shell\"]\n", "exit 3");
+    let mut client = Client::connect(&host);
+    let id = host.script("test -e good");
+    host.finished(&id);
+    let says = "only as it is, without instructions or changes";
+    for (tool, field, value) in [
+        ("RetryTask", "timeout", json!(5_000)),
+        ("RetryTask", "priority", json!("P0")),
+        ("ResumeTask", "budgetUsd", json!(1)),
+        ("ResumeTask", "additionalContext", json!("all is fine")),
+    ] {
+        let asked = json!({ "taskId": id, field: value });
+        refused(&mut client, tool, asked, &[says, "submit a new task"]);
+    }
+    assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+    fs::write(host.work().join("good"), "").unwrap();
+    client.call("RetryTask", json!({ "taskId": id }));
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded");
+
+    // Everybody can see who has requested the attempt that succeeded.
+    assert_eq!(task["attempts"][0]["by"], Value::Null);
+    let chat = json!({"kind": "owner", "via": "mcp", "restrained": true});
+    assert_eq!(task["attempts"][1]["by"], chat);
+    let shown = host.text(["status", &id]);
+    assert!(shown.contains("requested by owner via mcp"), "{shown}");
+    let shown = host.text(["why", &id]);
+    let says = "attempt 2 was requested by owner via mcp";
+    assert!(shown.contains(says), "{shown}");
+
+    for tool in ["RetryTask", "ResumeTask"] {
+        let says = ["has succeeded", "may not be run again over MCP"];
+        refused(&mut client, tool, json!({ "taskId": id }), &says);
+    }
+    host.run(["retry", &id]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["attempts"][2]["by"], Value::Null);
+}
+
+#[test]
+fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
+    let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";
+    let (host, _agent) = with_agent(SMALLEST, script);
+    let mut client = Client::connect(&host);
+    let mut check = |id: &str, says: &[&str]| {
+        host.finished(id);
+        let attempts = host.status(id)["attempts"].clone();
+        refused(&mut client, "RetryTask", json!({ "taskId": id }), says);
+        refused(&mut client, "ResumeTask", json!({ "taskId": id }), says);
+        assert_eq!(host.status(id)["attempts"], attempts);
+    };
+    let bypass = ["delegate", "--permission-mode", "bypassPermissions", "p"];
+    check(&host.text(bypass), &["permission mode `bypassPermissions`"]);
+    check(
+        &host.text(["delegate", "p"]),
+        &["sets no `permission_mode`"],
+    );
+    check(
+        &host.script("exit 3"),
+        &["executor `shell` may not be used over MCP"],
+    );
+
+    // Tasks that would run again after the retried task are checked too.
+    let graph = "- {name: first, prompt: p, permission_mode: plan}\n\
+                 - {name: then, script: touch ran, dependencies: [first]}\n";
+    let ran = host.run_with(["submit", "-"], graph.as_bytes()).ok();
+    assert!(!ran.text().is_empty());
+    host.finished("then");
+    let says = ["(`then`) would run again too: executor `shell`"];
+    refused(&mut client, "RetryTask", json!({"taskId": "first"}), &says);
+    assert!(!host.work().join("ran").exists());
+
+    let plan = host.text(["delegate", "--permission-mode", "plan", "p"]);
+    host.finished(&plan);
+    let limits = "--setting-sources user --strict-mcp-config";
+    assert!(!said(&host, "args").contains(limits));
+    client.call("RetryTask", json!({ "taskId": plan }));
+    host.finished(&plan);
+    let arguments = said(&host, "args");
+    assert!(arguments.contains(limits), "{arguments}");
+    let events = host.run(["events", &plan, "--json"]).ok().text();
+    let retried: Vec<Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|event: &Value| event["kind"] == "retried")
+        .collect();
+    assert_eq!(retried[0]["by"]["via"], "mcp", "{events}");
+    let shown = host.text(["events", &plan]);
+    assert!(
+        shown.contains("to be retried (by owner via mcp)"),
+        "{shown}"
+    );
+    // `/deploy` is a command of the agent, and such a command may grant permissions for tools.
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let own = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(own.as_str().unwrap());
+    let command = json!({ "taskId": own, "additionalContext": "/deploy now" });
+    let says = ["do whatever the user can"];
+    refused(&mut client, "ResumeTask", command, &says);
+}
+
+#[test]
+fn client_cannot_trigger_a_merge_by_retrying_or_resuming_a_persons_task() {
+    let (host, _agent) = smallest();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
+        let ran = host.other("git").args(identity).args(arguments).output();
+        assert!(ran.unwrap().status.success(), "{arguments:?}");
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    let mut client = Client::connect(&host);
+    let merging = ["--worktree", "--merge", "auto", "--permission-mode", "plan"];
+    let arguments = ["delegate"].iter().chain(&merging).chain(&["p"]);
+    let id = host.text(arguments);
+    host.finished(&id);
+    let says = ["merge strategy `auto` may not be used over MCP"];
+    refused(&mut client, "RetryTask", json!({ "taskId": id }), &says);
+    refused(&mut client, "ResumeTask", json!({ "taskId": id }), &says);
+}
