@@ -13,7 +13,7 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
-    BranchRef, Commit, Git, GitError,
+    BranchRef, Commit, Git, GitError, SAID_CHARS,
     aside::{FILES, INDEX, keep, make_aside},
     failed,
     index_lock::IndexLock,
@@ -35,6 +35,10 @@ const NOT_WRITTEN: [&str; 4] = [
     "Disk quota exceeded",
     "Out of diskspace",
 ];
+
+/// Part of git's last message if a filter that is required (`filter.NAME.required`) cannot make a
+/// file of a checkout.
+const SMUDGE_FAILED: &str = ": smudge filter ";
 
 /// The files of a step that were replaced, while HEAD is still at the old commit.
 struct Replaced {
@@ -129,17 +133,18 @@ impl Git {
     }
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
-    /// if there is no room for the new files, if a git has not run to its end, or if files that
-    /// somebody has changed could not be put back.
+    /// if there is no room for the new files, if a filter fails that is required, if a git has not
+    /// run to its end, or if files that somebody has changed could not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
         match self.try_to_replace(step).await {
             Err(error) if is_lack_of_room(&error) => Err(GitError::NoRoom {
                 path: self.dir().to_owned(),
             }),
-            // Git itself would run the filter that took too long once more, while files are missing
-            // and the index is locked.
+            // Git itself would run the filter that took too long or failed once more, while files
+            // are missing and the index is locked.
             Err(
-                error @ (GitError::Killed { .. }
+                error @ (GitError::FilterFailed { .. }
+                | GitError::Killed { .. }
                 | GitError::Timeout { .. }
                 | GitError::Spawn { .. }
                 | GitError::NotPutBack { .. }),
@@ -265,7 +270,8 @@ impl Git {
             // A filter may be a program that the step itself adds. If the filter is not required,
             // git writes the file without it, and succeeds.
             if !finished.status.success() || reports_errors(&finished.stderr) {
-                return Err(failed(&spec, &finished));
+                let filter = failed_filter(&finished.stderr);
+                return Err(filter.unwrap_or_else(|| failed(&spec, &finished)));
             }
         }
         Ok(())
@@ -419,6 +425,22 @@ fn is_lack_of_room(error: &GitError) -> bool {
 fn reports_errors(stderr: &[u8]) -> bool {
     let said = String::from_utf8_lossy(stderr);
     said.lines().any(|line| line.starts_with("error: "))
+}
+
+/// The error of a git that has ended because a filter that is required has failed; `None` if git
+/// has ended for another reason. A lack of room is another reason, even if it is the filter's.
+fn failed_filter(stderr: &[u8]) -> Option<GitError> {
+    let text = String::from_utf8_lossy(stderr);
+    let is_of_filter = |line: &str| line.starts_with("fatal: ") && line.contains(SMUDGE_FAILED);
+    if !text.lines().any(is_of_filter) || NOT_WRITTEN.iter().any(|it| text.contains(it)) {
+        return None;
+    }
+    // The filter itself may have said much, and git names the filter at the end.
+    let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let left_out = said.chars().count().saturating_sub(SAID_CHARS);
+    Some(GitError::FilterFailed {
+        said: said.chars().skip(left_out).collect(),
+    })
 }
 
 /// The command that changes only the index, from one commit to another.
@@ -996,7 +1018,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_left_to_git_if_its_filter_fails() {
+    async fn a_file_is_left_to_git_if_a_filter_fails_that_is_not_required() {
         let person = Person::with_repository("");
         let smudge = "if mkdir ../once; then exit 1; fi; cat";
         let step = step_with_filter(&person, "cat", "cat").await;
@@ -1007,6 +1029,42 @@ mod tests {
         let main = BranchRef::named("main");
         git.fast_forward(&main, &step.note.new).await.unwrap();
         assert_eq!(read(&person, "file"), "head\ntwo\n");
+    }
+
+    /// Git itself would remove the old file before it runs the filter once more.
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_if_a_filter_fails_that_is_required() {
+        let person = Person::with_repository("");
+        let step = step_with_filter(&person, "cat", "cat").await;
+        let smudge = "seq 1000 >&2; echo why >&2; exit 1";
+        person.git(&["config", "filter.own.smudge", smudge]);
+        person.git(&["config", "filter.own.required", "true"]);
+        let git = person.at(".");
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(!updated.was_replaced && updated.aside.is_none());
+        let error = updated.result.unwrap_err();
+        assert!(matches!(error, GitError::FilterFailed { .. }), "{error}");
+        let text = error.to_string();
+        for says in ["why error: external filter", "smudge filter own failed; "] {
+            assert!(text.contains(says), "{text}");
+        }
+        assert_eq!(person.commit("main").await, step.note.old);
+        assert_eq!(read(&person, "file"), "head\none\n");
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 0);
+    }
+
+    #[test]
+    fn only_the_failure_of_a_filter_that_is_required_is_taken_for_one() {
+        let is_filters = |said: &str| failed_filter(said.as_bytes()).is_some();
+        assert!(is_filters(
+            "why\nerror: external filter 'x' failed 1\nfatal: file: smudge filter own failed\n"
+        ));
+        assert!(!is_filters("error: external filter 'x' failed 1\n"));
+        assert!(!is_filters(
+            "No space left on device\nfatal: file: smudge filter own failed\n"
+        ));
     }
 
     /// Git is told not to look at the file.

@@ -192,8 +192,11 @@ impl Work {
         error: &GitError,
         was_replaced: bool,
     ) -> Result<Option<String>, WorktreeError> {
-        // No file has changed, and a look at the files needs room too.
-        if matches!(error, GitError::NoRoom { .. }) {
+        // No file has changed, and a look at the files needs room and filters too.
+        if matches!(
+            error,
+            GitError::NoRoom { .. } | GitError::FilterFailed { .. }
+        ) {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }
