@@ -52,6 +52,8 @@ struct Replaced {
 pub(crate) struct Aside {
     swaps: Swaps,
     dir: PathBuf,
+    /// Whether all replaced files were put back.
+    is_undone: bool,
 }
 
 /// Files that somebody has changed while they were not in their places.
@@ -75,6 +77,8 @@ pub(crate) struct Updated {
     pub(crate) result: Result<(), GitError>,
     /// Whether files were replaced, even if they were put back then.
     pub(crate) was_replaced: bool,
+    /// Whether all files that were replaced are in their places again, and the index is as before.
+    pub(crate) is_undone: bool,
     /// The files that are not in their places. They are dropped late, because a program that has
     /// opened one of them may still write to it.
     pub(crate) aside: Option<Aside>,
@@ -90,6 +94,7 @@ impl Git {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
                     was_replaced: false,
+                    is_undone: false,
                     aside: Some(aside),
                 };
             }
@@ -97,12 +102,14 @@ impl Git {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
                     was_replaced: false,
+                    is_undone: false,
                     aside: None,
                 };
             }
             Err(error) => {
                 return Updated {
                     was_replaced: matches!(error, GitError::NotPutBack { .. }),
+                    is_undone: false,
                     result: Err(error),
                     aside: None,
                 };
@@ -126,6 +133,7 @@ impl Git {
             },
         };
         Updated {
+            is_undone: aside.as_ref().is_some_and(|aside| aside.is_undone),
             result,
             was_replaced: true,
             aside,
@@ -204,7 +212,12 @@ impl Git {
                     (Err(error), !swaps.changed_aside().is_empty())
                 }
             };
-            (swapped, is_changed, Aside { swaps, dir })
+            let aside = Aside {
+                swaps,
+                dir,
+                is_undone: false,
+            };
+            (swapped, is_changed, aside)
         });
         let (swapped, is_changed, aside) = swapped.await?;
         let error = match swapped.map_err(unusable(&git_dir)) {
@@ -342,6 +355,7 @@ impl Git {
         } = replaced;
         self.look_at_files(move |_| {
             aside.swaps.undo();
+            aside.is_undone = aside.swaps.is_undone();
             aside.swaps.remove_emptied();
             lock.release();
             aside
@@ -355,7 +369,7 @@ impl Git {
         let git_dir = self.git_dir().await?;
         let dropped = self.look_at_files({
             let (git_dir, name) = (git_dir.clone(), note.aside.clone());
-            move |_| close_left(&git_dir, &name)
+            move |top| close_left(top, &git_dir, &name)
         });
         dropped.await?.map_err(unusable(&git_dir))
     }
@@ -396,9 +410,9 @@ fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
 }
 
 /// Does the same as [`close`] with the directory of this name that a killed host has left.
-fn close_left(git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
+fn close_left(top: &Path, git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
     let dir = common_dir_of(git_dir)?.join(name);
-    let swaps = Swaps::noted(&dir.join(FILES))?;
+    let swaps = Swaps::noted(top, &dir.join(FILES))?;
     Ok(swaps.and_then(|swaps| close(&swaps, dir)))
 }
 
@@ -834,6 +848,86 @@ mod tests {
             assert_eq!(back, Some(PutBack::Done));
             assert_eq!(read(&person, "gone"), "one\n");
             assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+        }
+    }
+
+    /// A filter that is required may fail by now, or hang.
+    #[tokio::test]
+    async fn files_are_put_back_without_filters_after_the_host_was_killed() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        drop(replaced(&git, &step).await.unwrap());
+        let filter = |name: &str, value: &str| {
+            person.git(&["config", &format!("filter.late.{name}"), value]);
+        };
+        for (name, value) in [
+            ("clean", "false"),
+            ("smudge", "false"),
+            ("required", "true"),
+        ] {
+            filter(name, value);
+        }
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        for name in ["clean", "smudge"] {
+            filter(name, "cat");
+        }
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+        assert!(!person.work().join("dir").exists());
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 0);
+    }
+
+    /// The host may be killed after it has replaced only some of the files.
+    #[tokio::test]
+    async fn only_the_files_that_a_killed_host_had_replaced_are_put_back() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        let aside = replacing.aside.dir.join(FILES);
+        drop(replacing);
+        // The state before the last file was replaced.
+        let (here, there) = (person.work().join("watched"), aside.join("watched"));
+        let between = person.home().join("between");
+        for (from, to) in [(&here, &between), (&there, &here), (&between, &there)] {
+            fs::rename(from, to).unwrap();
+        }
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(left(&person), 0);
+    }
+
+    #[tokio::test]
+    async fn a_checkout_whose_branch_does_not_move_is_known_to_be_as_before() {
+        for edit in [None, Some("mine\n")] {
+            let person = Person::with_repository("");
+            let step = step(&person, "true").await;
+            let file = person.work().join("file");
+            let edits = edit.map_or(String::new(), |_| {
+                format!("echo mine > '{}';", file.display())
+            });
+            let script = format!(
+                "case \"$*\" in *--ff-only*) {edits} echo no >&2; exit 1;; esac\ngit \"$@\"\n"
+            );
+            let git = with_script(&person, &script);
+            let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+            assert!(matches!(updated.result, Err(GitError::Failed { .. })));
+            assert!(updated.was_replaced);
+            assert_eq!(updated.is_undone, edit.is_none());
+            assert_eq!(read(&person, "file"), edit.unwrap_or("one\n"));
+            assert_eq!(read(&person, "gone"), "one\n");
             assert!(!is_locked(&person));
         }
     }
