@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Commit, Git, GitError,
-    aside::{self, FILES, INDEX, is_left_aside},
+    aside::{self, INDEX, is_left_aside},
     entries::Entry,
     index::OtherIndex,
     index_lock::IndexLock,
@@ -22,7 +22,6 @@ use super::{
     names,
     place::common_dir_of,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
-    swap::Swaps,
     unusable,
 };
 use crate::fsx;
@@ -184,46 +183,6 @@ impl Git {
                 back => back,
             })
         })
-    }
-
-    /// Puts back the files that a killed host had replaced in the noted step, without git and its
-    /// filters. Returns whether there were such files.
-    async fn undo_left(&self, note: &StepNote) -> Result<bool, GitError> {
-        Ok(self
-            .left_swaps(note, Swaps::undo_left)
-            .await?
-            .unwrap_or_default())
-    }
-
-    /// Whether all files that a killed host had replaced in the noted step are in their places.
-    /// False if that host has noted nothing.
-    async fn is_undone(&self, note: &StepNote) -> Result<bool, GitError> {
-        Ok(self
-            .left_swaps(note, Swaps::is_undone)
-            .await?
-            .unwrap_or_default())
-    }
-
-    /// Looks at the files that a killed host had replaced in the noted step. Returns `None` if that
-    /// host has noted nothing.
-    async fn left_swaps(
-        &self,
-        note: &StepNote,
-        look: fn(&Swaps) -> bool,
-    ) -> Result<Option<bool>, GitError> {
-        // Older hosts have noted no name.
-        if note.aside.is_empty() {
-            return Ok(None);
-        }
-        let git_dir = self.git_dir().await?;
-        let looked = self.look_at_files({
-            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
-            move |top| -> io::Result<Option<bool>> {
-                let aside = common_dir_of(&git_dir)?.join(name).join(FILES);
-                Ok(Swaps::noted(top, &aside)?.map(|swaps| look(&swaps)))
-            }
-        });
-        looked.await?.map_err(unusable(&git_dir))
     }
 
     /// Restores this checkout after a host was killed while it had the lock of the index, and
