@@ -139,9 +139,9 @@ impl Swaps {
     }
 
     /// The files that a killed host was replacing, for [`Self::changed_aside`] and
-    /// [`Self::undo_left`]. Returns `None` if
-    /// the host has left nothing, or has noted nothing, as earlier versions did. `top` is the
-    /// checkout, and `aside` the directory that had the new files.
+    /// [`Self::undo_left`]. Returns `None` if the host has left nothing, or has noted nothing, as
+    /// earlier versions did. `top` is the checkout, and `aside` the directory that had the new
+    /// files.
     pub(super) fn noted(top: &Path, aside: &Path) -> io::Result<Option<Self>> {
         let noted = match fs::read(aside.with_file_name(NOTE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
