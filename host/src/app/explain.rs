@@ -56,6 +56,8 @@ pub(super) struct InTheWay {
     pub(super) limit: Option<String>,
     /// Whether the usage limit has ended.
     pub(super) is_limit_over: bool,
+    /// Whether the caller may not start the task before the usage limit ends.
+    pub(super) may_not_hasten: bool,
     /// The command that continues the task after its end, if there is such a command.
     pub(super) way_out: Option<String>,
     /// The command that continues the culprit after its end, if there is such a command.
@@ -100,6 +102,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         graph,
         limit,
         is_limit_over,
+        may_not_hasten,
         way_out,
         culprit_way_out,
         without_environment,
@@ -161,14 +164,18 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                     last_end(),
                     past_limit_text(account, limit.as_deref(), *until_at),
                 ),
-                WaitingFor::Account(account) => (
-                    last_end(),
-                    format!(
-                        "{}; `claudine retry --now {:#}` starts the task now",
-                        limit_text(account, limit.as_deref(), *until_at),
-                        task.id
-                    ),
-                ),
+                WaitingFor::Account(account) => {
+                    let limit = limit_text(account, limit.as_deref(), *until_at);
+                    let reason = if may_not_hasten {
+                        limit
+                    } else {
+                        format!(
+                            "{limit}; `claudine retry --now {:#}` starts the task now",
+                            task.id
+                        )
+                    };
+                    (last_end(), reason)
+                }
                 WaitingFor::StartTime => (
                     task.created_at,
                     format!("it starts no earlier than {until}"),

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     clock,
     command::supervised_by,
+    fsx,
     supervise::log::{AsideReader, Begin, Channel, Piece},
     transcript::Output,
 };
@@ -84,6 +85,10 @@ impl Host {
             }
         };
         let (task, number) = (found.id, attempt_of(&found, &query)?);
+        // A reader that names the attempt to begin with, and follows, wants later output too.
+        if !query.follow || query.attempt.is_none() {
+            self.refuse_missing(&found, number).await?;
+        }
         let (sender, receiver) = mpsc::channel(AHEAD);
         let reading = Reading {
             task,
@@ -104,6 +109,42 @@ impl Host {
             }
         });
         Ok(receiver)
+    }
+
+    /// Refuses to read the log of an attempt that has had output if somebody has removed the log.
+    /// Otherwise the attempt would seem to have had no output, since such attempts have no log.
+    async fn refuse_missing(&self, task: &Task, number: u32) -> Result<(), AppError> {
+        let id = AttemptId {
+            task: task.id,
+            number,
+        };
+        let found = task.attempts.iter().find(|one| one.number == number);
+        let begun = found.filter(|one| one.started_at.is_some() && !one.by_hand);
+        let Some(begun) = begun.filter(|_| (self.held_back)(id).is_none()) else {
+            return Ok(());
+        };
+        // With a start timeout, output is the first sign of life.
+        let had_output = task.request.start_timeout.is_some() && begun.live_at.is_some();
+        let missing = self.read(move |reader| {
+            let logs = reader.layout.logs();
+            let log = reader.log(id);
+            // The host has made this directory at its start.
+            let is_missing = had_output || fsx::is_missing(&logs);
+            let is_missing = is_missing && !log.exists().map_err(|error| unreadable(&error))?;
+            Ok(is_missing.then(|| (log.path().to_owned(), logs)))
+        });
+        let Some((log, logs)) = missing.await? else {
+            return Ok(());
+        };
+        Err(AppError::new(
+            ErrorKind::NotFound,
+            format!(
+                "the log of attempt {number} of task {:#} is missing: it was expected at {}, and somebody may have removed it from {}",
+                task.id,
+                log.display(),
+                logs.display()
+            ),
+        ))
     }
 
     /// Reads the output of one attempt. If the reader follows, continues with the later attempts
@@ -225,6 +266,7 @@ impl Host {
     ) -> Result<LogLines, AppError> {
         let task = self.task_to_show(reference).await?;
         let number = attempt_of(&task, &LogQuery::default())?;
+        self.refuse_missing(&task, number).await?;
         let output = Output::of(&task, number);
         let lines = async |channel| {
             self.last_text(&output, Some(channel), tail, LINES_MAX_BYTES)

@@ -9,7 +9,8 @@ use claudine_domain::{
     budget::{Day, Level, Scope},
     dependency::Dependency,
     outcome::Outcome,
-    task::{Class, State, Task},
+    principal::Principal,
+    task::{Class, State, Task, WaitingFor},
 };
 
 use super::{
@@ -113,7 +114,7 @@ impl Host {
         Ok(view)
     }
 
-    pub(crate) async fn why(&self, reference: &TaskRef) -> Result<Why, AppError> {
+    pub(crate) async fn why(&self, by: &Principal, reference: &TaskRef) -> Result<Why, AppError> {
         let reference = reference.clone();
         let (task, mut in_the_way) = self
             .read(move |reader| in_the_way(reader, &reference))
@@ -137,6 +138,14 @@ impl Host {
         in_the_way.is_limit_over = matches!(
             task.state, State::Waiting { until, .. } if until <= clock::wall()
         );
+        let waits_for_account = matches!(
+            task.state,
+            State::Waiting {
+                why: WaitingFor::Account(_),
+                ..
+            }
+        );
+        in_the_way.may_not_hasten = waits_for_account && self.may_try_now(by, &task).await.is_err();
         let brief = brief(&task, &in_the_way);
         Ok(Why {
             brief,

@@ -22,16 +22,16 @@ use crate::{
 /// How long ending a command may take: the time after which it is killed, and a moment for the
 /// report of its end.
 const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
-/// How long a command that restores a checkout may take although all commands must end. If that is
-/// too short, the next host restores the checkout.
+/// How long all commands that restore a checkout may take together although all commands must end.
+/// If that is too short, the next host restores the checkout.
 const RESTORING: Duration = Duration::from_secs(5);
 
 /// Runs commands for requests.
 pub(crate) struct Requests {
     commands: Arc<Commands>,
     running: TaskTracker,
-    /// Whether all commands must end and no other may begin.
-    ending: watch::Sender<bool>,
+    /// The time since when all commands must end and no other may begin.
+    ending: watch::Sender<Option<Duration>>,
 }
 
 impl Requests {
@@ -39,14 +39,14 @@ impl Requests {
         Self {
             commands,
             running: TaskTracker::new(),
-            ending: watch::Sender::new(false),
+            ending: watch::Sender::new(None),
         }
     }
 
     /// Ends the running commands, and prevents further ones, except those that restore what a
     /// command has left half done.
     pub(crate) async fn end(&self) {
-        self.ending.send_replace(true);
+        self.ending.send_replace(Some(clock::monotonic()));
         self.running.close();
         if clock::within(ENDING, self.running.wait()).await.is_none() {
             tracing::warn!("a command that was run for a request has not ended");
@@ -77,7 +77,7 @@ impl Elsewhere for Requests {
 
 async fn run_unless_ending(
     commands: &Arc<Commands>,
-    ending: watch::Receiver<bool>,
+    ending: watch::Receiver<Option<Duration>>,
     order: Order,
 ) -> Outcome {
     let restores = order.restores;
@@ -88,7 +88,8 @@ async fn run_unless_ending(
             over = commands.earlier_over() => over?,
         }
     }
-    if *ending.borrow() && !restores {
+    // A command that hangs would be killed only some time after it was told to end.
+    if left_for(*ending.borrow(), restores) == Some(Duration::ZERO) {
         return Err(the_host_ends());
     }
     commands
@@ -97,13 +98,20 @@ async fn run_unless_ending(
 }
 
 /// Waits until a command must end. Never returns if the sender is dropped first.
-async fn must_end(mut ending: watch::Receiver<bool>, restores: bool) {
-    if ending.wait_for(|ending| *ending).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-    if restores {
-        clock::sleep(RESTORING).await;
-    }
+async fn must_end(mut ending: watch::Receiver<Option<Duration>>, restores: bool) {
+    let since = ending.wait_for(Option::is_some).await.map(|since| *since);
+    let Ok(since) = since else {
+        return std::future::pending().await;
+    };
+    clock::sleep(left_for(since, restores).unwrap_or_default()).await;
+}
+
+/// How long a command may still run if all commands must end since this time; `None` if it need not
+/// end.
+fn left_for(ending: Option<Duration>, restores: bool) -> Option<Duration> {
+    let may_take = if restores { RESTORING } else { Duration::ZERO };
+    let since = ending?;
+    Some((since + may_take).saturating_sub(clock::monotonic()))
 }
 
 fn the_host_ends() -> io::Error {
@@ -187,6 +195,19 @@ mod tests {
                 let is_tried = error.kind() == io::ErrorKind::NotConnected;
                 assert_eq!(is_tried, restores, "{error}");
             }
+        }
+    }
+
+    /// The files of a checkout may be restored one by one, and a filter may hang for each of them.
+    #[test]
+    fn all_commands_that_restore_a_checkout_have_the_same_time_in_which_they_must_end() {
+        assert_eq!(left_for(None, true), None);
+        let now = clock::monotonic();
+        let just_now = left_for(Some(now), true).unwrap();
+        assert!(just_now > Duration::ZERO && just_now <= RESTORING);
+        let long_ago = now.saturating_sub(RESTORING);
+        for (since, restores) in [(now, false), (long_ago, true)] {
+            assert_eq!(left_for(Some(since), restores), Some(Duration::ZERO));
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
-    BranchRef, Commit, Git, GitError,
+    BranchRef, Commit, Git, GitError, SAID_CHARS,
     aside::{FILES, INDEX, keep, make_aside},
     failed,
     index_lock::IndexLock,
@@ -36,6 +36,10 @@ const NOT_WRITTEN: [&str; 4] = [
     "Out of diskspace",
 ];
 
+/// Part of git's last message if a filter that is required (`filter.NAME.required`) cannot make a
+/// file of a checkout.
+const SMUDGE_FAILED: &str = ": smudge filter ";
+
 /// The files of a step that were replaced, while HEAD is still at the old commit.
 struct Replaced {
     note: StepNote,
@@ -48,6 +52,8 @@ struct Replaced {
 pub(crate) struct Aside {
     swaps: Swaps,
     dir: PathBuf,
+    /// Whether all replaced files were put back.
+    is_undone: bool,
 }
 
 /// Files that somebody has changed while they were not in their places.
@@ -71,6 +77,8 @@ pub(crate) struct Updated {
     pub(crate) result: Result<(), GitError>,
     /// Whether files were replaced, even if they were put back then.
     pub(crate) was_replaced: bool,
+    /// Whether all files that were replaced are in their places again, and the index is as before.
+    pub(crate) is_undone: bool,
     /// The files that are not in their places. They are dropped late, because a program that has
     /// opened one of them may still write to it.
     pub(crate) aside: Option<Aside>,
@@ -86,6 +94,7 @@ impl Git {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
                     was_replaced: false,
+                    is_undone: false,
                     aside: Some(aside),
                 };
             }
@@ -93,12 +102,14 @@ impl Git {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
                     was_replaced: false,
+                    is_undone: false,
                     aside: None,
                 };
             }
             Err(error) => {
                 return Updated {
                     was_replaced: matches!(error, GitError::NotPutBack { .. }),
+                    is_undone: false,
                     result: Err(error),
                     aside: None,
                 };
@@ -122,6 +133,7 @@ impl Git {
             },
         };
         Updated {
+            is_undone: aside.as_ref().is_some_and(|aside| aside.is_undone),
             result,
             was_replaced: true,
             aside,
@@ -129,17 +141,18 @@ impl Git {
     }
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
-    /// if there is no room for the new files, if a git has not run to its end, or if files that
-    /// somebody has changed could not be put back.
+    /// if there is no room for the new files, if a filter fails that is required, if a git has not
+    /// run to its end, or if files that somebody has changed could not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
         match self.try_to_replace(step).await {
             Err(error) if is_lack_of_room(&error) => Err(GitError::NoRoom {
                 path: self.dir().to_owned(),
             }),
-            // Git itself would run the filter that took too long once more, while files are missing
-            // and the index is locked.
+            // Git itself would run the filter that took too long or failed once more, while files
+            // are missing and the index is locked.
             Err(
-                error @ (GitError::Killed { .. }
+                error @ (GitError::FilterFailed { .. }
+                | GitError::Killed { .. }
                 | GitError::Timeout { .. }
                 | GitError::Spawn { .. }
                 | GitError::NotPutBack { .. }),
@@ -199,7 +212,12 @@ impl Git {
                     (Err(error), !swaps.changed_aside().is_empty())
                 }
             };
-            (swapped, is_changed, Aside { swaps, dir })
+            let aside = Aside {
+                swaps,
+                dir,
+                is_undone: false,
+            };
+            (swapped, is_changed, aside)
         });
         let (swapped, is_changed, aside) = swapped.await?;
         let error = match swapped.map_err(unusable(&git_dir)) {
@@ -265,7 +283,8 @@ impl Git {
             // A filter may be a program that the step itself adds. If the filter is not required,
             // git writes the file without it, and succeeds.
             if !finished.status.success() || reports_errors(&finished.stderr) {
-                return Err(failed(&spec, &finished));
+                let filter = failed_filter(&finished.stderr);
+                return Err(filter.unwrap_or_else(|| failed(&spec, &finished)));
             }
         }
         Ok(())
@@ -336,11 +355,52 @@ impl Git {
         } = replaced;
         self.look_at_files(move |_| {
             aside.swaps.undo();
+            aside.is_undone = aside.swaps.is_undone();
             aside.swaps.remove_emptied();
             lock.release();
             aside
         })
         .await
+    }
+
+    /// Puts back the files that a killed host had replaced in the noted step, without git and its
+    /// filters. Returns whether there were such files.
+    pub(super) async fn undo_left(&self, note: &StepNote) -> Result<bool, GitError> {
+        Ok(self
+            .left_swaps(note, Swaps::undo_left)
+            .await?
+            .unwrap_or_default())
+    }
+
+    /// Whether all files that a killed host had replaced in the noted step are in their places.
+    /// False if that host has noted nothing.
+    pub(super) async fn is_undone(&self, note: &StepNote) -> Result<bool, GitError> {
+        Ok(self
+            .left_swaps(note, Swaps::is_undone)
+            .await?
+            .unwrap_or_default())
+    }
+
+    /// Looks at the files that a killed host had replaced in the noted step. Returns `None` if that
+    /// host has noted nothing.
+    async fn left_swaps(
+        &self,
+        note: &StepNote,
+        look: fn(&Swaps) -> bool,
+    ) -> Result<Option<bool>, GitError> {
+        // Older hosts have noted no name.
+        if note.aside.is_empty() {
+            return Ok(None);
+        }
+        let git_dir = self.git_dir().await?;
+        let looked = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
+            move |top| -> io::Result<Option<bool>> {
+                let aside = common_dir_of(&git_dir)?.join(name).join(FILES);
+                Ok(Swaps::noted(top, &aside)?.map(|swaps| look(&swaps)))
+            }
+        });
+        looked.await?.map_err(unusable(&git_dir))
     }
 
     /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the
@@ -349,7 +409,7 @@ impl Git {
         let git_dir = self.git_dir().await?;
         let dropped = self.look_at_files({
             let (git_dir, name) = (git_dir.clone(), note.aside.clone());
-            move |_| close_left(&git_dir, &name)
+            move |top| close_left(top, &git_dir, &name)
         });
         dropped.await?.map_err(unusable(&git_dir))
     }
@@ -390,9 +450,9 @@ fn close(swaps: &Swaps, aside: PathBuf) -> Option<Late> {
 }
 
 /// Does the same as [`close`] with the directory of this name that a killed host has left.
-fn close_left(git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
+fn close_left(top: &Path, git_dir: &Path, name: &str) -> io::Result<Option<Late>> {
     let dir = common_dir_of(git_dir)?.join(name);
-    let swaps = Swaps::noted(&dir.join(FILES))?;
+    let swaps = Swaps::noted(top, &dir.join(FILES))?;
     Ok(swaps.and_then(|swaps| close(&swaps, dir)))
 }
 
@@ -419,6 +479,22 @@ fn is_lack_of_room(error: &GitError) -> bool {
 fn reports_errors(stderr: &[u8]) -> bool {
     let said = String::from_utf8_lossy(stderr);
     said.lines().any(|line| line.starts_with("error: "))
+}
+
+/// The error of a git that has ended because a filter that is required has failed; `None` if git
+/// has ended for another reason. A lack of room is another reason, even if it is the filter's.
+fn failed_filter(stderr: &[u8]) -> Option<GitError> {
+    let text = String::from_utf8_lossy(stderr);
+    let is_of_filter = |line: &str| line.starts_with("fatal: ") && line.contains(SMUDGE_FAILED);
+    if !text.lines().any(is_of_filter) || NOT_WRITTEN.iter().any(|it| text.contains(it)) {
+        return None;
+    }
+    // The filter itself may have said much, and git names the filter at the end.
+    let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let left_out = said.chars().count().saturating_sub(SAID_CHARS);
+    Some(GitError::FilterFailed {
+        said: said.chars().skip(left_out).collect(),
+    })
 }
 
 /// The command that changes only the index, from one commit to another.
@@ -816,6 +892,86 @@ mod tests {
         }
     }
 
+    /// A filter that is required may fail by now, or hang.
+    #[tokio::test]
+    async fn files_are_put_back_without_filters_after_the_host_was_killed() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        drop(replaced(&git, &step).await.unwrap());
+        let filter = |name: &str, value: &str| {
+            person.git(&["config", &format!("filter.late.{name}"), value]);
+        };
+        for (name, value) in [
+            ("clean", "false"),
+            ("smudge", "false"),
+            ("required", "true"),
+        ] {
+            filter(name, value);
+        }
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        for name in ["clean", "smudge"] {
+            filter(name, "cat");
+        }
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+        assert!(!person.work().join("dir").exists());
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 0);
+    }
+
+    /// The host may be killed after it has replaced only some of the files.
+    #[tokio::test]
+    async fn only_the_files_that_a_killed_host_had_replaced_are_put_back() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        let aside = replacing.aside.dir.join(FILES);
+        drop(replacing);
+        // The state before the last file was replaced.
+        let (here, there) = (person.work().join("watched"), aside.join("watched"));
+        let between = person.home().join("between");
+        for (from, to) in [(&here, &between), (&there, &here), (&between, &there)] {
+            fs::rename(from, to).unwrap();
+        }
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(left(&person), 0);
+    }
+
+    #[tokio::test]
+    async fn a_checkout_whose_branch_does_not_move_is_known_to_be_as_before() {
+        for edit in [None, Some("mine\n")] {
+            let person = Person::with_repository("");
+            let step = step(&person, "true").await;
+            let file = person.work().join("file");
+            let edits = edit.map_or(String::new(), |_| {
+                format!("echo mine > '{}';", file.display())
+            });
+            let script = format!(
+                "case \"$*\" in *--ff-only*) {edits} echo no >&2; exit 1;; esac\ngit \"$@\"\n"
+            );
+            let git = with_script(&person, &script);
+            let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+            assert!(matches!(updated.result, Err(GitError::Failed { .. })));
+            assert!(updated.was_replaced);
+            assert_eq!(updated.is_undone, edit.is_none());
+            assert_eq!(read(&person, "file"), edit.unwrap_or("one\n"));
+            assert_eq!(read(&person, "gone"), "one\n");
+            assert!(!is_locked(&person));
+        }
+    }
+
     #[tokio::test]
     async fn files_are_put_back_on_another_branch_after_the_host_was_killed() {
         let person = Person::with_repository("");
@@ -996,7 +1152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_left_to_git_if_its_filter_fails() {
+    async fn a_file_is_left_to_git_if_a_filter_fails_that_is_not_required() {
         let person = Person::with_repository("");
         let smudge = "if mkdir ../once; then exit 1; fi; cat";
         let step = step_with_filter(&person, "cat", "cat").await;
@@ -1007,6 +1163,42 @@ mod tests {
         let main = BranchRef::named("main");
         git.fast_forward(&main, &step.note.new).await.unwrap();
         assert_eq!(read(&person, "file"), "head\ntwo\n");
+    }
+
+    /// Git itself would remove the old file before it runs the filter once more.
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_if_a_filter_fails_that_is_required() {
+        let person = Person::with_repository("");
+        let step = step_with_filter(&person, "cat", "cat").await;
+        let smudge = "seq 1000 >&2; echo why >&2; exit 1";
+        person.git(&["config", "filter.own.smudge", smudge]);
+        person.git(&["config", "filter.own.required", "true"]);
+        let git = person.at(".");
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(!updated.was_replaced && updated.aside.is_none());
+        let error = updated.result.unwrap_err();
+        assert!(matches!(error, GitError::FilterFailed { .. }), "{error}");
+        let text = error.to_string();
+        for says in ["why error: external filter", "smudge filter own failed; "] {
+            assert!(text.contains(says), "{text}");
+        }
+        assert_eq!(person.commit("main").await, step.note.old);
+        assert_eq!(read(&person, "file"), "head\none\n");
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 0);
+    }
+
+    #[test]
+    fn only_the_failure_of_a_filter_that_is_required_is_taken_for_one() {
+        let is_filters = |said: &str| failed_filter(said.as_bytes()).is_some();
+        assert!(is_filters(
+            "why\nerror: external filter 'x' failed 1\nfatal: file: smudge filter own failed\n"
+        ));
+        assert!(!is_filters("error: external filter 'x' failed 1\n"));
+        assert!(!is_filters(
+            "No space left on device\nfatal: file: smudge filter own failed\n"
+        ));
     }
 
     /// Git is told not to look at the file.

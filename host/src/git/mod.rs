@@ -104,6 +104,11 @@ pub(crate) enum GitError {
     Timeout { called: String, limit: Duration },
     #[error("`{called}` failed: {said}")]
     Failed { called: String, said: String },
+    /// The message is for a checkout in which nothing was changed.
+    #[error(
+        "a filter that git requires has failed, so nothing was changed: {said}; make the filter work first, because git itself would leave the file missing"
+    )]
+    FilterFailed { said: String },
     #[error("`{called}` was killed before its end ({status}); it may be tried again")]
     Killed { called: String, status: ExitStatus },
     #[error(

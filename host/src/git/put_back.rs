@@ -176,7 +176,13 @@ impl Git {
         if is_changed || !self.has_new_file(&step).await? && !self.has_put_aside(&step).await? {
             return Ok(None);
         }
-        self.put_back(&step).await.map(Some)
+        let was_left = self.undo_left(note).await?;
+        self.put_back(&step).await.map(|back| {
+            Some(match back {
+                PutBack::Unchanged { other } if was_left => put_back_except(other),
+                back => back,
+            })
+        })
     }
 
     /// Restores this checkout after a host was killed while it had the lock of the index, and
@@ -194,6 +200,12 @@ impl Git {
             });
             finished.await?.map_err(unusable(&git_dir))?;
             return Ok(None);
+        }
+        let was_left = self.undo_left(note).await?;
+        // The index is as before, because it was locked.
+        if was_left && self.is_undone(note).await? {
+            self.look_at_files(move |_| lock.release()).await?;
+            return Ok(Some(PutBack::Done));
         }
         // If the new commit is a merge, no ref keeps it, and git may have deleted it.
         if self.commit_of(note.new.hash()).await?.is_none() {
@@ -213,7 +225,10 @@ impl Git {
             })
             .await?;
         copied.map_err(unusable(&git_dir))?;
-        let back = self.with_index(copy.path()).put_back(&step).await?;
+        let back = match self.with_index(copy.path()).put_back(&step).await? {
+            PutBack::Unchanged { other } if was_left => put_back_except(other),
+            back => back,
+        };
         let finished = self.look_at_files({
             let copy = copy.path().to_owned();
             move |_| lock.finish(&copy).map_err(|(error, _)| error)
@@ -405,19 +420,44 @@ impl Git {
             self.change(&spec.limit(LONG)).await.map(drop)
         };
         for some in old.await?.chunks(FILES_MAX) {
-            if write(some).await.is_ok() {
-                continue;
+            match write(some).await {
+                Ok(()) => continue,
+                Err(error) if is_cut_off(&error) => return Err(error),
+                Err(_) => {}
             }
             // Git stops at the first file that it cannot write, so each file is now written
             // separately. The caller finds the files that were not restored.
             for file in some {
                 if let Err(error) = write(std::slice::from_ref(file)).await {
+                    if is_cut_off(&error) {
+                        return Err(error);
+                    }
                     tracing::warn!(%file, %error, "a file cannot be put back");
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The result of putting back all files of a step except for these, which differ from both commits.
+fn put_back_except(other: Vec<String>) -> PutBack {
+    if other.is_empty() {
+        return PutBack::Done;
+    }
+    PutBack::Left {
+        changed: Vec::new(),
+        other,
+    }
+}
+
+/// Whether a git has not run to its end, perhaps because a filter hangs. A git for each file could
+/// then take very long.
+fn is_cut_off(error: &GitError) -> bool {
+    matches!(
+        error,
+        GitError::Killed { .. } | GitError::Timeout { .. } | GitError::Spawn { .. }
+    )
 }
 
 /// Finishes a step whose host was killed after it had moved the branch: puts the new index in its

@@ -138,16 +138,17 @@ impl Swaps {
         }))
     }
 
-    /// The files that a killed host was replacing, for [`Self::changed_aside`]. Returns `None` if
-    /// the host has left nothing, or has noted nothing, as earlier versions did. `aside` is the
-    /// directory that had the new files.
-    pub(super) fn noted(aside: &Path) -> io::Result<Option<Self>> {
+    /// The files that a killed host was replacing, for [`Self::changed_aside`] and
+    /// [`Self::undo_left`]. Returns `None` if the host has left nothing, or has noted nothing, as
+    /// earlier versions did. `top` is the checkout, and `aside` the directory that had the new
+    /// files.
+    pub(super) fn noted(top: &Path, aside: &Path) -> io::Result<Option<Self>> {
         let noted = match fs::read(aside.with_file_name(NOTE)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             noted => noted?,
         };
         Ok(Some(Self {
-            top: PathBuf::new(),
+            top: top.to_owned(),
             aside: aside.to_owned(),
             files: serde_json::from_slice(&noted)?,
             absent: BTreeSet::new(),
@@ -193,6 +194,50 @@ impl Swaps {
             }
         }
         self.done = 0;
+    }
+
+    /// Puts back the old files that a killed host had replaced, without git and its filters. Files
+    /// that somebody has changed since are left as they are. Returns whether there were such files.
+    pub(super) fn undo_left(&self) -> bool {
+        let replaced = self
+            .files
+            .iter()
+            .rev()
+            .filter(|file| self.is_replaced(file));
+        let mut is_any = false;
+        for file in replaced {
+            is_any = true;
+            if let Err(error) = self.swap_back_left(file) {
+                tracing::warn!(file = file.path, %error, "a file cannot be put back");
+            }
+        }
+        is_any
+    }
+
+    fn swap_back_left(&self, file: &Swap) -> io::Result<()> {
+        let (here, aside) = self.places(file);
+        if stamp(&here)? != file.new {
+            return Ok(());
+        }
+        if file.old.is_some() {
+            touch(&aside)?;
+        }
+        self.swap_back(file)?;
+        if file.old.is_none() && is_free(&self.top, &file.path) {
+            remove_empty_parents(&self.top, &file.path);
+        }
+        Ok(())
+    }
+
+    /// Whether all old files are in their places, unless somebody has changed them there.
+    pub(super) fn is_undone(&self) -> bool {
+        !self.files.iter().any(|file| self.is_replaced(file))
+    }
+
+    /// Whether the new version of a file is not aside any more.
+    fn is_replaced(&self, file: &Swap) -> bool {
+        let aside = stamp(&self.aside.join(&file.path));
+        aside.is_ok_and(|aside| aside != file.new)
     }
 
     /// Sets the modification times of the old files that were put aside to now, because they are

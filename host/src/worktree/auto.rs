@@ -32,6 +32,17 @@ const PUT_BACK: &str = "; its files were put back";
 /// Part of a message about a checkout in which files could not be replaced.
 const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
+/// The files of a checkout after its update has failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Now {
+    /// No file was replaced, but git may have updated some of the files.
+    LeftToGit,
+    /// Files were replaced, and perhaps not all of them were put back.
+    Replaced,
+    /// All replaced files were put back.
+    AsBefore,
+}
+
 impl Worktrees {
     /// Merges the work. The record gets messages about files of a checkout that somebody has
     /// changed while they were being replaced.
@@ -150,6 +161,7 @@ impl Worktrees {
         let Updated {
             result,
             was_replaced,
+            is_undone,
             aside,
         } = updated;
         let Err(error) = result else {
@@ -166,7 +178,14 @@ impl Worktrees {
             let late = text_of_not_put_back(&checkout.path, files, kept);
             work.record.late.push_str(&late);
         }
-        let back = work.put_back(&there, base, &step, &error, was_replaced);
+        let now = if is_undone {
+            Now::AsBefore
+        } else if was_replaced {
+            Now::Replaced
+        } else {
+            Now::LeftToGit
+        };
+        let back = work.put_back(&there, base, &step, &error, now);
         let failed = Box::pin(restoring(back)).await?;
         // A program may have opened the new files before they were taken back.
         if let Some(aside) = aside
@@ -190,10 +209,13 @@ impl Work {
         base: &BranchRef,
         step: &Step,
         error: &GitError,
-        was_replaced: bool,
+        now: Now,
     ) -> Result<Option<String>, WorktreeError> {
-        // No file has changed, and a look at the files needs room too.
-        if matches!(error, GitError::NoRoom { .. }) {
+        // No file has changed, and a look at the files needs room and filters too.
+        if matches!(
+            error,
+            GitError::NoRoom { .. } | GitError::FilterFailed { .. }
+        ) {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }
@@ -212,13 +234,20 @@ impl Work {
             self.record.updating = None;
             return Ok(None);
         }
+        // Git would run filters to compare the files, and a filter may hang.
+        if now == Now::AsBefore {
+            self.record.updating = None;
+            return Ok(Some(format!("{error}{PUT_BACK}")));
+        }
         let shown = shell_word(&there.dir().display().to_string());
         let back = there.put_back(step).await;
         if back.as_ref().is_ok_and(is_over) {
             self.record.updating = None;
         }
         let files = match back {
-            Ok(PutBack::Unchanged { other }) if other.is_empty() && !was_replaced => String::new(),
+            Ok(PutBack::Unchanged { other }) if other.is_empty() && now == Now::LeftToGit => {
+                String::new()
+            }
             Ok(PutBack::Unchanged { other }) if other.is_empty() => PUT_BACK.to_owned(),
             // A file that git could not write to its end looks like a file that a person changed,
             // so no message may advise to discard its changes.

@@ -2,7 +2,11 @@
 
 use std::process::Command;
 
-use claudine_tests::messages_api::{Answer, Rule, Script, Step};
+use claudine_tests::{
+    mcp::Client,
+    messages_api::{Answer, Rule, Script, Step},
+};
+use serde_json::json;
 
 use crate::world::{Login, World, attempt, ended, succeeded};
 
@@ -154,6 +158,20 @@ fn tasks_of_an_account_at_its_usage_limit_wait_and_other_tasks_continue() {
     // The limit applies only to the account; other work goes on.
     let id = world.host.script("echo free");
     assert_eq!(world.host.finished(&id)["outcome"], "succeeded");
+    // A client may start only its own tasks, and gets told how it does so.
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "hi from a client", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    let own = taken["taskId"].as_str().unwrap();
+    for (id, is_own) in [(second.as_str(), false), (own, true)] {
+        let told = client.call("TaskStatus", json!({ "taskId": id }));
+        let why = told["why"][0].as_str().unwrap_or_default();
+        assert!(why.contains(limit), "{told:#}");
+        let call = "; RetryTask with `now: true` starts the task now";
+        assert_eq!(why.ends_with(call), is_own, "{told:#}");
+        assert!(!why.contains("claudine retry"), "{told:#}");
+    }
+    client.call("CancelTask", json!({ "taskId": own }));
     // The service answers again, as if somebody had bought a higher limit.
     world
         .host

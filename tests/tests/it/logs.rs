@@ -249,3 +249,45 @@ fn logs_on_a_terminal_are_unchanged_except_that_colours_are_reset_at_the_end() {
     );
     assert_eq!(host.text(["logs", "-n", "1", &id]), "b");
 }
+
+/// A task without output has no log, and neither has a task that has not begun.
+#[test]
+fn removed_log_is_reported_as_missing_with_its_path() {
+    let host = TestHost::new();
+    let id = host.script("echo said");
+    host.finished(&id);
+    let script = "echo said; until test -e go; do sleep 0.02; done";
+    let with_limit = host.text(["run", "--start-timeout", "1m", "--", "sh", "-c", script]);
+    host.live(&with_limit);
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&with_limit);
+    let silent = host.script("true");
+    host.finished(&silent);
+    let later = host.text(["run", "--at", "+2h", "--", "true"]);
+    for task in [&silent, &later] {
+        assert_eq!(host.text(["logs", task]), "");
+    }
+    let logs = host.data_dir().join("logs");
+    let missing = |task: &str| {
+        let path = logs
+            .join(&task[task.len() - 2..])
+            .join(format!("{task}.1.log"));
+        let says = [
+            format!("the log of attempt 1 of task {} is missing", short_id(task)),
+            format!("it was expected at {}", path.display()),
+        ];
+        let ran = host.run(["logs", task]).code(125);
+        ran.says(&[&*says[0], &*says[1]]);
+    };
+    fs::remove_dir_all(&logs).unwrap();
+    missing(&id);
+    missing(&with_limit);
+    assert_eq!(host.text(["logs", &later]), "");
+
+    // Whether there was output is known for the second task even if the directory exists again.
+    let other = host.script("echo other");
+    host.finished(&other);
+    missing(&with_limit);
+    assert_eq!(host.text(["logs", &other]), "other");
+    assert_eq!(host.text(["logs", &silent]), "");
+}

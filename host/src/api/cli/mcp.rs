@@ -31,8 +31,9 @@ use crate::{
 /// Serve an MCP client on standard input and output.
 ///
 /// `claudine mcp config` prints the configuration of the client. Tasks have the environment of this
-/// command. The command starts a host only to submit or repeat a task, and exits at the end of its
-/// input.
+/// command. The command starts a host to submit or repeat a task. After a crash of the host, though
+/// not after `claudine down`, it also starts one if the client waits for a task, cancels it or
+/// merges its work. The command exits at the end of its input.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

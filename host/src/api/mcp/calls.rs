@@ -12,6 +12,7 @@ use super::{
         Priority, ResumeTask, RetryTask, SubmitGraph, TAIL_LINES, TIMEOUT_MS, TaskLogs, TaskStatus,
     },
     server::{Server, no_host},
+    wording,
 };
 use crate::{
     api::{client::ClientError, lenient, member::Member, words},
@@ -199,7 +200,8 @@ impl Server {
         }
         let why = self.client.why(&seen.id).await?;
         Ok(if why.state == seen.state {
-            why.reasons
+            let reasons = why.reasons.iter();
+            reasons.map(|why| wording::reason(why)).collect()
         } else {
             Vec::new()
         })

@@ -20,6 +20,9 @@ const ARGUMENTS: [(&str, &str); 11] = [
     ("--worktree", "useWorktree"),
 ];
 
+/// The call that starts a waiting task now.
+const RETRY_NOW: &str = "RetryTask with `now: true`";
+
 /// Marks in texts the words that are typed.
 const QUOTE: char = '`';
 
@@ -34,6 +37,17 @@ pub(super) fn hint(text: &str) -> String {
         Some(call) => call.to_owned(),
         None => format!("`{}`", replaced(part)),
     })
+}
+
+/// The reason why a task waits, for a client. Only the command that starts the task is replaced,
+/// because reasons quote values of the client and commands of persons.
+pub(super) fn reason(text: &str) -> String {
+    let replaced = || {
+        let (before, rest) = text.split_once("`claudine retry --now ")?;
+        let (_, after) = rest.split_once("` starts the task now")?;
+        Some(format!("{before}{RETRY_NOW} starts the task now{after}"))
+    };
+    replaced().unwrap_or_else(|| text.to_owned())
 }
 
 /// The text with arguments in place of options. `quotation` rewords the text between quotes.
@@ -67,7 +81,7 @@ fn call(command: &str) -> Option<&'static str> {
     if command == "claudine list" {
         Some("ListTasks")
     } else if command.starts_with("claudine retry --now ") {
-        Some("RetryTask with `now: true`")
+        Some(RETRY_NOW)
     } else {
         None
     }
@@ -132,6 +146,24 @@ mod tests {
         let other = "`git init` makes one; an unmatched quote of --mergers";
         check(other, other, false);
         check("a `half of --merge", "a `half of --merge", false);
+    }
+
+    #[test]
+    fn only_the_command_that_starts_a_waiting_task_becomes_a_call_in_a_reason() {
+        let limit = "Claude usage limit (5-hour) until 2026-11-22T20:15:00.000Z; ";
+        assert_eq!(
+            reason(&format!(
+                "{limit}`claudine retry --now x7tqrp` starts the task now"
+            )),
+            format!("{limit}RetryTask with `now: true` starts the task now")
+        );
+        for text in [
+            "no task matches `claudine list`",
+            "`claudine worktree merge x7tqrp` merges --base again",
+            "`claudine retry --now x7tqrp` is a task of the client",
+        ] {
+            assert_eq!(reason(text), text);
+        }
     }
 
     #[test]

@@ -81,8 +81,12 @@ pub(super) async fn status(
     ok(shared.host.status(&task).await?)
 }
 
-pub(super) async fn why(State(shared): State<Shared>, NamedTask(task): NamedTask) -> Answered<Why> {
-    ok(shared.host.why(&task).await?)
+pub(super) async fn why(
+    State(shared): State<Shared>,
+    By(by): By,
+    NamedTask(task): NamedTask,
+) -> Answered<Why> {
+    ok(shared.host.why(&by, &task).await?)
 }
 
 /// Ends when the caller disconnects, because the disconnect drops this future.

@@ -5,8 +5,8 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,10 @@ const AGAIN_AFTER: [Duration; 5] = [
     Duration::from_secs(8),
 ];
 
+/// How long all commands that restore a checkout may take together after a stop of the attempt has
+/// ended a command. If that is too short, the next host or the next merge restores the checkout.
+const RESTORING: Duration = Duration::from_secs(30);
+
 /// Runs the commands of one attempt while it prepares or settles.
 pub(in crate::attempt) struct OfAttempt {
     commands: Arc<Commands>,
@@ -38,9 +42,10 @@ pub(in crate::attempt) struct OfAttempt {
     running: Arc<AtomicUsize>,
     /// How long a command continues after a stop of the attempt.
     patience: Duration,
-    /// Whether a stop of the attempt ends the running command. False after a stop has ended a
-    /// command: the commands that follow undo the unfinished work, so they run to their ends.
-    may_be_stopped: Arc<AtomicBool>,
+    /// The time at which a stop of the attempt has ended a command. The commands that follow undo
+    /// the unfinished work, so a stop does not end them. Only those that restore a checkout have
+    /// another limit, because a filter may hang there for each file.
+    undone_since: Arc<OnceLock<Duration>>,
     /// The pauses before repetitions of a command that no supervisor received.
     pauses: &'static [Duration],
 }
@@ -73,19 +78,29 @@ impl Elsewhere for OfAttempt {
         let (tell, told) = oneshot::channel();
         let counted = Counted::new(self.running.clone());
         let (commands, live) = (self.commands.clone(), self.live.clone());
-        let may_be_stopped = self.may_be_stopped.clone();
+        let undone_since = self.undone_since.clone();
         let (patience, pauses) = (self.patience, self.pauses);
         // The command runs to its end even if nobody waits for it, so that its result is known and
         // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
             let owner = Owner::Attempt(live.id);
             let carry_out = || async {
+                let undone_since = &*undone_since;
+                let left = left_for(undone_since.get().copied());
+                // A command that hangs would be killed only some time after it was told to end.
+                if order.restores && left == Some(Duration::ZERO) {
+                    return Err(io::Error::other("the attempt was stopped"));
+                }
+                let restores = order.restores;
                 let stopped = async {
-                    if !may_be_stopped.load(Ordering::Relaxed) {
-                        pending::<()>().await;
+                    match left {
+                        Some(left) if restores => clock::sleep(left).await,
+                        Some(_) => pending::<()>().await,
+                        None => {
+                            stopped_for(&live, patience).await;
+                            undone_since.get_or_init(clock::monotonic);
+                        }
                     }
-                    stopped_for(&live, patience).await;
-                    may_be_stopped.store(false, Ordering::Relaxed);
                 };
                 let order = order.clone();
                 commands
@@ -141,10 +156,17 @@ impl Commands {
             live: live.clone(),
             running: Arc::default(),
             patience,
-            may_be_stopped: Arc::new(AtomicBool::new(true)),
+            undone_since: Arc::default(),
             pauses,
         })
     }
+}
+
+/// How long commands that restore a checkout may still run if a stop has ended a command at this
+/// time.
+fn left_for(undone_since: Option<Duration>) -> Option<Duration> {
+    let since = undone_since?;
+    Some((since + RESTORING).saturating_sub(clock::monotonic()))
 }
 
 /// Carries out a command, and repeats it after each pause as long as no supervisor has received it.
@@ -205,6 +227,43 @@ mod tests {
         check(&[], 1).await;
         check(&[Duration::ZERO; 2], 3).await;
         assert!(commands.registry.all_commands().is_empty());
+    }
+
+    /// The files of a checkout may be restored one by one, and a filter may hang for each of them.
+    #[tokio::test]
+    async fn commands_that_restore_a_checkout_after_a_stop_have_one_time_limit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, reports) = without_supervisors(dir.path(), Known::default()).await;
+        route(&commands, reports);
+        let id = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+        let live = Arc::new(live);
+        let now = clock::monotonic();
+        for (since, restores, is_tried) in [
+            (now, true, true),
+            (now.saturating_sub(RESTORING), true, false),
+            (now.saturating_sub(RESTORING), false, true),
+        ] {
+            let runner = OfAttempt {
+                commands: commands.clone(),
+                live: live.clone(),
+                running: Arc::default(),
+                patience: Duration::ZERO,
+                undone_since: Arc::new(OnceLock::from(since)),
+                pauses: &[],
+            };
+            let order = Order {
+                restores,
+                ..order()
+            };
+            let error = runner.run(order).await.unwrap_err();
+            // No supervisor can be started for the command.
+            let was_tried = error.kind() == io::ErrorKind::NotConnected;
+            assert_eq!(was_tried, is_tried, "{error}");
+        }
     }
 
     #[tokio::test]

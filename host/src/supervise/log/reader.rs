@@ -149,6 +149,11 @@ impl LogReader {
         &self.base
     }
 
+    /// Whether the log has a file. A log without any output has none.
+    pub(crate) fn exists(&self) -> io::Result<bool> {
+        Ok(!segments(&self.base)?.is_empty())
+    }
+
     /// The offset of the byte that is read next.
     pub(crate) fn offset(&self) -> u64 {
         self.offset.max(self.from)

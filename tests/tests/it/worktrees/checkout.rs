@@ -39,6 +39,8 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     let main = repository.git(&["rev-parse", "main"]);
     let script =
         "echo two > file; rm sub/file; echo two > filtered; mkdir made; echo new > made/new";
+    // Git itself updates the checkout if attributes change.
+    let by_git = &format!("{script}; touch made/.gitattributes");
     let failed = |script: &str, says: &str| {
         let task = repository.done(&["--merge", "auto"], script);
         let detail = merged(&task, "failed", "refused");
@@ -64,7 +66,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     repository.git(&["config", "filter.broken.clean", "cat"]);
     repository.git(&["config", "filter.broken.smudge", fails_at_two]);
     let says = "; its files were put back; the work is on branch";
-    let task = failed(script, says);
+    let task = failed(by_git, says);
     untouched();
 
     // Git fails after it has written the index, because it cannot move the branch.
@@ -81,7 +83,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     // If a file cannot be put back, the message names the file.
     let fails = format!("cat; ! test -e {}", fail.display());
     repository.git(&["config", "filter.broken.smudge", &fails]);
-    let until = format!("{script}; touch {}", fail.display());
+    let until = format!("{by_git}; touch {}", fail.display());
     failed(
         &until,
         "these files there could not be put back: filtered; `git -C ",
@@ -97,6 +99,41 @@ fn checkout_is_put_back_if_git_fails_half_way() {
     host.run(["worktree", "merge", id]).check();
     untouched();
     assert_eq!(repository.git(&["show", "main:made/new"]), "new");
+}
+
+/// Git itself would remove the person's file, and `git restore` would need the same filter.
+#[test]
+fn merge_is_refused_before_anything_is_changed_if_a_required_filter_fails() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.write(".gitattributes", "filtered filter=broken\n");
+    repository.write("filtered", "one\n");
+    repository.commit("filtered");
+    repository.git(&["config", "filter.broken.required", "true"]);
+    repository.git(&["config", "filter.broken.clean", "cat"]);
+    let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
+    smudge("text=$(cat); test \"$text\" != two && echo \"$text\"");
+    let task = repository.done(&["--merge", "auto"], "echo two > file; echo two > filtered");
+    let detail = merged(&task, "failed", "refused");
+    let id = task["id"].as_str().unwrap();
+    for says in [
+        "so nothing was changed: error: external filter ",
+        "fatal: filtered: smudge filter broken failed; make the filter work first",
+        "`claudine worktree merge ",
+    ] {
+        assert!(detail.contains(says), "{detail}");
+    }
+    let read = |name: &str| fs::read_to_string(repository.path().join(name)).unwrap();
+    for name in ["file", "filtered"] {
+        assert_eq!(read(name), "one\n");
+    }
+    repository.is_untouched();
+    smudge("cat");
+    host.run(["worktree", "merge", id]).check();
+    for name in ["file", "filtered"] {
+        assert_eq!(read(name), "two\n");
+    }
+    repository.is_untouched();
 }
 
 /// The lock of a person's git, which may have been killed, is never removed.

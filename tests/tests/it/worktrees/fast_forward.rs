@@ -85,7 +85,11 @@ fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
         ));
         shimmed.hold_at(1);
         let added = format!("added.{word}");
-        let script = format!("for it in {added} file filtered; do echo {word} > $it; done");
+        // Git itself updates the checkout if attributes change.
+        let script = format!(
+            "for it in {added} file filtered; do echo {word} > $it; done; \
+             echo '# {word}' > sub/.gitattributes"
+        );
         let id = repository.submit(&["--merge", "auto"], &script);
         let command = shimmed.reached_or_done(&id);
         assert!(command.is_some(), "{word}: git has not failed");
