@@ -10,7 +10,7 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{
-    Git, GitError, Stamps, is_lossy, names,
+    Git, GitError, Operation, Stamps, is_lossy, names,
     place::{Place, is_top},
     refs::Tips,
     spec::{LIST_BYTES, LONG, Spec},
@@ -24,18 +24,6 @@ const NAMED: usize = 5;
 /// The maximum number of slashes in the name of a submodule.
 const MODULES_DEPTH: usize = 16;
 
-/// Files in the git directory of a checkout that exist while an operation is in progress, each with
-/// the name of the operation.
-const UNDER_WAY: &[(&str, &str)] = &[
-    ("rebase-merge", "a rebase"),
-    ("rebase-apply", "a rebase or `git am`"),
-    ("MERGE_HEAD", "a merge"),
-    ("CHERRY_PICK_HEAD", "a cherry-pick"),
-    ("REVERT_HEAD", "a revert"),
-    ("sequencer", "a series of cherry-picks or reverts"),
-    ("BISECT_START", "a bisect"),
-];
-
 /// The data that is in a checkout and nowhere else, apart from the commits of its repository.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Look {
@@ -46,7 +34,7 @@ pub(crate) struct Look {
     /// no branch.
     has_own_commits: bool,
     /// An operation that was begun but not finished.
-    under_way: Option<&'static str>,
+    open: Option<Operation>,
     /// A message about data that would be lost in nested repositories.
     within: Option<String>,
     /// The first ignored files and directories, and the number of all.
@@ -78,8 +66,8 @@ impl Look {
                 shortened(&self.unwatched)
             ));
         }
-        if let Some(what) = self.under_way {
-            return Some(format!("{what} is in progress in it"));
+        if let Some(operation) = self.open {
+            return Some(format!("a {} is in progress in it", operation.as_str()));
         }
         if self.has_own_commits {
             let own = "it has commits that are only on its own refs below refs/worktree/";
@@ -132,7 +120,7 @@ impl Git {
             state: status.state,
             unwatched: self.changed_unwatched(place, listed.unwatched).await?,
             has_own_commits: false,
-            under_way: under_way(&place.git_dir),
+            open: Operation::open_in(&place.git_dir),
             within: None,
             ignored: status.ignored,
             ignored_count: status.ignored_count,
@@ -382,13 +370,6 @@ fn repositories_below(dir: &Path, depth: usize) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-pub(super) fn under_way(git_dir: &Path) -> Option<&'static str> {
-    let found = UNDER_WAY
-        .iter()
-        .find(|(file, _)| git_dir.join(file).exists());
-    found.map(|(_, what)| *what)
-}
-
 /// The first few of the files, followed by `…` if there are more.
 pub(crate) fn shortened(files: &[String]) -> String {
     let mut shown: Vec<&str> = files.iter().take(NAMED).map(String::as_str).collect();
@@ -437,7 +418,7 @@ mod tests {
             Some("its submodule `lib` has a stash"),
             ignored,
         );
-        look.under_way = Some("a bisect");
+        look.open = Some(Operation::Bisect);
         check(look.clone(), Some("a bisect is in progress in it"), ignored);
         look.unwatched = names(&["local"]);
         let loss = "it has changes in files that git was told not to check: local";

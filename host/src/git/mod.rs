@@ -285,16 +285,23 @@ impl Git {
     /// The output of a command, if it succeeded.
     async fn output(&self, spec: &Spec) -> Result<Vec<u8>, GitError> {
         let finished = self.run(spec).await?;
-        if !finished.status.success() {
-            return Err(failed(spec, &finished));
+        if finished.status.success() {
+            whole(spec, finished)
+        } else {
+            Err(failed(spec, &finished))
         }
-        // Output that was cut must not be taken for complete output.
-        if finished.stdout.len() >= spec.kept_bytes {
-            return Err(GitError::TooMuch {
-                called: spec.called(),
-            });
+    }
+
+    /// The output of a command that asks a question. `None` if the answer is no.
+    async fn output_if(&self, spec: &Spec) -> Result<Option<Vec<u8>>, GitError> {
+        let finished = self.run(spec).await?;
+        if finished.status.success() {
+            whole(spec, finished).map(Some)
+        } else if is_no(&finished) {
+            Ok(None)
+        } else {
+            Err(failed(spec, &finished))
         }
-        Ok(finished.stdout)
     }
 
     /// The line that a command printed, without the line end.
@@ -336,6 +343,17 @@ impl Git {
             clock::sleep(LOCKED_PAUSE).await;
         }
     }
+}
+
+/// The output of a command that has succeeded. Output that was cut must not be taken for complete
+/// output.
+fn whole(spec: &Spec, finished: Finished) -> Result<Vec<u8>, GitError> {
+    if finished.stdout.len() >= spec.kept_bytes {
+        return Err(GitError::TooMuch {
+            called: spec.called(),
+        });
+    }
+    Ok(finished.stdout)
 }
 
 fn without_newline(output: Vec<u8>) -> String {

@@ -1,5 +1,7 @@
 //! Operations of git that somebody has begun in a checkout and has not ended.
 
+use std::path::Path;
+
 use super::{Git, GitError};
 use crate::fsx;
 
@@ -8,20 +10,26 @@ use crate::fsx;
 pub(crate) enum Operation {
     Merge,
     Rebase,
+    /// `git am`, which applies patches.
+    Am,
     CherryPick,
     Revert,
+    /// Several cherry-picks or reverts. Between two of them, nothing else is open.
+    Series,
     Bisect,
 }
 
-/// The files in the git directory of a checkout that show an open operation. A rebase comes first,
-/// because it makes the files of the others too.
-const SIGNS: [(&str, Operation); 6] = [
+/// The files and directories in the git directory of a checkout that show an open operation. An
+/// operation that makes those of others too comes before the others.
+const SIGNS: [(&str, Operation); 8] = [
     ("rebase-merge", Operation::Rebase),
+    ("rebase-apply/applying", Operation::Am),
     ("rebase-apply", Operation::Rebase),
     ("MERGE_HEAD", Operation::Merge),
     ("CHERRY_PICK_HEAD", Operation::CherryPick),
     ("REVERT_HEAD", Operation::Revert),
-    ("BISECT_LOG", Operation::Bisect),
+    ("sequencer", Operation::Series),
+    ("BISECT_START", Operation::Bisect),
 ];
 
 impl Operation {
@@ -32,22 +40,27 @@ impl Operation {
             Self::Rebase => "rebase",
             Self::CherryPick => "cherry-pick",
             Self::Revert => "revert",
+            Self::Am => "`git am`",
+            Self::Series => "series of cherry-picks or reverts",
             Self::Bisect => "bisect",
         }
+    }
+
+    /// The operation that is open in the checkout with this git directory. A branch or tag may have
+    /// the name of the file that shows this, so git is not asked.
+    pub(super) fn open_in(git_dir: &Path) -> Option<Self> {
+        let mut signs = SIGNS.into_iter();
+        let found = signs.find(|(file, _)| !fsx::is_missing(&git_dir.join(file)));
+        found.map(|(_, operation)| operation)
     }
 }
 
 impl Git {
-    /// The operation that was begun here and has not ended. A branch or tag may have the name of
-    /// the file that shows this, so git is not asked.
+    /// The operation that was begun here and has not ended.
     pub(crate) async fn operation(&self) -> Result<Option<Operation>, GitError> {
         let git_dir = self.git_dir().await?;
-        self.look_at_files(move |_| {
-            let mut signs = SIGNS.into_iter();
-            let found = signs.find(|(file, _)| !fsx::is_missing(&git_dir.join(file)));
-            found.map(|(_, operation)| operation)
-        })
-        .await
+        self.look_at_files(move |_| Operation::open_in(&git_dir))
+            .await
     }
 }
 
@@ -69,10 +82,11 @@ mod tests {
         assert_eq!(git.operation().await.unwrap(), None);
         let git_dir = git.git_dir().await.unwrap();
         for (file, expected) in SIGNS {
-            fs::write(git_dir.join(file), "").unwrap();
+            fs::create_dir_all(git_dir.join(file)).unwrap();
             let found = git.operation().await.unwrap();
             assert_eq!(found, Some(expected), "{file}");
-            fs::remove_file(git_dir.join(file)).unwrap();
+            let top = file.split('/').next().unwrap();
+            fs::remove_dir_all(git_dir.join(top)).unwrap();
         }
         fs::create_dir(git_dir.join("rebase-merge")).unwrap();
         fs::write(git_dir.join("CHERRY_PICK_HEAD"), "").unwrap();

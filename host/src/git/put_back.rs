@@ -12,14 +12,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Commit, Git, GitError,
+    Commit, Git, GitError, Operation,
     aside::{self, INDEX, is_left_aside},
     entries::Entry,
     index::OtherIndex,
     index_lock::IndexLock,
-    is_lossy,
-    look::under_way,
-    names,
+    is_lossy, names,
     place::common_dir_of,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
     unusable,
@@ -164,7 +162,7 @@ impl Git {
         }
         let git_dir = self.git_dir().await?;
         let is_in_use = self.look_at_files(move |_| {
-            under_way(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
+            Operation::open_in(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
         });
         // If the new commit is a merge, no ref keeps it, and git may have deleted it.
         if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {

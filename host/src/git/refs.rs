@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     BranchRef, Commit, Git, GitError,
     entries::{Entry, LINK},
-    failed, is_no, names,
+    failed, names,
     reflog::KEPT_ELSEWHERE,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
     without_newline,
@@ -539,13 +539,9 @@ impl Git {
                 "--get-regexp",
                 r"^submodule\..*\.path$",
             ]);
-            // The command fails if there are no submodules.
-            let finished = self.run(&spec).await?;
-            if !finished.status.success() && !is_no(&finished) {
-                return Err(failed(&spec, &finished));
-            }
+            let spec = spec.kept_bytes(LIST_BYTES);
             // Each entry is the name, a line end, and the value.
-            let entries = names(&finished.stdout);
+            let entries = names(&self.output_if(&spec).await?.unwrap_or_default());
             let paths = entries.iter().filter_map(|entry| entry.split_once('\n'));
             return Ok(paths.map(|(_, path)| path.to_owned()).collect());
         }

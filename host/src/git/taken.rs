@@ -7,6 +7,10 @@ use super::{
     spec::{LIST_BYTES, Spec},
 };
 
+/// The settings that can give a name a meaning. Others are not read, because they may be secret,
+/// and the output of a command is in a file while the command runs.
+const SETTINGS: &str = r"^(remote\..*\.fetch|branch\..*)$";
+
 impl Git {
     /// What the name of this branch, which does not exist, means to a person, in words: a branch of
     /// a remote, a path in the commit `base`, or a branch with settings. Paths are looked up from
@@ -19,8 +23,8 @@ impl Git {
         inside: &str,
     ) -> Result<Option<String>, GitError> {
         let name = branch.name();
-        let spec = Spec::reads(["config", "--list", "-z"]);
-        let settings = names(&self.output(&spec.kept_bytes(LIST_BYTES)).await?);
+        let spec = Spec::reads(["config", "-z", "--get-regexp", SETTINGS]).kept_bytes(LIST_BYTES);
+        let settings = names(&self.output_if(&spec).await?.unwrap_or_default());
         let remote = self.of_remote(name, &settings).await?;
         if !remote.is_empty() {
             return Ok(Some(format!("the branch of a remote, `{remote}`")));

@@ -257,6 +257,10 @@ fn way_out_of(operation: Operation, task: TaskId) -> String {
             "`claudine worktree resolve {task:#}` completes it once its files are resolved, and `claudine worktree resolve --abort {task:#}` aborts it"
         ),
         Operation::Bisect => "`git bisect reset` there ends it".to_owned(),
+        Operation::Am => "end it there with `git am --continue` or `git am --abort`".to_owned(),
+        Operation::Series => {
+            "end it there with `git cherry-pick --continue` or `git revert --continue`".to_owned()
+        }
         Operation::Rebase | Operation::CherryPick | Operation::Revert => {
             let name = operation.as_str();
             format!("end it there with `git {name} --continue` or `git {name} --abort`")

@@ -189,6 +189,12 @@ impl Told {
             held,
             ..
         } = state;
+        // Must come first, because the output of an ended child counts as complete unless it is
+        // held back.
+        news.extend(self.news(Message::Held {
+            attempt: attempt.clone(),
+            message: held,
+        }));
         for view in children {
             let child = view.child;
             news.extend(self.news(match view.state {
@@ -213,15 +219,11 @@ impl Told {
         if let Some(ended) = ended {
             let (swept, alive) = (ended.swept, ended.alive);
             news.extend(self.news(Message::Ended {
-                attempt: attempt.clone(),
+                attempt,
                 swept,
                 alive,
             }));
         }
-        news.extend(self.news(Message::Held {
-            attempt,
-            message: held,
-        }));
     }
 
     /// Records a child's new state; returns `true` if the child has advanced beyond its recorded
@@ -354,5 +356,36 @@ mod tests {
         let expected = Report::Exited { child, exit, ended };
         assert_eq!(told.news(answer.clone()), Some(expected));
         assert_eq!(told.news(answer), None);
+    }
+
+    /// In the other order, the output of the child would count as complete for a moment.
+    #[test]
+    fn after_a_reconnection_a_hold_is_reported_before_the_exit_of_its_child() {
+        let attempt = AttemptKey::new("t.1");
+        let child = ChildId::new(attempt.clone(), 0);
+        let exit = Exit::sample(Status::Code(0));
+        let held = Some("no space".to_owned());
+        let mut told = Told::default();
+        told.starting(&child);
+        let state = AttemptState {
+            attempt: attempt.clone(),
+            children: vec![ChildView {
+                child: child.clone(),
+                state: ChildState::Exited(exit.clone()),
+            }],
+            stopping: None,
+            finished: false,
+            ended: None,
+            held: held.clone(),
+        };
+        let ended = false;
+        let expected = [
+            Report::Held {
+                attempt,
+                message: held,
+            },
+            Report::Exited { child, exit, ended },
+        ];
+        assert_eq!(told.catch_up(vec![state], &HashSet::new()), expected);
     }
 }

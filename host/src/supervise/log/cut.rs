@@ -53,17 +53,21 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
             return file.set_len(payload);
         }
     };
-    let at = match file.write_all_at(&mark, end) {
-        Ok(()) => end,
+    let mut shorten_to = |end: u64| {
+        let length = u32::try_from(end - payload).unwrap_or(u32::MAX);
+        Header { length, ..part }.write(&mut header);
+        file.write_all_at(&header, begin)
+    };
+    // Before the mark is added: if the host were killed after it had added the mark, the longer
+    // frame would end in the mark, and the log could not be read from there on.
+    shorten_to(end)?;
+    match file.write_all_at(&mark, end) {
         Err(_) if end >= payload + HEADER_BYTES as u64 => {
             let at = end - HEADER_BYTES as u64;
-            file.write_all_at(&mark, at)?;
             file.set_len(end)?;
-            at
+            file.write_all_at(&mark, at)?;
+            shorten_to(at)
         }
-        Err(error) => return Err(error),
-    };
-    let length = u32::try_from(at - payload).unwrap_or(u32::MAX);
-    Header { length, ..part }.write(&mut header);
-    file.write_all_at(&header, begin)
+        written => written,
+    }
 }

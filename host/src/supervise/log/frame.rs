@@ -91,7 +91,7 @@ impl Header {
     }
 }
 
-/// Encodes a whole frame, for the two kinds that hold no output.
+/// Encodes a whole frame, of a kind that holds no output.
 pub(super) fn whole(kind: Kind, time_us: u64, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut frame = vec![0; HEADER_BYTES];

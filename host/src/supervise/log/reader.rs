@@ -240,16 +240,20 @@ impl LogReader {
         };
         match Header::read(bytes) {
             Ok(header) => {
-                let end = self.position + frame_bytes(header);
-                Ok(open.reaches(end)?.then_some(header))
+                if open.reaches(self.position + frame_bytes(header))? {
+                    return Ok(Some(header));
+                }
             }
-            Err(NoHeader::Unwritten) => Ok(None),
+            Err(NoHeader::Unwritten) => {}
             Err(NoHeader::Damaged) => {
                 let path = segment_path(&self.base, self.segment);
                 let text = format!("{} is damaged at byte {}", path.display(), self.position);
-                Err(io::Error::new(io::ErrorKind::InvalidData, text))
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
         }
+        // The header must be read again: a mark may replace or shorten a frame that is not complete.
+        open.window.clear();
+        Ok(None)
     }
 
     /// Moves past the frame at `position`.

@@ -66,13 +66,19 @@ impl LogReader {
 
     /// The length of the selected sequence so far, missing bytes included.
     pub(crate) fn end(&mut self) -> io::Result<u64> {
-        let Some(last) = segments(self.path())?.last().copied() else {
+        let mut is_counted = false;
+        for segment in segments(self.path())?.into_iter().rev() {
+            is_counted = self.enter_counted(segment)?;
+            if is_counted {
+                break;
+            }
+        }
+        if !is_counted {
             // Nothing was written so far.
             self.enter(0, 0);
             self.offset = 0;
             return Ok(0);
-        };
-        self.enter_counted(last)?;
+        }
         while let Some(header) = self.header()? {
             match header.kind {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
@@ -123,8 +129,7 @@ impl LogReader {
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {
         self.from = offset;
         for segment in segments(self.path())?.into_iter().rev() {
-            self.enter_counted(segment)?;
-            if self.offset <= offset {
+            if self.enter_counted(segment)? && self.offset <= offset {
                 return Ok(());
             }
         }
@@ -137,10 +142,10 @@ impl LogReader {
     fn begin_at_time(&mut self, time_us: u64) -> io::Result<()> {
         self.from = 0;
         for segment in segments(self.path())?.into_iter().rev() {
-            self.enter_counted(segment)?;
-            if self
-                .header()?
-                .is_some_and(|header| header.time_us < time_us)
+            if self.enter_counted(segment)?
+                && self
+                    .header()?
+                    .is_some_and(|header| header.time_us < time_us)
             {
                 break;
             }
@@ -197,7 +202,9 @@ impl LogReader {
     /// The selected frames of a segment, in order.
     fn places(&mut self, segment: u32) -> io::Result<Vec<Place>> {
         let mut places = Vec::new();
-        self.enter_counted(segment)?;
+        if !self.enter_counted(segment)? {
+            return Ok(places);
+        }
         while let Some(header) = self.header()? {
             match header.kind {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
@@ -215,8 +222,10 @@ impl LogReader {
         Ok(places)
     }
 
-    /// Moves to the first output of a segment; takes the offset from the segment's totals.
-    fn enter_counted(&mut self, segment: u32) -> io::Result<()> {
+    /// Moves to the first output of a segment; takes the offset from the segment's totals. Returns
+    /// `false`, and keeps the offset, if the totals are missing: on a full disk, the file of a
+    /// segment may be made without them. Such a segment has no output.
+    fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
         self.enter(segment, 0);
         if let Some(header) = self.header()?
             && header.kind == Kind::Totals
@@ -224,9 +233,11 @@ impl LogReader {
             self.offset = self
                 .totals(header)?
                 .sum(|child, channel| self.selection.takes(child, channel));
-        } else if segment == 0 {
+            return Ok(true);
+        }
+        if segment == 0 {
             self.offset = 0;
         }
-        Ok(())
+        Ok(segment == 0)
     }
 }

@@ -335,6 +335,18 @@ fn a_mark_follows_the_output_that_is_there_wherever_the_log_was_cut_off() {
     let whole = text(LogReader::new(&path));
     let last = dir.path().join("x.log.1");
     let bytes = std::fs::read(&last).unwrap();
+    // All ways to read agree about the output before the mark.
+    let check = |found: &str, kept: &str| {
+        let reader = || LogReader::new(&path);
+        assert_eq!(reader().end().unwrap(), kept.len() as u64);
+        assert_eq!(reader().tail(1_000).unwrap().bytes, kept.as_bytes());
+        let mut last_line = reader();
+        last_line.begin(Begin::LastLines(1)).unwrap();
+        assert_eq!(text(last_line), found["one\n".len()..]);
+        let mut later = reader();
+        later.begin(Begin::Time(5)).unwrap();
+        assert_eq!(later.offset(), kept.len() as u64);
+    };
     for length in (0..=bytes.len()).map(Some).chain([None]) {
         write();
         match length {
@@ -342,15 +354,35 @@ fn a_mark_follows_the_output_that_is_there_wherever_the_log_was_cut_off() {
             None => std::fs::remove_file(&last).unwrap(),
         }
         let before = text(LogReader::new(&path));
+        check(&before, &before);
         for time_us in [1, 2] {
             mark_cut(&path, time_us).unwrap();
             let found = text(LogReader::new(&path));
             let kept = found.strip_suffix("<0>").unwrap();
             assert!(whole.starts_with(kept), "{length:?}: {found}");
             assert!(kept.starts_with(&before), "{length:?}: {found}");
+            check(&found, kept);
         }
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_reader_that_waits_for_a_frame_reads_its_part_and_the_mark() {
+    const LAST: &str = "ur\nfive";
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let whole = std::fs::read(&path).unwrap();
+    for missing in 1..=LAST.len() {
+        std::fs::write(&path, &whole[..whole.len() - missing]).unwrap();
+        let mut reader = LogReader::new(&path);
+        let before = std::iter::from_fn(|| reader.next_piece().unwrap());
+        assert_eq!(before.count(), 3, "{missing}");
+        mark_cut(&path, 50).unwrap();
+        let part = &LAST[..LAST.len() - missing];
+        assert_eq!(text(reader), format!("{part}<0>"));
+    }
 }
 
 #[test]
