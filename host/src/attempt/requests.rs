@@ -19,12 +19,14 @@ use crate::{
     command::{Abandoned, Elsewhere, GRACE, Order, Outcome},
 };
 
-/// How long ending a command may take: the time after which it is killed, and a moment for the
-/// report of its end.
-const ENDING: Duration = GRACE.saturating_add(Duration::from_secs(2));
 /// How long all commands that restore a checkout may take together although all commands must end.
 /// If that is too short, the next host restores the checkout.
 const RESTORING: Duration = Duration::from_secs(5);
+/// How long ending the commands may take: the time in which they may restore a checkout, the time
+/// after which one that goes on is killed, and a moment for the report of its end.
+const ENDING: Duration = RESTORING
+    .saturating_add(GRACE)
+    .saturating_add(Duration::from_secs(2));
 
 /// Runs commands for requests.
 pub(crate) struct Requests {

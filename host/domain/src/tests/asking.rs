@@ -119,6 +119,30 @@ fn each_attempt_names_the_principal_who_requested_it() {
     assert_eq!(stored, [2, 4], "a request that changes nothing is left out");
 }
 
+#[test]
+fn a_request_is_dropped_at_the_next_request_if_its_attempt_never_began() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    desk.submitted_by(&owner(), submission(id, request()));
+    desk.turn();
+    let attempt = desk.attempt(id);
+    desk.report_of(attempt, super::success());
+    desk.settle();
+    desk.retried_by(&chat(), id);
+    desk.settle();
+    assert_eq!(desk.task(id).requested.len(), 1);
+    let cancel = Input::Cancel {
+        task: id,
+        reason: None,
+    };
+    desk.asked(&owner(), cancel).unwrap();
+    desk.settle();
+    desk.retried_by(&owner(), id);
+    let task = desk.task(id);
+    assert_eq!(task.requester_of(2).to_string(), "owner");
+    assert!(task.requested.is_empty(), "{:?}", task.requested);
+}
+
 /// Whether a restrained principal may run a task again depends on the task's end.
 #[test]
 fn restrained_principal_is_refused_if_an_end_has_changed_since_it_was_read() {
