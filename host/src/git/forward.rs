@@ -1,7 +1,8 @@
 //! Updates the files of a checkout to a later commit. Git checks the files before it writes the
 //! first of them, and overwrites a file that a person saves after that. So the new files are first
 //! written elsewhere, and then exchanged for the old ones, one by one. Meanwhile the index is
-//! locked, and git moves the branch with a copy of the index. Then this copy replaces the index.
+//! locked, and git moves the branch with a copy of the index. Then this copy replaces the index. If
+//! the index cannot be replaced, nothing is changed.
 
 use std::{
     collections::BTreeSet,
@@ -112,6 +113,7 @@ impl Git {
             },
             Err(error) => match restoring(self.undo_replacing(replaced)).await {
                 Ok(aside) => (Err(error), Some(aside)),
+                Err(behind @ GitError::IndexBehind { .. }) => (Err(behind), None),
                 Err(undoing) => {
                     tracing::warn!(
                         checkout = %self.dir().display(), error = %undoing,
@@ -129,30 +131,40 @@ impl Git {
     }
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
-    /// if there is no room for the new files, if a git has not run to its end, or if files that
-    /// somebody has changed could not be put back.
+    /// if there is no room for the new files, if the index could not be replaced, if a git has not
+    /// run to its end, or if files that somebody has changed could not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
-        match self.try_to_replace(step).await {
-            Err(error) if is_lack_of_room(&error) => Err(GitError::NoRoom {
-                path: self.dir().to_owned(),
-            }),
+        let replaced = match self.try_to_replace(step).await {
+            Err(error) if is_lack_of_room(&error) => {
+                return Err(GitError::NoRoom {
+                    path: self.dir().to_owned(),
+                });
+            }
             // Git itself would run the filter that took too long once more, while files are missing
             // and the index is locked.
             Err(
                 error @ (GitError::Killed { .. }
                 | GitError::Timeout { .. }
                 | GitError::Spawn { .. }
+                | GitError::IndexStays { .. }
                 | GitError::NotPutBack { .. }),
-            ) => Err(error),
+            ) => return Err(error),
             Err(error) => {
                 tracing::info!(
                     path = %self.dir().display(), %error,
                     "the files of a checkout are left to git"
                 );
-                Ok(Replacing::LeftToGit)
+                Replacing::LeftToGit
             }
-            Ok(replaced) => Ok(replaced),
+            Ok(replaced) => replaced,
+        };
+        // Git itself writes all files before it tries to replace the index.
+        if matches!(replaced, Replacing::LeftToGit)
+            && let Err(error @ GitError::IndexStays { .. }) = self.check_index(step).await
+        {
+            return Err(error);
         }
+        Ok(replaced)
     }
 
     async fn try_to_replace(&self, step: &Step) -> Result<Replacing, GitError> {
@@ -231,19 +243,55 @@ impl Git {
         aside: &Path,
         step: &Step,
     ) -> Result<Option<IndexLock>, GitError> {
-        let index = aside.join(INDEX);
-        let lock = self.look_at_files({
-            let (git_dir, aside, index) = (git_dir.to_owned(), aside.to_owned(), index.clone());
-            let name = step.note.aside.clone();
-            move |_| IndexLock::take(&git_dir, &aside, &name, &index)
-        });
-        let Some(lock) = lock.await?.map_err(unusable(git_dir))? else {
+        let Some(lock) = self.locked_with_copy(git_dir, aside, step).await? else {
             return Ok(None);
         };
         let StepNote { old, new, .. } = &step.note;
+        let new_index = index_from(old, new).index(&aside.join(INDEX));
         // If a person has staged one of the files just now, this fails, and the lock is released.
-        self.change(&index_from(old, new).index(&index)).await?;
+        self.change(&new_index).await?;
         Ok(Some(lock))
+    }
+
+    /// Locks the index, and makes a copy of it. Returns `None` if another git has the lock. Fails if
+    /// the index could not be replaced.
+    async fn locked_with_copy(
+        &self,
+        git_dir: &Path,
+        aside: &Path,
+        step: &Step,
+    ) -> Result<Option<IndexLock>, GitError> {
+        let locked = self.look_at_files({
+            let (git_dir, aside) = (git_dir.to_owned(), aside.to_owned());
+            let name = step.note.aside.clone();
+            move |_| {
+                let copy = aside.join(INDEX);
+                let taken = IndexLock::take(&git_dir, &aside, &name, &copy);
+                let checked = |lock: IndexLock| (lock.check_replaceable(&copy), lock);
+                taken.map(|lock| lock.map(checked))
+            }
+        });
+        match locked.await?.map_err(unusable(git_dir))? {
+            None => Ok(None),
+            Some((Ok(()), lock)) => Ok(Some(lock)),
+            Some((Err(source), _)) if is_refusal(&source) => Err(GitError::IndexStays {
+                index: git_dir.join("index"),
+                source,
+            }),
+            Some((Err(source), _)) => Err(unusable(git_dir)(source)),
+        }
+    }
+
+    /// Fails if the index could not be replaced. Another git may have the lock of the index.
+    async fn check_index(&self, step: &Step) -> Result<(), GitError> {
+        let git_dir = self.git_dir().await?;
+        let aside = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |_| make_aside(&git_dir, &name)
+        });
+        let aside = aside.await?.map_err(unusable(&git_dir))?;
+        self.locked_with_copy(&git_dir, aside.path(), step).await?;
+        Ok(())
     }
 
     /// Writes the new files of a step into a directory, as git would write them here: filters run
@@ -295,7 +343,8 @@ impl Git {
         .await
     }
 
-    /// Puts the new index in its place, once HEAD is at the new commit.
+    /// Puts the new index in its place, once HEAD is at the new commit. On an error, the files and
+    /// the new index stay aside for [`Self::finish_noted`].
     async fn finish_replacing(&self, replaced: Replaced) -> Result<Aside, GitError> {
         let Replaced { note, aside, lock } = replaced;
         let index = aside.dir.join(INDEX);
@@ -313,14 +362,12 @@ impl Git {
                 checkout = %self.dir().display(), %error,
                 "the index of a checkout cannot be replaced"
             );
-            // The step does not fail, because the branch has moved, and the files aside may have
-            // changes of a person.
-            if let Err(error) = self.change(&index_from(&note.old, &note.new)).await {
-                tracing::error!(
-                    checkout = %self.dir().display(), %error,
-                    "the index of a checkout is that of the commit before a merge; `git reset` repairs it"
-                );
-            }
+            // If somebody has removed the lock, git can still change the index.
+            let changed = self.change(&index_from(&note.old, &note.new)).await;
+            changed.map_err(|error| GitError::IndexBehind {
+                checkout: self.dir().to_owned(),
+                source: Box::new(error),
+            })?;
         }
         Ok(aside)
     }
@@ -414,6 +461,14 @@ fn is_lack_of_room(error: &GitError) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Whether a file cannot be replaced for a reason that holds for git too, such as a mount.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::PERM | Errno::ACCESS | Errno::BUSY | Errno::ROFS)
+    )
 }
 
 fn reports_errors(stderr: &[u8]) -> bool {
@@ -652,6 +707,36 @@ mod tests {
         assert_eq!(person.commit("main").await, step.note.new);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert!(!is_locked(&person));
+    }
+
+    /// The person's next commit would undo the merge.
+    #[tokio::test]
+    async fn an_index_that_cannot_be_replaced_once_the_branch_has_moved_is_reported() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let [index, away] = ["index", "away"].map(|name| person.work().join(".git").join(name));
+        let script = format!(
+            "git \"$@\" || exit\n\
+             case \"$*\" in *--ff-only*) mv {index} {away} && mkdir {index};; esac\n",
+            index = index.display(),
+            away = away.display(),
+        );
+        let git = with_script(&person, &script);
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(matches!(updated.result, Err(GitError::IndexBehind { .. })));
+        assert!(updated.aside.is_none());
+        assert_eq!(person.commit("main").await, step.note.new);
+        assert_eq!(read(&person, "file"), "two\n");
+        assert!(!is_locked(&person));
+
+        fs::remove_dir(&index).unwrap();
+        fs::rename(&away, &index).unwrap();
+        assert_ne!(person.git(&["status", "--porcelain"]), "");
+        let git = person.at(".");
+        git.finish_noted(&step.note).await.unwrap();
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(left(&person), 0);
     }
 
     #[tokio::test]

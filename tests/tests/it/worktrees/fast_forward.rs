@@ -9,6 +9,7 @@ use std::{
 use claudine_tests::wait_for;
 
 use super::{COMMIT, Repository, merged, program, shim::Shimmed, until_exists};
+use crate::mounts::MountedFile;
 
 /// The request for the merge of a task that has left its work.
 const MERGE: [&str; 5] = ["worktree", "merge", "fix", "--merge", "auto"];
@@ -49,6 +50,35 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(status, "M file");
     let text = fs::read_to_string(repository.path().join("file")).unwrap();
     assert_eq!(text, "mine\n");
+}
+
+/// Git itself would write the files before it tried to replace the index. If only the index stayed
+/// as it is, the person's next commit would undo the merge.
+#[test]
+fn merge_into_a_checkout_whose_index_cannot_be_replaced_is_refused_and_changes_nothing() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let path = repository.path().join(".git/index");
+    let says = format!("its index {} cannot be replaced: ", path.display());
+    for (name, more) in [
+        ("replaced", ":"),
+        ("left-to-git", "echo '*.txt text' > .gitattributes"),
+    ] {
+        let main = repository.git(&["rev-parse", "main"]);
+        let index = MountedFile::mount(path.clone());
+        let script = format!("echo {name} > {name}; {more}");
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        let detail = merged(&task, "failed", "refused");
+        assert!(detail.contains(&says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+        repository.is_untouched();
+        assert_eq!(left_in(&repository), [""; 0]);
+
+        drop(index);
+        host.run(["worktree", "merge", name]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
+        repository.is_untouched();
+    }
 }
 
 /// The host is killed after git has failed half-way, before it has put the files back.
