@@ -2,7 +2,7 @@
 //! first of them, and overwrites a file that a person saves after that. So the new files are first
 //! written elsewhere, and then exchanged for the old ones, one by one. Meanwhile the index is
 //! locked, and git moves the branch with a copy of the index. Then this copy replaces the index. If
-//! the index cannot be replaced, nothing is changed.
+//! the index cannot be replaced, or if there is no room, nothing is changed.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use super::{
     place::common_dir_of,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec},
-    swap::Swaps,
+    swap::{Swaps, Unmade},
     unusable,
 };
 use crate::{command::restoring, fsx};
@@ -131,15 +131,12 @@ impl Git {
     }
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
-    /// if there is no room for the new files, if the index could not be replaced, if a git has not
-    /// run to its end, or if files that somebody has changed could not be put back.
+    /// if there is no room for the new files, if a directory cannot be made, if the index could not
+    /// be replaced, if a git has not run to its end, or if files that somebody has changed could
+    /// not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
         let replaced = match self.try_to_replace(step).await {
-            Err(error) if is_lack_of_room(&error) => {
-                return Err(GitError::NoRoom {
-                    path: self.dir().to_owned(),
-                });
-            }
+            Err(error) if is_lack_of_room(&error) => return Err(self.no_room()),
             // Git itself would run the filter that took too long once more, while files are missing
             // and the index is locked.
             Err(
@@ -147,6 +144,7 @@ impl Git {
                 | GitError::Timeout { .. }
                 | GitError::Spawn { .. }
                 | GitError::IndexStays { .. }
+                | GitError::Unmade { .. }
                 | GitError::NotPutBack { .. }),
             ) => return Err(error),
             Err(error) => {
@@ -159,12 +157,26 @@ impl Git {
             Ok(replaced) => replaced,
         };
         // Git itself writes all files before it tries to replace the index.
-        if matches!(replaced, Replacing::LeftToGit)
-            && let Err(error @ GitError::IndexStays { .. }) = self.check_index(step).await
-        {
-            return Err(error);
+        if matches!(replaced, Replacing::LeftToGit) {
+            match self.check_index(step).await {
+                Err(error) if is_lack_of_room(&error) => return Err(self.no_room()),
+                Err(error @ (GitError::IndexStays { .. } | GitError::Unmade { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => tracing::debug!(
+                    path = %self.dir().display(), %error,
+                    "whether an index can be replaced is unknown"
+                ),
+                Ok(()) => {}
+            }
         }
         Ok(replaced)
+    }
+
+    fn no_room(&self) -> GitError {
+        GitError::NoRoom {
+            path: self.dir().to_owned(),
+        }
     }
 
     async fn try_to_replace(&self, step: &Step) -> Result<Replacing, GitError> {
@@ -178,7 +190,7 @@ impl Git {
             let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
             move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir, &name))
         });
-        let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
+        let Some(aside) = aside.await?.transpose().map_err(unmade(step, &git_dir))? else {
             return Ok(Replacing::LeftToGit);
         };
         self.write_new(aside.path(), step).await?;
@@ -214,7 +226,7 @@ impl Git {
             (swapped, is_changed, Aside { swaps, dir })
         });
         let (swapped, is_changed, aside) = swapped.await?;
-        let error = match swapped.map_err(unusable(&git_dir)) {
+        let error = match swapped.map_err(not_swapped(&git_dir)) {
             Ok(lock) => {
                 return Ok(Replacing::Done(Box::new(Replaced {
                     note: step.note.clone(),
@@ -224,7 +236,7 @@ impl Git {
             }
             Err(error) => error,
         };
-        if is_changed || is_lack_of_room(&error) {
+        if is_changed || is_lack_of_room(&error) || matches!(error, GitError::Unmade { .. }) {
             refuse_late(self.drop_aside(aside).await?)?;
             return Err(error);
         }
@@ -253,8 +265,8 @@ impl Git {
         Ok(Some(lock))
     }
 
-    /// Locks the index, and makes a copy of it. Returns `None` if another git has the lock. Fails if
-    /// the index could not be replaced.
+    /// Locks the index, and makes a copy of it. Returns `None` if another git has the lock. Fails
+    /// if the index could not be replaced.
     async fn locked_with_copy(
         &self,
         git_dir: &Path,
@@ -282,14 +294,15 @@ impl Git {
         }
     }
 
-    /// Fails if the index could not be replaced. Another git may have the lock of the index.
+    /// Fails if the index could not be replaced, or if there is no room for a copy of it, which git
+    /// needs too. Succeeds if another git has the lock of the index.
     async fn check_index(&self, step: &Step) -> Result<(), GitError> {
         let git_dir = self.git_dir().await?;
         let aside = self.look_at_files({
             let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
             move |_| make_aside(&git_dir, &name)
         });
-        let aside = aside.await?.map_err(unusable(&git_dir))?;
+        let aside = aside.await?.map_err(unmade(step, &git_dir))?;
         self.locked_with_copy(&git_dir, aside.path(), step).await?;
         Ok(())
     }
@@ -455,11 +468,26 @@ fn changes_attributes(step: &Step) -> bool {
 fn is_lack_of_room(error: &GitError) -> bool {
     match error {
         GitError::Failed { said, .. } => NOT_WRITTEN.iter().any(|it| said.contains(it)),
-        GitError::Read { source, .. } => matches!(
-            Errno::from_io_error(source),
-            Some(Errno::NOSPC | Errno::DQUOT)
+        GitError::Read { source, .. } | GitError::Unmade { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         ),
         _ => false,
+    }
+}
+
+/// Turns an I/O error into the error that the directory for the files of a step cannot be made.
+fn unmade(step: &Step, git_dir: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let dir = git_dir.join(&step.note.aside);
+    move |source| GitError::Unmade { dir, source }
+}
+
+/// Turns an I/O error into the error that the files of a step cannot be replaced.
+fn not_swapped(git_dir: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = git_dir.to_owned();
+    move |error| match error.downcast::<Unmade>() {
+        Ok(Unmade { dir, source }) => GitError::Unmade { dir, source },
+        Err(source) => GitError::Read { path, source },
     }
 }
 
@@ -753,6 +781,28 @@ mod tests {
         assert_eq!(left(&person), 0);
     }
 
+    /// Something has the name of the directory for the files that are not in their places.
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_if_the_directory_for_its_files_cannot_be_made() {
+        for is_left_to_git in [false, true] {
+            let person = Person::with_repository("");
+            let step = if is_left_to_git {
+                step_with_attributes(&person, "", "file text\n").await
+            } else {
+                step(&person, "true").await
+            };
+            let taken = person.work().join(".git").join(&step.note.aside);
+            fs::write(&taken, "").unwrap();
+            let git = person.at(".");
+            let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+            assert!(matches!(updated.result, Err(GitError::Unmade { .. })));
+            assert_eq!(person.commit("main").await, step.note.old);
+            assert_eq!(read(&person, "file"), "one\n");
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+        }
+    }
+
     #[test]
     fn only_a_lack_of_room_is_taken_for_one() {
         let failed = |said: &str| GitError::Failed {
@@ -765,6 +815,10 @@ mod tests {
             "error: new.lock write error. Out of diskspace"
         )));
         assert!(is_lack_of_room(&read(Errno::NOSPC)));
+        assert!(is_lack_of_room(&GitError::Unmade {
+            dir: PathBuf::new(),
+            source: io::Error::new(io::ErrorKind::StorageFull, "at a path"),
+        }));
         assert!(!is_lack_of_room(&failed("error: external filter failed")));
         assert!(!is_lack_of_room(&read(Errno::XDEV)));
     }

@@ -132,6 +132,8 @@ pub(crate) enum GitError {
     },
     #[error("there is no room for the new files of {}", path.display())]
     NoRoom { path: PathBuf },
+    #[error("the directory {} cannot be made: {source}", dir.display())]
+    Unmade { dir: PathBuf, source: io::Error },
     #[error("its index {} cannot be replaced: {source}", index.display())]
     IndexStays { index: PathBuf, source: io::Error },
     #[error(

@@ -193,7 +193,10 @@ impl Work {
         was_replaced: bool,
     ) -> Result<Option<String>, WorktreeError> {
         // No file has changed, and a look at the files needs room too.
-        if matches!(error, GitError::NoRoom { .. } | GitError::IndexStays { .. }) {
+        if matches!(
+            error,
+            GitError::NoRoom { .. } | GitError::Unmade { .. } | GitError::IndexStays { .. }
+        ) {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }

@@ -1,4 +1,4 @@
-//! Mounts of tests: small file systems, and files that cannot be replaced.
+//! Mounts of tests: small file systems, and files or directories that cannot be changed.
 
 use std::{
     ffi::OsStr,
@@ -84,17 +84,25 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A file that is mounted on itself, so that nobody can replace or remove it.
-pub(super) struct MountedFile(PathBuf);
+/// A file or a directory that is mounted on itself.
+pub(super) struct Mounted(PathBuf);
 
-impl MountedFile {
-    pub(super) fn mount(file: PathBuf) -> Self {
+impl Mounted {
+    /// Nobody can replace or remove the file until this value is dropped.
+    pub(super) fn file(file: PathBuf) -> Self {
         mount([OsStr::new("--bind"), file.as_os_str()], file.as_os_str());
         Self(file)
     }
+
+    /// Nothing can be written in the directory until this value is dropped.
+    pub(super) fn read_only(dir: PathBuf) -> Self {
+        let bind = ["-o", "bind,ro"].map(OsStr::new);
+        mount(bind.into_iter().chain([dir.as_os_str()]), dir.as_os_str());
+        Self(dir)
+    }
 }
 
-impl Drop for MountedFile {
+impl Drop for Mounted {
     fn drop(&mut self) {
         unmount(&self.0);
     }

@@ -8,8 +8,8 @@ use std::{
 
 use claudine_tests::wait_for;
 
-use super::{COMMIT, Repository, merged, program, shim::Shimmed, until_exists};
-use crate::mounts::MountedFile;
+use super::{COMMIT, REFUSED, Repository, git_in, merged, program, shim::Shimmed, until_exists};
+use crate::mounts::{Mounted, SmallDisk};
 
 /// The request for the merge of a task that has left its work.
 const MERGE: [&str; 5] = ["worktree", "merge", "fix", "--merge", "auto"];
@@ -65,7 +65,7 @@ fn merge_into_a_checkout_whose_index_cannot_be_replaced_is_refused_and_changes_n
         ("left-to-git", "echo '*.txt text' > .gitattributes"),
     ] {
         let main = repository.git(&["rev-parse", "main"]);
-        let index = MountedFile::mount(path.clone());
+        let index = Mounted::file(path.clone());
         let script = format!("echo {name} > {name}; {more}");
         let task = repository.done(&["--merge", "auto", "--name", name], &script);
         let detail = merged(&task, "failed", "refused");
@@ -79,6 +79,61 @@ fn merge_into_a_checkout_whose_index_cannot_be_replaced_is_refused_and_changes_n
         assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
         repository.is_untouched();
     }
+}
+
+#[test]
+fn merge_without_a_free_inode_is_refused_and_changes_nothing() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let disk = SmallDisk::mount_with("size=64m,nr_inodes=2000");
+    let from = repository.path();
+    let clone = ["clone", "-q", from.to_str().unwrap(), "clone"];
+    git_in(host, &disk.dir, &clone);
+    let dir = disk.dir.join("clone");
+    for (name, more) in [
+        ("replaced", ":"),
+        ("left-to-git", "echo '*.txt text' > .gitattributes"),
+    ] {
+        let script = format!("echo {name} > {name}; {more}; {COMMIT}");
+        let options = ["-w", dir.to_str().unwrap(), "--name", name];
+        merged(&repository.done(&options, &script), "succeeded", "left");
+        let main = git_in(host, &dir, &["rev-parse", "main"]);
+        let merge = ["worktree", "merge", name, "--merge", "auto"];
+        disk.use_all_inodes();
+        let says = format!("there is no room for the new files of {}", dir.display());
+        host.run(merge).code(REFUSED).says(&[&says]);
+        assert_eq!(git_in(host, &dir, &["rev-parse", "main"]), main);
+        assert_eq!(git_in(host, &dir, &["status", "--porcelain"]), "");
+
+        disk.free_inodes();
+        host.run(merge).check();
+        assert_eq!(git_in(host, &dir, &["show", &format!("main:{name}")]), name);
+        assert_eq!(git_in(host, &dir, &["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn merge_that_cannot_make_a_directory_is_refused_and_changes_nothing() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let dir = repository.path().join("sub");
+    let sub = Mounted::read_only(dir.clone());
+    let script = "echo two > file; mkdir sub/made; echo new > sub/made/new";
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], script);
+    let detail = merged(&task, "failed", "refused");
+    let says = format!(
+        "the directory {} cannot be made: ",
+        dir.join("made").display()
+    );
+    assert!(detail.contains(&says), "{detail}");
+    assert_eq!(repository.git(&["log", "--format=%s", "main"]), "first");
+    repository.is_untouched();
+    assert_eq!(left_in(&repository), [""; 0]);
+
+    drop(sub);
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:sub/made/new"]), "new");
+    repository.is_untouched();
 }
 
 /// The host is killed after git has failed half-way, before it has put the files back.
