@@ -289,6 +289,39 @@ fn worktree_is_not_cleaned_up_as_long_as_its_merge_keeps_a_checkout_locked() {
     can_be_merged_again(&shimmed);
 }
 
+/// No git command can tell what was left.
+#[test]
+fn merge_whose_repository_is_moved_names_the_lock_and_continues_once_it_is_moved_back() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let from = repository.path();
+    let clone = ["clone", "-q", from.to_str().unwrap(), "clone"];
+    git_in(host, host.root(), &clone);
+    let [dir, moved] = ["clone", "moved"].map(|name| host.root().join(name));
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let place = dir.to_str().unwrap();
+    let options = ["-w", place, "--merge", "auto", "--name", "fix"];
+    let id = repository.submit(&options, "echo two > file; echo new > new");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    fs::rename(&dir, &moved).unwrap();
+    shimmed.go();
+    let detail = merged(&host.finished(&id), "failed", "refused");
+    let lock = fs::read_to_string(moved.join(".git/index.lock")).unwrap();
+    let says = format!("`.git/index.lock` there, which contains `{lock}`, ");
+    assert!(detail.contains(&says), "{detail}");
+    host.run(["worktree", "merge", "fix"])
+        .code(REFUSED)
+        .says(&["move the repository back", &says]);
+
+    fs::rename(&moved, &dir).unwrap();
+    host.run(["worktree", "merge", "fix"]).check();
+    assert!(!dir.join(".git/index.lock").exists());
+    assert_eq!(git_in(host, &dir, &["show", "main:new"]), "new");
+    assert_eq!(git_in(host, &dir, &["status", "--porcelain"]), "");
+}
+
 /// It may take a long time until somebody starts another host.
 #[test]
 fn files_are_put_back_if_the_host_is_told_to_end_everything_during_a_requested_merge() {
