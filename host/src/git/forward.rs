@@ -1,7 +1,8 @@
 //! Updates the files of a checkout to a later commit. Git checks the files before it writes the
 //! first of them, and overwrites a file that a person saves after that. So the new files are first
 //! written elsewhere, and then exchanged for the old ones, one by one. Meanwhile the index is
-//! locked, and git moves the branch with a copy of the index. Then this copy replaces the index.
+//! locked, and git moves the branch with a copy of the index. Then this copy replaces the index. If
+//! the index cannot be replaced, or if there is no room, nothing is changed.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,7 @@ use super::{
     place::common_dir_of,
     put_back::{Step, StepNote},
     spec::{FILES_MAX, LONG, Spec},
-    swap::Swaps,
+    swap::{Swaps, Unmade},
     unusable,
 };
 use crate::{command::restoring, fsx};
@@ -123,6 +124,7 @@ impl Git {
             },
             Err(error) => match restoring(self.undo_replacing(replaced)).await {
                 Ok(aside) => (Err(error), Some(aside)),
+                Err(behind @ GitError::IndexBehind { .. }) => (Err(behind), None),
                 Err(undoing) => {
                     tracing::warn!(
                         checkout = %self.dir().display(), error = %undoing,
@@ -141,13 +143,12 @@ impl Git {
     }
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
-    /// if there is no room for the new files, if a filter fails that is required, if a git has not
-    /// run to its end, or if files that somebody has changed could not be put back.
+    /// if there is no room for the new files, if a directory cannot be made, if a filter fails that
+    /// is required, if the index could not be replaced, if a git has not run to its end, or if files
+    /// that somebody has changed could not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
-        match self.try_to_replace(step).await {
-            Err(error) if is_lack_of_room(&error) => Err(GitError::NoRoom {
-                path: self.dir().to_owned(),
-            }),
+        let replaced = match self.try_to_replace(step).await {
+            Err(error) if is_lack_of_room(&error) => return Err(self.no_room()),
             // Git itself would run the filter that took too long or failed once more, while files
             // are missing and the index is locked.
             Err(
@@ -155,16 +156,39 @@ impl Git {
                 | GitError::Killed { .. }
                 | GitError::Timeout { .. }
                 | GitError::Spawn { .. }
+                | GitError::IndexStays { .. }
+                | GitError::Unmade { .. }
                 | GitError::NotPutBack { .. }),
-            ) => Err(error),
+            ) => return Err(error),
             Err(error) => {
                 tracing::info!(
                     path = %self.dir().display(), %error,
                     "the files of a checkout are left to git"
                 );
-                Ok(Replacing::LeftToGit)
+                Replacing::LeftToGit
             }
-            Ok(replaced) => Ok(replaced),
+            Ok(replaced) => replaced,
+        };
+        // Git itself writes all files before it tries to replace the index.
+        if matches!(replaced, Replacing::LeftToGit) {
+            match self.check_index(step).await {
+                Err(error) if is_lack_of_room(&error) => return Err(self.no_room()),
+                Err(error @ (GitError::IndexStays { .. } | GitError::Unmade { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => tracing::debug!(
+                    path = %self.dir().display(), %error,
+                    "whether an index can be replaced is unknown"
+                ),
+                Ok(()) => {}
+            }
+        }
+        Ok(replaced)
+    }
+
+    fn no_room(&self) -> GitError {
+        GitError::NoRoom {
+            path: self.dir().to_owned(),
         }
     }
 
@@ -179,7 +203,7 @@ impl Git {
             let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
             move |_| fsx::is_missing(&sparse).then(|| make_aside(&git_dir, &name))
         });
-        let Some(aside) = aside.await?.transpose().map_err(unusable(&git_dir))? else {
+        let Some(aside) = aside.await?.transpose().map_err(unmade(step, &git_dir))? else {
             return Ok(Replacing::LeftToGit);
         };
         self.write_new(aside.path(), step).await?;
@@ -220,7 +244,7 @@ impl Git {
             (swapped, is_changed, aside)
         });
         let (swapped, is_changed, aside) = swapped.await?;
-        let error = match swapped.map_err(unusable(&git_dir)) {
+        let error = match swapped.map_err(not_swapped(&git_dir)) {
             Ok(lock) => {
                 return Ok(Replacing::Done(Box::new(Replaced {
                     note: step.note.clone(),
@@ -230,7 +254,7 @@ impl Git {
             }
             Err(error) => error,
         };
-        if is_changed || is_lack_of_room(&error) {
+        if is_changed || is_lack_of_room(&error) || matches!(error, GitError::Unmade { .. }) {
             refuse_late(self.drop_aside(aside).await?)?;
             return Err(error);
         }
@@ -249,19 +273,56 @@ impl Git {
         aside: &Path,
         step: &Step,
     ) -> Result<Option<IndexLock>, GitError> {
-        let index = aside.join(INDEX);
-        let lock = self.look_at_files({
-            let (git_dir, aside, index) = (git_dir.to_owned(), aside.to_owned(), index.clone());
-            let name = step.note.aside.clone();
-            move |_| IndexLock::take(&git_dir, &aside, &name, &index)
-        });
-        let Some(lock) = lock.await?.map_err(unusable(git_dir))? else {
+        let Some(lock) = self.locked_with_copy(git_dir, aside, step).await? else {
             return Ok(None);
         };
         let StepNote { old, new, .. } = &step.note;
+        let new_index = index_from(old, new).index(&aside.join(INDEX));
         // If a person has staged one of the files just now, this fails, and the lock is released.
-        self.change(&index_from(old, new).index(&index)).await?;
+        self.change(&new_index).await?;
         Ok(Some(lock))
+    }
+
+    /// Locks the index, and makes a copy of it. Returns `None` if another git has the lock. Fails
+    /// if the index could not be replaced.
+    async fn locked_with_copy(
+        &self,
+        git_dir: &Path,
+        aside: &Path,
+        step: &Step,
+    ) -> Result<Option<IndexLock>, GitError> {
+        let locked = self.look_at_files({
+            let (git_dir, aside) = (git_dir.to_owned(), aside.to_owned());
+            let name = step.note.aside.clone();
+            move |_| {
+                let copy = aside.join(INDEX);
+                let taken = IndexLock::take(&git_dir, &aside, &name, &copy);
+                let checked = |lock: IndexLock| (lock.check_replaceable(&copy), lock);
+                taken.map(|lock| lock.map(checked))
+            }
+        });
+        match locked.await?.map_err(unusable(git_dir))? {
+            None => Ok(None),
+            Some((Ok(()), lock)) => Ok(Some(lock)),
+            Some((Err(source), _)) if is_refusal(&source) => Err(GitError::IndexStays {
+                index: git_dir.join("index"),
+                source,
+            }),
+            Some((Err(source), _)) => Err(unusable(git_dir)(source)),
+        }
+    }
+
+    /// Fails if the index could not be replaced, or if there is no room for a copy of it, which git
+    /// needs too. Succeeds if another git has the lock of the index.
+    async fn check_index(&self, step: &Step) -> Result<(), GitError> {
+        let git_dir = self.git_dir().await?;
+        let aside = self.look_at_files({
+            let (git_dir, name) = (git_dir.clone(), step.note.aside.clone());
+            move |_| make_aside(&git_dir, &name)
+        });
+        let aside = aside.await?.map_err(unmade(step, &git_dir))?;
+        self.locked_with_copy(&git_dir, aside.path(), step).await?;
+        Ok(())
     }
 
     /// Writes the new files of a step into a directory, as git would write them here: filters run
@@ -314,7 +375,8 @@ impl Git {
         .await
     }
 
-    /// Puts the new index in its place, once HEAD is at the new commit.
+    /// Puts the new index in its place, once HEAD is at the new commit. On an error, the files and
+    /// the new index stay aside for [`Self::finish_noted`].
     async fn finish_replacing(&self, replaced: Replaced) -> Result<Aside, GitError> {
         let Replaced { note, aside, lock } = replaced;
         let index = aside.dir.join(INDEX);
@@ -332,14 +394,12 @@ impl Git {
                 checkout = %self.dir().display(), %error,
                 "the index of a checkout cannot be replaced"
             );
-            // The step does not fail, because the branch has moved, and the files aside may have
-            // changes of a person.
-            if let Err(error) = self.change(&index_from(&note.old, &note.new)).await {
-                tracing::error!(
-                    checkout = %self.dir().display(), %error,
-                    "the index of a checkout is that of the commit before a merge; `git reset` repairs it"
-                );
-            }
+            // If somebody has removed the lock, git can still change the index.
+            let changed = self.change(&index_from(&note.old, &note.new)).await;
+            changed.map_err(|error| GitError::IndexBehind {
+                checkout: self.dir().to_owned(),
+                source: Box::new(error),
+            })?;
         }
         Ok(aside)
     }
@@ -468,12 +528,35 @@ fn changes_attributes(step: &Step) -> bool {
 fn is_lack_of_room(error: &GitError) -> bool {
     match error {
         GitError::Failed { said, .. } => NOT_WRITTEN.iter().any(|it| said.contains(it)),
-        GitError::Read { source, .. } => matches!(
-            Errno::from_io_error(source),
-            Some(Errno::NOSPC | Errno::DQUOT)
+        GitError::Read { source, .. } | GitError::Unmade { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         ),
         _ => false,
     }
+}
+
+/// Turns an I/O error into the error that the directory for the files of a step cannot be made.
+fn unmade(step: &Step, git_dir: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let dir = git_dir.join(&step.note.aside);
+    move |source| GitError::Unmade { dir, source }
+}
+
+/// Turns an I/O error into the error that the files of a step cannot be replaced.
+fn not_swapped(git_dir: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = git_dir.to_owned();
+    move |error| match error.downcast::<Unmade>() {
+        Ok(Unmade { dir, source }) => GitError::Unmade { dir, source },
+        Err(source) => GitError::Read { path, source },
+    }
+}
+
+/// Whether a file cannot be replaced for a reason that holds for git too, such as a mount.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::PERM | Errno::ACCESS | Errno::BUSY | Errno::ROFS)
+    )
 }
 
 fn reports_errors(stderr: &[u8]) -> bool {
@@ -730,6 +813,36 @@ mod tests {
         assert!(!is_locked(&person));
     }
 
+    /// The person's next commit would undo the merge.
+    #[tokio::test]
+    async fn an_index_that_cannot_be_replaced_once_the_branch_has_moved_is_reported() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let [index, away] = ["index", "away"].map(|name| person.work().join(".git").join(name));
+        let script = format!(
+            "git \"$@\" || exit\n\
+             case \"$*\" in *--ff-only*) mv {index} {away} && mkdir {index};; esac\n",
+            index = index.display(),
+            away = away.display(),
+        );
+        let git = with_script(&person, &script);
+        let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+        assert!(matches!(updated.result, Err(GitError::IndexBehind { .. })));
+        assert!(updated.aside.is_none());
+        assert_eq!(person.commit("main").await, step.note.new);
+        assert_eq!(read(&person, "file"), "two\n");
+        assert!(!is_locked(&person));
+
+        fs::remove_dir(&index).unwrap();
+        fs::rename(&away, &index).unwrap();
+        assert_ne!(person.git(&["status", "--porcelain"]), "");
+        let git = person.at(".");
+        git.finish_noted(&step.note).await.unwrap();
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(left(&person), 0);
+    }
+
     #[tokio::test]
     async fn a_checkout_is_not_updated_if_there_is_no_room_for_the_new_files() {
         let person = Person::with_repository("");
@@ -744,6 +857,28 @@ mod tests {
         assert_eq!(left(&person), 0);
     }
 
+    /// Something has the name of the directory for the files that are not in their places.
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_if_the_directory_for_its_files_cannot_be_made() {
+        for is_left_to_git in [false, true] {
+            let person = Person::with_repository("");
+            let step = if is_left_to_git {
+                step_with_attributes(&person, "", "file text\n").await
+            } else {
+                step(&person, "true").await
+            };
+            let taken = person.work().join(".git").join(&step.note.aside);
+            fs::write(&taken, "").unwrap();
+            let git = person.at(".");
+            let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+            assert!(matches!(updated.result, Err(GitError::Unmade { .. })));
+            assert_eq!(person.commit("main").await, step.note.old);
+            assert_eq!(read(&person, "file"), "one\n");
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+        }
+    }
+
     #[test]
     fn only_a_lack_of_room_is_taken_for_one() {
         let failed = |said: &str| GitError::Failed {
@@ -756,6 +891,10 @@ mod tests {
             "error: new.lock write error. Out of diskspace"
         )));
         assert!(is_lack_of_room(&read(Errno::NOSPC)));
+        assert!(is_lack_of_room(&GitError::Unmade {
+            dir: PathBuf::new(),
+            source: io::Error::new(io::ErrorKind::StorageFull, "at a path"),
+        }));
         assert!(!is_lack_of_room(&failed("error: external filter failed")));
         assert!(!is_lack_of_room(&read(Errno::XDEV)));
     }

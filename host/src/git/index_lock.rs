@@ -70,6 +70,16 @@ impl IndexLock {
         self.stays = true;
     }
 
+    /// Fails if the index cannot be replaced, for example because it is immutable or another file
+    /// is mounted on it. Exchanges the index for `copy`, which has the same contents, and then the
+    /// two back, because only a rename shows whether a rename is possible.
+    pub(super) fn check_replaceable(&self, copy: &Path) -> io::Result<()> {
+        for _ in 0..2 {
+            renameat_with(CWD, copy, CWD, &self.index, RenameFlags::EXCHANGE)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn copy_index(&self, copy: &Path) -> io::Result<()> {
         copy_with_its_time(&self.index, copy)
     }
@@ -154,6 +164,23 @@ mod tests {
         assert_eq!(fs::read(&index).unwrap(), b"new");
         assert!(!lock.exists());
         assert!(IndexLock::left(dir, "name").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_check_whether_an_index_can_be_replaced_leaves_it_as_it_is() {
+        use std::os::unix::fs::MetadataExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let [index, copy] = ["index", "copy"].map(|name| dir.join(name));
+        fs::write(&index, "old").unwrap();
+        let before = fs::metadata(&index).unwrap();
+        let taken = take(dir).unwrap().unwrap();
+        taken.check_replaceable(&copy).unwrap();
+        let after = fs::metadata(&index).unwrap();
+        assert_eq!(after.ino(), before.ino());
+        assert_eq!(after.modified().unwrap(), before.modified().unwrap());
+        assert_eq!(fs::read(&copy).unwrap(), b"old");
     }
 
     #[test]

@@ -137,6 +137,19 @@ pub(crate) enum GitError {
     },
     #[error("there is no room for the new files of {}", path.display())]
     NoRoom { path: PathBuf },
+    #[error("the directory {} cannot be made: {source}", dir.display())]
+    Unmade { dir: PathBuf, source: io::Error },
+    #[error("its index {} cannot be replaced: {source}", index.display())]
+    IndexStays { index: PathBuf, source: io::Error },
+    #[error(
+        "the merge was made, but the index of {} is still that of the commit before: {source}; a commit there would undo the merge; `git -C {} reset` puts the index right",
+        checkout.display(),
+        shell_word(&checkout.display().to_string())
+    )]
+    IndexBehind {
+        checkout: PathBuf,
+        source: Box<GitError>,
+    },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]

@@ -48,6 +48,13 @@ pub(crate) struct StepNote {
     pub(super) aside: String,
 }
 
+impl StepNote {
+    /// The text of the host's lock of the index during the step.
+    pub(crate) fn lock_text(&self) -> &str {
+        &self.aside
+    }
+}
+
 /// A step of a checkout from one commit to a later one.
 pub(crate) struct Step {
     pub(crate) note: StepNote,

@@ -41,6 +41,14 @@ struct Stamp {
     modified: (i64, i64),
 }
 
+/// The error if a directory cannot be made, inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("the directory {} cannot be made: {source}", dir.display())]
+pub(super) struct Unmade {
+    pub(super) dir: PathBuf,
+    pub(super) source: io::Error,
+}
+
 /// What a new file gets from the directory in which it is made.
 #[derive(PartialEq, Eq)]
 struct Inherited {
@@ -157,7 +165,8 @@ impl Swaps {
     }
 
     /// Puts all new files in their places. On an error, and if a person has changed one of the
-    /// files since they were looked at, all old files are put back.
+    /// files since they were looked at, all old files are put back. The error contains [`Unmade`]
+    /// if a directory cannot be made.
     pub(super) fn swap_all(&mut self) -> io::Result<()> {
         for file in self.files.iter_mut().filter(|file| file.new.is_some()) {
             let aside = self.aside.join(&file.path);
@@ -402,7 +411,19 @@ fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
 }
 
 fn make_parents(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
+    let Some(dir) = path.parent() else {
+        return Ok(());
+    };
+    fs::create_dir_all(dir).map_err(|source| match source.kind() {
+        // Somebody has just put a file in the way, or moved a directory.
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::NotFound => {
+            source
+        }
+        kind => {
+            let dir = dir.to_owned();
+            io::Error::new(kind, Unmade { dir, source })
+        }
+    })
 }
 
 fn changed(path: &str) -> io::Error {

@@ -109,6 +109,7 @@ impl Worktrees {
         let mut record = self.record(id).await?;
         let is_there = match &mut record {
             Some(record) => {
+                record.refuse_moved_repository()?;
                 self.put_right(record, &git).await?;
                 self.is_there(&git, record).await?
             }

@@ -214,9 +214,16 @@ impl Work {
         // No file has changed, and a look at the files needs room and filters too.
         if matches!(
             error,
-            GitError::NoRoom { .. } | GitError::FilterFailed { .. }
+            GitError::NoRoom { .. }
+                | GitError::FilterFailed { .. }
+                | GitError::Unmade { .. }
+                | GitError::IndexStays { .. }
         ) {
             self.record.updating = None;
+            return Ok(Some(error.to_string()));
+        }
+        // The note of the update stays, so that the next try or the next host puts the index right.
+        if matches!(error, GitError::IndexBehind { .. }) {
             return Ok(Some(error.to_string()));
         }
         // The note of the update stays, because nothing else shows whose the lock and the files

@@ -110,6 +110,18 @@ pub(crate) enum WorktreeError {
     )]
     GoneWithoutGit { task: TaskId, path: PathBuf },
     #[error(
+        "the repository {} was moved or removed while a merge updated the files of {}; if it was moved, some files there may be those of the merge, and `.git/index.lock` there, which contains `{lock}`, keeps git from changing the index; move the repository back, and `claudine worktree merge {task:#}` continues; if it has to stay where it is, remove the lock, and put back the files that `git status` shows",
+        repository.display(),
+        checkout.display()
+    )]
+    RepositoryMoved {
+        task: TaskId,
+        repository: PathBuf,
+        checkout: PathBuf,
+        /// The text of the host's lock of the index.
+        lock: String,
+    },
+    #[error(
         "git has begun to merge the base in the worktree {}, and has failed half-way, so nothing was done with the worktree; `claudine worktree resolve --abort {task:#}` puts its files back, after it has kept all changes there (`git log -p {kept}`); move new files elsewhere first",
         path.display()
     )]
@@ -211,6 +223,7 @@ impl WorktreeError {
                 | Self::BranchMoved { .. }
                 | Self::BranchReplaced { .. }
                 | Self::Moved { .. }
+                | Self::RepositoryMoved { .. }
                 | Self::HalfOpened { .. }
                 | Self::Open { .. }
                 | Self::GoneWithoutGit { .. }

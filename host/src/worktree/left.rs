@@ -14,7 +14,7 @@ use super::{
     record::{Record, Updating},
 };
 use crate::{
-    command,
+    command, fsx,
     git::{BranchRef, Commit, Git, GitError, Late, PutBack, StepNote},
     text::shell_word,
 };
@@ -78,6 +78,22 @@ impl Worktrees {
 }
 
 impl Record {
+    /// Fails if the repository was moved or removed while a checkout was being updated. Every git
+    /// command fails then, and none of their messages names the lock that was left.
+    pub(super) fn refuse_moved_repository(&self) -> Result<(), WorktreeError> {
+        match &self.updating {
+            Some(Updating { checkout, step }) if fsx::is_missing(&self.repository) => {
+                Err(WorktreeError::RepositoryMoved {
+                    task: self.task,
+                    repository: self.repository.clone(),
+                    checkout: checkout.clone(),
+                    lock: step.lock_text().to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn put_back_noted(&mut self, git: &Git) -> Option<String> {
         let Updating { checkout, step } = self.updating.clone()?;
         let base = self.base.clone()?;
@@ -117,6 +133,7 @@ impl Record {
         checkout: &Path,
         step: &StepNote,
     ) -> Result<PutBack, WorktreeError> {
+        self.refuse_moved_repository()?;
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot put back files in", checkout))?;
         let there = git.in_dir(checkout);

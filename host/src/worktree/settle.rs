@@ -140,6 +140,7 @@ impl Worktrees {
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let mut record = self.known(task).await?;
         let git = self.git(self.path(task), variables);
+        record.refuse_moved_repository()?;
         self.put_right(&mut record, &git).await?;
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
@@ -279,7 +280,13 @@ impl Worktrees {
             MergeStrategy::Patch => self.patch(work, start, tip).await,
             MergeStrategy::Pr => work.open_request().await,
             // Boxed to keep the futures of the callers small.
-            MergeStrategy::Auto => Box::pin(self.merge(work)).await,
+            MergeStrategy::Auto => {
+                let merged = Box::pin(self.merge(work)).await;
+                if merged.is_err() {
+                    work.record.refuse_moved_repository()?;
+                }
+                merged
+            }
         }
     }
 

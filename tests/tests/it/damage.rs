@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use claudine_tests::{TestHost, command, process::alive, wait::PATIENCE, wait_for};
 use rustix::process::geteuid;
+
+use crate::mounts::SmallDisk;
 
 /// A host that has run a task and is down again.
 fn used() -> TestHost {
@@ -347,101 +349,6 @@ fn host_starts_on_a_disk_without_a_free_inode_or_reports_that_inodes_are_missing
     assert_eq!(host.live(&other), pid);
     host.run(["cancel", &other]).check();
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
-}
-
-/// A small file system in memory.
-struct SmallDisk {
-    dir: PathBuf,
-    _root: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(megabytes: u32) -> Self {
-        Self::mount_with(&format!("size={megabytes}m"))
-    }
-
-    fn mount_with(options: &str) -> Self {
-        assert!(
-            geteuid().is_root(),
-            "this test mounts a tmpfs: run it as root"
-        );
-        let root = tempfile::Builder::new()
-            .prefix("cdn-disk-")
-            .tempdir()
-            .unwrap();
-        let dir = root.path().join("disk");
-        fs::create_dir(&dir).unwrap();
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", options, "claudine-test"])
-            .arg(&dir);
-        command::run(mount, b"", PATIENCE).check();
-        Self { dir, _root: root }
-    }
-
-    /// A host whose data is on this disk, with a reserve that fits on it.
-    fn host(&self) -> TestHost {
-        TestHost::builder()
-            .data_dir(self.dir.join("data"))
-            .config("disk_reserve = \"4M\"\n")
-            .build()
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.dir.join("filler")
-    }
-
-    fn spent(&self) -> PathBuf {
-        self.dir.join("spent")
-    }
-
-    /// Creates empty files until no file can be created.
-    fn use_all_inodes(&self) {
-        if !self.spent().exists() {
-            fs::create_dir(self.spent()).unwrap();
-        }
-        let fits = |number: &u32| fs::File::create(self.spent().join(number.to_string())).is_ok();
-        assert!((0..1_000_000).take_while(fits).count() > 0);
-    }
-
-    fn free_inodes(&self) {
-        fs::remove_dir_all(self.spent()).unwrap();
-    }
-
-    /// Writes until nothing more fits.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.filler()).unwrap();
-        for block in [vec![0_u8; 65_536], vec![0_u8; 512]] {
-            while file.write_all(&block).is_ok() {}
-        }
-    }
-
-    /// Writes until only this many bytes are free.
-    fn fill_except(&self, free_bytes: u64) {
-        let disk = rustix::fs::statvfs(&self.dir).unwrap();
-        let length = disk.f_bavail * disk.f_frsize - free_bytes;
-        let bytes = vec![0; usize::try_from(length).unwrap()];
-        fs::write(self.filler(), bytes).unwrap();
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        unmount(&self.dir);
-    }
-}
-
-fn unmount(dir: &Path) {
-    // The unmount is lazy, because a failed test may have left a file open. An error here would
-    // hide the message of that test.
-    let unmounted = Command::new("umount").arg("--lazy").arg(dir).status();
-    if !unmounted.is_ok_and(|status| status.success()) {
-        eprintln!("cannot unmount {}", dir.display());
-    }
 }
 
 #[test]

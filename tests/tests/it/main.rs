@@ -29,6 +29,7 @@ mod input;
 mod logs;
 mod mcp;
 mod mcp_lines;
+mod mounts;
 mod naming;
 mod nested;
 mod offline;

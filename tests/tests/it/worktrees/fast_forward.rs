@@ -8,7 +8,8 @@ use std::{
 
 use claudine_tests::wait_for;
 
-use super::{COMMIT, Repository, merged, program, shim::Shimmed, until_exists};
+use super::{COMMIT, REFUSED, Repository, git_in, merged, program, shim::Shimmed, until_exists};
+use crate::mounts::{Mounted, SmallDisk};
 
 /// The request for the merge of a task that has left its work.
 const MERGE: [&str; 5] = ["worktree", "merge", "fix", "--merge", "auto"];
@@ -64,6 +65,90 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(status, "M file");
     let text = fs::read_to_string(repository.path().join("file")).unwrap();
     assert_eq!(text, "mine\n");
+}
+
+/// Git itself would write the files before it tried to replace the index. If only the index stayed
+/// as it is, the person's next commit would undo the merge.
+#[test]
+fn merge_into_a_checkout_whose_index_cannot_be_replaced_is_refused_and_changes_nothing() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let path = repository.path().join(".git/index");
+    let says = format!("its index {} cannot be replaced: ", path.display());
+    for (name, more) in [
+        ("replaced", ":"),
+        ("left-to-git", "echo '*.txt text' > .gitattributes"),
+    ] {
+        let main = repository.git(&["rev-parse", "main"]);
+        let index = Mounted::file(path.clone());
+        let script = format!("echo {name} > {name}; {more}");
+        let task = repository.done(&["--merge", "auto", "--name", name], &script);
+        let detail = merged(&task, "failed", "refused");
+        assert!(detail.contains(&says), "{detail}");
+        assert_eq!(repository.git(&["rev-parse", "main"]), main);
+        repository.is_untouched();
+        assert_eq!(left_in(&repository), [""; 0]);
+
+        drop(index);
+        host.run(["worktree", "merge", name]).check();
+        assert_eq!(repository.git(&["show", &format!("main:{name}")]), name);
+        repository.is_untouched();
+    }
+}
+
+#[test]
+fn merge_without_a_free_inode_is_refused_and_changes_nothing() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let disk = SmallDisk::mount_with("size=64m,nr_inodes=2000");
+    let from = repository.path();
+    let clone = ["clone", "-q", from.to_str().unwrap(), "clone"];
+    git_in(host, &disk.dir, &clone);
+    let dir = disk.dir.join("clone");
+    for (name, more) in [
+        ("replaced", ":"),
+        ("left-to-git", "echo '*.txt text' > .gitattributes"),
+    ] {
+        let script = format!("echo {name} > {name}; {more}; {COMMIT}");
+        let options = ["-w", dir.to_str().unwrap(), "--name", name];
+        merged(&repository.done(&options, &script), "succeeded", "left");
+        let main = git_in(host, &dir, &["rev-parse", "main"]);
+        let merge = ["worktree", "merge", name, "--merge", "auto"];
+        disk.use_all_inodes();
+        let says = format!("there is no room for the new files of {}", dir.display());
+        host.run(merge).code(REFUSED).says(&[&says]);
+        assert_eq!(git_in(host, &dir, &["rev-parse", "main"]), main);
+        assert_eq!(git_in(host, &dir, &["status", "--porcelain"]), "");
+
+        disk.free_inodes();
+        host.run(merge).check();
+        assert_eq!(git_in(host, &dir, &["show", &format!("main:{name}")]), name);
+        assert_eq!(git_in(host, &dir, &["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn merge_that_cannot_make_a_directory_is_refused_and_changes_nothing() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let dir = repository.path().join("sub");
+    let sub = Mounted::read_only(dir.clone());
+    let script = "echo two > file; mkdir sub/made; echo new > sub/made/new";
+    let task = repository.done(&["--merge", "auto", "--name", "fix"], script);
+    let detail = merged(&task, "failed", "refused");
+    let says = format!(
+        "the directory {} cannot be made: ",
+        dir.join("made").display()
+    );
+    assert!(detail.contains(&says), "{detail}");
+    assert_eq!(repository.git(&["log", "--format=%s", "main"]), "first");
+    repository.is_untouched();
+    assert_eq!(left_in(&repository), [""; 0]);
+
+    drop(sub);
+    host.run(["worktree", "merge", "fix"]).check();
+    assert_eq!(repository.git(&["show", "main:sub/made/new"]), "new");
+    repository.is_untouched();
 }
 
 /// The host is killed after git has failed half-way, before it has put the files back.
@@ -215,6 +300,39 @@ fn worktree_is_not_cleaned_up_as_long_as_its_merge_keeps_a_checkout_locked() {
     let cleaned = host.json(clean);
     assert_eq!(cleaned["left"].as_array().unwrap().len(), 0, "{cleaned:#}");
     can_be_merged_again(&shimmed);
+}
+
+/// No git command can tell what was left.
+#[test]
+fn merge_whose_repository_is_moved_names_the_lock_and_continues_once_it_is_moved_back() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let from = repository.path();
+    let clone = ["clone", "-q", from.to_str().unwrap(), "clone"];
+    git_in(host, host.root(), &clone);
+    let [dir, moved] = ["clone", "moved"].map(|name| host.root().join(name));
+    shimmed.count_only("merge .*--ff-only");
+    shimmed.hold_at(1);
+    let place = dir.to_str().unwrap();
+    let options = ["-w", place, "--merge", "auto", "--name", "fix"];
+    let id = repository.submit(&options, "echo two > file; echo new > new");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    fs::rename(&dir, &moved).unwrap();
+    shimmed.go();
+    let detail = merged(&host.finished(&id), "failed", "refused");
+    let lock = fs::read_to_string(moved.join(".git/index.lock")).unwrap();
+    let says = format!("`.git/index.lock` there, which contains `{lock}`, ");
+    assert!(detail.contains(&says), "{detail}");
+    host.run(["worktree", "merge", "fix"])
+        .code(REFUSED)
+        .says(&["move the repository back", &says]);
+
+    fs::rename(&moved, &dir).unwrap();
+    host.run(["worktree", "merge", "fix"]).check();
+    assert!(!dir.join(".git/index.lock").exists());
+    assert_eq!(git_in(host, &dir, &["show", "main:new"]), "new");
+    assert_eq!(git_in(host, &dir, &["status", "--porcelain"]), "");
 }
 
 /// It may take a long time until somebody starts another host.
