@@ -144,8 +144,8 @@ impl Git {
 
     /// Replaces the files of a step here, and makes the new index, while the index is locked. Fails
     /// if there is no room for the new files, if a directory cannot be made, if a filter fails that
-    /// is required, if the index could not be replaced, if a git has not run to its end, or if files
-    /// that somebody has changed could not be put back.
+    /// is required, if the index could not be replaced, if a git has not run to its end, or if
+    /// files that somebody has changed could not be put back.
     async fn replace_files(&self, step: &Step) -> Result<Replacing, GitError> {
         let replaced = match self.try_to_replace(step).await {
             Err(error) if is_lack_of_room(&error) => return Err(self.no_room()),

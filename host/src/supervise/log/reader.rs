@@ -251,7 +251,8 @@ impl LogReader {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
         }
-        // The header must be read again: a mark may replace or shorten a frame that is not complete.
+        // The header must be read again: a mark may replace or shorten a frame that is not
+        // complete.
         open.window.clear();
         Ok(None)
     }
