@@ -97,6 +97,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// The smallest limit on the address space (`ulimit -v`) with which a host can start all of its
+/// threads.
+const ADDRESS_SPACE_MIN: u64 = 400 << 20;
+
 fn serve_host(
     overrides: &Overrides,
     background: bool,
@@ -109,6 +113,7 @@ fn serve_host(
             format!("inherited file descriptors cannot be closed: {error}"),
         )
     })?;
+    enough_address_space()?;
     let mut settings = settings(overrides)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
@@ -141,6 +146,21 @@ fn serve_host(
         settings.warnings.push(warning);
     }
     serve::run(&claimed, settings, descriptors, ready).map_err(start_error)
+}
+
+/// Refuses a limit under which the host could not start its threads, and would never answer.
+fn enough_address_space() -> Result<(), AppError> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    let Some(limit) = limit.filter(|limit| *limit < ADDRESS_SPACE_MIN) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the address space is limited to {} (`ulimit -v`), but a host needs {}",
+        units::bytes_text(limit),
+        units::bytes_text(ADDRESS_SPACE_MIN)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message)
+        .hint("start it from a shell without this limit"))
 }
 
 fn limited_files(bytes: u64) -> String {

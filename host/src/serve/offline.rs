@@ -7,6 +7,7 @@ use std::sync::Arc;
 use claudine_domain::{
     attempt::{Attempt, Phase},
     capacity::Limits,
+    id::{AttemptId, TaskId},
     task::{State, Task},
 };
 
@@ -25,7 +26,8 @@ use crate::{
     proc_stat::is_alive,
     sample::Sampler,
     store::{Store, sqlite::SqliteStore, unrecorded},
-    supervise::log::LogWatch,
+    supervise::{self, AttemptKey, log::LogWatch},
+    text::chain,
     worktree::Worktrees,
 };
 
@@ -82,9 +84,9 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
 }
 
 /// Marks a task if its process has ended since the last host ended. The next host records the end.
-/// If no leader process is recorded, the attempt counts as alive as long as a supervisor is alive.
-/// An attempt whose processes cannot be seen from here, or cannot be looked at, is left as the last
-/// host recorded it.
+/// If no leader process is recorded, the notes of the supervisors tell whether a process runs, or
+/// else the attempt counts as alive as long as a supervisor is alive. An attempt whose processes
+/// cannot be seen from here, or cannot be looked at, is left as the last host recorded it.
 fn without_ended_process(task: &mut Task, layout: &Layout) {
     let State::Running { phase, .. } = &task.state else {
         return;
@@ -93,7 +95,7 @@ fn without_ended_process(task: &mut Task, layout: &Layout) {
         Phase::Assigned | Phase::Preparing | Phase::Settling => return,
         Phase::Starting | Phase::Live | Phase::Stopping(_) | Phase::Finishing => task
             .last_attempt()
-            .is_some_and(|last| may_run(last, layout) || may_run_elsewhere(layout)),
+            .is_some_and(|last| may_run(task.id, last, layout) || may_run_elsewhere(layout)),
     };
     if !has_process {
         unrecorded::mark(task);
@@ -104,14 +106,26 @@ fn may_run_elsewhere(layout: &Layout) -> bool {
     supervisors_out_of_sight(layout).unwrap_or(true)
 }
 
-fn may_run(attempt: &Attempt, layout: &Layout) -> bool {
+fn may_run(task: TaskId, attempt: &Attempt, layout: &Layout) -> bool {
     let boot = attempt.started_monotonic.as_ref().map(|(_, boot)| boot);
     if boot.is_none_or(|boot| *boot != clock::boot_id()) {
         return false;
     }
-    match attempt.leader {
-        Some(leader) => is_alive(leader.pid, leader.start_time).unwrap_or(true),
-        None => !supervisors_left(layout).is_ok_and(|left| left.is_empty()),
+    if let Some(leader) = attempt.leader {
+        return is_alive(leader.pid, leader.start_time).unwrap_or(true);
+    }
+    let id = AttemptId {
+        task,
+        number: attempt.number,
+    };
+    let key = AttemptKey::new(id.to_string());
+    match supervise::runs_as_noted(&layout.supervisors(), &key) {
+        Ok(Some(runs)) => runs,
+        Ok(None) => !supervisors_left(layout).is_ok_and(|left| left.is_empty()),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "the notes of the supervisors cannot be read");
+            true
+        }
     }
 }
 
@@ -155,11 +169,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let attempt = attempt(None);
-        assert!(!may_run(&attempt, &layout));
+        assert!(!may_run(TaskId::new(1, 1), &attempt, &layout));
         assert!(!may_run_elsewhere(&layout));
         assert!(is_shown_as_ended(&attempt, &layout));
         std::fs::write(layout.supervisors(), "").unwrap();
-        assert!(may_run(&attempt, &layout));
+        assert!(may_run(TaskId::new(1, 1), &attempt, &layout));
         assert!(may_run_elsewhere(&layout));
         assert!(!is_shown_as_ended(&attempt, &layout));
     }

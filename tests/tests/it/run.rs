@@ -352,6 +352,18 @@ fn tasks_run_under_a_limit_on_address_space() {
 }
 
 #[test]
+fn host_refuses_to_start_with_too_little_address_space() {
+    let host = TestHost::new();
+    let script = format!("ulimit -v 300000; '{}' up", binary().display());
+    let mut command = host.other("sh");
+    command.args(["-c", &script]);
+    let refused = to_the_end(command);
+    assert!(!refused.status.success(), "{refused}");
+    refused.says(&["limited to", "`ulimit -v`", "a host needs 400 MiB"]);
+    assert!(host.host_pid().is_none());
+}
+
+#[test]
 fn command_substitution_with_run_returns_before_the_task_ends() {
     let host = TestHost::new();
     // Neither the host that `run` starts nor the task may keep the substitution's pipe open.

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead, BufReader},
     path::Path,
     process::Stdio,
 };
@@ -86,6 +87,33 @@ fn wait_goes_on_after_the_end_of_its_host_and_starts_no_host() {
     host.up();
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(wait.ended().code(), Some(3));
+}
+
+#[test]
+fn run_that_prints_output_tells_that_no_host_is_running() {
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.1; done; exit 3";
+    let mut run = host.command(["run", "--wait", "--name", "n", "--script", script]);
+    let mut run = run
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("the task", || {
+        (host.json(["list"])["tasks"][0]["phase"] == "live").then_some(())
+    });
+    host.run(["down"]).check();
+    let mut told = String::new();
+    let stderr = run.stderr.take().unwrap();
+    BufReader::new(stderr).read_line(&mut told).unwrap();
+    assert!(
+        told.contains("no host is running; waiting for the next one"),
+        "{told}"
+    );
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(3));
 }
 
 /// Starts commands, each with the text that it shows once its wait has begun, and with its exit

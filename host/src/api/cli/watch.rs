@@ -43,6 +43,8 @@ pub(super) const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
 pub(super) const SAID_ONCE: Duration = Duration::from_secs(5);
 /// The message while no host is running.
 pub(super) const HOST_LEFT: &str = "no host is running; waiting for the next one";
+/// Time between two looks for a host while output is read.
+const HOST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time after which output that still cannot be written is reported. It is not reported at once,
 /// because a disk may be full only for a moment.
 pub(super) const HELD_BACK_FOR: Duration = Duration::from_secs(5);
@@ -72,6 +74,24 @@ pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infal
             return pending().await;
         }
         clock::sleep(LONGEST_WAIT).await;
+    }
+}
+
+/// Reports that no host runs, once for each time. Looks rarely, because many commands may wait at
+/// the same time, and reports only what two looks find, because a host that crashed is started
+/// again soon.
+async fn tell_host_left(client: &Client, say: impl Fn(&str)) -> Infallible {
+    let mut missed = 0_u32;
+    loop {
+        clock::sleep(HOST_LOOK_INTERVAL).await;
+        missed = if client.has_host() {
+            0
+        } else {
+            missed.saturating_add(1)
+        };
+        if missed == 2 {
+            say(HOST_LEFT);
+        }
     }
 }
 
@@ -153,7 +173,12 @@ async fn stay(
     // An error while writing the output ends the wait too.
     let both = async {
         if in_turn {
-            output.await?;
+            // Reading the output says nothing about a host that has left.
+            let say = |text: &str| screen.borrow_mut().say(text);
+            tokio::select! {
+                shown = output => shown?,
+                never = tell_host_left(client, say) => match never {},
+            }
             return Ok((end.await?, ()));
         }
         tokio::try_join!(end, output)

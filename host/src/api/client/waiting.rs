@@ -236,7 +236,7 @@ impl Client {
     }
 
     /// Whether the process of a host is alive, which may be starting or shutting down.
-    fn has_host(&self) -> bool {
+    pub(in crate::api) fn has_host(&self) -> bool {
         HostProcess::of(&self.start.layout).is_some()
     }
 

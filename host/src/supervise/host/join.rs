@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::Settings;
+use super::{Settings, recover};
 use crate::clock;
 use crate::fsx;
 use crate::proc_stat::{self, Stat, is_alive};
@@ -23,6 +23,7 @@ use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE}
 use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
 use crate::supervise::sys::files::SocketPath;
 use crate::supervise::sys::{procfs, wait};
+use crate::supervise::words::AttemptKey;
 
 /// How long a supervisor may take to become ready, and to answer a hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,6 +136,22 @@ pub(crate) fn is_out_of_sight(dir: &Path) -> Result<bool, SuperviseError> {
         }
     }
     Ok(false)
+}
+
+/// Whether a child of the attempt is alive, according to the notes of the supervisors in `dir`,
+/// living or dead. `None` if the notes do not tell. Blocks.
+pub(crate) fn runs_as_noted(
+    dir: &Path,
+    attempt: &AttemptKey,
+) -> Result<Option<bool>, SuperviseError> {
+    for (_, dir) in list(dir)?.found {
+        let noted = recover::runs_as_noted(&dir, attempt);
+        let noted = noted.map_err(|source| unusable(&dir, source))?;
+        if noted.is_some() {
+            return Ok(noted);
+        }
+    }
+    Ok(None)
 }
 
 fn identities(dir: &Path) -> Result<Vec<Identity>, SuperviseError> {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::leftovers::end_everything;
 use crate::clock;
 use crate::fsx::real;
-use crate::proc_stat::unless_no_room;
+use crate::proc_stat::{is_alive, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
 use crate::supervise::process::journal;
@@ -99,6 +99,27 @@ pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
         }
     }
     Ok(journal.attempts.into_values().collect())
+}
+
+/// Whether a child of the attempt is alive, according to the notes of a supervisor. `None` if the
+/// notes do not tell: they name no child of the attempt, or one that was about to be started.
+/// Blocks.
+pub(super) fn runs_as_noted(dir: &Path, attempt: &AttemptKey) -> io::Result<Option<bool>> {
+    let journal = read_journal(dir)?;
+    let of_attempt = |child: &ChildId| child.attempt() == attempt;
+    let state = journal.attempts.get(attempt);
+    let Some(state) = state.filter(|state| !state.children.is_empty()) else {
+        return Ok(None);
+    };
+    for view in &state.children {
+        if let ChildState::Running { pid, start_time } = view.state
+            && is_alive(pid, start_time)?
+        {
+            return Ok(Some(true));
+        }
+    }
+    let is_unknown = journal.starting.iter().any(of_attempt);
+    Ok((!is_unknown).then_some(false))
 }
 
 /// Whether the supervisor has ended; waits a while if it has not.
@@ -409,6 +430,31 @@ mod tests {
         assert!(matches!(state, FoundState::Exited(_)), "{state:?}");
         // Recovery has reaped the supervisor.
         process.wait().unwrap_err();
+    }
+
+    #[test]
+    fn notes_tell_whether_a_child_of_an_attempt_is_alive_unless_one_was_about_to_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let starting = |index: u16| Message::Starting {
+            child: child(index),
+        };
+        let own = procfs::stat(std::process::id()).unwrap();
+        let alive = || Message::Started {
+            child: child(1),
+            pid: std::process::id(),
+            start_time: own.start_time,
+        };
+        let check = |noted: &[Message], expected: Option<bool>| {
+            fs::write(dir.path().join(journal::FILE), lines(noted)).unwrap();
+            let runs = runs_as_noted(dir.path(), child(0).attempt()).unwrap();
+            assert_eq!(runs, expected, "{noted:?}");
+        };
+        check(&[], None);
+        check(&[starting(0)], None);
+        check(&[starting(0), started(0)], Some(false));
+        check(&[started(0), exited(0, false)], Some(false));
+        check(&[started(0), exited(0, false), starting(1)], None);
+        check(&[started(0), exited(0, false), alive()], Some(true));
     }
 
     #[test]
