@@ -6,16 +6,18 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
-    attempt::Attempt,
     id::TaskId,
-    outcome::{Outcome, ReasonClass},
-    principal::{Authority, Principal, Step, Via},
+    outcome::Outcome,
+    principal::{Authority, Principal, Step},
     task::{Class, Task},
     worktree::MergeStrategy,
 };
 
 use super::error::{AppError, ErrorKind};
-use crate::config::{McpCeiling, step_of};
+use crate::{
+    ceiling::{is_of_others, way},
+    config::{McpCeiling, step_of},
+};
 
 /// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
@@ -217,109 +219,6 @@ pub(super) fn may_interrupt(
     )))
 }
 
-/// Decides whether a restrained principal may let a task continue a session, which `tasks` have
-/// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
-/// contain words that the person does not expect there.
-pub(super) fn may_continue(
-    by: &Principal,
-    session: &str,
-    tasks: &[Task],
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if !by.restrained {
-        return Ok(());
-    }
-    let most = ceiling.most();
-    let is_beyond = |task: &&Task| {
-        let authority = task.request.authority.as_deref();
-        authority.is_none_or(|authority| !most.covers(authority))
-    };
-    let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
-        format!("it belongs to task {:#} of {}", task.id, task.request.by)
-    } else if let Some((task, user)) = tasks
-        .iter()
-        .find_map(|task| Some((task, less_restrained_user(task, session)?)))
-    {
-        format!("{user} has continued it in task {:#}", task.id)
-    } else if let Some(task) = tasks.iter().find(is_beyond) {
-        format!(
-            "task {:#}, which reported it, may do more than the settings allow",
-            task.id
-        )
-    } else if tasks.is_empty() {
-        "no stored task of this host has reported it".to_owned()
-    } else {
-        return Ok(());
-    };
-    let shown: String = session.chars().take(SHOWN).collect();
-    let message = format!(
-        "session `{}` may not be continued {}: {why}",
-        shown.escape_debug(),
-        way(by)
-    );
-    Err(AppError::new(ErrorKind::Forbidden, message).hint(
-        "let a new task begin a session of its own, or name a session that only tasks of yours have used; a person can continue any session",
-    ))
-}
-
-/// Somebody unrestrained who has requested an attempt of this task that uses the session. An
-/// attempt that has not reported its session yet may use it too.
-fn less_restrained_user<'a>(task: &'a Task, session: &str) -> Option<&'a Principal> {
-    let may_use = |attempt: &&Attempt| {
-        let reported = attempt.session.as_ref();
-        !attempt.by_hand && reported.is_none_or(|reported| reported.id == session)
-    };
-    let attempts = task.attempts.iter().filter(may_use);
-    let numbers = attempts.map(|attempt| attempt.number);
-    let to_come = (!task.is_done()).then_some(u32::MAX);
-    let mut requesters = numbers.chain(to_come).map(|it| task.requester_of(it));
-    requesters
-        .find(|requester| !requester.restrained)
-        .map(|requester| &**requester)
-}
-
-/// Failures after which executors begin a new conversation. After all others they may continue the
-/// last one without being told to.
-const BEGUN_ANEW: [ReasonClass; 7] = [
-    ReasonClass::Auth,
-    ReasonClass::Cancelled,
-    ReasonClass::Conflict,
-    ReasonClass::Exit,
-    ReasonClass::Invalid,
-    ReasonClass::MaxTurns,
-    ReasonClass::Permission,
-];
-
-/// The session of a task's earlier attempts that another attempt may continue. `is_resumed` is
-/// whether the attempt continues the last one by request.
-pub(super) fn session_continued(task: &Task, is_resumed: bool) -> Option<&str> {
-    let ended = task.last_run()?.ended.as_ref();
-    let reason = ended.and_then(|ended| ended.reason.as_ref());
-    let goes_on = reason.is_some_and(|reason| !BEGUN_ANEW.contains(&reason.class));
-    let mut latest_first = task.attempts.iter().rev();
-    let session = latest_first.find_map(|attempt| attempt.session.as_ref());
-    session
-        .filter(|_| is_resumed || goes_on)
-        .map(|session| session.id.as_str())
-}
-
-/// The session that an agent's document names.
-pub(super) fn session_of(class: Class, spec: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Names {
-        resume_session: Option<String>,
-    }
-    if class == Class::Command {
-        return None;
-    }
-    serde_json::from_str::<Names>(spec).ok()?.resume_session
-}
-
-/// Whether the principal is restrained, and somebody less restrained submitted the task.
-pub(super) fn is_of_others(by: &Principal, task: &Task) -> bool {
-    by.restrained && !task.request.by.restrained
-}
-
 /// Decides whether a principal may use an executor at all.
 pub(super) fn may_use(
     by: &Principal,
@@ -493,15 +392,6 @@ pub(super) fn forbidden_to(message: String) -> AppError {
         .hint("a person can do that at a terminal, outside of any task")
 }
 
-/// The way in which a request arrived, for messages. It is the reason why the settings for MCP
-/// clients apply.
-pub(super) fn way(by: &Principal) -> &'static str {
-    match by.via {
-        Via::Mcp => "over MCP",
-        Via::Cli | Via::Rest | Via::Workflow | Via::Schedule => "by an agent",
-    }
-}
-
 fn can(step: Step) -> &'static str {
     match step {
         Step::Read => "read",
@@ -556,15 +446,18 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use claudine_domain::{
-        attempt::{Ended, Session},
-        outcome::Reason,
-        principal::Kind,
+        attempt::{Attempt, Ended, Session},
+        outcome::{Reason, ReasonClass},
+        principal::{Kind, Via},
         revision::Requested,
         task::State,
     };
 
     use super::*;
-    use crate::store::sample_task;
+    use crate::{
+        ceiling::session::{may_continue, session_continued, session_of},
+        store::sample_task,
+    };
 
     const AGENT: Kind = Kind::Agent { task: None };
 
@@ -911,7 +804,8 @@ mod tests {
                 ..Ended::new(task.created_at, Outcome::Failed)
             };
             task.attempts[2].ended = Some(ended);
-            assert_eq!(session_continued(&task, is_resumed), expected, "{class:?}");
+            let found = session_continued(&task.attempts, is_resumed);
+            assert_eq!(found, expected, "{class:?}");
         };
         for class in [None, Some(ReasonClass::Exit), Some(ReasonClass::Network)] {
             check(class, true, Some("77aa"));
@@ -920,7 +814,18 @@ mod tests {
         check(Some(ReasonClass::Exit), false, None);
         check(Some(ReasonClass::Network), false, Some("77aa"));
         check(Some(ReasonClass::Budget), false, Some("77aa"));
-        assert_eq!(session_continued(&with_sessions(&[], 1), true), None);
+        assert_eq!(session_continued(&[], true), None);
+        // An attempt that never began, because it was cancelled before, changes nothing.
+        let mut task = with_sessions(&[Some("0b6b"), None], 9);
+        let classes = [ReasonClass::Network, ReasonClass::Cancelled];
+        for (attempt, class) in task.attempts.iter_mut().zip(classes) {
+            attempt.ended = Some(Ended {
+                reason: Some(Reason::new(class, "x")),
+                never_began: class == ReasonClass::Cancelled,
+                ..Ended::new(task.created_at, Outcome::Failed)
+            });
+        }
+        assert_eq!(session_continued(&task.attempts, false), Some("0b6b"));
     }
 
     #[test]

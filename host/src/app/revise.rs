@@ -17,12 +17,13 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden_to, may_ask_for_mode, may_use, way},
+    may::{forbidden_to, may_ask_for_mode, may_use},
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
 };
 use crate::{
+    ceiling::way,
     plugin::{Draft, Executor, visible},
     text::shortened,
 };

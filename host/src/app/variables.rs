@@ -17,10 +17,13 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, forbidden, may, way},
+    may::{Verb, forbidden, may},
     request::{Environment, NewTask},
 };
-use crate::config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous};
+use crate::{
+    ceiling::way,
+    config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous},
+};
 
 /// Variables of a task submitted by an unknown agent.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];

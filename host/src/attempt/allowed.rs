@@ -1,11 +1,24 @@
-//! Checks that a task cannot do more than it was allowed to do when it was submitted.
+//! Checks again, at the start of an attempt, what a restrained principal was allowed to request.
 //!
 //! Each host reads the executors' configuration again when it starts. A default that the user has
-//! changed after the submission must not give a task more authority than its ceiling.
+//! changed after the submission must not give a task more authority than its ceiling. While a task
+//! waits, a person may also continue a session that the task would have continued.
 
-use claudine_domain::task::Request;
+use std::sync::Arc;
 
-use crate::plugin::{Draft, Executor, Failure, GuestEnd, GuestTask};
+use claudine_domain::task::{Class, Request};
+
+use super::inputs::aside;
+use crate::{
+    ceiling::{
+        is_of_others,
+        session::{SessionError, may_enter, session_continued, session_of},
+    },
+    config::McpCeiling,
+    engine::Launch,
+    plugin::{Draft, Executor, Failure, GuestEnd, GuestTask},
+    store::Store,
+};
 
 /// Refuses the attempt if a restrained principal submitted its task and the task could now do more
 /// than was allowed at the submission.
@@ -33,4 +46,50 @@ pub(super) async fn still_allowed(
          executor's configuration has changed; submit the task again"
     );
     Err(GuestEnd::Failed(Failure::new("permission", message)))
+}
+
+/// Refuses the start of an attempt that a restrained principal has requested, if the attempt would
+/// continue a session that this principal may not continue. New requests are checked in the same
+/// way, but a person may have continued the session since the request.
+pub(super) async fn sessions_still_allowed(
+    launch: &Launch,
+    guest: &GuestTask,
+    store: &Arc<dyn Store>,
+    ceiling: &Arc<McpCeiling>,
+) -> Result<(), GuestEnd> {
+    let (task, number) = (&launch.task, launch.attempt.number);
+    let by = task.requester_of(number);
+    if !by.restrained || is_of_others(by, task) || task.request.class == Class::Command {
+        return Ok(());
+    }
+    let earlier = task.attempts.iter().take_while(|one| one.number < number);
+    let (earlier, _) = task.attempts.split_at(earlier.count());
+    let previous = guest.previous.as_ref();
+    let is_resumed = previous.is_some_and(|previous| previous.resume.is_some());
+    let continued = session_continued(earlier, is_resumed).map(str::to_owned);
+    let named = session_of(task.request.class, &guest.spec);
+    let way_out = if named.is_some() {
+        "submit the task again without the session"
+    } else {
+        "retry the task, which then begins a session of its own"
+    };
+    let sessions: Vec<String> = continued.into_iter().chain(named).collect();
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    let (store, by, ceiling) = (store.clone(), by.clone(), ceiling.clone());
+    let entering = move || {
+        let mut sessions = sessions.iter();
+        let entered = sessions.try_for_each(|session| may_enter(&*store, &by, session, &ceiling));
+        entered.map_err(|error| match error {
+            SessionError::Refused(refusal) => {
+                Failure::new("permission", format!("{}; {way_out}", refusal.message))
+            }
+            SessionError::Store(error) => Failure::new(
+                "resource",
+                format!("the tasks of the session cannot be read: {error}"),
+            ),
+        })
+    };
+    aside(entering).await.map_err(GuestEnd::Failed)
 }

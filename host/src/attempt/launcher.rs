@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    allowed::still_allowed,
+    allowed::{sessions_still_allowed, still_allowed},
     commands::{Commands, OfAttempt},
     ending::ending,
     guest_host::GuestHost,
@@ -94,7 +94,8 @@ impl Launcher {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
-        if launch.task.phase() == Some(&Phase::Preparing) {
+        let is_preparing = launch.task.phase() == Some(&Phase::Preparing);
+        if is_preparing {
             // If an earlier host died while preparing, its commands must not run beside the
             // commands that this host begins again.
             self.commands.end_earlier(live.id).await;
@@ -129,6 +130,13 @@ impl Launcher {
                 .map_err(GuestEnd::Unavailable)?;
             if live.has_begun() {
                 self.reporter.ask_for_turn(live).await;
+            }
+            // An attempt that an earlier host has started goes on. While an attempt waits for its
+            // turn, a person may continue its session.
+            if is_preparing || !resumed {
+                let Inputs { store, ceiling, .. } = &self.inputs;
+                let checking = sessions_still_allowed(&launch, &prepared.task, store, ceiling);
+                Box::pin(checking).await?;
             }
             Ok(prepared)
         };
