@@ -13,13 +13,14 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, Work, may, may_end_anew, may_hasten},
+    may::{Verb, may, may_end_anew, may_hasten},
     prepare::{Checked, class_of},
 };
 use crate::{
     ceiling::{
         is_of_others,
         session::{may_enter, session_continued, session_of},
+        work::{Work, told},
     },
     plugin::{Draft, Executor, visible},
 };
@@ -226,35 +227,5 @@ impl Host {
             self.may_interrupt_resolving(by, id).await?;
         }
         Ok(())
-    }
-}
-
-/// The document with the new instructions as its prompt. They are checked like a prompt, because
-/// they may give an agent more authority than its prompt did.
-fn told(spec: &str, said: &[u8]) -> Option<String> {
-    let said = std::str::from_utf8(said).ok()?.trim();
-    let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;
-    let prompt = document.get_mut("prompt")?;
-    if said.is_empty() {
-        return None;
-    }
-    *prompt = said.into();
-    Some(document.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_instructions_are_checked_like_a_prompt() {
-        let check = |spec: &str, said: &str, expected: Option<&str>| {
-            assert_eq!(told(spec, said.as_bytes()).as_deref(), expected);
-        };
-        let spec = r#"{"model":"opus","prompt":"do it"}"#;
-        let expected = r#"{"model":"opus","prompt":"/deploy now"}"#;
-        check(spec, " /deploy now\n", Some(expected));
-        check(spec, " ", None);
-        check(r#"{"script":"make"}"#, "more", None);
     }
 }

@@ -1,4 +1,5 @@
-//! Decides which principal may perform which action. This is the only place where this is decided.
+//! Decides which principal may perform which action. This is the only place where this is decided,
+//! except that [`ceiling`](crate::ceiling) checks a task also at the start of each attempt.
 //!
 //! Every action that changes something asks [`may`] first. A *restrained* principal (see
 //! [`Principal`](claudine_domain::principal::Principal)) is subject to the settings for MCP
@@ -6,34 +7,17 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
-    id::TaskId,
-    outcome::Outcome,
-    principal::{Authority, Principal, Step},
-    task::{Class, Task},
-    worktree::MergeStrategy,
+    id::TaskId, outcome::Outcome, principal::Principal, task::Task, worktree::MergeStrategy,
 };
 
 use super::error::{AppError, ErrorKind};
 use crate::{
-    ceiling::{is_of_others, way},
-    config::{McpCeiling, step_of},
+    ceiling::{
+        is_of_others, way,
+        work::{Work, may_merge, within},
+    },
+    config::McpCeiling,
 };
-
-/// Length limit of quoted request text in a refusal.
-const SHOWN: usize = 80;
-
-/// A task that is to run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Work<'a> {
-    pub(super) executor: &'a str,
-    pub(super) class: Class,
-    /// Authority of the task as stated by its executor.
-    pub(super) authority: &'a Authority,
-    /// Merge strategy of the task's worktree, if the task has a worktree.
-    pub(super) merge: Option<MergeStrategy>,
-    /// The executor's document; a refusal names the parts that determine the authority.
-    pub(super) spec: &'a str,
-}
 
 /// An action on tasks or on the host.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +65,7 @@ pub(super) fn may(
         }
         Verb::Merge(strategy) if by.restrained => {
             keeps_out(by, task, "worktree merge")?;
-            merges(by, ceiling, strategy)?;
-            changes_files(by, ceiling)
+            may_merge(by, ceiling, strategy).map_err(AppError::from)
         }
         Verb::CleanWorktrees
         | Verb::SetGroup
@@ -219,134 +202,6 @@ pub(super) fn may_interrupt(
     )))
 }
 
-/// Decides whether a principal may use an executor at all.
-pub(super) fn may_use(
-    by: &Principal,
-    executor: &str,
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if !by.restrained || ceiling.executors.iter().any(|name| name == executor) {
-        return Ok(());
-    }
-    let shown: String = executor.chars().take(SHOWN).collect();
-    let message = format!(
-        "executor `{}` may not be used {}; {}",
-        shown.escape_debug(),
-        way(by),
-        allowed(ceiling.executors.iter().map(String::as_str))
-    );
-    Err(forbidden(message, "executors"))
-}
-
-/// Checks a task that is to run against the settings for MCP clients.
-fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), AppError> {
-    may_use(by, work.executor, ceiling)?;
-    if let Some(strategy) = work.merge {
-        merges(by, ceiling, strategy)?;
-        // The task would merge its work at its end. `manual` leaves the work on its branch.
-        if strategy != MergeStrategy::Manual {
-            changes_files(by, ceiling)?;
-        }
-    }
-    // If a command executor is listed, everything that its commands do is allowed, because commands
-    // have no permission modes.
-    if work.class == Class::Command {
-        return Ok(());
-    }
-    let most = ceiling.most();
-    if work.authority.step > most.step {
-        return Err(beyond(by, ceiling, work.authority.step, work.spec));
-    }
-    if most.covers(work.authority) {
-        return Ok(());
-    }
-    let more = work.authority.extras.difference(&most.extras);
-    let more: Vec<&str> = more.map(String::as_str).collect();
-    let message = format!(
-        "this task has `{}` in addition to permission to {}, which may not be requested {}",
-        more.join("`, `"),
-        can(work.authority.step),
-        way(by)
-    );
-    Err(forbidden(message, "extras"))
-}
-
-/// Refuses a permission mode above the ceiling. This is also checked before an executor looks at
-/// the request, because an executor may refuse a mode for a reason that the client cannot change.
-pub(super) fn may_ask_for_mode(
-    by: &Principal,
-    class: Class,
-    spec: &str,
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if !by.restrained || class == Class::Command {
-        return Ok(());
-    }
-    let asks = serde_json::from_str::<Asks>(spec).ok();
-    let mode = asks.and_then(|asks| asks.permission_mode);
-    match mode.and_then(|mode| step_of(&mode)) {
-        Some(step) if step > ceiling.most().step => Err(beyond(by, ceiling, step, spec)),
-        _ => Ok(()),
-    }
-}
-
-/// The refusal of a task that could do more than the ceiling allows.
-fn beyond(by: &Principal, ceiling: &McpCeiling, step: Step, spec: &str) -> AppError {
-    let message = format!(
-        "this task could {} ({}); tasks submitted {} may at most {} (`{}`)",
-        can(step),
-        because(spec),
-        way(by),
-        can(ceiling.most().step),
-        ceiling.max_permission_mode
-    );
-    forbidden(message, "max_permission_mode")
-}
-
-fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Result<(), AppError> {
-    if ceiling.merge_strategies.contains(&strategy) {
-        return Ok(());
-    }
-    // A client that wants a worktree may not have named a strategy.
-    let usual = if strategy == MergeStrategy::default() {
-        " (the default)"
-    } else {
-        ""
-    };
-    let message = format!(
-        "merge strategy `{}`{usual} may not be used {}; {}",
-        strategy.as_str(),
-        way(by),
-        allowed(ceiling.merge_strategies.iter().map(|it| it.as_str()))
-    );
-    Err(forbidden(message, "merge_strategies"))
-}
-
-/// The allowed values of a setting that is a list.
-fn allowed<'a>(values: impl Iterator<Item = &'a str>) -> String {
-    let values: Vec<&str> = values.collect();
-    if values.is_empty() {
-        "none is allowed".to_owned()
-    } else {
-        format!("allowed are: {}", values.join(", "))
-    }
-}
-
-/// Refuses merges to a principal that may only read.
-fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), AppError> {
-    let most = ceiling.most();
-    if most.step >= Step::Edit {
-        return Ok(());
-    }
-    let message = format!(
-        "a merge changes files, but requests {} may at most {} (`{}`)",
-        way(by),
-        can(most.step),
-        ceiling.max_permission_mode
-    );
-    Err(forbidden(message, "max_permission_mode"))
-}
-
 fn held(by: &Principal, task: &Task) -> AppError {
     let message = format!(
         "task {:#} is held by {}; {by} may not release it",
@@ -380,64 +235,10 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         .hint("a person can do that at a terminal, outside of any task")
 }
 
-pub(super) fn forbidden(message: String, setting: &str) -> AppError {
-    AppError::new(ErrorKind::Forbidden, message).hint(format!(
-        "a person can allow it: mcp.{setting} in the configuration file"
-    ))
-}
-
 /// The refusal of an action that is always reserved for persons, regardless of the settings.
 pub(super) fn forbidden_to(message: String) -> AppError {
     AppError::new(ErrorKind::Forbidden, message)
         .hint("a person can do that at a terminal, outside of any task")
-}
-
-fn can(step: Step) -> &'static str {
-    match step {
-        Step::Read => "read",
-        Step::Edit => "change files",
-        Step::Run => "run commands",
-        Step::Full => "do whatever the user can",
-    }
-}
-
-/// The fields of an agent's document that determine its authority.
-#[derive(serde::Deserialize)]
-struct Asks {
-    prompt: Option<String>,
-    permission_mode: Option<String>,
-    #[serde(default)]
-    allowed_tools: Vec<String>,
-    #[serde(default)]
-    extra_args: Vec<String>,
-}
-
-/// The fields that determine the authority, or the executor's default if no field does.
-fn because(spec: &str) -> String {
-    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
-        return "according to its executor".to_owned();
-    };
-    let mut reasons = vec![asks.permission_mode.map_or_else(
-        || "it sets no `permission_mode`, so its executor's default applies".to_owned(),
-        |mode| format!("permission mode `{mode}`"),
-    )];
-    // A byte order mark counts as white space for Claude Code.
-    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
-    let is_command = |prompt: String| prompt.trim_start_matches(is_blank).starts_with('/');
-    if asks.prompt.is_some_and(is_command) {
-        reasons.push("a prompt that begins with a slash command".to_owned());
-    }
-    for (name, values) in [
-        ("allowed_tools", asks.allowed_tools),
-        ("extra_args", asks.extra_args),
-    ] {
-        if !values.is_empty() {
-            let text = values.join(" ").escape_debug().to_string();
-            let shown: String = text.chars().take(SHOWN).collect();
-            reasons.push(format!("{name} `{shown}`"));
-        }
-    }
-    reasons.join(", ")
 }
 
 #[cfg(test)]
@@ -448,14 +249,18 @@ mod tests {
     use claudine_domain::{
         attempt::{Attempt, Ended, Session},
         outcome::{Reason, ReasonClass},
-        principal::{Kind, Via},
+        principal::{Authority, Kind, Via},
         revision::Requested,
+        task::Class,
         task::State,
     };
 
     use super::*;
     use crate::{
-        ceiling::session::{may_continue, session_continued, session_of},
+        ceiling::{
+            session::{may_continue, session_continued, session_of},
+            work::may_ask_for_mode,
+        },
         store::sample_task,
     };
 
@@ -987,7 +792,7 @@ mod tests {
             let decided = may_ask_for_mode(by, class, spec, &smallest());
             assert_eq!(decided.is_ok(), expected, "{spec}: {decided:?}");
             if let Err(error) = decided {
-                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+                assert!(error.hint.contains("mcp.max_permission_mode"));
             }
         };
         let chat = by(Kind::Owner, Via::Mcp, true);

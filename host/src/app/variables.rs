@@ -17,11 +17,11 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, forbidden, may},
+    may::{Verb, may},
     request::{Environment, NewTask},
 };
 use crate::{
-    ceiling::way,
+    ceiling::{Refusal, way},
     config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous},
 };
 
@@ -57,7 +57,7 @@ pub(super) fn settable<'a>(
                 [] => format!("{refused}; no variable is allowed"),
                 names => format!("{refused}; allowed are: {}", names.join(", ")),
             };
-            Err(forbidden(message, "env"))
+            Err(Refusal::of_setting(message, "env").into())
         }
     }
 }

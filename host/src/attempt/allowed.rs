@@ -1,18 +1,20 @@
 //! Checks again, at the start of an attempt, what a restrained principal was allowed to request.
 //!
 //! Each host reads the executors' configuration again when it starts. A default that the user has
-//! changed after the submission must not give a task more authority than its ceiling. While a task
-//! waits, a person may also continue a session that the task would have continued.
+//! changed after the submission must not give a task more authority than its ceiling. The user may
+//! also have lowered the ceiling. While a task waits, a person may continue a session that the task
+//! would have continued.
 
 use std::sync::Arc;
 
-use claudine_domain::task::{Class, Request};
+use claudine_domain::{principal::Authority, task::Class};
 
 use super::inputs::aside;
 use crate::{
     ceiling::{
-        is_of_others,
+        Refusal, is_of_others,
         session::{SessionError, may_enter, session_continued, session_of},
+        work::{Work, told, within},
     },
     config::McpCeiling,
     engine::Launch,
@@ -21,31 +23,70 @@ use crate::{
 };
 
 /// Refuses the attempt if a restrained principal submitted its task and the task could now do more
-/// than was allowed at the submission.
+/// than was allowed at the submission. If a restrained principal has requested the attempt, and the
+/// attempt starts (`is_limited`), it is also refused if the present settings would refuse the
+/// request.
 pub(super) async fn still_allowed(
-    request: &Request,
+    launch: &Launch,
     executor: &Executor,
     guest: &GuestTask,
+    ceiling: &McpCeiling,
+    is_limited: bool,
 ) -> Result<(), GuestEnd> {
+    let request = &launch.task.request;
+    let by = launch.task.requester_of(launch.attempt.number);
     let allowed = request.authority.as_deref();
-    let Some(allowed) = allowed.filter(|_| request.by.restrained) else {
+    let allowed = allowed.filter(|_| request.by.restrained);
+    if allowed.is_none() && !is_limited {
         return Ok(());
+    }
+    let now = authority(executor, guest, guest.spec.clone()).await;
+    if let Some(allowed) = allowed
+        && !allowed.covers(&now)
+    {
+        let message = format!(
+            "the task could do more than when it was submitted ({now} instead of {allowed}), because its \
+             executor's configuration has changed; submit the task again"
+        );
+        return Err(denied(message));
+    }
+    if !is_limited {
+        return Ok(());
+    }
+    let check = |authority: &Authority, spec: &str| {
+        let work = Work {
+            executor: &request.executor,
+            class: request.class,
+            authority,
+            merge: request.worktree.as_ref().map(|worktree| worktree.merge),
+            spec,
+        };
+        within(by, ceiling, work)
+            .map_err(|Refusal { message, hint }| denied(format!("{message}; {hint}")))
     };
+    check(&now, &guest.spec)?;
+    let previous = guest.previous.as_ref();
+    let said = previous.and_then(|previous| previous.resume.as_deref());
+    if let Some(told) = said.and_then(|said| told(&guest.spec, said.as_bytes())) {
+        let now = authority(executor, guest, told.clone()).await;
+        check(&now, &told)?;
+    }
+    Ok(())
+}
+
+/// What the attempt could do if this were its document, as its executor states it.
+async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Authority {
     let draft = Draft {
-        spec: guest.spec.clone(),
+        spec,
         env: guest.env.clone(),
         workspace: guest.workspace.clone(),
         labels: guest.labels.clone(),
     };
-    let now = Box::pin(executor.authority(&draft)).await;
-    if allowed.covers(&now) {
-        return Ok(());
-    }
-    let message = format!(
-        "the task could do more than when it was submitted ({now} instead of {allowed}), because its \
-         executor's configuration has changed; submit the task again"
-    );
-    Err(GuestEnd::Failed(Failure::new("permission", message)))
+    Box::pin(executor.authority(&draft)).await
+}
+
+fn denied(message: String) -> GuestEnd {
+    GuestEnd::Failed(Failure::new("permission", message))
 }
 
 /// Refuses the start of an attempt that a restrained principal has requested, if the attempt would

@@ -124,19 +124,21 @@ impl Launcher {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
             let prepared = supervised_by(elsewhere.clone(), prepared).await?;
-            still_allowed(&launch.task.request, &executor, &prepared.task).await?;
+            let Inputs { store, ceiling, .. } = &self.inputs;
+            let by = launch.task.requester_of(launch.attempt.number);
+            // An attempt that an earlier host has started goes on.
+            let is_limited = by.restrained && (is_preparing || !resumed);
+            let task = &prepared.task;
+            still_allowed(&launch, &executor, task, ceiling, is_limited).await?;
             supervised_by(elsewhere, executor.loaded())
                 .await
                 .map_err(GuestEnd::Unavailable)?;
             if live.has_begun() {
                 self.reporter.ask_for_turn(live).await;
             }
-            // An attempt that an earlier host has started goes on. While an attempt waits for its
-            // turn, a person may continue its session.
-            if is_preparing || !resumed {
-                let Inputs { store, ceiling, .. } = &self.inputs;
-                let checking = sessions_still_allowed(&launch, &prepared.task, store, ceiling);
-                Box::pin(checking).await?;
+            // While an attempt waits for its turn, a person may continue its session.
+            if is_limited {
+                Box::pin(sessions_still_allowed(&launch, task, store, ceiling)).await?;
             }
             Ok(prepared)
         };

@@ -3,6 +3,7 @@
 //! changed meanwhile, or a person may have done something.
 
 pub(crate) mod session;
+pub(crate) mod work;
 
 use claudine_domain::{
     principal::{Principal, Via},
@@ -18,6 +19,16 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
     /// Advice for the author of a request.
     pub(crate) hint: String,
+}
+
+impl Refusal {
+    /// The refusal of a request beyond a setting.
+    pub(crate) fn of_setting(message: String, setting: &str) -> Self {
+        Self {
+            message,
+            hint: format!("a person can allow it: mcp.{setting} in the configuration file"),
+        }
+    }
 }
 
 /// Whether the principal is restrained, and somebody less restrained submitted the task.
