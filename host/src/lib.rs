@@ -10,6 +10,7 @@ mod app;
 mod attempt;
 mod ballast;
 mod bounds;
+mod ceiling;
 mod checkpoint;
 mod clock;
 mod command;

@@ -187,7 +187,7 @@ async fn wire(
         reports: inbox.reports(),
         known: Known::of(opened.found),
         settle_timeout: settings.settle_timeout,
-        restraint: settings.mcp.restraint(),
+        ceiling: settings.mcp.clone(),
     });
     parts.spawn(ROUTER, router_end(opened.router, shutdown.clone()));
     let (routing, reports) = (runner.clone(), opened.reports);

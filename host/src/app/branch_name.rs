@@ -6,11 +6,9 @@ use claudine_domain::{
     worktree::{OWN_BRANCHES, Worktree},
 };
 
-use super::{
-    error::{AppError, ErrorKind},
-    may::way,
-};
+use super::error::{AppError, ErrorKind};
 use crate::{
+    ceiling::way,
     git::{BranchRef, Commit, Git},
     worktree::WorktreeError,
 };

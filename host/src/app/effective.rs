@@ -13,19 +13,17 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{
-        Verb, Work, is_of_others, may, may_continue, may_end_anew, may_hasten, session_continued,
-        session_of,
-    },
+    may::{Verb, may, may_end_anew, may_hasten},
     prepare::{Checked, class_of},
 };
 use crate::{
+    ceiling::{
+        is_of_others,
+        session::{may_enter, session_continued, session_of},
+        work::{Work, told},
+    },
     plugin::{Draft, Executor, visible},
-    store::Filter,
 };
-
-/// Number of tasks of a session that are read at a time.
-const SESSION_TASKS: usize = 100;
 
 impl Host {
     /// Decides whether these tasks may be submitted, and returns the authority of each. Commands of
@@ -95,18 +93,8 @@ impl Host {
     async fn may_enter(&self, by: &Principal, session: String) -> Result<(), AppError> {
         let (by, ceiling) = (by.clone(), self.settings.mcp.clone());
         self.read(move |reader| {
-            let mut filter = Filter {
-                session: Some(session.clone()),
-                ..Filter::default()
-            };
-            loop {
-                let page = reader.store.list(&filter, SESSION_TASKS)?;
-                may_continue(&by, &session, &page.tasks, &ceiling)?;
-                if page.next.is_none() {
-                    return Ok(());
-                }
-                filter.before = page.next;
-            }
+            may_enter(&*reader.store, &by, &session, &ceiling)?;
+            Ok(())
         })
         .await
     }
@@ -124,7 +112,7 @@ impl Host {
         if is_of_others(by, task) || task.request.class == Class::Command {
             return Ok(());
         }
-        let continued = session_continued(task, is_resumed).map(str::to_owned);
+        let continued = session_continued(&task.attempts, is_resumed).map(str::to_owned);
         let named = session_of(task.request.class, spec);
         for session in continued.into_iter().chain(named) {
             self.may_enter(by, session).await?;
@@ -239,35 +227,5 @@ impl Host {
             self.may_interrupt_resolving(by, id).await?;
         }
         Ok(())
-    }
-}
-
-/// The document with the new instructions as its prompt. They are checked like a prompt, because
-/// they may give an agent more authority than its prompt did.
-fn told(spec: &str, said: &[u8]) -> Option<String> {
-    let said = std::str::from_utf8(said).ok()?.trim();
-    let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;
-    let prompt = document.get_mut("prompt")?;
-    if said.is_empty() {
-        return None;
-    }
-    *prompt = said.into();
-    Some(document.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_instructions_are_checked_like_a_prompt() {
-        let check = |spec: &str, said: &str, expected: Option<&str>| {
-            assert_eq!(told(spec, said.as_bytes()).as_deref(), expected);
-        };
-        let spec = r#"{"model":"opus","prompt":"do it"}"#;
-        let expected = r#"{"model":"opus","prompt":"/deploy now"}"#;
-        check(spec, " /deploy now\n", Some(expected));
-        check(spec, " ", None);
-        check(r#"{"script":"make"}"#, "more", None);
     }
 }

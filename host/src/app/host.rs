@@ -21,6 +21,7 @@ use super::{
     request::{DownMode, TaskRef},
 };
 use crate::{
+    ceiling::{Refusal, session::SessionError},
     command::Elsewhere,
     config::{Begin, Settings},
     engine::{Engine, EngineError},
@@ -245,6 +246,21 @@ impl From<StoreError> for AppError {
         match hint {
             Some(hint) => app.hint(hint),
             None => app,
+        }
+    }
+}
+
+impl From<Refusal> for AppError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(ErrorKind::Forbidden, refusal.message).hint(refusal.hint)
+    }
+}
+
+impl From<SessionError> for AppError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Refused(refusal) => refusal.into(),
+            SessionError::Store(error) => error.into(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Decides which principal may perform which action. This is the only place where this is decided.
+//! Decides which principal may perform which action. This is the only place where this is decided,
+//! except that [`ceiling`](crate::ceiling) checks a task also at the start of each attempt.
 //!
 //! Every action that changes something asks [`may`] first. A *restrained* principal (see
 //! [`Principal`](claudine_domain::principal::Principal)) is subject to the settings for MCP
@@ -6,32 +7,17 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
-    attempt::Attempt,
-    id::TaskId,
-    outcome::{Outcome, ReasonClass},
-    principal::{Authority, Principal, Step, Via},
-    task::{Class, Task},
-    worktree::MergeStrategy,
+    id::TaskId, outcome::Outcome, principal::Principal, task::Task, worktree::MergeStrategy,
 };
 
 use super::error::{AppError, ErrorKind};
-use crate::config::{McpCeiling, step_of};
-
-/// Length limit of quoted request text in a refusal.
-const SHOWN: usize = 80;
-
-/// A task that is to run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Work<'a> {
-    pub(super) executor: &'a str,
-    pub(super) class: Class,
-    /// Authority of the task as stated by its executor.
-    pub(super) authority: &'a Authority,
-    /// Merge strategy of the task's worktree, if the task has a worktree.
-    pub(super) merge: Option<MergeStrategy>,
-    /// The executor's document; a refusal names the parts that determine the authority.
-    pub(super) spec: &'a str,
-}
+use crate::{
+    ceiling::{
+        is_of_others, way,
+        work::{Work, may_merge, within},
+    },
+    config::McpCeiling,
+};
 
 /// An action on tasks or on the host.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +65,7 @@ pub(super) fn may(
         }
         Verb::Merge(strategy) if by.restrained => {
             keeps_out(by, task, "worktree merge")?;
-            merges(by, ceiling, strategy)?;
-            changes_files(by, ceiling)
+            may_merge(by, ceiling, strategy).map_err(AppError::from)
         }
         Verb::CleanWorktrees
         | Verb::SetGroup
@@ -217,237 +202,6 @@ pub(super) fn may_interrupt(
     )))
 }
 
-/// Decides whether a restrained principal may let a task continue a session, which `tasks` have
-/// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
-/// contain words that the person does not expect there.
-pub(super) fn may_continue(
-    by: &Principal,
-    session: &str,
-    tasks: &[Task],
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if !by.restrained {
-        return Ok(());
-    }
-    let most = ceiling.most();
-    let is_beyond = |task: &&Task| {
-        let authority = task.request.authority.as_deref();
-        authority.is_none_or(|authority| !most.covers(authority))
-    };
-    let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
-        format!("it belongs to task {:#} of {}", task.id, task.request.by)
-    } else if let Some((task, user)) = tasks
-        .iter()
-        .find_map(|task| Some((task, less_restrained_user(task, session)?)))
-    {
-        format!("{user} has continued it in task {:#}", task.id)
-    } else if let Some(task) = tasks.iter().find(is_beyond) {
-        format!(
-            "task {:#}, which reported it, may do more than the settings allow",
-            task.id
-        )
-    } else if tasks.is_empty() {
-        "no stored task of this host has reported it".to_owned()
-    } else {
-        return Ok(());
-    };
-    let shown: String = session.chars().take(SHOWN).collect();
-    let message = format!(
-        "session `{}` may not be continued {}: {why}",
-        shown.escape_debug(),
-        way(by)
-    );
-    Err(AppError::new(ErrorKind::Forbidden, message).hint(
-        "let a new task begin a session of its own, or name a session that only tasks of yours have used; a person can continue any session",
-    ))
-}
-
-/// Somebody unrestrained who has requested an attempt of this task that uses the session. An
-/// attempt that has not reported its session yet may use it too.
-fn less_restrained_user<'a>(task: &'a Task, session: &str) -> Option<&'a Principal> {
-    let may_use = |attempt: &&Attempt| {
-        let reported = attempt.session.as_ref();
-        !attempt.by_hand && reported.is_none_or(|reported| reported.id == session)
-    };
-    let attempts = task.attempts.iter().filter(may_use);
-    let numbers = attempts.map(|attempt| attempt.number);
-    let to_come = (!task.is_done()).then_some(u32::MAX);
-    let mut requesters = numbers.chain(to_come).map(|it| task.requester_of(it));
-    requesters
-        .find(|requester| !requester.restrained)
-        .map(|requester| &**requester)
-}
-
-/// Failures after which executors begin a new conversation. After all others they may continue the
-/// last one without being told to.
-const BEGUN_ANEW: [ReasonClass; 7] = [
-    ReasonClass::Auth,
-    ReasonClass::Cancelled,
-    ReasonClass::Conflict,
-    ReasonClass::Exit,
-    ReasonClass::Invalid,
-    ReasonClass::MaxTurns,
-    ReasonClass::Permission,
-];
-
-/// The session of a task's earlier attempts that another attempt may continue. `is_resumed` is
-/// whether the attempt continues the last one by request.
-pub(super) fn session_continued(task: &Task, is_resumed: bool) -> Option<&str> {
-    let ended = task.last_run()?.ended.as_ref();
-    let reason = ended.and_then(|ended| ended.reason.as_ref());
-    let goes_on = reason.is_some_and(|reason| !BEGUN_ANEW.contains(&reason.class));
-    let mut latest_first = task.attempts.iter().rev();
-    let session = latest_first.find_map(|attempt| attempt.session.as_ref());
-    session
-        .filter(|_| is_resumed || goes_on)
-        .map(|session| session.id.as_str())
-}
-
-/// The session that an agent's document names.
-pub(super) fn session_of(class: Class, spec: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Names {
-        resume_session: Option<String>,
-    }
-    if class == Class::Command {
-        return None;
-    }
-    serde_json::from_str::<Names>(spec).ok()?.resume_session
-}
-
-/// Whether the principal is restrained, and somebody less restrained submitted the task.
-pub(super) fn is_of_others(by: &Principal, task: &Task) -> bool {
-    by.restrained && !task.request.by.restrained
-}
-
-/// Decides whether a principal may use an executor at all.
-pub(super) fn may_use(
-    by: &Principal,
-    executor: &str,
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if !by.restrained || ceiling.executors.iter().any(|name| name == executor) {
-        return Ok(());
-    }
-    let shown: String = executor.chars().take(SHOWN).collect();
-    let message = format!(
-        "executor `{}` may not be used {}; {}",
-        shown.escape_debug(),
-        way(by),
-        allowed(ceiling.executors.iter().map(String::as_str))
-    );
-    Err(forbidden(message, "executors"))
-}
-
-/// Checks a task that is to run against the settings for MCP clients.
-fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), AppError> {
-    may_use(by, work.executor, ceiling)?;
-    if let Some(strategy) = work.merge {
-        merges(by, ceiling, strategy)?;
-        // The task would merge its work at its end. `manual` leaves the work on its branch.
-        if strategy != MergeStrategy::Manual {
-            changes_files(by, ceiling)?;
-        }
-    }
-    // If a command executor is listed, everything that its commands do is allowed, because commands
-    // have no permission modes.
-    if work.class == Class::Command {
-        return Ok(());
-    }
-    let most = ceiling.most();
-    if work.authority.step > most.step {
-        return Err(beyond(by, ceiling, work.authority.step, work.spec));
-    }
-    if most.covers(work.authority) {
-        return Ok(());
-    }
-    let more = work.authority.extras.difference(&most.extras);
-    let more: Vec<&str> = more.map(String::as_str).collect();
-    let message = format!(
-        "this task has `{}` in addition to permission to {}, which may not be requested {}",
-        more.join("`, `"),
-        can(work.authority.step),
-        way(by)
-    );
-    Err(forbidden(message, "extras"))
-}
-
-/// Refuses a permission mode above the ceiling. This is also checked before an executor looks at
-/// the request, because an executor may refuse a mode for a reason that the client cannot change.
-pub(super) fn may_ask_for_mode(
-    by: &Principal,
-    class: Class,
-    spec: &str,
-    ceiling: &McpCeiling,
-) -> Result<(), AppError> {
-    if !by.restrained || class == Class::Command {
-        return Ok(());
-    }
-    let asks = serde_json::from_str::<Asks>(spec).ok();
-    let mode = asks.and_then(|asks| asks.permission_mode);
-    match mode.and_then(|mode| step_of(&mode)) {
-        Some(step) if step > ceiling.most().step => Err(beyond(by, ceiling, step, spec)),
-        _ => Ok(()),
-    }
-}
-
-/// The refusal of a task that could do more than the ceiling allows.
-fn beyond(by: &Principal, ceiling: &McpCeiling, step: Step, spec: &str) -> AppError {
-    let message = format!(
-        "this task could {} ({}); tasks submitted {} may at most {} (`{}`)",
-        can(step),
-        because(spec),
-        way(by),
-        can(ceiling.most().step),
-        ceiling.max_permission_mode
-    );
-    forbidden(message, "max_permission_mode")
-}
-
-fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Result<(), AppError> {
-    if ceiling.merge_strategies.contains(&strategy) {
-        return Ok(());
-    }
-    // A client that wants a worktree may not have named a strategy.
-    let usual = if strategy == MergeStrategy::default() {
-        " (the default)"
-    } else {
-        ""
-    };
-    let message = format!(
-        "merge strategy `{}`{usual} may not be used {}; {}",
-        strategy.as_str(),
-        way(by),
-        allowed(ceiling.merge_strategies.iter().map(|it| it.as_str()))
-    );
-    Err(forbidden(message, "merge_strategies"))
-}
-
-/// The allowed values of a setting that is a list.
-fn allowed<'a>(values: impl Iterator<Item = &'a str>) -> String {
-    let values: Vec<&str> = values.collect();
-    if values.is_empty() {
-        "none is allowed".to_owned()
-    } else {
-        format!("allowed are: {}", values.join(", "))
-    }
-}
-
-/// Refuses merges to a principal that may only read.
-fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), AppError> {
-    let most = ceiling.most();
-    if most.step >= Step::Edit {
-        return Ok(());
-    }
-    let message = format!(
-        "a merge changes files, but requests {} may at most {} (`{}`)",
-        way(by),
-        can(most.step),
-        ceiling.max_permission_mode
-    );
-    Err(forbidden(message, "max_permission_mode"))
-}
-
 fn held(by: &Principal, task: &Task) -> AppError {
     let message = format!(
         "task {:#} is held by {}; {by} may not release it",
@@ -481,73 +235,10 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         .hint("a person can do that at a terminal, outside of any task")
 }
 
-pub(super) fn forbidden(message: String, setting: &str) -> AppError {
-    AppError::new(ErrorKind::Forbidden, message).hint(format!(
-        "a person can allow it: mcp.{setting} in the configuration file"
-    ))
-}
-
 /// The refusal of an action that is always reserved for persons, regardless of the settings.
 pub(super) fn forbidden_to(message: String) -> AppError {
     AppError::new(ErrorKind::Forbidden, message)
         .hint("a person can do that at a terminal, outside of any task")
-}
-
-/// The way in which a request arrived, for messages. It is the reason why the settings for MCP
-/// clients apply.
-pub(super) fn way(by: &Principal) -> &'static str {
-    match by.via {
-        Via::Mcp => "over MCP",
-        Via::Cli | Via::Rest | Via::Workflow | Via::Schedule => "by an agent",
-    }
-}
-
-fn can(step: Step) -> &'static str {
-    match step {
-        Step::Read => "read",
-        Step::Edit => "change files",
-        Step::Run => "run commands",
-        Step::Full => "do whatever the user can",
-    }
-}
-
-/// The fields of an agent's document that determine its authority.
-#[derive(serde::Deserialize)]
-struct Asks {
-    prompt: Option<String>,
-    permission_mode: Option<String>,
-    #[serde(default)]
-    allowed_tools: Vec<String>,
-    #[serde(default)]
-    extra_args: Vec<String>,
-}
-
-/// The fields that determine the authority, or the executor's default if no field does.
-fn because(spec: &str) -> String {
-    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
-        return "according to its executor".to_owned();
-    };
-    let mut reasons = vec![asks.permission_mode.map_or_else(
-        || "it sets no `permission_mode`, so its executor's default applies".to_owned(),
-        |mode| format!("permission mode `{mode}`"),
-    )];
-    // A byte order mark counts as white space for Claude Code.
-    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
-    let is_command = |prompt: String| prompt.trim_start_matches(is_blank).starts_with('/');
-    if asks.prompt.is_some_and(is_command) {
-        reasons.push("a prompt that begins with a slash command".to_owned());
-    }
-    for (name, values) in [
-        ("allowed_tools", asks.allowed_tools),
-        ("extra_args", asks.extra_args),
-    ] {
-        if !values.is_empty() {
-            let text = values.join(" ").escape_debug().to_string();
-            let shown: String = text.chars().take(SHOWN).collect();
-            reasons.push(format!("{name} `{shown}`"));
-        }
-    }
-    reasons.join(", ")
 }
 
 #[cfg(test)]
@@ -556,15 +247,22 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use claudine_domain::{
-        attempt::{Ended, Session},
-        outcome::Reason,
-        principal::Kind,
+        attempt::{Attempt, Ended, Session},
+        outcome::{Reason, ReasonClass},
+        principal::{Authority, Kind, Via},
         revision::Requested,
+        task::Class,
         task::State,
     };
 
     use super::*;
-    use crate::store::sample_task;
+    use crate::{
+        ceiling::{
+            session::{may_continue, session_continued, session_of},
+            work::may_ask_for_mode,
+        },
+        store::sample_task,
+    };
 
     const AGENT: Kind = Kind::Agent { task: None };
 
@@ -911,7 +609,8 @@ mod tests {
                 ..Ended::new(task.created_at, Outcome::Failed)
             };
             task.attempts[2].ended = Some(ended);
-            assert_eq!(session_continued(&task, is_resumed), expected, "{class:?}");
+            let found = session_continued(&task.attempts, is_resumed);
+            assert_eq!(found, expected, "{class:?}");
         };
         for class in [None, Some(ReasonClass::Exit), Some(ReasonClass::Network)] {
             check(class, true, Some("77aa"));
@@ -920,7 +619,18 @@ mod tests {
         check(Some(ReasonClass::Exit), false, None);
         check(Some(ReasonClass::Network), false, Some("77aa"));
         check(Some(ReasonClass::Budget), false, Some("77aa"));
-        assert_eq!(session_continued(&with_sessions(&[], 1), true), None);
+        assert_eq!(session_continued(&[], true), None);
+        // An attempt that never began, because it was cancelled before, changes nothing.
+        let mut task = with_sessions(&[Some("0b6b"), None], 9);
+        let classes = [ReasonClass::Network, ReasonClass::Cancelled];
+        for (attempt, class) in task.attempts.iter_mut().zip(classes) {
+            attempt.ended = Some(Ended {
+                reason: Some(Reason::new(class, "x")),
+                never_began: class == ReasonClass::Cancelled,
+                ..Ended::new(task.created_at, Outcome::Failed)
+            });
+        }
+        assert_eq!(session_continued(&task.attempts, false), Some("0b6b"));
     }
 
     #[test]
@@ -1082,7 +792,7 @@ mod tests {
             let decided = may_ask_for_mode(by, class, spec, &smallest());
             assert_eq!(decided.is_ok(), expected, "{spec}: {decided:?}");
             if let Err(error) = decided {
-                assert!(error.hint.unwrap().contains("mcp.max_permission_mode"));
+                assert!(error.hint.contains("mcp.max_permission_mode"));
             }
         };
         let chat = by(Kind::Owner, Via::Mcp, true);

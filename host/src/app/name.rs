@@ -21,10 +21,10 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::way,
     reader::Reader,
 };
 use crate::{
+    ceiling::way,
     clock,
     store::{Filter, Intent, Name, Resolved, is_word, may_be_of_an_id},
 };

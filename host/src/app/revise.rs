@@ -17,12 +17,16 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden_to, may_ask_for_mode, may_use, way},
+    may::forbidden_to,
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
 };
 use crate::{
+    ceiling::{
+        way,
+        work::{may_ask_for_mode, may_use},
+    },
     plugin::{Draft, Executor, visible},
     text::shortened,
 };

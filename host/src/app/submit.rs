@@ -19,7 +19,6 @@ use super::{
     error::{AppError, ErrorKind},
     graph,
     host::Host,
-    may::{may_ask_for_mode, may_use},
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
@@ -27,7 +26,9 @@ use super::{
     worktrees::{each_its_own, few_enough},
 };
 use crate::{
-    allocator, clock,
+    allocator,
+    ceiling::work::{may_ask_for_mode, may_use},
+    clock,
     config::{ATTEMPT, USD_EXPECTED, budget_micro_usd},
     engine::EngineError,
     environment::Kept,

@@ -17,10 +17,13 @@ use claudine_domain::{
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, forbidden, may, way},
+    may::{Verb, may},
     request::{Environment, NewTask},
 };
-use crate::config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous};
+use crate::{
+    ceiling::{Refusal, way},
+    config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous},
+};
 
 /// Variables of a task submitted by an unknown agent.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
@@ -54,7 +57,7 @@ pub(super) fn settable<'a>(
                 [] => format!("{refused}; no variable is allowed"),
                 names => format!("{refused}; allowed are: {}", names.join(", ")),
             };
-            Err(forbidden(message, "env"))
+            Err(Refusal::of_setting(message, "env").into())
         }
     }
 }

@@ -1,36 +1,136 @@
-//! Checks that a task cannot do more than it was allowed to do when it was submitted.
+//! Checks again, at the start of an attempt, what a restrained principal was allowed to request.
 //!
 //! Each host reads the executors' configuration again when it starts. A default that the user has
-//! changed after the submission must not give a task more authority than its ceiling.
+//! changed after the submission must not give a task more authority than its ceiling. The user may
+//! also have lowered the ceiling. While a task waits, a person may continue a session that the task
+//! would have continued.
 
-use claudine_domain::task::Request;
+use std::sync::Arc;
 
-use crate::plugin::{Draft, Executor, Failure, GuestEnd, GuestTask};
+use claudine_domain::{principal::Authority, task::Class};
+
+use super::inputs::aside;
+use crate::{
+    ceiling::{
+        Refusal, is_of_others,
+        session::{SessionError, may_enter, session_continued, session_of},
+        work::{Work, told, within},
+    },
+    config::McpCeiling,
+    engine::Launch,
+    plugin::{Draft, Executor, Failure, GuestEnd, GuestTask},
+    store::Store,
+};
 
 /// Refuses the attempt if a restrained principal submitted its task and the task could now do more
-/// than was allowed at the submission.
+/// than was allowed at the submission. If a restrained principal has requested the attempt, and the
+/// attempt starts (`is_limited`), it is also refused if the present settings would refuse the
+/// request.
 pub(super) async fn still_allowed(
-    request: &Request,
+    launch: &Launch,
     executor: &Executor,
     guest: &GuestTask,
+    ceiling: &McpCeiling,
+    is_limited: bool,
 ) -> Result<(), GuestEnd> {
+    let request = &launch.task.request;
+    let by = launch.task.requester_of(launch.attempt.number);
     let allowed = request.authority.as_deref();
-    let Some(allowed) = allowed.filter(|_| request.by.restrained) else {
+    let allowed = allowed.filter(|_| request.by.restrained);
+    if allowed.is_none() && !is_limited {
         return Ok(());
+    }
+    let now = authority(executor, guest, guest.spec.clone()).await;
+    if let Some(allowed) = allowed
+        && !allowed.covers(&now)
+    {
+        let message = format!(
+            "the task could do more than when it was submitted ({now} instead of {allowed}), because its \
+             executor's configuration has changed; submit the task again"
+        );
+        return Err(denied(message));
+    }
+    if !is_limited {
+        return Ok(());
+    }
+    let check = |authority: &Authority, spec: &str| {
+        let work = Work {
+            executor: &request.executor,
+            class: request.class,
+            authority,
+            merge: request.worktree.as_ref().map(|worktree| worktree.merge),
+            spec,
+        };
+        within(by, ceiling, work)
+            .map_err(|Refusal { message, hint }| denied(format!("{message}; {hint}")))
     };
+    check(&now, &guest.spec)?;
+    let previous = guest.previous.as_ref();
+    let said = previous.and_then(|previous| previous.resume.as_deref());
+    if let Some(told) = said.and_then(|said| told(&guest.spec, said.as_bytes())) {
+        let now = authority(executor, guest, told.clone()).await;
+        check(&now, &told)?;
+    }
+    Ok(())
+}
+
+/// What the attempt could do if this were its document, as its executor states it.
+async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Authority {
     let draft = Draft {
-        spec: guest.spec.clone(),
+        spec,
         env: guest.env.clone(),
         workspace: guest.workspace.clone(),
         labels: guest.labels.clone(),
     };
-    let now = Box::pin(executor.authority(&draft)).await;
-    if allowed.covers(&now) {
+    Box::pin(executor.authority(&draft)).await
+}
+
+fn denied(message: String) -> GuestEnd {
+    GuestEnd::Failed(Failure::new("permission", message))
+}
+
+/// Refuses the start of an attempt that a restrained principal has requested, if the attempt would
+/// continue a session that this principal may not continue. New requests are checked in the same
+/// way, but a person may have continued the session since the request.
+pub(super) async fn sessions_still_allowed(
+    launch: &Launch,
+    guest: &GuestTask,
+    store: &Arc<dyn Store>,
+    ceiling: &Arc<McpCeiling>,
+) -> Result<(), GuestEnd> {
+    let (task, number) = (&launch.task, launch.attempt.number);
+    let by = task.requester_of(number);
+    if !by.restrained || is_of_others(by, task) || task.request.class == Class::Command {
         return Ok(());
     }
-    let message = format!(
-        "the task could do more than when it was submitted ({now} instead of {allowed}), because its \
-         executor's configuration has changed; submit the task again"
-    );
-    Err(GuestEnd::Failed(Failure::new("permission", message)))
+    let earlier = task.attempts.iter().take_while(|one| one.number < number);
+    let (earlier, _) = task.attempts.split_at(earlier.count());
+    let previous = guest.previous.as_ref();
+    let is_resumed = previous.is_some_and(|previous| previous.resume.is_some());
+    let continued = session_continued(earlier, is_resumed).map(str::to_owned);
+    let named = session_of(task.request.class, &guest.spec);
+    let way_out = if named.is_some() {
+        "submit the task again without the session"
+    } else {
+        "retry the task, which then begins a session of its own"
+    };
+    let sessions: Vec<String> = continued.into_iter().chain(named).collect();
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    let (store, by, ceiling) = (store.clone(), by.clone(), ceiling.clone());
+    let entering = move || {
+        let mut sessions = sessions.iter();
+        let entered = sessions.try_for_each(|session| may_enter(&*store, &by, session, &ceiling));
+        entered.map_err(|error| match error {
+            SessionError::Refused(refusal) => {
+                Failure::new("permission", format!("{}; {way_out}", refusal.message))
+            }
+            SessionError::Store(error) => Failure::new(
+                "resource",
+                format!("the tasks of the session cannot be read: {error}"),
+            ),
+        })
+    };
+    aside(entering).await.map_err(GuestEnd::Failed)
 }

@@ -16,7 +16,7 @@ use crate::{
         files::{self, Given},
         words::{Resumed, Used, before_prompt},
     },
-    config::RESTRAINED,
+    config::{McpCeiling, RESTRAINED},
     engine::Launch,
     environment::Environments,
     layout::Layout,
@@ -31,8 +31,8 @@ pub(super) struct Inputs {
     pub(super) environments: Arc<Environments>,
     pub(super) transcripts: Transcripts,
     pub(super) layout: Layout,
-    /// The value of the variable [`RESTRAINED`], by the present settings.
-    pub(super) restraint: String,
+    /// The present limits of restrained principals.
+    pub(super) ceiling: Arc<McpCeiling>,
 }
 
 /// An attempt that is ready to run.
@@ -124,7 +124,7 @@ impl Inputs {
         let mut own = handed.variables;
         let mut env = visible(manifest, &variables);
         if task.restrained || request.by.restrained {
-            let mark = (RESTRAINED.to_owned(), self.restraint.clone());
+            let mark = (RESTRAINED.to_owned(), self.ceiling.restraint());
             // The settings may have changed since the submission.
             env.retain(|(name, _)| *name != mark.0);
             if manifest.reads_env.contains(&mark.0) {
@@ -222,7 +222,7 @@ impl Inputs {
 }
 
 /// Runs `work` on a thread that may block.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    allowed::still_allowed,
+    allowed::{sessions_still_allowed, still_allowed},
     commands::{Commands, OfAttempt},
     ending::ending,
     guest_host::GuestHost,
@@ -94,7 +94,8 @@ impl Launcher {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
-        if launch.task.phase() == Some(&Phase::Preparing) {
+        let is_preparing = launch.task.phase() == Some(&Phase::Preparing);
+        if is_preparing {
             // If an earlier host died while preparing, its commands must not run beside the
             // commands that this host begins again.
             self.commands.end_earlier(live.id).await;
@@ -123,12 +124,21 @@ impl Launcher {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
             let prepared = supervised_by(elsewhere.clone(), prepared).await?;
-            still_allowed(&launch.task.request, &executor, &prepared.task).await?;
+            let Inputs { store, ceiling, .. } = &self.inputs;
+            let by = launch.task.requester_of(launch.attempt.number);
+            // An attempt that an earlier host has started goes on.
+            let is_limited = by.restrained && (is_preparing || !resumed);
+            let task = &prepared.task;
+            still_allowed(&launch, &executor, task, ceiling, is_limited).await?;
             supervised_by(elsewhere, executor.loaded())
                 .await
                 .map_err(GuestEnd::Unavailable)?;
             if live.has_begun() {
                 self.reporter.ask_for_turn(live).await;
+            }
+            // While an attempt waits for its turn, a person may continue its session.
+            if is_limited {
+                Box::pin(sessions_still_allowed(&launch, task, store, ceiling)).await?;
             }
             Ok(prepared)
         };

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     checkpoint, clock,
+    config::McpCeiling,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
     fsx,
@@ -69,8 +70,8 @@ pub(crate) struct RunnerParts {
     pub(crate) known: Known,
     /// How long settling the work of an attempt may take.
     pub(crate) settle_timeout: Duration,
-    /// What an executor is told about the limits of a restrained task.
-    pub(crate) restraint: String,
+    /// The present limits of restrained principals.
+    pub(crate) ceiling: McpCeiling,
 }
 
 impl Runner {
@@ -85,14 +86,14 @@ impl Runner {
             reports,
             known,
             settle_timeout,
-            restraint,
+            ceiling,
         } = parts;
         let inputs = Inputs {
             store,
             environments: environments.clone(),
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
-            restraint,
+            ceiling: Arc::new(ceiling),
         };
         let workspaces = Workspaces {
             worktrees,

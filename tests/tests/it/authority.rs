@@ -296,6 +296,55 @@ fn later_change_of_the_default_mode_does_not_extend_a_tasks_rights() {
     assert!(message.contains("(full instead of edit)"), "{message}");
 }
 
+/// Otherwise a client could queue work under a high ceiling, to be run whatever the person decides.
+#[test]
+fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceiling_meanwhile() {
+    let (host, _agent) = with_agent("", "exit 3");
+    let mut client = Client::connect(&host);
+    let plan = json!({"name": "plan", "prompt": "p", "permissionMode": "plan", "hold": true});
+    let mut web = plan.clone();
+    web["name"] = "web".into();
+    web["allowedTools"] = json!(["WebFetch"]);
+    let tasks = json!([
+        {"name": "script", "script": "true", "hold": true},
+        {"name": "edit", "prompt": "p", "permissionMode": "acceptEdits", "hold": true},
+        web,
+        plan,
+    ]);
+    client.call("SubmitGraph", json!({ "tasks": tasks }));
+    host.text(["run", "--hold", "--name", "mine", "--", "true"]);
+    host.run(["down"]).check();
+    fs::write(host.config_dir().join("claudine/config.toml"), SMALLEST).unwrap();
+    host.run(["release", "script", "edit", "web", "plan", "mine"])
+        .check();
+
+    for (name, why, setting) in [
+        (
+            "script",
+            "executor `shell` may not be used over MCP",
+            "mcp.executors",
+        ),
+        (
+            "edit",
+            "may at most read (`plan`)",
+            "mcp.max_permission_mode",
+        ),
+        ("web", "this task has `network`", "mcp.extras"),
+    ] {
+        let task = host.finished(name);
+        assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+        let message = task["reason"]["message"].as_str().unwrap();
+        for says in [why, setting] {
+            assert!(message.contains(says), "{message}");
+        }
+    }
+    // A task within the ceiling starts, and so do tasks that a person has submitted or retried.
+    assert_eq!(host.finished("plan")["reason"]["class"], "no_result");
+    assert_eq!(host.finished("mine")["outcome"], "succeeded");
+    host.run(["retry", "script"]).check();
+    assert_eq!(host.finished("script")["outcome"], "succeeded");
+}
+
 /// The text that a command in an attempt has written to this file.
 pub(super) fn said(host: &TestHost, file: &str) -> String {
     fs::read_to_string(host.work().join(file)).unwrap()

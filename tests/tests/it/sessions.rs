@@ -1,6 +1,8 @@
 //! Conversations of agents that clients and persons continue.
 
-use claudine_tests::mcp::Client;
+use std::fs;
+
+use claudine_tests::{mcp::Client, short_id, wait_for};
 use serde_json::{Value, json};
 
 use crate::authority::with_agent;
@@ -68,4 +70,60 @@ fn client_neither_delegates_nor_resumes_in_a_session_that_a_person_has_continued
     let next = client.call("DelegateTask", delegated(&third));
     let task = host.finished(next["taskId"].as_str().unwrap());
     assert_eq!(task["attempts"][0]["session_id"], third, "{task:#}");
+}
+
+/// Otherwise a client could write into the conversation with a task that it queued in time.
+#[test]
+fn queued_task_of_a_client_fails_at_its_start_if_a_person_has_continued_its_session_meanwhile() {
+    // An agent that is to fail waits until a file exists.
+    let fails = r#"if grep -q "fail at first"; then
+    touch "${0%/*}/begun"; until test -e "${0%/*}/go"; do sleep 0.05; done; exit 3
+fi"#;
+    let (host, agent) = with_agent(READ, &AGENT.replace("cat > /dev/null", fails));
+    let mut client = Client::connect(&host);
+    let mut begun = || -> (String, String) {
+        let asked = json!({"prompt": "begin", "permissionMode": "plan"});
+        let id = client.call("DelegateTask", asked)["taskId"].clone();
+        let id = id.as_str().unwrap().to_owned();
+        let task = host.finished(&id);
+        let session = task["attempts"][0]["session_id"].as_str();
+        (id, session.unwrap().to_owned())
+    };
+    let (first, session) = begun();
+    let (_, other) = begun();
+    let held = |name: &str, session: &str| {
+        json!({
+            "name": name, "prompt": "p", "permissionMode": "plan", "resumeSession": session,
+            "hold": true,
+        })
+    };
+    let again = json!({
+        "name": "again", "prompt": "fail at first", "permissionMode": "plan",
+        "resumeSession": session, "retries": 1, "retryOn": ["no_result"], "backoff": "10ms",
+    });
+    let tasks = [held("held", &session), held("untouched", &other), again];
+    client.call("SubmitGraph", json!({ "tasks": tasks }));
+    wait_for("the agent to begin", || {
+        agent.path().join("begun").exists().then_some(())
+    });
+    host.run(["resume", &first, "--context", "mine"]).check();
+    assert_eq!(host.finished(&first)["outcome"], "succeeded");
+
+    host.run(["release", "held", "untouched"]).check();
+    fs::write(agent.path().join("go"), "").unwrap();
+    for (name, attempts) in [("held", 1), ("again", 2)] {
+        let task = host.finished(name);
+        assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+        let message = task["reason"]["message"].as_str().unwrap();
+        for says in [
+            format!("owner has continued it in task {}", short_id(&first)).as_str(),
+            "submit the task again without the session",
+        ] {
+            assert!(message.contains(says), "{message}");
+        }
+        let all = task["attempts"].as_array().unwrap();
+        assert_eq!(all.len(), attempts, "{task:#}");
+    }
+    let task = host.finished("untouched");
+    assert_eq!(task["attempts"][0]["session_id"], other, "{task:#}");
 }

@@ -38,6 +38,7 @@ const GROUND: &[&str] = &[
 /// ground.
 const LAYERS: &[(&str, &[&str])] = &[
     ("store", &[]),
+    ("ceiling", &["store"]),
     ("supervise", &[]),
     ("plugin", &[]),
     ("engine", &["store"]),
@@ -50,6 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "attempt",
         &[
+            "ceiling",
             "checkpoint",
             "engine",
             "plugin",
@@ -62,6 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "ceiling",
             "checkpoint",
             "engine",
             "plugin",

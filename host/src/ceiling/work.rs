@@ -1,0 +1,235 @@
+//! Checks what a task could do against the settings for MCP clients.
+
+use claudine_domain::{
+    principal::{Authority, Principal, Step},
+    task::Class,
+    worktree::MergeStrategy,
+};
+
+use super::{Refusal, SHOWN, way};
+use crate::config::{McpCeiling, step_of};
+
+/// A task that is to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work<'a> {
+    pub(crate) executor: &'a str,
+    pub(crate) class: Class,
+    /// Authority of the task as stated by its executor.
+    pub(crate) authority: &'a Authority,
+    /// Merge strategy of the task's worktree, if the task has a worktree.
+    pub(crate) merge: Option<MergeStrategy>,
+    /// The executor's document; a refusal names the parts that determine the authority.
+    pub(crate) spec: &'a str,
+}
+
+/// Decides whether a principal may use an executor at all.
+pub(crate) fn may_use(by: &Principal, executor: &str, ceiling: &McpCeiling) -> Result<(), Refusal> {
+    if !by.restrained || ceiling.executors.iter().any(|name| name == executor) {
+        return Ok(());
+    }
+    let shown: String = executor.chars().take(SHOWN).collect();
+    let message = format!(
+        "executor `{}` may not be used {}; {}",
+        shown.escape_debug(),
+        way(by),
+        allowed(ceiling.executors.iter().map(String::as_str))
+    );
+    Err(Refusal::of_setting(message, "executors"))
+}
+
+/// Checks a task that is to run against the settings for MCP clients.
+pub(crate) fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Result<(), Refusal> {
+    may_use(by, work.executor, ceiling)?;
+    if let Some(strategy) = work.merge {
+        merges(by, ceiling, strategy)?;
+        // The task would merge its work at its end. `manual` leaves the work on its branch.
+        if strategy != MergeStrategy::Manual {
+            changes_files(by, ceiling)?;
+        }
+    }
+    // If a command executor is listed, everything that its commands do is allowed, because commands
+    // have no permission modes.
+    if work.class == Class::Command {
+        return Ok(());
+    }
+    let most = ceiling.most();
+    if work.authority.step > most.step {
+        return Err(beyond(by, ceiling, work.authority.step, work.spec));
+    }
+    if most.covers(work.authority) {
+        return Ok(());
+    }
+    let more = work.authority.extras.difference(&most.extras);
+    let more: Vec<&str> = more.map(String::as_str).collect();
+    let message = format!(
+        "this task has `{}` in addition to permission to {}, which may not be requested {}",
+        more.join("`, `"),
+        can(work.authority.step),
+        way(by)
+    );
+    Err(Refusal::of_setting(message, "extras"))
+}
+
+/// Refuses a permission mode above the ceiling. This is also checked before an executor looks at
+/// the request, because an executor may refuse a mode for a reason that the client cannot change.
+pub(crate) fn may_ask_for_mode(
+    by: &Principal,
+    class: Class,
+    spec: &str,
+    ceiling: &McpCeiling,
+) -> Result<(), Refusal> {
+    if !by.restrained || class == Class::Command {
+        return Ok(());
+    }
+    let asks = serde_json::from_str::<Asks>(spec).ok();
+    let mode = asks.and_then(|asks| asks.permission_mode);
+    match mode.and_then(|mode| step_of(&mode)) {
+        Some(step) if step > ceiling.most().step => Err(beyond(by, ceiling, step, spec)),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal of a task that could do more than the ceiling allows.
+fn beyond(by: &Principal, ceiling: &McpCeiling, step: Step, spec: &str) -> Refusal {
+    let message = format!(
+        "this task could {} ({}); tasks submitted {} may at most {} (`{}`)",
+        can(step),
+        because(spec),
+        way(by),
+        can(ceiling.most().step),
+        ceiling.max_permission_mode
+    );
+    Refusal::of_setting(message, "max_permission_mode")
+}
+
+/// Decides whether a principal may merge the work of a task.
+pub(crate) fn may_merge(
+    by: &Principal,
+    ceiling: &McpCeiling,
+    strategy: MergeStrategy,
+) -> Result<(), Refusal> {
+    merges(by, ceiling, strategy)?;
+    changes_files(by, ceiling)
+}
+
+fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Result<(), Refusal> {
+    if ceiling.merge_strategies.contains(&strategy) {
+        return Ok(());
+    }
+    // A client that wants a worktree may not have named a strategy.
+    let usual = if strategy == MergeStrategy::default() {
+        " (the default)"
+    } else {
+        ""
+    };
+    let message = format!(
+        "merge strategy `{}`{usual} may not be used {}; {}",
+        strategy.as_str(),
+        way(by),
+        allowed(ceiling.merge_strategies.iter().map(|it| it.as_str()))
+    );
+    Err(Refusal::of_setting(message, "merge_strategies"))
+}
+
+/// The allowed values of a setting that is a list.
+fn allowed<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let values: Vec<&str> = values.collect();
+    if values.is_empty() {
+        "none is allowed".to_owned()
+    } else {
+        format!("allowed are: {}", values.join(", "))
+    }
+}
+
+/// Refuses merges to a principal that may only read.
+fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), Refusal> {
+    let most = ceiling.most();
+    if most.step >= Step::Edit {
+        return Ok(());
+    }
+    let message = format!(
+        "a merge changes files, but requests {} may at most {} (`{}`)",
+        way(by),
+        can(most.step),
+        ceiling.max_permission_mode
+    );
+    Err(Refusal::of_setting(message, "max_permission_mode"))
+}
+
+/// The document with the new instructions as its prompt. They are checked like a prompt, because
+/// they may give an agent more authority than its prompt did.
+pub(crate) fn told(spec: &str, said: &[u8]) -> Option<String> {
+    let said = std::str::from_utf8(said).ok()?.trim();
+    let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;
+    let prompt = document.get_mut("prompt")?;
+    if said.is_empty() {
+        return None;
+    }
+    *prompt = said.into();
+    Some(document.to_string())
+}
+
+fn can(step: Step) -> &'static str {
+    match step {
+        Step::Read => "read",
+        Step::Edit => "change files",
+        Step::Run => "run commands",
+        Step::Full => "do whatever the user can",
+    }
+}
+
+/// The fields of an agent's document that determine its authority.
+#[derive(serde::Deserialize)]
+struct Asks {
+    prompt: Option<String>,
+    permission_mode: Option<String>,
+    #[serde(default)]
+    allowed_tools: Vec<String>,
+    #[serde(default)]
+    extra_args: Vec<String>,
+}
+
+/// The fields that determine the authority, or the executor's default if no field does.
+fn because(spec: &str) -> String {
+    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
+        return "according to its executor".to_owned();
+    };
+    let mut reasons = vec![asks.permission_mode.map_or_else(
+        || "it sets no `permission_mode`, so its executor's default applies".to_owned(),
+        |mode| format!("permission mode `{mode}`"),
+    )];
+    // A byte order mark counts as white space for Claude Code.
+    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    let is_command = |prompt: String| prompt.trim_start_matches(is_blank).starts_with('/');
+    if asks.prompt.is_some_and(is_command) {
+        reasons.push("a prompt that begins with a slash command".to_owned());
+    }
+    for (name, values) in [
+        ("allowed_tools", asks.allowed_tools),
+        ("extra_args", asks.extra_args),
+    ] {
+        if !values.is_empty() {
+            let text = values.join(" ").escape_debug().to_string();
+            let shown: String = text.chars().take(SHOWN).collect();
+            reasons.push(format!("{name} `{shown}`"));
+        }
+    }
+    reasons.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_instructions_are_checked_like_a_prompt() {
+        let check = |spec: &str, said: &str, expected: Option<&str>| {
+            assert_eq!(told(spec, said.as_bytes()).as_deref(), expected);
+        };
+        let spec = r#"{"model":"opus","prompt":"do it"}"#;
+        let expected = r#"{"model":"opus","prompt":"/deploy now"}"#;
+        check(spec, " /deploy now\n", Some(expected));
+        check(spec, " ", None);
+        check(r#"{"script":"make"}"#, "more", None);
+    }
+}
