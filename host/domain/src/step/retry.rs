@@ -214,11 +214,15 @@ impl Board {
     }
 
     fn take_again(&mut self, now: Now, mut task: Task) {
-        let id = task.id;
         task.restrained = self.by.as_ref().is_some_and(|by| by.restrained);
         if let Some(by) = &self.by {
             task.note_requester(by);
         }
+        self.put_back(now, task);
+    }
+
+    fn put_back(&mut self, now: Now, task: Task) {
+        let id = task.id;
         let fact = task
             .resumes
             .map_or(Fact::Retried, |from| Fact::Resumed { from });
@@ -228,6 +232,13 @@ impl Board {
         self.record(id, now, fact);
         self.ended_again.note_revival(id);
         self.block_dependants(now, id);
+    }
+
+    /// Whether a principal without restraint runs a task of a restrained one again without having
+    /// named it. Such a task keeps its limits and its requester.
+    fn lifts_restraint(&self, task: &Task) -> bool {
+        let is_restrained = self.by.as_ref().is_some_and(|by| by.restrained);
+        task.request.by.restrained && !is_restrained
     }
 
     /// Puts ended tasks back on the board because a task upstream of them runs again or was merged
@@ -241,7 +252,11 @@ impl Board {
             task.retry_at = None;
             task.resumes = None;
             task.state = State::Blocked { since: now.wall };
-            self.take_again(now, task);
+            if self.lifts_restraint(&task) {
+                self.put_back(now, task);
+            } else {
+                self.take_again(now, task);
+            }
             revived.push(id);
         }
         for id in &revived {

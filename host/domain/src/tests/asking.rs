@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::{Desk, request, submission};
 use crate::{
+    dependency::{Condition, Dependency},
     event::Fact,
     id::TaskId,
     outcome::ReasonClass,
     principal::{Kind, Principal, Via},
     step::{Answer, Input, Refused, Retry, Submission, Submit},
+    task::Request,
 };
 
 fn owner() -> Arc<Principal> {
@@ -141,6 +143,64 @@ fn a_request_is_dropped_at_the_next_request_if_its_attempt_never_began() {
     let task = desk.task(id);
     assert_eq!(task.requester_of(2).to_string(), "owner");
     assert!(task.requested.is_empty(), "{:?}", task.requested);
+}
+
+#[test]
+fn revived_task_of_a_restrained_principal_keeps_its_limits_and_its_requester() {
+    let mut desk = Desk::new(1);
+    let (above, below) = (TaskId::new(1, 1), TaskId::new(1, 2));
+    desk.submitted_by(&owner(), submission(above, request()));
+    let of_chat = Request {
+        by: chat(),
+        ..request()
+    };
+    let edge = Dependency {
+        task: above,
+        condition: Condition::Succeeded,
+    };
+    let dependant = Submission {
+        dependencies: vec![edge],
+        ..submission(below, of_chat)
+    };
+    desk.submitted_by(&chat(), dependant);
+    let is_of_chat = |desk: &Desk| {
+        let task = desk.task(below);
+        (task.restrained, task.requester_of(1) == &chat())
+    };
+    assert_eq!(is_of_chat(&desk), (true, true));
+    desk.turn();
+    let attempt = desk.attempt(above);
+    desk.report_of(attempt, super::failure(ReasonClass::Exit));
+    desk.settle();
+    assert_eq!(desk.word(below), "upstream_failed");
+    let retry = |desk: &Desk, task: TaskId, downstream: &[TaskId]| {
+        Input::Retry(Box::new(Retry {
+            task: desk.task(task),
+            downstream: downstream.iter().map(|id| desk.task(*id)).collect(),
+            ended: desk.ends(),
+            resume: None,
+            revision: None,
+        }))
+    };
+    let again = retry(&desk, above, &[below]);
+    desk.asked(&owner(), again).unwrap();
+    desk.settle();
+    assert_eq!(desk.words(&[above, below]), ["ready", "blocked"]);
+    assert_eq!(is_of_chat(&desk), (true, true));
+    desk.turn();
+    let attempt = desk.attempt(above);
+    desk.report_of(attempt, super::success());
+    desk.settle();
+    desk.turn();
+    let attempt = desk.attempt(below);
+    desk.report_of(attempt, super::failure(ReasonClass::Exit));
+    desk.settle();
+    // A person who names the task takes it over.
+    let named = retry(&desk, below, &[]);
+    desk.asked(&owner(), named).unwrap();
+    let task = desk.task(below);
+    assert!(!task.restrained);
+    assert_eq!(task.requester_of(2), &owner());
 }
 
 /// Whether a restrained principal may run a task again depends on the task's end.
