@@ -66,7 +66,7 @@ const HARMLESS_OPTIONS: &[(&str, Values)] = &[
 
 /// Gives the tools access to another directory. Claude Code would also load the skills, commands,
 /// subagents and plugins that this directory names, but not for a restrained principal's agent,
-/// because [`crate::start`] leaves out the settings of projects.
+/// because [`crate::start`] leaves out the settings of projects for such an agent.
 const ADD_DIRECTORY: &str = "--add-dir";
 
 pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
