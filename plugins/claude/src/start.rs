@@ -33,10 +33,11 @@ const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp
 const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 
 /// Takes away tools that Claude Code allows without a permission, in every permission mode: a tool
-/// that makes a worktree and a branch, subagents with a worktree of their own, and tools that change
-/// `.claude/scheduled_tasks.json` in the directory, where prompts for later sessions are kept.
+/// that makes a worktree and a branch, subagents with a worktree of their own, tools that change
+/// `.claude/scheduled_tasks.json` in the directory, where prompts for later sessions are kept, and
+/// the tool that writes into other sessions of the user.
 const NO_UNASKED_CHANGES: &str =
-    "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete";
+    "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete,SendMessage";
 
 /// Subagents that run at the service.
 const REMOTE_AGENT: &str = "Agent(isolation:remote)";
@@ -390,8 +391,8 @@ mod tests {
             start.arguments(spec, &means).join("|")
         };
         let line = |spec: &Spec| line_with(spec, true);
-        let tools =
-            "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete";
+        let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,\
+                     CronDelete,SendMessage";
         let without = format!("{tools}|--setting-sources|user|--strict-mcp-config");
         let plain = line(&Spec::default());
         let expected = format!("--append-system-prompt={LEFT_OUT}|{PLAN_ONLY}|{without}");

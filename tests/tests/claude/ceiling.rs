@@ -211,6 +211,39 @@ fn clients_agent_cannot_schedule_prompts_for_later_sessions() {
     assert!(scheduled.exists());
 }
 
+/// Otherwise a client's agent could write into a session of a person that runs at the same time.
+#[test]
+fn clients_agent_cannot_write_into_another_session() {
+    let writes = Step::Tool {
+        name: "SendMessage".to_owned(),
+        input: json!({"to": "any", "message": "words", "summary": "s"}),
+    };
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([writes])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let has_tool = |id: &str| {
+        let begin = opening(&world, id);
+        let tools = begin["tools"].as_array().unwrap();
+        tools.iter().any(|tool| tool == "SendMessage")
+    };
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "go", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "done");
+    assert!(!has_tool(id));
+    let asked = world.api.message_requests();
+    let says = "No such tool available: SendMessage";
+    let is_refused = asked.iter().any(|asked| asked.messages().contains(says));
+    assert!(is_refused, "{asked:?}");
+
+    // An agent that the owner starts at the command line has the tool.
+    let id = world.delegate(&["go", "--permission-mode", "plan"]);
+    succeeded(&world.host.finished(&id), "done");
+    assert!(has_tool(&id));
+}
+
 #[test]
 fn clients_agent_has_network_tools_if_the_extras_include_the_network() {
     let script = Script::always(Answer::text("done"));
