@@ -8,15 +8,16 @@ use claudine_plugin_sdk::{Authority, Step};
 use crate::Config;
 use crate::spec::{PermissionMode, Spec};
 
-/// Tools that change nothing. `Agent` is one of them, because a subagent needs the same permissions
-/// for its tools as the agent.
+/// Tools that only read, and `TodoWrite`, which writes a list of the session's own. `Agent` is one
+/// of them, because a subagent needs the same permissions for its tools as the agent.
+///
+/// `ExitPlanMode` is none of them: a version that offers the tool without a terminal would leave
+/// plan mode without a person's approval.
 const READING_TOOLS: &[&str] = &[
     "Agent",
     "BashOutput",
-    "ExitPlanMode",
     "Glob",
     "Grep",
-    "KillShell",
     "LS",
     "NotebookRead",
     "Read",
@@ -63,7 +64,9 @@ const HARMLESS_OPTIONS: &[(&str, Values)] = &[
     ("--strict-mcp-config", Values::None),
 ];
 
-/// Gives the tools access to another directory.
+/// Gives the tools access to another directory. Claude Code would also load the skills, commands,
+/// subagents and plugins that this directory names, but not for a restrained principal's agent,
+/// because [`crate::start`] leaves out the settings of projects for such an agent.
 const ADD_DIRECTORY: &str = "--add-dir";
 
 pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
@@ -291,6 +294,18 @@ mod tests {
             (json!(["Read(a)(b)"]), "full"),
             (json!(["Read(\\(a, b)"]), "full"),
             (json!(["Read(a, b) Grep"]), "read"),
+            (json!(["ExitPlanMode"]), "full"),
+            (json!(["Read, ExitPlanMode"]), "full"),
+            (json!(["Workflow"]), "full"),
+            (json!(["Skill"]), "full"),
+            (json!(["Skill(deploy)"]), "full"),
+            (json!(["SlashCommand"]), "full"),
+            (json!(["CronCreate"]), "full"),
+            (json!(["CronDelete"]), "full"),
+            (json!(["Monitor"]), "full"),
+            (json!(["KillShell"]), "full"),
+            (json!(["TaskStop"]), "full"),
+            (json!(["SendMessage"]), "full"),
             (json!(["mcp__db__query"]), "full"),
             (json!(["Hologram"]), "full"),
         ] {

@@ -22,7 +22,8 @@ const GO_ON: &str = "The previous run of this task was interrupted before it was
 const LEFT_OUT: &str = "The settings and the memory of this directory are not loaded. If there is a \
                         CLAUDE.md, read it first: it says how people want to work here.";
 
-/// Options that ignore the directory's hooks, helpers, MCP servers, and skills that allow tools.
+/// Options that ignore the hooks, helpers, MCP servers and plugins of the directory and of those
+/// that `--add-dir` adds, and their skills, which can allow tools and run commands.
 /// Without a terminal Claude Code uses all of them even in a directory that was never trusted, and
 /// runs their commands before the first message.
 const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
@@ -31,9 +32,12 @@ const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp
 /// a model at the service considers them harmless.
 const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 
-/// Takes away a tool that makes a worktree and a branch unasked, and subagents with a worktree of
-/// their own. Claude Code allows both without a permission, in every permission mode.
-const NO_WORKTREE: &str = "--disallowedTools=EnterWorktree,Agent(isolation:worktree)";
+/// Takes away tools that Claude Code allows without a permission, in every permission mode: a tool
+/// that makes a worktree and a branch, subagents with a worktree of their own, tools that change
+/// `.claude/scheduled_tasks.json` in the directory, where prompts for later sessions are kept, and
+/// the tool that writes into other sessions of the user.
+const NO_UNASKED_CHANGES: &str =
+    "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete,SendMessage";
 
 /// Subagents that run at the service.
 const REMOTE_AGENT: &str = "Agent(isolation:remote)";
@@ -174,7 +178,7 @@ impl Start {
         }
         arguments.extend(spec.extra_args.iter().cloned());
         if is_restrained {
-            let mut without = NO_WORKTREE.to_owned();
+            let mut without = NO_UNASKED_CHANGES.to_owned();
             if !has_network {
                 let tools = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
                 without.extend(tools.flat_map(|tool| [",", *tool]));
@@ -387,7 +391,8 @@ mod tests {
             start.arguments(spec, &means).join("|")
         };
         let line = |spec: &Spec| line_with(spec, true);
-        let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree)";
+        let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,\
+                     CronDelete,SendMessage";
         let without = format!("{tools}|--setting-sources|user|--strict-mcp-config");
         let plain = line(&Spec::default());
         let expected = format!("--append-system-prompt={LEFT_OUT}|{PLAN_ONLY}|{without}");

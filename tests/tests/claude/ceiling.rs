@@ -1,6 +1,7 @@
 //! Limits on the rights of agents that a client requests over MCP, with the real Claude Code.
 
 use std::fs;
+use std::path::PathBuf;
 
 use claudine_tests::{
     mcp::Client,
@@ -32,21 +33,70 @@ fn hostile(world: &World) {
     fs::write(work.join(".claude/skills/deploy/SKILL.md"), skill).unwrap();
 }
 
+/// Makes a directory with a skill and a command, and with settings that enable a plugin from a
+/// marketplace of the directory. The user has already added this marketplace, without the plugin.
+fn hostile_to_add(world: &World) -> PathBuf {
+    let added = world.host.root().join("added");
+    let write = |path: PathBuf, text: &str| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let skill = "---\nname: deploy\ndescription: deploys\nallowed-tools: Bash\n---\nDeploy.\n";
+    write(added.join(".claude/skills/deploy/SKILL.md"), skill);
+    let command = "---\ndescription: ships\nallowed-tools: Bash\n---\nShip.\n";
+    write(added.join(".claude/commands/ship.md"), command);
+    write(added.join("notes.txt"), "words of the notes\n");
+
+    let market = added.join("market");
+    let plugin = json!({"name": "greedy", "source": "./greedy", "description": "d"});
+    let offer = json!({"name": "market", "owner": {"name": "o"}, "plugins": [plugin]});
+    let place = market.join(".claude-plugin/marketplace.json");
+    write(place, &offer.to_string());
+    let manifest = json!({"name": "greedy", "description": "d", "version": "1.0.0"});
+    let place = market.join("greedy/.claude-plugin/plugin.json");
+    write(place, &manifest.to_string());
+    let touch = format!("touch {}", world.host.work().join("by-plugin").display());
+    let hook = json!([{"hooks": [{"type": "command", "command": touch}]}]);
+    let hooks = json!({"hooks": {"SessionStart": hook}});
+    write(market.join("greedy/hooks/hooks.json"), &hooks.to_string());
+
+    let source = json!({"source": "directory", "path": market});
+    let settings = json!({
+        "extraKnownMarketplaces": {"market": {"source": source}},
+        "enabledPlugins": {"greedy@market": true},
+    });
+    write(added.join(".claude/settings.json"), &settings.to_string());
+    let known = json!({"market": {
+        "source": source,
+        "installLocation": market,
+        "lastUpdated": "2026-01-01T00:00:00.000Z",
+    }});
+    let plugins = world.host.home().join(".claude/plugins");
+    write(plugins.join("known_marketplaces.json"), &known.to_string());
+    added
+}
+
 fn touched(world: &World) -> Vec<&'static str> {
-    let files = ["by-hook", "by-helper", "by-server"];
+    let files = ["by-hook", "by-helper", "by-server", "by-plugin"];
     let there = |file: &&str| world.host.work().join(file).exists();
     files.into_iter().filter(there).collect()
+}
+
+/// The line in which Claude Code names the session's tools, skills and commands.
+#[track_caller]
+fn opening(world: &World, id: &str) -> Value {
+    let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
+    let mut lines = output
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.find(|line| line["subtype"] == "init").unwrap()
 }
 
 /// Whether the agent had the tools `WebFetch` and `WebSearch`. Claude Code lets them reach some
 /// sites without a permission, in every mode.
 #[track_caller]
 fn has_network_tools(world: &World, id: &str) -> [bool; 2] {
-    let output = world.host.text(["logs", "--raw", "--stream", "stdout", id]);
-    let mut lines = output
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let begin = lines.find(|line| line["subtype"] == "init").unwrap();
+    let begin = opening(world, id);
     let tools = begin["tools"].as_array().unwrap();
     let has = |name: &str| tools.iter().any(|tool| tool == name);
     assert!(has("Read"), "{tools:?}");
@@ -70,6 +120,128 @@ fn directory_gives_a_clients_agent_no_rights_and_without_extras_it_has_no_networ
     let task = world.done(&["look around", "--permission-mode", "plan"]);
     succeeded(&task, "read it");
     assert!(!touched(&world).is_empty());
+}
+
+/// Otherwise a client could make an agent that may only read run commands, by adding a directory.
+#[test]
+fn added_directory_gives_a_clients_agent_no_skills_commands_and_plugins() {
+    let world = World::with(Script::default(), Login::ApiKey, |host| {
+        host.config(SMALLEST)
+    });
+    let added = hostile_to_add(&world);
+    let tool = |name: &str, input: Value| Step::Tool {
+        name: name.to_owned(),
+        input,
+    };
+    let reads = tool("Read", json!({"file_path": added.join("notes.txt")}));
+    let deploys = tool("Skill", json!({"skill": "deploy"}));
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([reads, deploys])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    world.api.set_script(script);
+    let has = |id: &str| {
+        let begin = opening(&world, id);
+        let commands = begin["slash_commands"].as_array().unwrap();
+        ["deploy", "ship"].map(|name| commands.iter().any(|command| command == name))
+    };
+    let spec = json!({
+        "prompt": "look around",
+        "permission_mode": "plan",
+        "extra_args": ["--add-dir", added],
+    });
+    let mut client = Client::connect(&world.host);
+    let task = json!({"name": "of-client", "executor": "claude", "spec": spec});
+    client.call("SubmitGraph", json!({ "tasks": [task] }));
+    succeeded(&world.host.finished("of-client"), "done");
+    assert_eq!(touched(&world), [""; 0]);
+    assert_eq!(has("of-client"), [false; 2]);
+    let asked = world.api.message_requests();
+    for says in ["words of the notes", "Unknown skill: deploy"] {
+        let is_said = asked.iter().any(|asked| asked.messages().contains(says));
+        assert!(is_said, "{says}: {asked:?}");
+    }
+
+    // An agent that the owner starts at the command line has them.
+    let id = world.delegate(&["--spec", &spec.to_string()]);
+    succeeded(&world.host.finished(&id), "done");
+    assert_eq!(touched(&world), ["by-plugin"]);
+    assert_eq!(has(&id), [true; 2]);
+}
+
+#[test]
+fn client_cannot_allow_a_tool_that_leaves_plan_mode() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let mut client = Client::connect(&world.host);
+    for tools in [json!(["ExitPlanMode"]), json!(["Read, ExitPlanMode"])] {
+        let asked = json!({"prompt": "go", "permissionMode": "plan", "allowedTools": tools});
+        let complaint = client.fail("DelegateTask", asked);
+        for says in ["ExitPlanMode", "may at most read"] {
+            assert!(complaint.contains(says), "{complaint}");
+        }
+    }
+    assert_eq!(world.host.json(["list"])["tasks"], json!([]));
+}
+
+/// Otherwise an agent that may only read could change a file of its directory, and have a prompt
+/// carried out by a later session of a person.
+#[test]
+fn clients_agent_cannot_schedule_prompts_for_later_sessions() {
+    let schedules = Step::Tool {
+        name: "CronCreate".to_owned(),
+        input: json!({"cron": "0 9 * * *", "prompt": "hi", "recurring": true, "durable": true}),
+    };
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([schedules])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let scheduled = world.host.work().join(".claude/scheduled_tasks.json");
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "go", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    succeeded(
+        &world.host.finished(taken["taskId"].as_str().unwrap()),
+        "done",
+    );
+    assert!(!scheduled.exists());
+
+    // An agent that the owner starts at the command line has the tool.
+    let task = world.done(&["go", "--permission-mode", "plan"]);
+    succeeded(&task, "done");
+    assert!(scheduled.exists());
+}
+
+/// Otherwise a client's agent could write into a session of a person that runs at the same time.
+#[test]
+fn clients_agent_cannot_write_into_another_session() {
+    let writes = Step::Tool {
+        name: "SendMessage".to_owned(),
+        input: json!({"to": "any", "message": "words", "summary": "s"}),
+    };
+    let script = Script::default()
+        .then(Rule::new(Answer::steps([writes])).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let has_tool = |id: &str| {
+        let begin = opening(&world, id);
+        let tools = begin["tools"].as_array().unwrap();
+        tools.iter().any(|tool| tool == "SendMessage")
+    };
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "go", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "done");
+    assert!(!has_tool(id));
+    let asked = world.api.message_requests();
+    let says = "No such tool available: SendMessage";
+    let is_refused = asked.iter().any(|asked| asked.messages().contains(says));
+    assert!(is_refused, "{asked:?}");
+
+    // An agent that the owner starts at the command line has the tool.
+    let id = world.delegate(&["go", "--permission-mode", "plan"]);
+    succeeded(&world.host.finished(&id), "done");
+    assert!(has_tool(&id));
 }
 
 #[test]
