@@ -7,6 +7,7 @@
 
 use claudine_domain::{
     attempt::Attempt,
+    board::Bounds,
     id::TaskId,
     outcome::{Outcome, ReasonClass},
     principal::{Authority, Principal, Step, Via},
@@ -118,7 +119,9 @@ pub(super) fn may(
 
 /// Decides whether a restrained principal may run a finished task again. Others rely on the end of
 /// a task that somebody less restrained submitted, so such a task runs again only as it is, and
-/// only if it did not succeed. `is_changed` is whether the principal gives instructions or changes.
+/// only if it did not succeed. Nor does it run again if the attempt would use up what its submitter
+/// needs for attempts of their own: a budget, or one of the last attempts that a task may have.
+/// `is_changed` is whether the principal gives instructions or changes.
 pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Result<(), AppError> {
     let Some(end) = task.end().filter(|_| is_of_others(by, task)) else {
         return Ok(());
@@ -147,7 +150,22 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
             ),
         );
     }
-    Ok(())
+    let has_budget = task.request.budget_micro_usd.is_some() || task.request.graph_budget.is_some();
+    let most = Bounds::default().attempts;
+    let why = if has_budget && !task.attempts.is_empty() {
+        format!("another attempt would spend the budget of {submitter}")
+    } else if task.attempts.len() >= most / 2 {
+        format!(
+            "it has had {} of the {most} attempts that a task may have, and the others are left to {submitter}",
+            task.attempts.len()
+        )
+    } else {
+        return Ok(());
+    };
+    refused(
+        format!("task {id:#} of {submitter} may not be run again {way}: {why}"),
+        format!("submit a new task; a person can run this one again with `claudine retry {id:#}`"),
+    )
 }
 
 /// Decides whether a restrained principal may start a task that waits for a time. A start time that
@@ -557,6 +575,7 @@ mod tests {
 
     use claudine_domain::{
         attempt::{Ended, Session},
+        budget::GraphBudget,
         outcome::Reason,
         principal::Kind,
         revision::Requested,
@@ -716,6 +735,58 @@ mod tests {
         }
         for submitter in ["chat", "agent", "nested", "stranger"] {
             check(submitter, Outcome::Succeeded, true, EVERYBODY);
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_leaves_the_budget_and_half_of_the_attempts_of_a_task_to_its_submitter()
+     {
+        let graph_budget = Some(GraphBudget {
+            graph: TaskId::new(0, 1),
+            micro_usd: 9,
+        });
+        let check = |submitter: &str,
+                     (own, of_graph): (Option<u64>, Option<GraphBudget>),
+                     attempts: u32,
+                     why: Option<&str>| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.budget_micro_usd = own;
+            request.graph_budget = of_graph;
+            let numbers = 1..=attempts;
+            task.attempts = numbers
+                .map(|number| Attempt::new(number, task.created_at))
+                .collect();
+            let task = done(task);
+            for (word, principal) in principals() {
+                let decided = may_end_anew(&principal, &task, false);
+                let context = format!("{word} {submitter} {own:?} {of_graph:?} {attempts}");
+                let is_allowed = why.is_none() || UNRESTRAINED.contains(&word);
+                assert_eq!(decided.is_ok(), is_allowed, "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    assert!(error.message.contains(why.unwrap()), "{}", error.message);
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("a person can run this one again"), "{hint}");
+                }
+            }
+        };
+        let (own, of_graph, none) = ((Some(9), None), (None, graph_budget), (None, None));
+        let spends = Some("another attempt would spend the budget of");
+        check("owner", own, 1, spends);
+        check("owner", of_graph, 1, spends);
+        // The submitter has asked for the first attempt.
+        check("owner", own, 0, None);
+        check("owner", of_graph, 0, None);
+        let half = u32::try_from(Bounds::default().attempts / 2).unwrap();
+        check("owner", none, half - 1, None);
+        let last = format!("it has had {half} of the 2000 attempts that a task may have");
+        check("owner", none, half, Some(&last));
+        for submitter in ["chat", "agent"] {
+            check(submitter, own, 1, None);
+            check(submitter, of_graph, 1, None);
+            check(submitter, none, half, None);
         }
     }
 

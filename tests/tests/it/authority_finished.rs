@@ -51,6 +51,43 @@ fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
     assert_eq!(task["attempts"][2]["by"], Value::Null);
 }
 
+/// Otherwise the person's own retry could be refused, because the budget is spent.
+#[test]
+fn client_does_not_spend_the_budget_of_a_persons_task() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let delegate = [
+        "delegate",
+        "--permission-mode",
+        "plan",
+        "--budget-usd",
+        "1",
+        "p",
+    ];
+    let id = host.text(delegate);
+    let graph = "- {prompt: p, permission_mode: plan}\n- {prompt: p, permission_mode: plan}\n";
+    let submit = ["submit", "--budget-usd", "1", "-"];
+    let members = host.run_with(submit, graph.as_bytes()).ok().text();
+    let member = members.lines().next().unwrap().to_owned();
+    for id in [&id, &member] {
+        let attempts = host.finished(id)["attempts"].clone();
+        let says = [
+            "another attempt would spend the budget of owner",
+            "a person can run this one again with `claudine retry",
+        ];
+        for tool in ["RetryTask", "ResumeTask"] {
+            refused(&mut client, tool, json!({ "taskId": id }), &says);
+        }
+        assert_eq!(host.status(id)["attempts"], attempts);
+        host.run(["retry", id]).check();
+    }
+    // The client may spend a budget of its own.
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "budgetUsd": 1});
+    let own = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(own.as_str().unwrap());
+    client.call("RetryTask", json!({ "taskId": own }));
+}
+
 #[test]
 fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
     let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";

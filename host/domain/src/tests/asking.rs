@@ -174,6 +174,34 @@ fn restrained_principal_is_refused_if_an_end_has_changed_since_it_was_read() {
     assert!(desk.asked(&owner(), by_owner).is_ok());
 }
 
+/// Otherwise the principal could use up more attempts than it may.
+#[test]
+fn restrained_principal_is_refused_if_a_task_has_run_since_it_was_read() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    desk.submitted_by(&owner(), submission(id, request()));
+    let fail = |desk: &mut Desk| {
+        desk.turn();
+        let attempt = desk.attempt(id);
+        desk.report_of(attempt, super::failure(ReasonClass::Exit));
+        desk.settle();
+    };
+    fail(&mut desk);
+    let failed = desk.task(id);
+    desk.retried_by(&owner(), id);
+    fail(&mut desk);
+    let again = Input::Retry(Box::new(Retry {
+        task: failed,
+        downstream: Vec::new(),
+        ended: desk.ends(),
+        resume: None,
+        revision: None,
+    }));
+    let moved = Refused::Moved { task: id };
+    assert_eq!(desk.asked(&chat(), again), Err(moved));
+    desk.retried_by(&chat(), id);
+}
+
 #[test]
 fn events_name_their_principal_unless_the_host_caused_them() {
     let mut desk = Desk::new(1);
