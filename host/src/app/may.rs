@@ -168,6 +168,23 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
     )
 }
 
+/// Decides whether a restrained principal may change a finished task before it runs again. Once
+/// somebody unrestrained has changed the task, the changes stand: they may be limits for this
+/// principal.
+pub(super) fn may_change(by: &Principal, task: &Task) -> Result<(), AppError> {
+    let Some(reviser) = task.unrestrained_reviser().filter(|_| by.restrained) else {
+        return Ok(());
+    };
+    let id = task.id;
+    let message = format!(
+        "{reviser} has changed task {id:#}, so it may be run again {} only without further changes",
+        way(by)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "leave them out, or submit a new task; a person can change this one with `claudine retry {id:#}`"
+    )))
+}
+
 /// Decides whether a restrained principal may start a task that waits for a time. A start time that
 /// somebody else has set, perhaps because something must not happen before, is kept. So is each
 /// other wait of a task that somebody less restrained submitted: without the wait, the task could
@@ -578,7 +595,7 @@ mod tests {
         budget::GraphBudget,
         outcome::Reason,
         principal::Kind,
-        revision::Requested,
+        revision::{Requested, Revised},
         task::State,
     };
 
@@ -787,6 +804,38 @@ mod tests {
             check(submitter, own, 1, None);
             check(submitter, of_graph, 1, None);
             check(submitter, none, half, None);
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_does_not_change_a_task_that_somebody_unrestrained_has_changed() {
+        let check = |revisers: &[&str], allowed: &[&str]| {
+            let mut task = sample_task(1);
+            Arc::make_mut(&mut task.request).by = Arc::new(of("chat"));
+            let revised = (2..).zip(revisers).map(|(from_attempt, reviser)| Revised {
+                from_attempt,
+                differences: Vec::new(),
+                by: Some(Arc::new(of(reviser))),
+            });
+            task.revised = revised.collect();
+            for (word, principal) in principals() {
+                let decided = may_change(&principal, &task);
+                let context = format!("{word} {revisers:?}: {decided:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let says = "only without further changes";
+                    assert!(error.message.contains(says), "{context}");
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("a person can change this one"), "{hint}");
+                }
+            }
+        };
+        check(&[], EVERYBODY);
+        check(&["chat", "agent"], EVERYBODY);
+        for &reviser in UNRESTRAINED {
+            check(&[reviser], UNRESTRAINED);
+            check(&["chat", reviser, "agent"], UNRESTRAINED);
         }
     }
 

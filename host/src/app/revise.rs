@@ -17,7 +17,7 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden_to, may_ask_for_mode, may_use, way},
+    may::{forbidden_to, may_ask_for_mode, may_change, may_use, way},
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
@@ -41,6 +41,7 @@ impl Host {
         if change.is_none() {
             return Ok(None);
         }
+        may_change(by, task)?;
         let (id, old) = (task.id, &task.request);
         may_use(by, &old.executor, &self.settings.mcp)?;
         let spec = self

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use claudine_tests::mcp::Client;
+use claudine_tests::{TestHost, mcp::Client};
 use serde_json::{Value, json};
 
 use crate::authority::{SMALLEST, refused, said, smallest, with_agent};
@@ -86,6 +86,36 @@ fn client_does_not_spend_the_budget_of_a_persons_task() {
     let own = client.call("DelegateTask", asked)["taskId"].clone();
     host.finished(own.as_str().unwrap());
     client.call("RetryTask", json!({ "taskId": own }));
+}
+
+#[test]
+fn client_cannot_undo_a_limit_that_a_person_has_set_on_its_task() {
+    let host = TestHost::new();
+    let mut client = Client::connect(&host);
+    let asked = json!({"executor": "shell", "prompt": "exit 3"});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    let id = id.as_str().unwrap();
+    host.finished(id);
+    client.call("RetryTask", json!({"taskId": id, "timeout": 600_000}));
+    host.finished(id);
+    let limits = ["--budget-usd", "0.15", "--timeout", "5m"];
+    host.run([&["retry", id][..], &limits[..]].concat()).check();
+    host.finished(id);
+    let says = ["owner has changed task", "only without further changes"];
+    for tool in ["RetryTask", "ResumeTask"] {
+        for (field, value) in [
+            ("budgetUsd", json!(50)),
+            ("timeout", json!(86_400_000)),
+            ("priority", json!("P0")),
+        ] {
+            let asked = json!({ "taskId": id, field: value });
+            refused(&mut client, tool, asked, &says);
+        }
+    }
+    client.call("RetryTask", json!({ "taskId": id }));
+    let task = host.finished(id);
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 4);
+    assert_eq!(task["budget_usd"], 0.15);
 }
 
 #[test]

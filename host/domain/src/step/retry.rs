@@ -45,7 +45,7 @@ impl Board {
                 spec,
                 differences,
             } = *revision;
-            task.revise(request, differences.clone());
+            task.revise(request, differences.clone(), self.by.clone());
             (spec, differences)
         });
         let mut downstream = self.still_done(downstream, &ended)?;
