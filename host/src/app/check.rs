@@ -159,7 +159,8 @@ pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
     distinct(what, name, NAME_MAX_CHARS)
 }
 
-/// Checks a text by which people select something: it must not look like another text.
+/// Checks a text by which people select something: it must not look like another text, except by
+/// letters of another script.
 fn distinct(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     text(what, value, max_chars)?;
     if value.trim() != value {
