@@ -16,7 +16,10 @@ use claudine_domain::{
 };
 
 use super::error::{AppError, ErrorKind};
-use crate::config::{McpCeiling, step_of};
+use crate::{
+    config::{McpCeiling, step_of},
+    units::size_word,
+};
 
 /// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
@@ -372,6 +375,26 @@ pub(super) fn may_use(
         allowed(ceiling.executors.iter().map(String::as_str))
     );
     Err(forbidden(message, "executors"))
+}
+
+/// Decides whether a restrained principal may request this output limit for a task. `most` is the
+/// limit of the host's settings.
+pub(super) fn may_keep_output(
+    by: &Principal,
+    asked: Option<u64>,
+    most: u64,
+) -> Result<(), AppError> {
+    let Some(asked) = asked.filter(|asked| by.restrained && *asked > most) else {
+        return Ok(());
+    };
+    let message = format!(
+        "an output limit of {} may not be requested {}; the most is {}",
+        size_word(asked),
+        way(by),
+        size_word(most)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message)
+        .hint("a person can allow it: max_output in the configuration file"))
 }
 
 /// Checks a task that is to run against the settings for MCP clients.
@@ -1194,6 +1217,28 @@ mod tests {
             "(permission mode `plan`, a prompt that begins with a slash command)",
             "mcp.max_permission_mode",
         );
+    }
+
+    #[test]
+    fn a_restrained_principal_requests_no_higher_output_limit_than_the_settings_have() {
+        let most = 1 << 30;
+        let check = |asked: Option<u64>, allowed: &[&str]| {
+            for (word, principal) in principals() {
+                let decided = may_keep_output(&principal, asked, most);
+                let context = format!("{word} {asked:?}: {decided:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let says = "the most is 1G";
+                    assert!(error.message.contains(says), "{context}");
+                    assert!(error.hint.unwrap().contains("max_output"), "{context}");
+                }
+            }
+        };
+        check(None, EVERYBODY);
+        check(Some(most), EVERYBODY);
+        check(Some(most + 1), UNRESTRAINED);
+        check(Some(1 << 40), UNRESTRAINED);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::{forbidden_to, may_ask_for_mode, may_change, may_use, way},
+    may::{forbidden_to, may_ask_for_mode, may_change, may_keep_output, may_use, way},
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
@@ -44,6 +44,7 @@ impl Host {
         may_change(by, task)?;
         let (id, old) = (task.id, &task.request);
         may_use(by, &old.executor, &self.settings.mcp)?;
+        may_keep_output(by, change.max_output_bytes, self.settings.max_output_bytes)?;
         let spec = self
             .read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?))
             .await?;

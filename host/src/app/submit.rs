@@ -19,7 +19,7 @@ use super::{
     error::{AppError, ErrorKind},
     graph,
     host::Host,
-    may::{may_ask_for_mode, may_use},
+    may::{may_ask_for_mode, may_keep_output, may_use},
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
@@ -214,6 +214,7 @@ impl Host {
     ) -> Result<Checked, AppError> {
         check(&task)?;
         may_use(by, &task.executor, &self.settings.mcp)?;
+        may_keep_output(by, task.max_output_bytes, self.settings.max_output_bytes)?;
         let kept = if task.env.is_empty() {
             kept.clone()
         } else {
