@@ -258,6 +258,12 @@ fn timeout(what: &str, ms: Option<u64>) -> Result<(), AppError> {
     Ok(())
 }
 
+/// Whether a variable may have this name. Programs accept control characters in it, but people who
+/// list the variables of a task on a terminal would not see what is there.
+pub(crate) fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
+}
+
 pub(super) fn variables(environment: &Environment) -> Result<(), AppError> {
     each_variable(environment.base.iter().chain(&environment.set))
 }
@@ -266,10 +272,10 @@ fn each_variable<'a>(
     variables: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Result<(), AppError> {
     for (name, value) in variables {
-        if name.is_empty() || name.contains(['=', '\0']) {
+        if !is_variable_name(name) {
             let shown: String = name.chars().take(40).collect();
             return Err(invalid(format!(
-                "`{}` is not a valid variable name",
+                "`{}` is not a valid variable name: a name is not empty and has no `=`, NUL or control characters",
                 shown.escape_debug()
             )));
         }
@@ -380,6 +386,24 @@ mod tests {
             |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
+        for (name, shown) in [
+            ("", ""),
+            ("A=B", "A=B"),
+            ("A\0", "A\\0"),
+            ("LC_\n", "LC_\\n"),
+            ("LC_\u{1b}[2J", "LC_\\u{1b}[2J"),
+            ("LC_\u{9b}2J", "LC_\\u{9b}2J"),
+        ] {
+            let expected = format!(
+                "`{shown}` is not a valid variable name: a name is not empty and has no `=`, NUL \
+                 or control characters"
+            );
+            check_message(
+                |v| v["env"] = serde_json::json!({ name: "x" }),
+                Some(&expected),
+            );
+        }
+        check_message(|v| v["env"] = serde_json::json!({"Größe": "x"}), None);
         for (field, what) in [
             ("executor", "the executor"),
             ("working_directory", "the working directory"),
