@@ -109,6 +109,11 @@ fn long_texts_of_a_client_are_cut_in_refusals() {
     let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
     assert_eq!(answer["error"]["code"], -32601, "{answer:.200}");
     assert!(answer.to_string().len() < 300, "{answer:.200}");
+    let hostile = json!({"jsonrpc": "2.0", "id": 2, "method": "evil\u{1b}[2J", "params": {}});
+    let answers = said(&host, &[hello(), hostile]);
+    let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
+    let says = "unknown method `evil\\u{1b}[2J`";
+    assert_eq!(answer["error"]["message"], says, "{answer}");
     let directory = format!("/{}", "x/".repeat(3_000));
     let asked = json!({"prompt": "true", "executor": "shell", "workingDirectory": directory});
     let refused = called(&host, "DelegateTask", asked, true).to_string();
