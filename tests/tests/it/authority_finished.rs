@@ -141,6 +141,15 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         &["executor `shell` may not be used over MCP"],
     );
 
+    // If a task has not ended, this is said first.
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let later = host.text(["run", "--after", "1h", "--", "true"]);
+    for (id, says) in [(held, "is held, not done"), (later, "is waiting, not done")] {
+        for tool in ["RetryTask", "ResumeTask"] {
+            refused(&mut client, tool, json!({ "taskId": id }), &[says]);
+        }
+    }
+
     // Tasks that would run again after the retried task are checked too.
     let graph = "- {name: first, prompt: p, permission_mode: plan}\n\
                  - {name: then, script: touch ran, dependencies: [first]}\n";
