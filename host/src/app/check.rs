@@ -93,7 +93,22 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         ))
         .hint("put large content into a file and name the file"));
     }
+    if request.allow_denied && fails_on_denied(request.spec.get()) {
+        return Err(invalid(
+            "`allow_denied` and `fail_on_denied` contradict each other; give only one of them",
+        ));
+    }
     each_variable(request.env.iter())
+}
+
+/// Whether an agent's document requests that the attempt fails if a tool was denied.
+fn fails_on_denied(spec: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Asks {
+        #[serde(default)]
+        fail_on_denied: bool,
+    }
+    serde_json::from_str::<Asks>(spec).is_ok_and(|asks| asks.fail_on_denied)
 }
 
 fn idempotency_key(key: &str) -> Result<(), AppError> {
@@ -331,6 +346,19 @@ mod tests {
         check_message(
             |v| v["name"] = "build\u{10FFFF}".into(),
             Some("the name has a character without a defined look (U+10FFFF) at position 5"),
+        );
+        let asks = |fails: bool| {
+            move |v: &mut serde_json::Value| {
+                v["spec"] = serde_json::json!({"prompt": "x", "fail_on_denied": fails});
+                v["allow_denied"] = true.into();
+            }
+        };
+        check_message(asks(false), None);
+        check_message(
+            asks(true),
+            Some(
+                "`allow_denied` and `fail_on_denied` contradict each other; give only one of them",
+            ),
         );
         for unseen in [" ", "\u{3000}\u{2800}"] {
             check_message(

@@ -119,6 +119,9 @@ fn long_texts_of_a_client_are_cut_in_refusals() {
     let refused = called(&host, "DelegateTask", asked, true).to_string();
     assert!(refused.contains("the working directory /x/x/"), "{refused}");
     assert!(refused.len() < 600, "{refused}");
+    let asked = json!({"prompt": "x", "allowDenied": true, "failOnDenied": true});
+    let refused = called(&host, "DelegateTask", asked, true).to_string();
+    assert!(refused.contains("contradict each other"), "{refused}");
     let asked = json!({"prompt": "x", "permissionMode": "plan", "budgetUsd": 1e308});
     let refused = called(&host, "DelegateTask", asked, true).to_string();
     assert!(refused.contains("the budget is 1e308, but"), "{refused}");
