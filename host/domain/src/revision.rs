@@ -43,6 +43,9 @@ pub fn listed(differences: &[Difference]) -> String {
 pub struct Revised {
     pub from_attempt: u32,
     pub differences: Vec<Difference>,
+    /// The principal who made the changes. Earlier versions did not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Arc<Principal>>,
 }
 
 /// A request to run a finished task again. The attempt `from_attempt` and the later ones, up to the

@@ -93,7 +93,22 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         ))
         .hint("put large content into a file and name the file"));
     }
+    if request.allow_denied && fails_on_denied(request.spec.get()) {
+        return Err(invalid(
+            "`allow_denied` and `fail_on_denied` contradict each other; give only one of them",
+        ));
+    }
     each_variable(request.env.iter())
+}
+
+/// Whether an agent's document requests that the attempt fails if a tool was denied.
+fn fails_on_denied(spec: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Asks {
+        #[serde(default)]
+        fail_on_denied: bool,
+    }
+    serde_json::from_str::<Asks>(spec).is_ok_and(|asks| asks.fail_on_denied)
 }
 
 fn idempotency_key(key: &str) -> Result<(), AppError> {
@@ -159,7 +174,8 @@ pub(super) fn name_of(what: &str, name: &str) -> Result<(), AppError> {
     distinct(what, name, NAME_MAX_CHARS)
 }
 
-/// Checks a text by which people select something: it must not look like another text.
+/// Checks a text by which people select something: it must not look like another text, except by
+/// letters of another script.
 fn distinct(what: &str, value: &str, max_chars: usize) -> Result<(), AppError> {
     text(what, value, max_chars)?;
     if value.trim() != value {
@@ -257,6 +273,12 @@ fn timeout(what: &str, ms: Option<u64>) -> Result<(), AppError> {
     Ok(())
 }
 
+/// Whether a variable may have this name. Programs accept control characters in it, but people who
+/// list the variables of a task on a terminal would not see what is there.
+pub(crate) fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
+}
+
 pub(super) fn variables(environment: &Environment) -> Result<(), AppError> {
     each_variable(environment.base.iter().chain(&environment.set))
 }
@@ -265,10 +287,10 @@ fn each_variable<'a>(
     variables: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Result<(), AppError> {
     for (name, value) in variables {
-        if name.is_empty() || name.contains(['=', '\0']) {
+        if !is_variable_name(name) {
             let shown: String = name.chars().take(40).collect();
             return Err(invalid(format!(
-                "`{}` is not a valid variable name",
+                "`{}` is not a valid variable name: a name is not empty and has no `=`, NUL or control characters",
                 shown.escape_debug()
             )));
         }
@@ -325,6 +347,19 @@ mod tests {
             |v| v["name"] = "build\u{10FFFF}".into(),
             Some("the name has a character without a defined look (U+10FFFF) at position 5"),
         );
+        let asks = |fails: bool| {
+            move |v: &mut serde_json::Value| {
+                v["spec"] = serde_json::json!({"prompt": "x", "fail_on_denied": fails});
+                v["allow_denied"] = true.into();
+            }
+        };
+        check_message(asks(false), None);
+        check_message(
+            asks(true),
+            Some(
+                "`allow_denied` and `fail_on_denied` contradict each other; give only one of them",
+            ),
+        );
         for unseen in [" ", "\u{3000}\u{2800}"] {
             check_message(
                 |v| v["name"] = unseen.into(),
@@ -379,6 +414,24 @@ mod tests {
             |v| v["env"] = serde_json::json!({"A": "b\u{0}c"}),
             Some("the value of variable A has a NUL byte at position 1"),
         );
+        for (name, shown) in [
+            ("", ""),
+            ("A=B", "A=B"),
+            ("A\0", "A\\0"),
+            ("LC_\n", "LC_\\n"),
+            ("LC_\u{1b}[2J", "LC_\\u{1b}[2J"),
+            ("LC_\u{9b}2J", "LC_\\u{9b}2J"),
+        ] {
+            let expected = format!(
+                "`{shown}` is not a valid variable name: a name is not empty and has no `=`, NUL \
+                 or control characters"
+            );
+            check_message(
+                |v| v["env"] = serde_json::json!({ name: "x" }),
+                Some(&expected),
+            );
+        }
+        check_message(|v| v["env"] = serde_json::json!({"Größe": "x"}), None);
         for (field, what) in [
             ("executor", "the executor"),
             ("working_directory", "the working directory"),

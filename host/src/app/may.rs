@@ -7,7 +7,8 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
-    id::TaskId, outcome::Outcome, principal::Principal, task::Task, worktree::MergeStrategy,
+    board::Bounds, id::TaskId, outcome::Outcome, principal::Principal, task::Task,
+    worktree::MergeStrategy,
 };
 
 use super::error::{AppError, ErrorKind};
@@ -17,6 +18,7 @@ use crate::{
         work::{Work, may_merge, within},
     },
     config::McpCeiling,
+    units::size_word,
 };
 
 /// An action on tasks or on the host.
@@ -103,7 +105,9 @@ pub(super) fn may(
 
 /// Decides whether a restrained principal may run a finished task again. Others rely on the end of
 /// a task that somebody less restrained submitted, so such a task runs again only as it is, and
-/// only if it did not succeed. `is_changed` is whether the principal gives instructions or changes.
+/// only if it did not succeed. Nor does it run again if the attempt would use up what its submitter
+/// needs for attempts of their own: a budget, or one of the last attempts that a task may have.
+/// `is_changed` is whether the principal gives instructions or changes.
 pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Result<(), AppError> {
     let Some(end) = task.end().filter(|_| is_of_others(by, task)) else {
         return Ok(());
@@ -132,7 +136,39 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
             ),
         );
     }
-    Ok(())
+    let has_budget = task.request.budget_micro_usd.is_some() || task.request.graph_budget.is_some();
+    let most = Bounds::default().attempts;
+    let why = if has_budget && !task.attempts.is_empty() {
+        format!("another attempt would spend the budget of {submitter}")
+    } else if task.attempts.len() >= most / 2 {
+        format!(
+            "it has had {} of the {most} attempts that a task may have, and the others are left to {submitter}",
+            task.attempts.len()
+        )
+    } else {
+        return Ok(());
+    };
+    refused(
+        format!("task {id:#} of {submitter} may not be run again {way}: {why}"),
+        format!("submit a new task; a person can run this one again with `claudine retry {id:#}`"),
+    )
+}
+
+/// Decides whether a restrained principal may change a finished task before it runs again. Once
+/// somebody unrestrained has changed the task, the changes stand: they may be limits for this
+/// principal.
+pub(super) fn may_change(by: &Principal, task: &Task) -> Result<(), AppError> {
+    let Some(reviser) = task.unrestrained_reviser().filter(|_| by.restrained) else {
+        return Ok(());
+    };
+    let id = task.id;
+    let message = format!(
+        "{reviser} has changed task {id:#}, so it may be run again {} only without further changes",
+        way(by)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
+        "leave them out, or submit a new task; a person can change this one with `claudine retry {id:#}`"
+    )))
 }
 
 /// Decides whether a restrained principal may start a task that waits for a time. A start time that
@@ -202,6 +238,26 @@ pub(super) fn may_interrupt(
     )))
 }
 
+/// Decides whether a restrained principal may request this output limit for a task. `most` is the
+/// limit of the host's settings.
+pub(super) fn may_keep_output(
+    by: &Principal,
+    asked: Option<u64>,
+    most: u64,
+) -> Result<(), AppError> {
+    let Some(asked) = asked.filter(|asked| by.restrained && *asked > most) else {
+        return Ok(());
+    };
+    let message = format!(
+        "an output limit of {} may not be requested {}; the most is {}",
+        size_word(asked),
+        way(by),
+        size_word(most)
+    );
+    Err(AppError::new(ErrorKind::Forbidden, message)
+        .hint("a person can allow it: max_output in the configuration file"))
+}
+
 fn held(by: &Principal, task: &Task) -> AppError {
     let message = format!(
         "task {:#} is held by {}; {by} may not release it",
@@ -248,9 +304,10 @@ mod tests {
 
     use claudine_domain::{
         attempt::{Attempt, Ended, Session},
+        budget::GraphBudget,
         outcome::{Reason, ReasonClass},
         principal::{Authority, Kind, Via},
-        revision::Requested,
+        revision::{Requested, Revised},
         task::Class,
         task::State,
     };
@@ -414,6 +471,90 @@ mod tests {
         }
         for submitter in ["chat", "agent", "nested", "stranger"] {
             check(submitter, Outcome::Succeeded, true, EVERYBODY);
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_leaves_the_budget_and_half_of_the_attempts_of_a_task_to_its_submitter()
+     {
+        let graph_budget = Some(GraphBudget {
+            graph: TaskId::new(0, 1),
+            micro_usd: 9,
+        });
+        let check = |submitter: &str,
+                     (own, of_graph): (Option<u64>, Option<GraphBudget>),
+                     attempts: u32,
+                     why: Option<&str>| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.budget_micro_usd = own;
+            request.graph_budget = of_graph;
+            let numbers = 1..=attempts;
+            task.attempts = numbers
+                .map(|number| Attempt::new(number, task.created_at))
+                .collect();
+            let task = done(task);
+            for (word, principal) in principals() {
+                let decided = may_end_anew(&principal, &task, false);
+                let context = format!("{word} {submitter} {own:?} {of_graph:?} {attempts}");
+                let is_allowed = why.is_none() || UNRESTRAINED.contains(&word);
+                assert_eq!(decided.is_ok(), is_allowed, "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    assert!(error.message.contains(why.unwrap()), "{}", error.message);
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("a person can run this one again"), "{hint}");
+                }
+            }
+        };
+        let (own, of_graph, none) = ((Some(9), None), (None, graph_budget), (None, None));
+        let spends = Some("another attempt would spend the budget of");
+        check("owner", own, 1, spends);
+        check("owner", of_graph, 1, spends);
+        // The submitter has asked for the first attempt.
+        check("owner", own, 0, None);
+        check("owner", of_graph, 0, None);
+        let half = u32::try_from(Bounds::default().attempts / 2).unwrap();
+        check("owner", none, half - 1, None);
+        let last = format!("it has had {half} of the 2000 attempts that a task may have");
+        check("owner", none, half, Some(&last));
+        for submitter in ["chat", "agent"] {
+            check(submitter, own, 1, None);
+            check(submitter, of_graph, 1, None);
+            check(submitter, none, half, None);
+        }
+    }
+
+    #[test]
+    fn a_restrained_principal_does_not_change_a_task_that_somebody_unrestrained_has_changed() {
+        let check = |revisers: &[&str], allowed: &[&str]| {
+            let mut task = sample_task(1);
+            Arc::make_mut(&mut task.request).by = Arc::new(of("chat"));
+            let revised = (2..).zip(revisers).map(|(from_attempt, reviser)| Revised {
+                from_attempt,
+                differences: Vec::new(),
+                by: Some(Arc::new(of(reviser))),
+            });
+            task.revised = revised.collect();
+            for (word, principal) in principals() {
+                let decided = may_change(&principal, &task);
+                let context = format!("{word} {revisers:?}: {decided:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let says = "only without further changes";
+                    assert!(error.message.contains(says), "{context}");
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("a person can change this one"), "{hint}");
+                }
+            }
+        };
+        check(&[], EVERYBODY);
+        check(&["chat", "agent"], EVERYBODY);
+        for &reviser in UNRESTRAINED {
+            check(&[reviser], UNRESTRAINED);
+            check(&["chat", reviser, "agent"], UNRESTRAINED);
         }
     }
 
@@ -784,6 +925,28 @@ mod tests {
             "(permission mode `plan`, a prompt that begins with a slash command)",
             "mcp.max_permission_mode",
         );
+    }
+
+    #[test]
+    fn a_restrained_principal_requests_no_higher_output_limit_than_the_settings_have() {
+        let most = 1 << 30;
+        let check = |asked: Option<u64>, allowed: &[&str]| {
+            for (word, principal) in principals() {
+                let decided = may_keep_output(&principal, asked, most);
+                let context = format!("{word} {asked:?}: {decided:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let says = "the most is 1G";
+                    assert!(error.message.contains(says), "{context}");
+                    assert!(error.hint.unwrap().contains("max_output"), "{context}");
+                }
+            }
+        };
+        check(None, EVERYBODY);
+        check(Some(most), EVERYBODY);
+        check(Some(most + 1), UNRESTRAINED);
+        check(Some(1 << 40), UNRESTRAINED);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) use self::{
     capacity::{
         BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,
     },
-    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX},
+    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX, is_variable_name},
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},

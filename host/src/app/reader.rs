@@ -63,7 +63,10 @@ impl Reader {
             return Ok(id);
         }
         match self.store.resolve(&reference.0, intent)? {
-            Resolved::Found(id) => self.undoubted(reference, id, intent),
+            Resolved::Found(id) => {
+                self.not_listed(reference, id, intent)?;
+                self.undoubted(reference, id, intent)
+            }
             Resolved::NotFound => Err(no_match(&reference.0, intent)),
             Resolved::Ambiguous(ids) => Err(self.ambiguous(reference, &ids)?),
         }
@@ -114,6 +117,62 @@ impl Reader {
         Err(self.ambiguous(reference, &meant)?)
     }
 
+    /// An error if a client or an agent chose the name by which a reference has found a task, and
+    /// the reference is also a list of other tasks, separated by spaces or commas: the name may be
+    /// chosen so that an action for the listed tasks is applied to the named one.
+    fn not_listed(
+        &self,
+        reference: &TaskRef,
+        found: TaskId,
+        intent: Intent,
+    ) -> Result<(), AppError> {
+        let text = reference.0.as_str();
+        if !text.contains([' ', ',']) {
+            return Ok(());
+        }
+        let task = self.store.task(found)?;
+        if task.is_none_or(|task| !task.request.by.restrained) {
+            return Ok(());
+        }
+        // A name may have spaces, so the spaces in a list with commas may be parts of names.
+        let by_commas: Vec<&str> = text.split(',').map(str::trim).collect();
+        let by_all: Vec<&str> = text.split([' ', ',']).collect();
+        for parts in [by_commas, by_all] {
+            let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            let Some(listed) = self.all_of(&parts, intent)?.filter(|_| parts.len() > 1) else {
+                continue;
+            };
+            let shown: Vec<String> = parts.iter().map(|part| short(part)).collect();
+            let message = format!(
+                "`{}` is ambiguous: it is the name of task {found:#}, and may be a list: `{}`",
+                short(text),
+                shown.join("`, `")
+            );
+            let error = AppError::new(ErrorKind::Ambiguous, message).hint(format!(
+                "for the task of this name, give its id (`{found:#}`); for the listed tasks, give each as an argument of its own, by its name or id"
+            ));
+            let all: Vec<TaskId> = std::iter::once(found).chain(listed).collect();
+            return Err(AppError {
+                candidates: self.candidates(&all)?,
+                ..error
+            });
+        }
+        Ok(())
+    }
+
+    /// The tasks that these references match. `None` if one of the references matches no task.
+    fn all_of(&self, references: &[&str], intent: Intent) -> Result<Option<Vec<TaskId>>, AppError> {
+        let mut found = Vec::new();
+        for reference in references {
+            match self.store.resolve(reference, intent)? {
+                Resolved::Found(id) => found.push(id),
+                Resolved::Ambiguous(ids) => found.extend(ids),
+                Resolved::NotFound => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
     /// The task to change.
     pub(super) fn task(&self, reference: &TaskRef) -> Result<Task, AppError> {
         self.known(self.resolve(reference)?)
@@ -135,10 +194,6 @@ impl Reader {
     }
 
     fn ambiguous(&self, reference: &TaskRef, ids: &[TaskId]) -> Result<AppError, AppError> {
-        let mut candidates = Vec::new();
-        for id in ids.iter().take(SHOWN_AMBIGUOUS) {
-            candidates.extend(self.store.task(*id)?.map(|task| candidate(&task)));
-        }
         let count = match ids.len() {
             more if more > SHOWN_AMBIGUOUS => format!("more than {SHOWN_AMBIGUOUS}"),
             count => count.to_string(),
@@ -150,9 +205,18 @@ impl Reader {
         let error = AppError::new(ErrorKind::Ambiguous, message)
             .hint("give more of the end of its id, or its name");
         Ok(AppError {
-            candidates,
+            candidates: self.candidates(ids)?,
             ..error
         })
+    }
+
+    /// The tasks that an answer to an ambiguous reference names.
+    fn candidates(&self, ids: &[TaskId]) -> Result<Vec<Candidate>, AppError> {
+        let mut candidates = Vec::new();
+        for id in ids.iter().take(SHOWN_AMBIGUOUS) {
+            candidates.extend(self.store.task(*id)?.map(|task| candidate(&task)));
+        }
+        Ok(candidates)
     }
 
     /// The name of the graph whose first task this is.

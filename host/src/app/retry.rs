@@ -116,8 +116,11 @@ impl Host {
                 .await?;
             retry.resume.clone_from(&resume);
             let unfinished = (!retry.task.is_done()).then(|| retry.task.clone());
-            // Only a host compiles executors, and `may_retry` may have to ask one.
-            if let Some(unfinished) = unfinished.as_ref().filter(|_| self.is_absent()) {
+            // A restrained principal is told the state of the task first, because it cannot run the
+            // task again now, whatever it may do. Besides, only a host compiles executors, and
+            // `may_retry` may have to ask one.
+            let is_decided = by.restrained || self.is_absent();
+            if let Some(unfinished) = unfinished.as_ref().filter(|_| is_decided) {
                 let (task, state) = (unfinished.id, unfinished.state.as_str());
                 let refused = Refused::NotDone { task, state };
                 return Err(self.with_way_out(by, verb, refused, Some(unfinished)).await);

@@ -17,7 +17,7 @@ use super::{
     check::check,
     error::{AppError, ErrorKind},
     host::Host,
-    may::forbidden_to,
+    may::{forbidden_to, may_change, may_keep_output},
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
@@ -45,8 +45,10 @@ impl Host {
         if change.is_none() {
             return Ok(None);
         }
+        may_change(by, task)?;
         let (id, old) = (task.id, &task.request);
         may_use(by, &old.executor, &self.settings.mcp)?;
+        may_keep_output(by, change.max_output_bytes, self.settings.max_output_bytes)?;
         let spec = self
             .read(move |reader| Ok(reader.store.document(DocumentKey::Spec(id))?))
             .await?;

@@ -423,6 +423,56 @@ mod tests {
         assert_eq!(reader.task(&TaskRef("0002".to_owned())).unwrap().id, named);
     }
 
+    /// A client may name a task like a list of tasks of a person.
+    #[test]
+    fn a_name_that_a_client_chose_is_ambiguous_if_it_is_also_a_list_of_tasks() {
+        let named = |number: u64, name: &str, restrained: bool| {
+            let mut task = sample_task(number);
+            let request = Arc::make_mut(&mut task.request);
+            request.name = Some(name.to_owned());
+            request.by = Arc::new(Principal {
+                restrained,
+                ..Principal::default()
+            });
+            Arc::new(task)
+        };
+        let check = |name: &str, restrained: bool, listed: Option<&[u64]>| {
+            let reader = reader_of(vec![
+                named(1, "build", false),
+                named(2, "unit tests", false),
+                named(3, name, restrained),
+            ]);
+            let third = sample_task(3).id;
+            let reference = TaskRef(name.to_owned());
+            let found = [reader.task(&reference), reader.task_to_show(&reference)];
+            for found in found {
+                let Some(listed) = listed else {
+                    assert_eq!(found.unwrap().id, third, "{name}");
+                    continue;
+                };
+                let error = found.unwrap_err();
+                assert_eq!(error.kind, ErrorKind::Ambiguous, "{error}");
+                let says = format!("it is the name of task {third:#}, and may be a list: `build`");
+                assert!(error.message.contains(&says), "{error}");
+                assert!(error.hint.unwrap().contains(&format!("(`{third:#}`)")));
+                let ids: Vec<&str> = error.candidates.iter().map(|it| it.id.as_str()).collect();
+                let expected = listed
+                    .iter()
+                    .map(|number| sample_task(*number).id.to_string());
+                assert_eq!(ids, expected.collect::<Vec<_>>(), "{name}");
+            }
+            // The id itself is still found.
+            let id = TaskRef(third.to_string());
+            assert_eq!(reader.task(&id).unwrap().id, third);
+        };
+        check("build 0002", true, Some(&[3, 1, 2]));
+        check("build,0002", true, Some(&[3, 1, 2]));
+        check("build, unit tests", true, Some(&[3, 1, 2]));
+        check("build 0002", false, None);
+        check("build other", true, None);
+        check("build,", true, None);
+    }
+
     /// Before names like ids were refused, a graph could be named like the id of another graph.
     #[test]
     fn a_whole_id_is_not_taken_for_the_name_of_a_graph() {

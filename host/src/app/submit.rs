@@ -19,6 +19,7 @@ use super::{
     error::{AppError, ErrorKind},
     graph,
     host::Host,
+    may::may_keep_output,
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
@@ -215,6 +216,7 @@ impl Host {
     ) -> Result<Checked, AppError> {
         check(&task)?;
         may_use(by, &task.executor, &self.settings.mcp)?;
+        may_keep_output(by, task.max_output_bytes, self.settings.max_output_bytes)?;
         let kept = if task.env.is_empty() {
             kept.clone()
         } else {

@@ -107,6 +107,10 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
         plan("worktree", json!({"merge": "auto"})),
         &["mcp.merge_strategies"],
     );
+    check(
+        plan("max_output", json!("1T")),
+        &["an output limit of 1T may not be requested over MCP; the most is 1G"],
+    );
     let delegated = json!({"prompt": "p", "allowedTools": ["Bash"], "permissionMode": "plan"});
     refused(&mut client, "DelegateTask", delegated, &too_much);
     assert_eq!(host.json(["list"])["tasks"], json!([]));

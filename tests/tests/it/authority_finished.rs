@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use claudine_tests::mcp::Client;
+use claudine_tests::{TestHost, mcp::Client};
 use serde_json::{Value, json};
 
 use crate::authority::{SMALLEST, refused, said, smallest, with_agent};
@@ -51,6 +51,73 @@ fn client_runs_a_persons_task_again_only_unchanged_and_only_after_a_failure() {
     assert_eq!(task["attempts"][2]["by"], Value::Null);
 }
 
+/// Otherwise the person's own retry could be refused, because the budget is spent.
+#[test]
+fn client_does_not_spend_the_budget_of_a_persons_task() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let delegate = [
+        "delegate",
+        "--permission-mode",
+        "plan",
+        "--budget-usd",
+        "1",
+        "p",
+    ];
+    let id = host.text(delegate);
+    let graph = "- {prompt: p, permission_mode: plan}\n- {prompt: p, permission_mode: plan}\n";
+    let submit = ["submit", "--budget-usd", "1", "-"];
+    let members = host.run_with(submit, graph.as_bytes()).ok().text();
+    let member = members.lines().next().unwrap().to_owned();
+    for id in [&id, &member] {
+        let attempts = host.finished(id)["attempts"].clone();
+        let says = [
+            "another attempt would spend the budget of owner",
+            "a person can run this one again with `claudine retry",
+        ];
+        for tool in ["RetryTask", "ResumeTask"] {
+            refused(&mut client, tool, json!({ "taskId": id }), &says);
+        }
+        assert_eq!(host.status(id)["attempts"], attempts);
+        host.run(["retry", id]).check();
+    }
+    // The client may spend a budget of its own.
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "budgetUsd": 1});
+    let own = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(own.as_str().unwrap());
+    client.call("RetryTask", json!({ "taskId": own }));
+}
+
+#[test]
+fn client_cannot_undo_a_limit_that_a_person_has_set_on_its_task() {
+    let host = TestHost::new();
+    let mut client = Client::connect(&host);
+    let asked = json!({"executor": "shell", "prompt": "exit 3"});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    let id = id.as_str().unwrap();
+    host.finished(id);
+    client.call("RetryTask", json!({"taskId": id, "timeout": 600_000}));
+    host.finished(id);
+    let limits = ["--budget-usd", "0.15", "--timeout", "5m"];
+    host.run([&["retry", id][..], &limits[..]].concat()).check();
+    host.finished(id);
+    let says = ["owner has changed task", "only without further changes"];
+    for tool in ["RetryTask", "ResumeTask"] {
+        for (field, value) in [
+            ("budgetUsd", json!(50)),
+            ("timeout", json!(86_400_000)),
+            ("priority", json!("P0")),
+        ] {
+            let asked = json!({ "taskId": id, field: value });
+            refused(&mut client, tool, asked, &says);
+        }
+    }
+    client.call("RetryTask", json!({ "taskId": id }));
+    let task = host.finished(id);
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 4);
+    assert_eq!(task["budget_usd"], 0.15);
+}
+
 #[test]
 fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
     let script = "[ \"$1\" != -p ] || echo \"$*\" > args; exit 3";
@@ -73,6 +140,15 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
         &host.script("exit 3"),
         &["executor `shell` may not be used over MCP"],
     );
+
+    // If a task has not ended, this is said first.
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let later = host.text(["run", "--after", "1h", "--", "true"]);
+    for (id, says) in [(held, "is held, not done"), (later, "is waiting, not done")] {
+        for tool in ["RetryTask", "ResumeTask"] {
+            refused(&mut client, tool, json!({ "taskId": id }), &[says]);
+        }
+    }
 
     // Tasks that would run again after the retried task are checked too.
     let graph = "- {name: first, prompt: p, permission_mode: plan}\n\

@@ -155,6 +155,24 @@ fn bytes_that_cannot_be_passed_to_a_command_are_refused() {
         .says(&["UTF-8"]);
 }
 
+/// Somebody who lists the variables of a task on a terminal would not see what is there.
+#[test]
+fn variable_with_a_control_character_in_its_name_is_refused_and_an_inherited_one_is_left_out() {
+    let host = TestHost::new();
+    let name = "LC_\u{1b}[2J";
+    let set = format!("{name}=unseen");
+    host.run(["run", "--env", &set, "--", "true"])
+        .says(&["`LC_\\u{1b}[2J` is not a valid variable name"]);
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
+    let mut command = host.command(["run", "--", "env"]);
+    command.env(name, "unseen");
+    let ran = command::run(command, b"", PATIENCE).ok();
+    ran.says(&["control characters in their names", "LC_\\u{1b}[2J"]);
+    let id = ran.text();
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    assert!(!host.text(["logs", &id]).contains("unseen"));
+}
+
 #[test]
 fn command_is_refused_if_a_path_in_a_variable_is_not_utf8() {
     let host = TestHost::new();

@@ -152,6 +152,34 @@ fn client_cannot_name_a_task_or_a_graph_like_any_part_of_an_id() {
     assert_eq!(tasks["tasks"].as_array().unwrap().len(), 1, "{tasks:#}");
 }
 
+/// Otherwise a person's command for two tasks could be applied to a task of a client.
+#[test]
+fn name_that_a_client_chose_is_ambiguous_if_it_is_also_a_list_of_tasks() {
+    let host = TestHost::new();
+    for name in ["one", "two"] {
+        host.run(["run", "--hold", "--name", name, "--", "true"])
+            .check();
+    }
+    let mut client = Client::connect(&host);
+    let asked = json!({"name": "one two", "executor": "shell", "prompt": "true"});
+    let taken = client.call("DelegateTask", asked);
+    let id = end(taken["taskId"].as_str().unwrap(), 6);
+    let list = format!("`one two` is ambiguous: it is the name of task {id}, and may be a list");
+    let says = [
+        &*list,
+        "hint: for the task of this name",
+        "as an argument of its own",
+    ];
+    host.run(["run", "--hold", "--depends-on", "one two", "--", "true"])
+        .code(125)
+        .says(&says);
+    host.run(["cancel", "one two"]).code(125).says(&says);
+    host.run(["status", "one two"]).code(125).says(&says);
+    host.run(["run", "--depends-on", "one", "two", "--", "true"])
+        .check();
+    host.run(["run", "--depends-on", id, "--", "true"]).check();
+}
+
 /// Ids begin with the time, so ids that are made within a second begin with the same characters.
 #[test]
 fn ambiguous_name_changes_no_task_and_lists_the_matches() {

@@ -29,12 +29,13 @@ impl Board {
             revision,
         } = retry;
         let read = copy.request.clone();
-        let seen = self.ends_seen(std::iter::once(&copy).chain(&downstream));
+        let revisions = copy.revised.len();
+        let ends = self.ends_seen(std::iter::once(&copy).chain(&downstream));
         let mut task = self.newest(copy, &ended)?;
         let id = task.id;
-        // The revision was made from the request that was read, so it must not replace a newer
-        // request.
-        if revision.is_some() && task.request != read {
+        // The revision was made from the request and the document that were read, so it must not
+        // replace newer ones.
+        if revision.is_some() && (task.request != read || task.revised.len() != revisions) {
             return Err(Refused::Moved { task: id });
         }
         let budget_before = task.request.graph_budget;
@@ -44,11 +45,11 @@ impl Board {
                 spec,
                 differences,
             } = *revision;
-            task.revise(request, differences.clone());
+            task.revise(request, differences.clone(), self.by.clone());
             (spec, differences)
         });
         let mut downstream = self.still_done(downstream, &ended)?;
-        as_seen(seen.as_ref(), std::iter::once(&task).chain(&downstream))?;
+        as_seen(ends.as_ref(), std::iter::once(&task).chain(&downstream))?;
         self.room_for(1 + downstream.len())?;
         let again = std::iter::once(&task).chain(&downstream);
         self.within_bounds(again.map(|task| &*task.request))?;
@@ -161,9 +162,9 @@ impl Board {
     fn ends_seen<'a>(
         &self,
         copies: impl Iterator<Item = &'a Task>,
-    ) -> Option<BTreeMap<TaskId, Option<End>>> {
+    ) -> Option<BTreeMap<TaskId, Seen>> {
         let is_restrained = self.by.as_ref().is_some_and(|by| by.restrained);
-        is_restrained.then(|| copies.map(|copy| (copy.id, copy.end())).collect())
+        is_restrained.then(|| copies.map(|copy| (copy.id, seen(copy))).collect())
     }
 
     /// Task whose end keeps this task from running.
@@ -269,13 +270,21 @@ impl Board {
     }
 }
 
-/// Checks that these tasks still have the ends that were seen.
+/// The end of a task, and the number of its attempts: a task that has run again may have the same
+/// end, but not the same attempts.
+type Seen = (Option<End>, usize);
+
+fn seen(task: &Task) -> Seen {
+    (task.end(), task.attempts.len())
+}
+
+/// Checks that these tasks still have the ends and attempts that were seen.
 fn as_seen<'a>(
-    seen: Option<&BTreeMap<TaskId, Option<End>>>,
+    ends: Option<&BTreeMap<TaskId, Seen>>,
     mut tasks: impl Iterator<Item = &'a Task>,
 ) -> Result<(), Refused> {
-    let Some(seen) = seen else { return Ok(()) };
-    match tasks.find(|task| seen.get(&task.id) != Some(&task.end())) {
+    let Some(ends) = ends else { return Ok(()) };
+    match tasks.find(|task| ends.get(&task.id) != Some(&seen(task))) {
         Some(task) => Err(Refused::Moved { task: task.id }),
         None => Ok(()),
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     budget::GraphBudget,
+    principal::Principal,
     revision::{Difference, Revised},
     task::{Request, Task},
 };
@@ -46,13 +47,31 @@ impl Request {
 }
 
 impl Task {
-    /// Applies the changes to the request, and records the attempt from which they apply.
-    pub(crate) fn revise(&mut self, request: Request, differences: Vec<Difference>) {
+    /// Applies the changes to the request, and records who has made them and the attempt from which
+    /// they apply.
+    pub(crate) fn revise(
+        &mut self,
+        request: Request,
+        differences: Vec<Difference>,
+        by: Option<Arc<Principal>>,
+    ) {
         self.request = Arc::new(self.request.revised(request));
         self.revised.push(Revised {
             from_attempt: self.next_attempt(),
             differences,
+            by,
         });
+    }
+
+    /// The unrestrained principal who last changed the request, if there is one. If it is not
+    /// stored who made a change, whoever requested the changed attempt counts as having made it.
+    pub fn unrestrained_reviser(&self) -> Option<&Arc<Principal>> {
+        let latest_first = self.revised.iter().rev();
+        let mut revisers = latest_first.map(|revised| {
+            let stored = revised.by.as_ref();
+            stored.unwrap_or_else(|| self.requester_of(revised.from_attempt))
+        });
+        revisers.find(|reviser| !reviser.restrained)
     }
 
     /// Sets the changed budget of the graph, if the task belongs to this graph.

@@ -9,7 +9,8 @@ use crate::{
     id::TaskId,
     outcome::ReasonClass,
     principal::{Kind, Principal, Via},
-    step::{Answer, Input, Refused, Retry, Submission, Submit},
+    revision::Requested,
+    step::{Answer, Input, Refused, Retry, Revision, Submission, Submit},
     task::Request,
 };
 
@@ -232,6 +233,85 @@ fn restrained_principal_is_refused_if_an_end_has_changed_since_it_was_read() {
     let moved = Refused::Moved { task: id };
     assert_eq!(desk.asked(&chat(), by_chat), Err(moved));
     assert!(desk.asked(&owner(), by_owner).is_ok());
+}
+
+#[test]
+fn revised_task_names_the_unrestrained_principal_who_last_changed_it() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    desk.submitted_by(&chat(), submission(id, request()));
+    let revised_by = |desk: &mut Desk, by: &Arc<Principal>, micro_usd: u64| {
+        desk.turn();
+        let attempt = desk.attempt(id);
+        desk.report_of(attempt, super::failure(ReasonClass::Exit));
+        desk.settle();
+        let task = desk.task(id);
+        let request = Request {
+            budget_micro_usd: Some(micro_usd),
+            ..Request::clone(&task.request)
+        };
+        let retry = Retry {
+            task,
+            downstream: Vec::new(),
+            ended: desk.ends(),
+            resume: None,
+            revision: Some(Box::new(Revision {
+                request,
+                spec: None,
+                differences: Vec::new(),
+            })),
+        };
+        desk.asked(by, Input::Retry(Box::new(retry))).unwrap();
+        desk.settle();
+        let reviser = desk.task(id).unrestrained_reviser().cloned();
+        reviser.map(|reviser| reviser.to_string())
+    };
+    assert_eq!(revised_by(&mut desk, &chat(), 9), None);
+    let named = Some("owner".to_owned());
+    assert_eq!(revised_by(&mut desk, &owner(), 5), named);
+    // A later change by a client does not make this one undone.
+    assert_eq!(revised_by(&mut desk, &chat(), 7), named);
+
+    // Earlier versions stored only who had requested an attempt.
+    let mut old = desk.task(id);
+    old.requested = vec![Requested {
+        from_attempt: 3,
+        by: owner(),
+    }];
+    for revised in &mut old.revised {
+        revised.by = None;
+    }
+    assert!(old.unrestrained_reviser().is_some());
+    old.requested.clear();
+    assert!(old.unrestrained_reviser().is_none());
+}
+
+/// Otherwise the principal could use up more attempts than it may.
+#[test]
+fn restrained_principal_is_refused_if_a_task_has_run_since_it_was_read() {
+    let mut desk = Desk::new(1);
+    let id = TaskId::new(1, 1);
+    desk.submitted_by(&owner(), submission(id, request()));
+    let fail = |desk: &mut Desk| {
+        desk.turn();
+        let attempt = desk.attempt(id);
+        desk.report_of(attempt, super::failure(ReasonClass::Exit));
+        desk.settle();
+    };
+    fail(&mut desk);
+    let failed = desk.task(id);
+    desk.retried_by(&owner(), id);
+    fail(&mut desk);
+    let again = Input::Retry(Box::new(Retry {
+        task: failed,
+        downstream: Vec::new(),
+        ended: desk.ends(),
+        resume: None,
+        revision: None,
+    }));
+    let moved = Refused::Moved { task: id };
+    assert_eq!(desk.asked(&chat(), again), Err(moved));
+    desk.retried_by(&chat(), id);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
@@ -472,7 +472,14 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
             INVALID_REQUEST,
             "batches are not supported; send each request on its own line".to_owned(),
         ),
-        Ok(_) => (INVALID_REQUEST, error.to_string()),
+        Ok(Value::Object(fields)) => {
+            let why = wrong_fields(&fields).unwrap_or_else(|| error.to_string());
+            (INVALID_REQUEST, why)
+        }
+        Ok(_) => (
+            INVALID_REQUEST,
+            "a request is a JSON object, and this is none".to_owned(),
+        ),
         Err(error) if error.to_string().contains("surrogate") => {
             let why = "an unpaired surrogate, such as `\\ud83d` alone";
             (PARSE_ERROR, format!("{why}: {error}"))
@@ -484,6 +491,24 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
         code,
         why: format!("the request cannot be read: {why}"),
     })
+}
+
+/// Says which fields of an object are wrong, so that it is no request.
+fn wrong_fields(fields: &Map<String, Value>) -> Option<String> {
+    let version = fields.get("jsonrpc").and_then(Value::as_str);
+    let has_method = fields.get("method").is_some_and(Value::is_string);
+    let is_id = |id: &Value| id.is_string() || id.is_i64();
+    let rules = [
+        (version == Some("2.0"), "`jsonrpc` has to be \"2.0\""),
+        (has_method, "`method` has to be a string"),
+        (
+            fields.get("id").is_none_or(is_id),
+            "`id` has to be a string or a signed integer of 64 bits",
+        ),
+    ];
+    let broken = rules.into_iter().filter(|(is_kept, _)| !is_kept);
+    let broken: Vec<&str> = broken.map(|(_, rule)| rule).collect();
+    (!broken.is_empty()).then(|| broken.join(", and "))
 }
 
 #[cfg(test)]
@@ -546,7 +571,7 @@ mod tests {
         check(b"hello", Value::Null, PARSE_ERROR).await;
         check(
             br#"{"id":1.5,"method":"ping"}"#,
-            json!(1.5),
+            Value::Null,
             INVALID_REQUEST,
         )
         .await;
@@ -565,6 +590,53 @@ mod tests {
         check(b"{}", Value::Null, INVALID_REQUEST).await;
         let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":5}}"#;
         check(call.as_bytes(), json!(7), INVALID_PARAMS).await;
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_an_invalid_request_names_each_wrong_field() {
+        let check = async |line: &str, id: Value, why: &str| {
+            let (methods, answers) = said(line.as_bytes().to_vec()).await;
+            assert!(methods.is_empty(), "{line}: {methods:?}");
+            let error = json!({
+                "code": INVALID_REQUEST,
+                "message": format!("the request cannot be read: {why}"),
+            });
+            let answer = json!({"jsonrpc": "2.0", "id": id, "error": error});
+            assert_eq!(answers, [answer], "{line}");
+        };
+        let version = "`jsonrpc` has to be \"2.0\"";
+        check(r#"{"id":1,"method":"ping"}"#, json!(1), version).await;
+        check(
+            r#"{"jsonrpc":"1.0","id":"a","method":"ping"}"#,
+            json!("a"),
+            version,
+        )
+        .await;
+        check(
+            r#"{"jsonrpc":2.0,"id":1,"method":"ping"}"#,
+            json!(1),
+            version,
+        )
+        .await;
+        let method = "`method` has to be a string";
+        check(r#"{"jsonrpc":"2.0","id":1}"#, json!(1), method).await;
+        check(
+            r#"{"jsonrpc":"2.0","id":1,"method":null}"#,
+            json!(1),
+            method,
+        )
+        .await;
+        let id = "`id` has to be a string or a signed integer of 64 bits";
+        for wrong in ["null", "1.5", "true", "[1]", r#"{"id":1}"#] {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":{wrong},"method":"ping"}}"#);
+            check(&line, Value::Null, id).await;
+        }
+        let large = r#"{"jsonrpc":"2.0","id":9223372036854775808,"method":"ping"}"#;
+        check(large, json!(9_223_372_036_854_775_808_u64), id).await;
+        let all = format!("{version}, and {method}, and {id}");
+        check(r#"{"id":[]}"#, Value::Null, &all).await;
+        let none = "a request is a JSON object, and this is none";
+        check("5", Value::Null, none).await;
     }
 
     #[tokio::test]

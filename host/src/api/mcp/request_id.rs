@@ -53,8 +53,8 @@ impl RequestId {
         search.found()
     }
 
-    /// The id found so far: a string or a number. A fraction is not a valid id, but the sender
-    /// still gets an answer with it.
+    /// The id found so far: a string or an integer of 64 bits. Anything else is not a valid id, and
+    /// a client could not find its request by it.
     pub(super) fn found(mut self) -> Option<Value> {
         self.end_of_id();
         self.found
@@ -136,7 +136,8 @@ impl RequestId {
     fn end_of_id(&mut self) {
         let read = serde_json::from_slice::<Value>(&std::mem::take(&mut self.id));
         if self.found.is_none() {
-            self.found = read.ok().filter(|id| id.is_string() || id.is_number());
+            let is_valid = |id: &Value| id.is_string() || id.is_i64() || id.is_u64();
+            self.found = read.ok().filter(is_valid);
         }
     }
 }
@@ -168,7 +169,9 @@ mod tests {
         check(r#"{"note":"id","id":"q\"uote"}"#, json!("q\"uote"));
         check(r#"{"id":2"#, json!(2));
         check(r#"{"id":null,"method":"x"}"#, Value::Null);
-        check(r#"{"id":1.5}"#, json!(1.5));
+        check(r#"{"id":1.5}"#, Value::Null);
+        check(r#"{"id":18446744073709551615}"#, json!(u64::MAX));
+        check(r#"{"id":18446744073709551616}"#, Value::Null);
         check(r#"{"id":{"id":3}}"#, Value::Null);
         check(r#"{"method":"id"}"#, Value::Null);
         check(r#"[{"id":1}]"#, Value::Null);

@@ -24,7 +24,7 @@ use super::{Origins, answers::Failed, tools};
 use crate::{
     api::{client::Client, lenient},
     app::{AppError, ErrorKind},
-    text::shortened,
+    text::{harmless, shortened},
 };
 
 /// Length limit of the name of an unknown method in its refusal.
@@ -135,8 +135,9 @@ impl ServerHandler for Server {
         request: CustomRequest,
         _: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        let method = shortened(&request.method, METHOD_CHARS);
-        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, method, None))
+        let method = shortened(&harmless(&request.method), METHOD_CHARS);
+        let message = format!("unknown method `{method}`");
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 
     /// Returns errors as answers, because clients do not show protocol errors to the agent.
