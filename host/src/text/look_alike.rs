@@ -1,5 +1,5 @@
-//! Finds what could make two different names look the same, except that letters of different scripts
-//! may look alike: a Cyrillic `о` is allowed, because names in all languages are.
+//! Finds what could make two different names look the same, except that letters of different
+//! scripts may look alike: a Cyrillic `о` is allowed, because names in all languages are.
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_normalization::{UnicodeNormalization, is_nfc};

@@ -359,7 +359,7 @@ fn host_refuses_to_start_with_too_little_address_space() {
     command.args(["-c", &script]);
     let refused = to_the_end(command);
     assert!(!refused.status.success(), "{refused}");
-    refused.says(&["limited to", "`ulimit -v`", "a host needs 400 MiB"]);
+    refused.says(&["limited to", "`ulimit -v`", "a host needs 400.0 MiB"]);
     assert!(host.host_pid().is_none());
 }
 
