@@ -14,7 +14,7 @@ use claudine_domain::{
 };
 use rusqlite::Connection;
 
-use super::{edges, fault::Fault, row};
+use super::{edges, fault::Fault, row, share::Shared};
 
 /// Reads within one transaction, so that all parts are from one moment. An unreadable row is set
 /// aside, and does not prevent other rows from being read.
@@ -58,6 +58,7 @@ fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Ta
     let mut query = reader.prepare("SELECT body, id, status FROM task WHERE status < ?1")?;
     let mut rows = query.query([row::FIRST_OUTCOME])?;
     let mut tasks = Vec::new();
+    let mut shared = Shared::default();
     while let Some(found) = rows.next()? {
         let id = TaskId::from_bytes(found.get(1)?);
         let whole = row::task(found).and_then(|task| {
@@ -68,7 +69,10 @@ fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Ta
             })
         });
         match whole {
-            Ok(task) => tasks.push(task),
+            Ok(mut task) => {
+                shared.replace_equal(&mut task);
+                tasks.push(task);
+            }
             Err(fault) => {
                 put_aside("task", id.to_string(), fault, aside)?;
                 if let Some(last) = aside.last_mut() {

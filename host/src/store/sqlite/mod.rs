@@ -26,6 +26,7 @@ mod readers;
 mod resolve;
 mod row;
 mod schema;
+mod share;
 #[cfg(test)]
 mod torn;
 mod transfer;
