@@ -149,7 +149,7 @@ fn a_request_is_dropped_at_the_next_request_if_its_attempt_never_began() {
 #[test]
 fn revived_task_of_a_restrained_principal_keeps_its_requester() {
     let mut desk = Desk::new(1);
-    let (above, below) = (TaskId::new(1, 1), TaskId::new(1, 2));
+    let (above, below, own) = (TaskId::new(1, 1), TaskId::new(1, 2), TaskId::new(1, 3));
     desk.submitted_by(&owner(), submission(above, request()));
     let of_chat = Request {
         by: chat(),
@@ -164,6 +164,11 @@ fn revived_task_of_a_restrained_principal_keeps_its_requester() {
         ..submission(below, of_chat)
     };
     desk.submitted_by(&chat(), dependant);
+    let of_owner = Submission {
+        dependencies: vec![edge],
+        ..submission(own, request())
+    };
+    desk.submitted_by(&owner(), of_owner);
     assert_eq!(desk.task(below).requester_of(1), &chat());
     desk.turn();
     let attempt = desk.attempt(above);
@@ -179,11 +184,21 @@ fn revived_task_of_a_restrained_principal_keeps_its_requester() {
             revision: None,
         }))
     };
-    let again = retry(&desk, above, &[below]);
+    // A client's retry makes both tasks the client's.
+    let again = retry(&desk, above, &[below, own]);
+    desk.asked(&chat(), again).unwrap();
+    desk.settle();
+    assert_eq!(desk.task(own).requester_of(1), &chat());
+    desk.turn();
+    let attempt = desk.attempt(above);
+    desk.report_of(attempt, super::failure(ReasonClass::Exit));
+    desk.settle();
+    let again = retry(&desk, above, &[below, own]);
     desk.asked(&owner(), again).unwrap();
     desk.settle();
     assert_eq!(desk.words(&[above, below]), ["ready", "blocked"]);
     assert_eq!(desk.task(below).requester_of(1), &chat());
+    assert_eq!(desk.task(own).requester_of(1), &owner());
     desk.turn();
     let attempt = desk.attempt(above);
     desk.report_of(attempt, super::success());
