@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use claudine_tests::{mcp::Client, short_id, wait_for};
+use claudine_tests::{TestHost, mcp::Client, short_id, wait_for};
 use serde_json::{Value, json};
 
 use crate::authority::with_agent;
@@ -19,22 +19,24 @@ cat > /dev/null
 printf '{"type":"system","subtype":"init","session_id":"%s","model":"m","tools":[]}\n' "$id"
 printf '{"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"%s","num_turns":1,"total_cost_usd":0.01,"duration_ms":1,"usage":{},"permission_denials":[]}\n' "$id""#;
 
+/// Delegates a task to an agent; returns the ids of the task and of its session once it has ended.
+fn begun(host: &TestHost, client: &mut Client) -> (String, String) {
+    let asked = json!({"prompt": "begin", "permissionMode": "plan"});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    let id = id.as_str().unwrap().to_owned();
+    let task = host.finished(&id);
+    let session = task["attempts"][0]["session_id"].as_str();
+    (id, session.unwrap().to_owned())
+}
+
 /// Otherwise a client could write into a conversation that a person has continued with more rights.
 #[test]
 fn client_neither_delegates_nor_resumes_in_a_session_that_a_person_has_continued() {
     let (host, _agent) = with_agent(READ, AGENT);
     let mut client = Client::connect(&host);
-    let mut begun = || -> (String, String) {
-        let asked = json!({"prompt": "begin", "permissionMode": "plan"});
-        let id = client.call("DelegateTask", asked)["taskId"].clone();
-        let id = id.as_str().unwrap().to_owned();
-        let task = host.finished(&id);
-        let session = task["attempts"][0]["session_id"].as_str();
-        (id, session.unwrap().to_owned())
-    };
-    let (continued, session) = begun();
-    let (resumed, other) = begun();
-    let (own, third) = begun();
+    let (continued, session) = begun(&host, &mut client);
+    let (resumed, other) = begun(&host, &mut client);
+    let (own, third) = begun(&host, &mut client);
     let edit = ["--permission-mode", "acceptEdits"];
     let named = ["delegate", "--resume-session", &session, "mine"];
     let mine = host.text([&named[..], &edit[..]].concat());
@@ -80,16 +82,8 @@ fn queued_task_of_a_client_fails_at_its_start_if_a_person_has_continued_its_sess
 fi"#;
     let (host, agent) = with_agent(READ, &AGENT.replace("cat > /dev/null", fails));
     let mut client = Client::connect(&host);
-    let mut begun = || -> (String, String) {
-        let asked = json!({"prompt": "begin", "permissionMode": "plan"});
-        let id = client.call("DelegateTask", asked)["taskId"].clone();
-        let id = id.as_str().unwrap().to_owned();
-        let task = host.finished(&id);
-        let session = task["attempts"][0]["session_id"].as_str();
-        (id, session.unwrap().to_owned())
-    };
-    let (first, session) = begun();
-    let (_, other) = begun();
+    let (first, session) = begun(&host, &mut client);
+    let (_, other) = begun(&host, &mut client);
     let held = |name: &str, session: &str| {
         json!({
             "name": name, "prompt": "p", "permissionMode": "plan", "resumeSession": session,
