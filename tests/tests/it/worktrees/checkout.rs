@@ -106,11 +106,7 @@ fn checkout_is_put_back_if_git_fails_half_way() {
 fn merge_is_refused_before_anything_is_changed_if_a_required_filter_fails() {
     let repository = Repository::new();
     let host = &repository.host;
-    repository.write(".gitattributes", "filtered filter=broken\n");
-    repository.write("filtered", "one\n");
-    repository.commit("filtered");
-    repository.git(&["config", "filter.broken.required", "true"]);
-    repository.git(&["config", "filter.broken.clean", "cat"]);
+    repository.commit_filtered();
     let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
     smudge("text=$(cat); test \"$text\" != two && echo \"$text\"");
     let task = repository.done(&["--merge", "auto"], "echo two > file; echo two > filtered");

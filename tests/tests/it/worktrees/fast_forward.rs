@@ -156,11 +156,7 @@ fn merge_that_cannot_make_a_directory_is_refused_and_changes_nothing() {
 fn next_host_puts_back_a_checkout_that_git_has_updated_in_part() {
     let shimmed = Shimmed::new();
     let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
-    repository.write(".gitattributes", "filtered filter=broken\n");
-    repository.write("filtered", "one\n");
-    repository.commit("filtered");
-    repository.git(&["config", "filter.broken.required", "true"]);
-    repository.git(&["config", "filter.broken.clean", "cat"]);
+    repository.commit_filtered();
     let smudge = |command: &str| repository.git(&["config", "filter.broken.smudge", command]);
     let read = |name: &str| fs::read_to_string(repository.path().join(name)).unwrap();
     shimmed.count_only("update-index -q --refresh");

@@ -76,6 +76,15 @@ impl Repository {
         fs::write(path, text).unwrap();
     }
 
+    /// Commits a file `filtered` with a required filter `broken`, which does not change it yet.
+    fn commit_filtered(&self) {
+        self.write(".gitattributes", "filtered filter=broken\n");
+        self.write("filtered", "one\n");
+        self.commit("filtered");
+        self.git(&["config", "filter.broken.required", "true"]);
+        self.git(&["config", "filter.broken.clean", "cat"]);
+    }
+
     fn commit(&self, message: &str) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "-m", message]);
