@@ -2,7 +2,8 @@
 //! scheduling, and the adjustment of the OOM killer.
 //!
 //! A task inherits these properties from its submitter, not from the host. The properties are
-//! encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means unlimited.
+//! encoded as words such as `nice=0 oom=0 nofile=1024:4096 cpu=-:-`; `-` means unlimited. In the
+//! short encoding, which begins with the word `usual=0:0`, each missing value is the usual one.
 
 mod scheduling;
 
@@ -36,6 +37,31 @@ const LIMITS: [(&str, Resource); 15] = [
     ("stack", Resource::Stack),
 ];
 
+/// The first name of the short encoding. It has a pair of numbers as its value, like a limit, because
+/// older versions skip an unknown name only if its value has this form.
+const USUAL: &str = "usual";
+
+/// The limits of a login session by default: those of the kernel, and of systemd where they differ.
+/// The limits on processes and on pending signals depend on the machine's memory.
+fn usual_limit(resource: Resource) -> Option<Rlimit> {
+    let of = |current, maximum| Some(Rlimit { current, maximum });
+    match resource {
+        Resource::As
+        | Resource::Cpu
+        | Resource::Data
+        | Resource::Fsize
+        | Resource::Rss
+        | Resource::Rttime => of(None, None),
+        Resource::Core => of(Some(0), None),
+        Resource::Memlock => of(Some(8 << 20), Some(8 << 20)),
+        Resource::Msgqueue => of(Some(800 << 10), Some(800 << 10)),
+        Resource::Nice | Resource::Rtprio => of(Some(0), Some(0)),
+        Resource::Nofile => of(Some(1 << 10), Some(512 << 10)),
+        Resource::Stack => of(Some(8 << 20), None),
+        _ => None,
+    }
+}
+
 /// Properties of a process. Missing values are left unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -56,6 +82,43 @@ impl Bounds {
             limits: LIMITS.map(|(_, resource)| Some(getrlimit(resource))),
             scheduling: Scheduling::of_this_process(),
         }
+    }
+
+    /// The bounds of a process of which nothing was changed.
+    fn usual() -> Self {
+        Self {
+            nice: Some(0),
+            oom_score_adj: Some(0),
+            limits: LIMITS.map(|(_, resource)| usual_limit(resource)),
+            scheduling: Scheduling::usual(),
+        }
+    }
+
+    /// Encodes the bounds in the short encoding, because each task's row contains them. Bounds
+    /// without one of the usual values cannot be encoded in this way.
+    pub(crate) fn short(&self) -> String {
+        let usual = Self::usual();
+        let limits = || self.limits.iter().zip(usual.limits);
+        let has_all = self.nice.is_some()
+            && self.oom_score_adj.is_some()
+            && limits().all(|(own, usual)| own.is_some() || usual.is_none());
+        let Some(scheduling) = self.scheduling.without_usual().filter(|_| has_all) else {
+            return self.to_string();
+        };
+        let mut unusual = Self {
+            nice: self.nice.filter(|_| self.nice != usual.nice),
+            oom_score_adj: self
+                .oom_score_adj
+                .filter(|_| self.oom_score_adj != usual.oom_score_adj),
+            limits: self.limits,
+            scheduling,
+        };
+        for (limit, usual) in unusual.limits.iter_mut().zip(usual.limits) {
+            if *limit == usual {
+                *limit = None;
+            }
+        }
+        format!("{USUAL}=0:0 {unusual}").trim_end().to_owned()
     }
 
     /// Returns the same bounds with another soft limit on open files.
@@ -137,7 +200,7 @@ pub(crate) struct NoBounds;
 impl FromStr for Bounds {
     type Err = NoBounds;
 
-    /// Parses the encoding. Skips unknown names, because newer versions may add names.
+    /// Parses both encodings. Skips unknown names, because newer versions may add names.
     fn from_str(text: &str) -> Result<Self, NoBounds> {
         let number = |text: &str| match text {
             "-" => Ok(None),
@@ -149,6 +212,7 @@ impl FromStr for Bounds {
             match name {
                 "nice" => bounds.nice = Some(value.parse().map_err(|_| NoBounds)?),
                 "oom" => bounds.oom_score_adj = Some(value.parse().map_err(|_| NoBounds)?),
+                USUAL => bounds = Self::usual(),
                 _ => {
                     let (current, maximum) = value.split_once(':').ok_or(NoBounds)?;
                     let (current, maximum) = (number(current)?, number(maximum)?);
@@ -207,6 +271,49 @@ mod tests {
         for none in ["nice", "nice=x", "cpu=1", "cpu=1:", "cpu=a:-", "oom=1:2"] {
             assert_eq!(none.parse::<Bounds>(), Err(NoBounds), "{none}");
         }
+    }
+
+    #[test]
+    fn the_short_encoding_leaves_out_the_usual_values_only() {
+        let check = |bounds: &Bounds, expected: &str| {
+            assert_eq!(bounds.short(), expected);
+            assert_eq!(expected.parse().as_ref(), Ok(bounds));
+        };
+        let usual = Bounds::usual();
+        check(&usual, "usual=0:0");
+        let changes = [
+            "nice=5",
+            "oom=-300",
+            "as=1:2",
+            "core=0:0",
+            "cpu=10:-",
+            "nofile=1024:4096",
+            "nproc=9:10",
+            "sigpending=-:-",
+            "stack=-:-",
+            "policy=3:0",
+            "io=24576:0",
+            "cpus0=1:0",
+        ];
+        for change in changes {
+            let text = format!("usual=0:0 {change}");
+            let bounds: Bounds = text.parse().unwrap();
+            assert_ne!(bounds, usual, "{change}");
+            check(&bounds, &text);
+        }
+        // A value that is left unchanged is not the usual value.
+        for name in ["nice", "oom", "as", "stack", "policy", "io", "cpus"] {
+            let words = usual.to_string();
+            let others = words.split(' ').filter(|word| {
+                let of = word.split_once('=').unwrap().0;
+                of != name
+            });
+            let text = others.collect::<Vec<_>>().join(" ");
+            assert_ne!(text, words, "{name}");
+            check(&text.parse().unwrap(), &text);
+        }
+        let own = Bounds::of_this_process();
+        assert_eq!(own.short().parse(), Ok(own));
     }
 
     #[test]

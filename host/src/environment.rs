@@ -67,7 +67,7 @@ pub(crate) struct Kept {
     pub(crate) variables: Variables,
     /// Umask of the submitter, if it was passed.
     pub(crate) umask: Option<u16>,
-    /// Limits and niceness of the submitter, if they were passed.
+    /// Limits and niceness of the submitter in their short encoding, if they were passed.
     pub(crate) bounds: Option<Arc<str>>,
     _hold: Hold,
 }
@@ -117,7 +117,7 @@ fn umask_in(base: &BTreeMap<String, String>) -> Option<u16> {
 
 fn bounds_in(base: &BTreeMap<String, String>) -> Option<Arc<str>> {
     let bounds: Bounds = base.get(BOUNDS)?.parse().ok()?;
-    Some(bounds.to_string().into())
+    Some(bounds.short().into())
 }
 
 impl Environments {

@@ -57,6 +57,29 @@ impl Scheduling {
         }
     }
 
+    /// The scheduling of a process of which nothing was changed.
+    pub(super) fn usual() -> Self {
+        Self {
+            policy: Some(Policy {
+                number: 0,
+                priority: 0,
+            }),
+            io: Some(0),
+            processors: Some(Processors::All),
+        }
+    }
+
+    /// The same scheduling without the usual values, or `None` if a value is missing.
+    pub(super) fn without_usual(&self) -> Option<Self> {
+        let usual = Self::usual();
+        let (policy, io, processors) = (self.policy?, self.io?, self.processors?);
+        Some(Self {
+            policy: Some(policy).filter(|_| self.policy != usual.policy),
+            io: Some(io).filter(|_| self.io != usual.io),
+            processors: Some(processors).filter(|_| self.processors != usual.processors),
+        })
+    }
+
     /// Applies the scheduling to this process. A property that this process may not change is
     /// skipped.
     pub(super) fn take_on(&self) {
