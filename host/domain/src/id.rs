@@ -98,7 +98,7 @@ fn value(digits: &str) -> Option<u128> {
 
 /// The last digits of an id. These digits are random, so a few of them are enough to distinguish
 /// tasks. The first digits encode the time, and are the same for all tasks of several days.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct IdEnd {
     digits: usize,
     value: u128,
@@ -115,6 +115,16 @@ impl IdEnd {
         Some(Self { digits, value })
     }
 
+    /// The last digits of an id, at most as many as there may be in an end.
+    pub fn of(id: TaskId, digits: usize) -> Self {
+        let digits = digits.min(DIGITS - 1);
+        let bits = digits * ID_DIGIT_BITS;
+        Self {
+            digits,
+            value: id.number() & ((1 << bits) - 1),
+        }
+    }
+
     pub fn digits(self) -> usize {
         self.digits
     }
@@ -126,8 +136,7 @@ impl IdEnd {
     }
 
     pub fn fits(self, id: TaskId) -> bool {
-        let bits = self.digits * ID_DIGIT_BITS;
-        id.number() & ((1 << bits) - 1) == self.value
+        Self::of(id, self.digits) == self
     }
 }
 

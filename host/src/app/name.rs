@@ -127,7 +127,10 @@ fn first_taken(
     names: Vec<NewName>,
     since: Timestamp,
 ) -> Result<Option<NewName>, AppError> {
-    for new in names {
+    let texts: Vec<&str> = names.iter().map(|new| new.name.as_str()).collect();
+    let are_parts = reader.store.are_parts(&texts, Intent::Look)?;
+    let parts = names.into_iter().zip(are_parts);
+    for (new, _) in parts.filter(|(_, is_part)| *is_part) {
         let is_taken = match reader.store.resolve(&new.name, Intent::Look)? {
             Resolved::NotFound => false,
             Resolved::Ambiguous(_) => true,

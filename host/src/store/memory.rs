@@ -410,6 +410,11 @@ impl Store for MemoryStore {
         })
     }
 
+    fn are_parts(&self, texts: &[&str], intent: Intent) -> Result<Vec<bool>, StoreError> {
+        let is_part = |text: &&str| Ok(self.resolve_part(text, intent)? != Resolved::NotFound);
+        texts.iter().map(is_part).collect()
+    }
+
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
         let content = self.content();
         let newest_first = content.tasks.values().rev();

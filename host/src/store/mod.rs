@@ -102,6 +102,10 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Finds the task whose id is this text, or begins or ends with it, whatever its name is.
     fn resolve_part(&self, part: &str, intent: Intent) -> Result<Resolved, StoreError>;
 
+    /// For each text, whether [`Store::resolve_part`] would find tasks. Passes over the ids at most
+    /// once, however many texts there are.
+    fn are_parts(&self, texts: &[&str], intent: Intent) -> Result<Vec<bool>, StoreError>;
+
     /// The tasks that pass the filter, newest first. [`Filter`] describes the cost of each
     /// condition.
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError>;

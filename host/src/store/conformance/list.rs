@@ -453,6 +453,23 @@ fn the_end_of_an_id_finds_a_task() {
         part(&id(9).to_string(), Resolved::Found(id(9)));
         part("008", Resolved::NotFound);
         part("@last", Resolved::NotFound);
+        let nine = id(9).to_string();
+        let texts = [
+            "00000008",
+            "0007",
+            &nine,
+            "008",
+            "@last",
+            "0003",
+            &nine[..12],
+        ];
+        for (intent, short) in [(Intent::Look, true), (Intent::Change, false)] {
+            let expected = [true, true, true, short, false, false, true];
+            assert_eq!(store.are_parts(&texts, intent).unwrap(), expected);
+            for (text, is_part) in texts.into_iter().zip(expected) {
+                assert_eq!(store.are_parts(&[text], intent).unwrap(), [is_part]);
+            }
+        }
         both("@last", Resolved::Found(like_seven));
         both("@running", Resolved::NotFound);
         leader.put([

@@ -133,8 +133,11 @@ proptest! {
                 let filter = Filter { unrestrained: true, ..filter };
                 prop_assert_eq!(memory.list(&filter, 9).unwrap(), sqlite.list(&filter, 9).unwrap());
             }
-            for reference in ["a", "b", "task_0", "01k7", "000", "0000", "0001", "@last", "@running"] {
-                for intent in [Intent::Look, Intent::Change] {
+            let references = ["a", "b", "task_0", "01k7", "000", "0000", "0001", "@last", "@running"];
+            for intent in [Intent::Look, Intent::Change] {
+                let are_parts = |store: &dyn Store| store.are_parts(&references, intent).unwrap();
+                prop_assert_eq!(are_parts(&memory), are_parts(&sqlite));
+                for reference in references {
                     let found = |store: &dyn Store| {
                         let part = store.resolve_part(reference, intent).unwrap();
                         (store.resolve(reference, intent).unwrap(), part)

@@ -251,6 +251,10 @@ impl Store for SqliteStore {
         self.read(|reader| resolve::resolve_part(reader, part, intent))
     }
 
+    fn are_parts(&self, texts: &[&str], intent: Intent) -> Result<Vec<bool>, StoreError> {
+        self.read(|reader| resolve::are_parts(reader, texts, intent))
+    }
+
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
         let mut page = self.read(|reader| list::list(reader, filter, limit))?;
         self.correct(&mut page.tasks);

@@ -1,5 +1,7 @@
 //! Queries for the tasks that a reference may mean.
 
+use std::collections::{BTreeSet, HashMap};
+
 use claudine_domain::id::{IdEnd, TaskId};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -43,6 +45,47 @@ pub(super) fn resolve_part(
         Reference::Last | Reference::LastRunning => Ok(Resolved::NotFound),
         Reference::Named { begin, end, .. } => with_parts(reader, begin, end),
     }
+}
+
+/// For each text, whether [`resolve_part`] would find tasks.
+pub(super) fn are_parts(
+    reader: &Connection,
+    texts: &[&str],
+    intent: Intent,
+) -> Result<Vec<bool>, Fault> {
+    let mut are = vec![false; texts.len()];
+    let mut ends: HashMap<IdEnd, Vec<usize>> = HashMap::new();
+    for (at, text) in texts.iter().enumerate() {
+        let Reference::Named { begin, end, .. } = Reference::parse(text, intent) else {
+            continue;
+        };
+        are[at] = with_parts(reader, begin, None)? != Resolved::NotFound;
+        if let Some(end) = end.filter(|_| !are[at]) {
+            ends.entry(end).or_default().push(at);
+        }
+    }
+    // Comparing one end with all ids in SQL is quicker than reading the ids.
+    if ends.len() == 1 {
+        for (end, places) in ends {
+            let is_part = !with_end(reader, end)?.is_empty();
+            places.into_iter().for_each(|at| are[at] = is_part);
+        }
+        return Ok(are);
+    }
+    if ends.is_empty() {
+        return Ok(are);
+    }
+    let lengths: BTreeSet<usize> = ends.keys().map(|end| end.digits()).collect();
+    let mut query = reader.prepare_cached("SELECT id FROM task")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let id = TaskId::from_bytes(row.get(0)?);
+        for digits in &lengths {
+            let places = ends.get(&IdEnd::of(id, *digits));
+            places.into_iter().flatten().for_each(|at| are[*at] = true);
+        }
+    }
+    Ok(are)
 }
 
 /// The tasks whose ids have this beginning or this end.
