@@ -42,6 +42,7 @@ impl<'a> Side<'a> {
         let trial = Trial::new(binary, &[("CLAUDINE_SLOTS", slots)])?;
         // The first task makes the host compile the plugins and start a supervisor.
         trial.output(["run", "--wait", "--", "true"])?;
+        host::until_idle(&trial)?;
         Ok(Self {
             bench,
             binary: binary.to_owned(),

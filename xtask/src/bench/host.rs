@@ -89,6 +89,24 @@ pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
+/// Time without work after which a host counts as idle, and the processor time that an idle host may
+/// use in it.
+const SETTLED: (Duration, f64) = (Duration::from_millis(200), 0.002);
+
+/// Waits until the host has no more work. The first host in a data directory compiles the plugins in
+/// the background, which would be measured as a part of everything else.
+pub(super) fn until_idle(trial: &Trial) -> Result<()> {
+    let (pause, at_most) = SETTLED;
+    let pid = trial.host_pid()?;
+    let mut before = on_a_processor(pid)?;
+    crate::trial::until("the host to be idle", || {
+        thread::sleep(pause);
+        let now = on_a_processor(pid).ok()?;
+        let used = now - std::mem::replace(&mut before, now);
+        (used <= at_most).then_some(())
+    })
+}
+
 /// Seconds that the process's threads were on a processor. The scheduler's figure is used because
 /// an idle host uses less than a clock tick.
 fn on_a_processor(pid: u32) -> Result<f64> {
