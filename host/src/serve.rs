@@ -101,16 +101,6 @@ async fn serve(
     let own = mark_own(layout);
     forget_other_boots(layout);
     let wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
-    if let Some(own) = own.clone() {
-        let ending = async move {
-            own.end_earlier().await;
-            Over::Done
-        };
-        parts.spawn(
-            "the end of processes of earlier hosts",
-            until(&shutdown, ending),
-        );
-    }
     let host = wired.host.clone();
     let putting_back = async move {
         host.put_back_checkouts().await;
@@ -127,6 +117,17 @@ async fn serve(
     let info = wired.host.info().await;
     write_host_file(layout, &info)?;
     ready(&info);
+    // Looks at every process of the machine, which would delay the host's first answer.
+    if let Some(own) = own.clone() {
+        let ending = async move {
+            own.end_earlier().await;
+            Over::Done
+        };
+        parts.spawn(
+            "the end of processes of earlier hosts",
+            until(&shutdown, ending),
+        );
+    }
     tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
     let end = parts.end().await;
     match &end {

@@ -60,7 +60,13 @@ impl Own {
 
     async fn end(&self, began_before: Option<u64>) {
         for _ in 0..LOOKS {
-            let left = match self.left(began_before) {
+            let tag = self.tag;
+            // Runs on a thread that may block, because it looks at every process of the machine.
+            let look = tokio::task::spawn_blocking(move || left(tag, began_before));
+            let left = match look
+                .await
+                .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            {
                 Ok(left) => left,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for processes that hosts left behind");
@@ -84,18 +90,19 @@ impl Own {
             clock::sleep(BETWEEN_LOOKS).await;
         }
     }
+}
 
-    fn left(&self, began_before: Option<u64>) -> io::Result<Vec<Stat>> {
-        let mut left = Vec::new();
-        for stat in procfs::all()? {
-            let is_other = stat.pid != std::process::id() && !stat.is_zombie();
-            let is_meant = began_before.is_none_or(|limit| stat.start_time < limit);
-            if is_other && is_meant && Tag::of(stat.pid)? == Some(self.tag) {
-                left.push(stat);
-            }
+/// The processes with this tag, only those that began before this time (in clock ticks since boot).
+fn left(tag: Tag, began_before: Option<u64>) -> io::Result<Vec<Stat>> {
+    let mut left = Vec::new();
+    for stat in procfs::all()? {
+        let is_other = stat.pid != std::process::id() && !stat.is_zombie();
+        let is_meant = began_before.is_none_or(|limit| stat.start_time < limit);
+        if is_other && is_meant && Tag::of(stat.pid)? == Some(tag) {
+            left.push(stat);
         }
-        Ok(left)
     }
+    Ok(left)
 }
 
 #[cfg(test)]
@@ -116,13 +123,13 @@ mod tests {
         let (own, another) = (of(1), of(2));
         let script = "read go; setsid setsid env -i sleep 1000 & sleep 1000";
         let mut child = tagged(own.tag, script);
-        let left = || own.left(None).unwrap().len();
-        while left() < 3 {
+        let count = || left(own.tag, None).unwrap().len();
+        while count() < 3 {
             tokio::task::yield_now().await;
         }
-        assert!(own.left(Some(since)).unwrap().is_empty());
+        assert!(left(own.tag, Some(since)).unwrap().is_empty());
         another.end_all().await;
-        assert!(left() >= 3);
+        assert!(count() >= 3);
         own.end_all().await;
         child.wait().unwrap();
         // The end of the output shows that no process holds the pipe open any more.
