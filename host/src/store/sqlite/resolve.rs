@@ -68,7 +68,9 @@ pub(super) fn are_parts(
     if ends.len() == 1 {
         for (end, places) in ends {
             let is_part = !with_end(reader, end)?.is_empty();
-            places.into_iter().for_each(|at| are[at] = is_part);
+            for at in places {
+                are[at] = is_part;
+            }
         }
         return Ok(are);
     }
@@ -82,7 +84,9 @@ pub(super) fn are_parts(
         let id = TaskId::from_bytes(row.get(0)?);
         for digits in &lengths {
             let places = ends.get(&IdEnd::of(id, *digits));
-            places.into_iter().flatten().for_each(|at| are[*at] = true);
+            for at in places.into_iter().flatten() {
+                are[*at] = true;
+            }
         }
     }
     Ok(are)
