@@ -259,7 +259,7 @@ impl Worktrees {
         // since git has failed to begin it.
         let kept = record.keep_changes(&git).await?;
         if is_merging {
-            git.abort_merge().await?;
+            git.abort_changed_merge().await?;
         } else {
             self.put_back_half_opened(&git, &mut record).await?;
         }
