@@ -592,7 +592,11 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
-    use crate::git::{PutBack, aside, tests::Person};
+    use crate::git::{
+        PutBack,
+        aside::{self, NOTE},
+        tests::Person,
+    };
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -1061,6 +1065,26 @@ mod tests {
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert!(!is_locked(&person));
         assert_eq!(left(&person), 0);
+    }
+
+    /// Otherwise the index would stay locked.
+    #[tokio::test]
+    async fn files_are_put_back_although_their_note_is_lost_in_a_power_cut() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        fs::write(replacing.aside.dir.join(NOTE), "").unwrap();
+        drop(replacing);
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 1, "nobody knows what is in the directory");
     }
 
     /// The host may be killed after it has replaced only some of the files.
