@@ -779,6 +779,33 @@ mod tests {
         }
     }
 
+    /// If a person aborts the rebase, git puts the branch back to the old commit.
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_while_a_person_edits_the_list_of_a_rebase_there() {
+        for is_left_to_git in [false, true] {
+            let person = Person::with_repository("");
+            let step = if is_left_to_git {
+                step_with_attributes(&person, "", "file text\n").await
+            } else {
+                step(&person, "true").await
+            };
+            let rebase = "git -c sequence.editor='kill -9 $PPID' rebase -i HEAD 2> /dev/null";
+            let rebase = format!("alias.try=!{rebase} || echo killed");
+            assert_eq!(person.git(&["-c", &rebase, "try"]), "killed");
+            assert_eq!(person.git(&["branch", "--show-current"]), "main");
+            let git = person.at(".");
+            let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+            assert!(matches!(updated.result, Err(GitError::RebaseOpen { .. })));
+            if let Some(aside) = updated.aside {
+                assert!(git.drop_aside(aside).await.unwrap().is_none());
+            }
+            assert_eq!(person.commit("main").await, step.note.old);
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+            assert_eq!(left(&person), 0);
+        }
+    }
+
     #[tokio::test]
     async fn files_are_left_to_git_if_another_git_has_the_lock_of_the_index() {
         let person = Person::with_repository("");
