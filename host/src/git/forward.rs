@@ -73,13 +73,24 @@ enum Replacing {
     LeftToGit,
 }
 
+/// The files of a checkout after its update has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// No file was changed.
+    Untouched,
+    /// No file was replaced, but git may have updated some of the files.
+    LeftToGit,
+    /// Files were replaced, and perhaps not all of them were put back.
+    Replaced,
+    /// All files that were replaced are in their places again, and the index is as before.
+    AsBefore,
+}
+
 /// Result of updating a checkout.
 pub(crate) struct Updated {
     pub(crate) result: Result<(), GitError>,
-    /// Whether files were replaced, even if they were put back then.
-    pub(crate) was_replaced: bool,
-    /// Whether all files that were replaced are in their places again, and the index is as before.
-    pub(crate) is_undone: bool,
+    /// Matters only if the result is an error.
+    pub(crate) after: After,
     /// The files that are not in their places. They are dropped late, because a program that has
     /// opened one of them may still write to it.
     pub(crate) aside: Option<Aside>,
@@ -94,23 +105,23 @@ impl Git {
             Ok(Replacing::Undone(aside)) => {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
-                    was_replaced: false,
-                    is_undone: false,
+                    after: After::LeftToGit,
                     aside: Some(aside),
                 };
             }
             Ok(Replacing::LeftToGit) => {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
-                    was_replaced: false,
-                    is_undone: false,
+                    after: After::LeftToGit,
                     aside: None,
                 };
             }
             Err(error) => {
                 return Updated {
-                    was_replaced: matches!(error, GitError::NotPutBack { .. }),
-                    is_undone: false,
+                    after: match error {
+                        GitError::NotPutBack { .. } => After::Replaced,
+                        _ => After::Untouched,
+                    },
                     result: Err(error),
                     aside: None,
                 };
@@ -134,10 +145,14 @@ impl Git {
                 }
             },
         };
+        let is_undone = aside.as_ref().is_some_and(|aside| aside.is_undone);
         Updated {
-            is_undone: aside.as_ref().is_some_and(|aside| aside.is_undone),
             result,
-            was_replaced: true,
+            after: if is_undone {
+                After::AsBefore
+            } else {
+                After::Replaced
+            },
             aside,
         }
     }
@@ -825,6 +840,7 @@ mod tests {
         let git = killed_at(&person, "read-tree -m -i");
         let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
         assert!(matches!(updated.result, Err(GitError::Killed { .. })));
+        assert_eq!(updated.after, After::Untouched);
         assert!(person.home().join("killed").exists());
         assert_eq!(person.commit("main").await, step.note.old);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
@@ -1154,8 +1170,8 @@ mod tests {
             let git = with_script(&person, &script);
             let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
             assert!(matches!(updated.result, Err(GitError::Failed { .. })));
-            assert!(updated.was_replaced);
-            assert_eq!(updated.is_undone, edit.is_none());
+            let after = edit.map_or(After::AsBefore, |_| After::Replaced);
+            assert_eq!(updated.after, after);
             assert_eq!(read(&person, "file"), edit.unwrap_or("one\n"));
             assert_eq!(read(&person, "gone"), "one\n");
             assert!(!is_locked(&person));
@@ -1365,7 +1381,8 @@ mod tests {
         person.git(&["config", "filter.own.required", "true"]);
         let git = person.at(".");
         let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
-        assert!(!updated.was_replaced && updated.aside.is_none());
+        assert_eq!(updated.after, After::Untouched);
+        assert!(updated.aside.is_none());
         let error = updated.result.unwrap_err();
         assert!(matches!(error, GitError::FilterFailed { .. }), "{error}");
         let text = error.to_string();

@@ -51,7 +51,7 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
-    forward::{Late, Updated},
+    forward::{After, Late, Updated},
     gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},
