@@ -201,6 +201,24 @@ impl Git {
         .await
     }
 
+    /// The linked checkout at this path, if its directory is missing although git still knows it.
+    /// It may be on a drive that is not mounted.
+    pub(crate) async fn missing_checkout(&self, path: &Path) -> Result<Option<Checkout>, GitError> {
+        let repository = self.common_dir().await?;
+        let path = path.to_owned();
+        let looked = self.look_at_files(move |_| -> Result<Option<Checkout>, GitError> {
+            let is_missing =
+                fsx::is_missing(&path.join(".git")) && git_dir_noted(&repository, &path)?.is_some();
+            Ok(is_missing.then(|| Checkout {
+                path,
+                standing: Standing::CheckedOut,
+                is_hidden: false,
+                is_missing,
+            }))
+        });
+        looked.await?
+    }
+
     /// The names of the files and directories here, without `.git`.
     pub(crate) async fn names_here(&self) -> Result<Vec<String>, GitError> {
         let path = self.dir().to_owned();
