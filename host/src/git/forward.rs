@@ -1130,6 +1130,19 @@ mod tests {
         assert_eq!(left(&person), 1, "nobody knows what is in the directory");
     }
 
+    /// Git may refuse to work there, for example because of the owner of the files.
+    #[tokio::test]
+    async fn a_checkout_in_which_git_fails_does_not_count_as_removed() {
+        let person = Person::with_repository("");
+        let note = step(&person, "true").await.note;
+        let script = "case \"$*\" in *rev-parse*) echo no >&2; exit 128;; esac\ngit \"$@\"\n";
+        let git = with_script(&person, script);
+        let failed = git.has_lock_of(&note).await;
+        assert!(matches!(failed, Err(GitError::Failed { .. })), "{failed:?}");
+        fs::remove_dir_all(person.work()).unwrap();
+        assert!(!git.has_lock_of(&note).await.unwrap());
+    }
+
     /// The host may be killed after it has replaced only some of the files.
     #[tokio::test]
     async fn only_the_files_that_a_killed_host_had_replaced_are_put_back() {
