@@ -7,8 +7,7 @@
 //! exceed the settings. The refusal names the reason and the setting that a person can change.
 
 use claudine_domain::{
-    board::Bounds, id::TaskId, outcome::Outcome, principal::Principal, task::Task,
-    worktree::MergeStrategy,
+    board::Bounds, outcome::Outcome, principal::Principal, task::Task, worktree::MergeStrategy,
 };
 
 use super::error::{AppError, ErrorKind};
@@ -219,25 +218,6 @@ fn keeps_out(by: &Principal, task: Option<&Task>, command: &str) -> Result<(), A
     Err(AppError::new(ErrorKind::Forbidden, message).hint(hint))
 }
 
-/// Decides whether a restrained principal may commit in the worktree of a task, or begin another
-/// attempt there, although `resolver` has opened a merge in it to resolve conflicts.
-pub(super) fn may_interrupt(
-    by: &Principal,
-    task: TaskId,
-    resolver: Option<&Principal>,
-) -> Result<(), AppError> {
-    let Some(resolver) = resolver.filter(|resolver| by.restrained && !resolver.restrained) else {
-        return Ok(());
-    };
-    let message = format!(
-        "{resolver} resolves a merge in the worktree of task {task:#}, and nothing there may be changed {} until that merge has ended",
-        way(by)
-    );
-    Err(AppError::new(ErrorKind::Forbidden, message).hint(format!(
-        "a person can complete the merge with `claudine worktree resolve {task:#}`, or abort it with `claudine worktree resolve --abort {task:#}`"
-    )))
-}
-
 /// Decides whether a restrained principal may request this output limit for a task. `most` is the
 /// limit of the host's settings.
 pub(super) fn may_keep_output(
@@ -305,6 +285,7 @@ mod tests {
     use claudine_domain::{
         attempt::{Attempt, Ended, Session},
         budget::GraphBudget,
+        id::TaskId,
         outcome::{Reason, ReasonClass},
         principal::{Authority, Kind, Via},
         revision::{Requested, Revised},
@@ -315,6 +296,7 @@ mod tests {
     use super::*;
     use crate::{
         ceiling::{
+            may_interrupt,
             session::{may_continue, session_continued, session_of},
             work::may_ask_for_mode,
         },
@@ -642,8 +624,8 @@ mod tests {
             for (word, principal) in principals() {
                 let decided = may_interrupt(&principal, TaskId::new(0, 1), resolver.as_ref());
                 assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}");
-                if let Err(error) = decided {
-                    assert!(error.hint.unwrap().contains("--abort"));
+                if let Err(refusal) = decided {
+                    assert!(refusal.hint.contains("--abort"));
                 }
             }
         };

@@ -14,10 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{AppError, ErrorKind},
     host::Host,
-    may::{Verb, may, may_interrupt},
+    may::{Verb, may},
     request::TaskRef,
 };
-use crate::worktree::{Again, Held};
+use crate::{
+    ceiling::may_interrupt,
+    worktree::{Again, Held},
+};
 
 /// Request to merge the worktree of a finished task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -126,7 +129,7 @@ impl Host {
             return Ok(());
         }
         let resolver = self.supervised(self.worktrees.resolver(id)).await?;
-        may_interrupt(by, id, resolver.as_ref())
+        Ok(may_interrupt(by, id, resolver.as_ref())?)
     }
 
     pub(super) async fn merge_held(

@@ -3,16 +3,19 @@
 //! Each host reads the executors' configuration again when it starts. A default that the user has
 //! changed after the submission must not give a task more authority than its ceiling. The user may
 //! also have lowered the ceiling. While a task waits, a person may continue a session that the task
-//! would have continued.
+//! would have continued, or open a merge in its worktree.
 
 use std::sync::Arc;
 
-use claudine_domain::{principal::Authority, task::Class};
+use claudine_domain::{
+    principal::{Authority, Principal},
+    task::Class,
+};
 
 use super::inputs::aside;
 use crate::{
     ceiling::{
-        Refusal, is_of_others,
+        Refusal, is_of_others, may_interrupt,
         session::{SessionError, may_enter, session_continued, session_of},
         work::{Work, told, within},
     },
@@ -61,8 +64,7 @@ pub(super) async fn still_allowed(
             merge: request.worktree.as_ref().map(|worktree| worktree.merge),
             spec,
         };
-        within(by, ceiling, work)
-            .map_err(|Refusal { message, hint }| denied(format!("{message}; {hint}")))
+        within(by, ceiling, work).map_err(refused)
     };
     check(&now, &guest.spec)?;
     let previous = guest.previous.as_ref();
@@ -87,6 +89,21 @@ async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Auth
 
 fn denied(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("permission", message))
+}
+
+fn refused(Refusal { message, hint }: Refusal) -> GuestEnd {
+    denied(format!("{message}; {hint}"))
+}
+
+/// Refuses the start of an attempt that a restrained principal has requested, if somebody less
+/// restrained (`resolver`) has opened a merge in the task's worktree to resolve conflicts. A new
+/// request is checked in the same way, but the merge may have been opened since the request.
+pub(super) fn worktree_still_free(
+    launch: &Launch,
+    resolver: Option<&Principal>,
+) -> Result<(), GuestEnd> {
+    let by = launch.task.requester_of(launch.attempt.number);
+    may_interrupt(by, launch.task.id, resolver).map_err(refused)
 }
 
 /// Refuses the start of an attempt that a restrained principal has requested, if the attempt would

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    allowed::{sessions_still_allowed, still_allowed},
+    allowed::{sessions_still_allowed, still_allowed, worktree_still_free},
     commands::{Commands, OfAttempt},
     ending::ending,
     guest_host::GuestHost,
@@ -121,13 +121,18 @@ impl Launcher {
             self.reporter.send(live, Report::Branch(branch)).await;
         }
         let preparing = async {
+            let by = launch.task.requester_of(launch.attempt.number);
+            // An attempt that an earlier host has started goes on.
+            let is_limited = by.restrained && (is_preparing || !resumed);
+            if is_limited {
+                let resolver = Box::pin(self.workspaces.resolver(&launch.task));
+                let resolver = supervised_by(elsewhere.clone(), resolver).await?;
+                worktree_still_free(&launch, resolver.as_ref())?;
+            }
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
             let prepared = supervised_by(elsewhere.clone(), prepared).await?;
             let Inputs { store, ceiling, .. } = &self.inputs;
-            let by = launch.task.requester_of(launch.attempt.number);
-            // An attempt that an earlier host has started goes on.
-            let is_limited = by.restrained && (is_preparing || !resumed);
             let task = &prepared.task;
             still_allowed(&launch, &executor, task, ceiling, is_limited).await?;
             supervised_by(elsewhere, executor.loaded())

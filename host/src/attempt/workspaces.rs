@@ -19,6 +19,7 @@ use claudine_domain::{
     attempt::GitState,
     id::AttemptId,
     outcome::ReasonClass,
+    principal::Principal,
     step::{Cause, Ending},
     task::{Class, Task},
     worktree::{MergeState, Worktree},
@@ -87,6 +88,16 @@ impl Workspaces {
             dir,
             branch: Some(entered.branch),
         })
+    }
+
+    /// The principal who has opened a merge in the task's worktree to resolve conflicts. Nobody
+    /// opens one after the attempt has entered the worktree.
+    pub(super) async fn resolver(&self, task: &Task) -> Result<Option<Principal>, GuestEnd> {
+        if task.request.worktree.is_none() {
+            return Ok(None);
+        }
+        let resolver = self.worktrees.resolver(task.id).await;
+        resolver.map_err(|error| failure(class(&error), error.to_string()))
     }
 
     /// Whether an attempt that ended like this has work to settle.

@@ -6,6 +6,7 @@ pub(crate) mod session;
 pub(crate) mod work;
 
 use claudine_domain::{
+    id::TaskId,
     principal::{Principal, Via},
     task::Task,
 };
@@ -43,4 +44,25 @@ pub(crate) fn way(by: &Principal) -> &'static str {
         Via::Mcp => "over MCP",
         Via::Cli | Via::Rest | Via::Workflow | Via::Schedule => "by an agent",
     }
+}
+
+/// Decides whether a restrained principal may commit in the worktree of a task, or begin another
+/// attempt there, although `resolver` has opened a merge in it to resolve conflicts.
+pub(crate) fn may_interrupt(
+    by: &Principal,
+    task: TaskId,
+    resolver: Option<&Principal>,
+) -> Result<(), Refusal> {
+    let Some(resolver) = resolver.filter(|resolver| by.restrained && !resolver.restrained) else {
+        return Ok(());
+    };
+    Err(Refusal {
+        message: format!(
+            "{resolver} resolves a merge in the worktree of task {task:#}, and nothing there may be changed {} until that merge has ended",
+            way(by)
+        ),
+        hint: format!(
+            "a person can complete the merge with `claudine worktree resolve {task:#}`, or abort it with `claudine worktree resolve --abort {task:#}`"
+        ),
+    })
 }

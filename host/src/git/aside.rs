@@ -3,7 +3,8 @@
 //! directory of a linked checkout together with the checkout.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -35,6 +36,14 @@ const LEFT_AFTER: Duration = Duration::from_hours(30 * 24);
 /// A new name of a directory for files that are not in their places.
 pub(super) fn name() -> String {
     format!("{ASIDE}{}", random::hex_64())
+}
+
+/// Whether a file contains the name of such a directory. Then it is the lock with which a host has
+/// locked an index (see `index_lock`).
+pub(super) fn is_name_in(file: &Path) -> bool {
+    let mut start = [0; ASIDE.len()];
+    let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *ASIDE.as_bytes()
 }
 
 /// Keeps a directory for files that are not in their places. Returns its new path.

@@ -24,7 +24,8 @@ const BETWEEN_LISTS: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
     CheckedOut,
-    /// The branch is being rebased. Git moves it when the rebase ends.
+    /// The branch is being rebased. Git moves it when the rebase ends: back to where it was if the
+    /// rebase is aborted, even if somebody else has moved it meanwhile.
     Rebased,
     /// The branch is being bisected. Git returns to it when the bisect ends.
     Bisected,
@@ -93,21 +94,26 @@ impl Git {
                 continue;
             }
             let is_missing = at > 0 && fsx::is_missing(&entry.path.join(".git"));
-            let standing = if entry.branch.as_ref() == Some(branch) {
+            let git_dir = if at == 0 {
+                Some(repository.clone())
+            } else {
+                match git_dir_of(&entry.path) {
+                    None => git_dir_noted(&repository, &entry.path)?,
+                    found => found,
+                }
+            };
+            let in_operation = match git_dir {
+                Some(git_dir) => under_way(&git_dir, branch)?,
+                None => None,
+            };
+            // While a person edits the list of commits for a rebase, the branch is still checked
+            // out.
+            let is_rebased = in_operation == Some(Standing::Rebased);
+            let is_checked_out = entry.branch.as_ref() == Some(branch);
+            let standing = if is_checked_out && !is_rebased {
                 Some(Standing::CheckedOut)
             } else {
-                let git_dir = if at == 0 {
-                    Some(repository.clone())
-                } else {
-                    match git_dir_of(&entry.path) {
-                        None => git_dir_noted(&repository, &entry.path)?,
-                        found => found,
-                    }
-                };
-                match git_dir {
-                    Some(git_dir) => under_way(&git_dir, branch)?,
-                    None => None,
-                }
+                in_operation
             };
             let Some(standing) = standing else { continue };
             let path = if at == 0 {
@@ -193,6 +199,24 @@ impl Git {
             fsx::is_missing(&top.join(".git")) || git_dir_of(top).is_some_and(is_away)
         })
         .await
+    }
+
+    /// The linked checkout at this path, if its directory is missing although git still knows it.
+    /// It may be on a drive that is not mounted.
+    pub(crate) async fn missing_checkout(&self, path: &Path) -> Result<Option<Checkout>, GitError> {
+        let repository = self.common_dir().await?;
+        let path = path.to_owned();
+        let looked = self.look_at_files(move |_| -> Result<Option<Checkout>, GitError> {
+            let is_missing =
+                fsx::is_missing(&path.join(".git")) && git_dir_noted(&repository, &path)?.is_some();
+            Ok(is_missing.then(|| Checkout {
+                path,
+                standing: Standing::CheckedOut,
+                is_hidden: false,
+                is_missing,
+            }))
+        });
+        looked.await?
     }
 
     /// The names of the files and directories here, without `.git`.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     BranchRef, Commit, Git, GitError, failed, names,
-    put_back::remove_with_parents,
+    put_back::{is_free, remove_with_parents},
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
 };
 
@@ -127,10 +127,39 @@ impl Git {
         Ok(left)
     }
 
-    /// Aborts a merge that was begun here.
+    /// Aborts a merge that was begun here. Fails if a file was changed since that git had merged
+    /// without a conflict.
     pub(crate) async fn abort_merge(&self) -> Result<(), GitError> {
         let spec = Spec::changes(["merge", "--abort"]);
         self.change(&spec.limit(LONG)).await.map(drop)
+    }
+
+    /// Does the same as [`Self::abort_merge`], and discards what was changed in the merge.
+    pub(crate) async fn abort_changed_merge(&self) -> Result<(), GitError> {
+        let arguments = [
+            "diff",
+            "--name-only",
+            "--no-renames",
+            "--no-ext-diff",
+            "--no-relative",
+            "--ignore-submodules=all",
+            "-z",
+        ];
+        let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);
+        let changed = names(&self.output(&spec).await?);
+        let unmerged = self.unmerged().await?;
+        let changed = self.look_at_files(move |top| {
+            let merged = changed
+                .into_iter()
+                .filter(|path| !unmerged.contains_key(path));
+            // Files in the way may be in no commit, so git must refuse then.
+            let free = merged.filter(|path| is_free(top, path));
+            free.collect::<Vec<String>>()
+        });
+        for some in changed.await?.chunks(FILES_MAX) {
+            self.add(some).await?;
+        }
+        self.abort_merge().await
     }
 
     /// Puts a checkout that had no changes back to `tip`, after a merge with the result `tree` has
@@ -201,12 +230,16 @@ impl Git {
         // until then.
         if open.is_empty() {
             for some in done.chunks(FILES_MAX) {
-                let add = Spec::changes(["add", "--sparse", "--"]);
-                let add = some.iter().fold(add, |add, path| add.arg(literal(path)));
-                self.change(&add.limit(LONG)).await?;
+                self.add(some).await?;
             }
         }
         Ok(open)
+    }
+
+    async fn add(&self, files: &[String]) -> Result<(), GitError> {
+        let add = Spec::changes(["add", "--sparse", "--"]);
+        let add = files.iter().fold(add, |add, path| add.arg(literal(path)));
+        self.change(&add.limit(LONG)).await.map(drop)
     }
 
     async fn unmerged(&self) -> Result<BTreeMap<String, Sides>, GitError> {
@@ -488,5 +521,37 @@ mod tests {
             matches!(refused, Err(GitError::Failed { .. })),
             "{refused:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_merge_is_aborted_although_files_without_a_conflict_were_changed_in_it() {
+        let person = conflicting();
+        person.git(&["switch", "-q", "main"]);
+        for path in ["clean", "dir/removed", "kept"] {
+            person.write(path, "main\n");
+        }
+        person.commit_all("more");
+        person.git(&["switch", "-q", "task"]);
+        let git = person.at(".").with_identity().await.unwrap();
+        let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+        let before = person.commit("HEAD").await;
+        git.begin_merge(&task, &main, "m").await.unwrap();
+        person.write("te*t", "both\n");
+        person.write("clean", "mine\n");
+        fs::remove_dir_all(person.work().join("dir")).unwrap();
+        // A file in place of a directory would be overwritten.
+        person.write(".git/info/exclude", "dir\n");
+        person.write("dir", "ignored\n");
+        git.abort_changed_merge().await.unwrap_err();
+        assert!(git.is_merging().await.unwrap());
+        assert_eq!(
+            fs::read_to_string(person.work().join("dir")).unwrap(),
+            "ignored\n"
+        );
+        fs::remove_file(person.work().join("dir")).unwrap();
+        git.abort_changed_merge().await.unwrap();
+        assert!(!git.is_merging().await.unwrap());
+        assert_eq!(person.commit("HEAD").await, before);
+        assert_eq!(git.status().await.unwrap().dirty_count, 0);
     }
 }

@@ -73,13 +73,24 @@ enum Replacing {
     LeftToGit,
 }
 
+/// The files of a checkout after its update has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// No file was changed.
+    Untouched,
+    /// No file was replaced, but git may have updated some of the files.
+    LeftToGit,
+    /// Files were replaced, and perhaps not all of them were put back.
+    Replaced,
+    /// All files that were replaced are in their places again, and the index is as before.
+    AsBefore,
+}
+
 /// Result of updating a checkout.
 pub(crate) struct Updated {
     pub(crate) result: Result<(), GitError>,
-    /// Whether files were replaced, even if they were put back then.
-    pub(crate) was_replaced: bool,
-    /// Whether all files that were replaced are in their places again, and the index is as before.
-    pub(crate) is_undone: bool,
+    /// Matters only if the result is an error.
+    pub(crate) after: After,
     /// The files that are not in their places. They are dropped late, because a program that has
     /// opened one of them may still write to it.
     pub(crate) aside: Option<Aside>,
@@ -94,23 +105,23 @@ impl Git {
             Ok(Replacing::Undone(aside)) => {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
-                    was_replaced: false,
-                    is_undone: false,
+                    after: After::LeftToGit,
                     aside: Some(aside),
                 };
             }
             Ok(Replacing::LeftToGit) => {
                 return Updated {
                     result: self.fast_forward(branch, new).await,
-                    was_replaced: false,
-                    is_undone: false,
+                    after: After::LeftToGit,
                     aside: None,
                 };
             }
             Err(error) => {
                 return Updated {
-                    was_replaced: matches!(error, GitError::NotPutBack { .. }),
-                    is_undone: false,
+                    after: match error {
+                        GitError::NotPutBack { .. } => After::Replaced,
+                        _ => After::Untouched,
+                    },
                     result: Err(error),
                     aside: None,
                 };
@@ -134,10 +145,14 @@ impl Git {
                 }
             },
         };
+        let is_undone = aside.as_ref().is_some_and(|aside| aside.is_undone);
         Updated {
-            is_undone: aside.as_ref().is_some_and(|aside| aside.is_undone),
             result,
-            was_replaced: true,
+            after: if is_undone {
+                After::AsBefore
+            } else {
+                After::Replaced
+            },
             aside,
         }
     }
@@ -592,7 +607,11 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
-    use crate::git::{PutBack, aside, tests::Person};
+    use crate::git::{
+        PutBack,
+        aside::{self, NOTE},
+        tests::Person,
+    };
 
     /// Makes two commits, and stays at the first of them. Once a file `armed` exists, the filter of
     /// `watched` runs this command, when git compares the files for the last time.
@@ -775,6 +794,33 @@ mod tests {
         }
     }
 
+    /// If a person aborts the rebase, git puts the branch back to the old commit.
+    #[tokio::test]
+    async fn a_checkout_is_not_updated_while_a_person_edits_the_list_of_a_rebase_there() {
+        for is_left_to_git in [false, true] {
+            let person = Person::with_repository("");
+            let step = if is_left_to_git {
+                step_with_attributes(&person, "", "file text\n").await
+            } else {
+                step(&person, "true").await
+            };
+            let rebase = "git -c sequence.editor='kill -9 $PPID' rebase -i HEAD 2> /dev/null";
+            let rebase = format!("alias.try=!{rebase} || echo killed");
+            assert_eq!(person.git(&["-c", &rebase, "try"]), "killed");
+            assert_eq!(person.git(&["branch", "--show-current"]), "main");
+            let git = person.at(".");
+            let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
+            assert!(matches!(updated.result, Err(GitError::RebaseOpen { .. })));
+            if let Some(aside) = updated.aside {
+                assert!(git.drop_aside(aside).await.unwrap().is_none());
+            }
+            assert_eq!(person.commit("main").await, step.note.old);
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
+            assert!(!is_locked(&person));
+            assert_eq!(left(&person), 0);
+        }
+    }
+
     #[tokio::test]
     async fn files_are_left_to_git_if_another_git_has_the_lock_of_the_index() {
         let person = Person::with_repository("");
@@ -794,6 +840,7 @@ mod tests {
         let git = killed_at(&person, "read-tree -m -i");
         let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
         assert!(matches!(updated.result, Err(GitError::Killed { .. })));
+        assert_eq!(updated.after, After::Untouched);
         assert!(person.home().join("killed").exists());
         assert_eq!(person.commit("main").await, step.note.old);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
@@ -1063,6 +1110,39 @@ mod tests {
         assert_eq!(left(&person), 0);
     }
 
+    /// Otherwise the index would stay locked.
+    #[tokio::test]
+    async fn files_are_put_back_although_their_note_is_lost_in_a_power_cut() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        let replacing = replaced(&git, &step).await.unwrap();
+        fs::write(replacing.aside.dir.join(NOTE), "").unwrap();
+        drop(replacing);
+        let back = git.put_back_noted(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(&person));
+        assert_eq!(left(&person), 1, "nobody knows what is in the directory");
+    }
+
+    /// Git may refuse to work there, for example because of the owner of the files.
+    #[tokio::test]
+    async fn a_checkout_in_which_git_fails_does_not_count_as_removed() {
+        let person = Person::with_repository("");
+        let note = step(&person, "true").await.note;
+        let script = "case \"$*\" in *rev-parse*) echo no >&2; exit 128;; esac\ngit \"$@\"\n";
+        let git = with_script(&person, script);
+        let failed = git.has_lock_of(&note).await;
+        assert!(matches!(failed, Err(GitError::Failed { .. })), "{failed:?}");
+        fs::remove_dir_all(person.work()).unwrap();
+        assert!(!git.has_lock_of(&note).await.unwrap());
+    }
+
     /// The host may be killed after it has replaced only some of the files.
     #[tokio::test]
     async fn only_the_files_that_a_killed_host_had_replaced_are_put_back() {
@@ -1103,8 +1183,8 @@ mod tests {
             let git = with_script(&person, &script);
             let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
             assert!(matches!(updated.result, Err(GitError::Failed { .. })));
-            assert!(updated.was_replaced);
-            assert_eq!(updated.is_undone, edit.is_none());
+            let after = edit.map_or(After::AsBefore, |_| After::Replaced);
+            assert_eq!(updated.after, after);
             assert_eq!(read(&person, "file"), edit.unwrap_or("one\n"));
             assert_eq!(read(&person, "gone"), "one\n");
             assert!(!is_locked(&person));
@@ -1314,7 +1394,8 @@ mod tests {
         person.git(&["config", "filter.own.required", "true"]);
         let git = person.at(".");
         let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
-        assert!(!updated.was_replaced && updated.aside.is_none());
+        assert_eq!(updated.after, After::Untouched);
+        assert!(updated.aside.is_none());
         let error = updated.result.unwrap_err();
         assert!(matches!(error, GitError::FilterFailed { .. }), "{error}");
         let text = error.to_string();

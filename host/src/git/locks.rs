@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     Git, GitError,
+    aside::is_name_in,
     index::OTHER,
     place::{common_dir_of, git_dir_of},
 };
@@ -116,10 +117,11 @@ fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// The lock file at this path; `None` if there is none, or if it cannot be examined. In the latter
-/// case it stays, and the next command of git reports it.
+/// case it stays, and the next command of git reports it. The lock of a killed host stays too: the
+/// worktree may be the checkout of another task's base, and have some files of its merge.
 fn lock_at(path: PathBuf) -> Option<Lock> {
     let found = fs::symlink_metadata(&path).ok()?;
-    found.is_file().then(|| Lock {
+    (found.is_file() && !is_name_in(&path)).then(|| Lock {
         inode: found.ino(),
         changed: (found.ctime(), found.ctime_nsec()),
         path,
@@ -188,7 +190,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::git::{BranchRef, tests::Person};
+    use crate::git::{BranchRef, aside, tests::Person};
 
     /// A repository with lock files of the task and of others. Beside the repository, the task's
     /// worktree is at `tree` and on the branch `task`, and another worktree is at `beside`.
@@ -251,6 +253,16 @@ mod tests {
         locked.remove_left("tree").await;
         assert!(locked.own.iter().all(|path| !path.exists()));
         assert!(locked.others.iter().all(|path| path.exists()));
+    }
+
+    #[tokio::test]
+    async fn the_lock_of_a_host_that_was_updating_the_worktree_is_kept() {
+        let locked = Locked::new();
+        let (of_index, others) = (&locked.own[1], [&locked.own[0], &locked.own[2]]);
+        fs::write(of_index, aside::name()).unwrap();
+        locked.remove_left("tree").await;
+        assert!(of_index.exists());
+        assert!(others.iter().all(|path| !path.exists()));
     }
 
     /// Git adds a number to the name of a git directory that exists already.

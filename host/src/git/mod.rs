@@ -51,7 +51,7 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
-    forward::{Late, Updated},
+    forward::{After, Late, Updated},
     gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},
@@ -150,6 +150,11 @@ pub(crate) enum GitError {
         checkout: PathBuf,
         source: Box<GitError>,
     },
+    #[error(
+        "a rebase is open in {}, and would undo the merge if it were aborted; end the rebase first",
+        checkout.display()
+    )]
+    RebaseOpen { checkout: PathBuf },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]

@@ -76,18 +76,41 @@ mod tests {
     #[tokio::test]
     async fn an_operation_that_is_open_in_a_checkout_is_found() {
         let person = Person::with_repository("");
-        person.write("file", "one\n");
-        person.commit_all("first");
+        let commit = |text: &str| {
+            person.write("file", text);
+            person.commit_all(text);
+        };
+        commit("one");
+        person.git(&["switch", "-q", "-c", "other"]);
+        commit("two");
+        commit("three");
+        person.git(&["format-patch", "-q", "-1", "-o", "..", "other"]);
+        person.git(&["switch", "-q", "main"]);
+        commit("mine");
         let git = person.at(".");
+        let check = async |begin: &str, expected: Operation, end: &str| {
+            assert_eq!(git.operation().await.unwrap(), None, "{begin}");
+            let begin = format!("alias.begin=!git {begin} > /dev/null 2>&1 || true");
+            person.git(&["-c", &begin, "begin"]);
+            let found = git.operation().await.unwrap();
+            assert_eq!(found, Some(expected), "{begin}");
+            person.git(&end.split(' ').collect::<Vec<_>>());
+        };
+        check("merge other", Operation::Merge, "merge --abort").await;
+        let (pick, abort) = ("cherry-pick other", "cherry-pick --abort");
+        check(pick, Operation::CherryPick, abort).await;
+        check("revert HEAD~1", Operation::Revert, "revert --abort").await;
+        for rebase in ["rebase other", "rebase --apply other"] {
+            check(rebase, Operation::Rebase, "rebase --abort").await;
+        }
+        check("am ../0001-three.patch", Operation::Am, "am --abort").await;
+        check("bisect start", Operation::Bisect, "bisect reset").await;
+        // The first pick has ended, and the second has not begun.
+        let picks = "cherry-pick main..other; echo two > file; git commit -q -a -m picked";
+        check(picks, Operation::Series, "cherry-pick --quit").await;
+
         assert_eq!(git.operation().await.unwrap(), None);
         let git_dir = git.git_dir().await.unwrap();
-        for (file, expected) in SIGNS {
-            fs::create_dir_all(git_dir.join(file)).unwrap();
-            let found = git.operation().await.unwrap();
-            assert_eq!(found, Some(expected), "{file}");
-            let top = file.split('/').next().unwrap();
-            fs::remove_dir_all(git_dir.join(top)).unwrap();
-        }
         fs::create_dir(git_dir.join("rebase-merge")).unwrap();
         fs::write(git_dir.join("CHERRY_PICK_HEAD"), "").unwrap();
         assert_eq!(git.operation().await.unwrap(), Some(Operation::Rebase));

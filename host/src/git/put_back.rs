@@ -143,9 +143,10 @@ impl Git {
 
     async fn left_lock(&self, note: &StepNote) -> Result<Option<IndexLock>, GitError> {
         let git_dir = match self.git_dir().await {
-            // A person has removed the checkout.
-            Err(GitError::Failed { .. }) => return Ok(None),
-            git_dir => git_dir?,
+            Ok(git_dir) => git_dir,
+            // A person may have removed the checkout.
+            Err(_) if self.is_forgotten().await? => return Ok(None),
+            Err(error) => return Err(error),
         };
         let looked = self.look_at_files({
             let (git_dir, name) = (git_dir.clone(), note.aside.clone());

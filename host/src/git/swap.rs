@@ -148,17 +148,28 @@ impl Swaps {
 
     /// The files that a killed host was replacing, for [`Self::changed_aside`] and
     /// [`Self::undo_left`]. Returns `None` if the host has left nothing, or has noted nothing, as
-    /// earlier versions did. `top` is the checkout, and `aside` the directory that had the new
-    /// files.
+    /// earlier versions did, or if the note cannot be parsed, because it may be empty after a power
+    /// cut. `top` is the checkout, and `aside` the directory that had the new files.
     pub(super) fn noted(top: &Path, aside: &Path) -> io::Result<Option<Self>> {
-        let noted = match fs::read(aside.with_file_name(NOTE)) {
+        let note = aside.with_file_name(NOTE);
+        let noted = match fs::read(&note) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             noted => noted?,
+        };
+        let files = match serde_json::from_slice(&noted) {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!(
+                    path = %note.display(), %error,
+                    "the note of the files that a killed host was replacing cannot be parsed"
+                );
+                return Ok(None);
+            }
         };
         Ok(Some(Self {
             top: top.to_owned(),
             aside: aside.to_owned(),
-            files: serde_json::from_slice(&noted)?,
+            files,
             absent: BTreeSet::new(),
             done: 0,
         }))
@@ -224,12 +235,15 @@ impl Swaps {
     }
 
     fn swap_back_left(&self, file: &Swap) -> io::Result<()> {
+        self.check_free(file)?;
         let (here, aside) = self.places(file);
         if stamp(&here)? != file.new {
             return Ok(());
         }
-        if file.old.is_some() {
-            touch(&aside)?;
+        if file.old.is_some()
+            && let Err(error) = touch(&aside)
+        {
+            warn_of_time(file, &error);
         }
         self.swap_back(file)?;
         if file.old.is_none() && is_free(&self.top, &file.path) {
@@ -259,10 +273,7 @@ impl Swaps {
             match touch(&aside).and_then(|()| stamp(&aside)) {
                 Ok(Some(touched)) if is_unchanged => file.old = Some(touched),
                 Ok(_) => {}
-                // The old file may belong to another user.
-                Err(error) => {
-                    tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
-                }
+                Err(error) => warn_of_time(file, &error),
             }
         }
     }
@@ -295,8 +306,8 @@ impl Swaps {
                 rename(&here, &aside, RenameFlags::NOREPLACE)
             }
             (None, Some(_)) => {
-                make_parents(&here)?;
-                let added = rename(&aside, &here, RenameFlags::NOREPLACE);
+                let added = make_parents(&here)
+                    .and_then(|()| rename(&aside, &here, RenameFlags::NOREPLACE));
                 if added.is_err() {
                     self.remove_made_dirs(file);
                 }
@@ -357,8 +368,10 @@ impl Swaps {
         let place = self.top.join(&file.path);
         let above = place.ancestors().skip(1);
         for dir in above.take_while(|dir| self.absent.contains(*dir)) {
-            // This fails at the first directory with other files.
-            if fs::remove_dir(dir).is_err() {
+            // Perhaps only a directory above this one could be made.
+            let is_gone = fs::remove_dir(dir).is_ok() || fsx::is_missing(dir);
+            // Otherwise it has other files.
+            if !is_gone {
                 break;
             }
         }
@@ -404,6 +417,12 @@ fn touch(path: &Path) -> io::Result<()> {
         last_modification: now,
     };
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Notes in the log that the time of an old file cannot be set. The file may belong to another
+/// user.
+fn warn_of_time(file: &Swap, error: &io::Error) {
+    tracing::warn!(file = file.path, %error, "the time of a file cannot be set");
 }
 
 fn rename(from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
@@ -682,6 +701,40 @@ mod tests {
         swaps.undo();
         assert_eq!(texts(&dir), ["old", "", "", "old"]);
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_old_file_whose_directory_was_replaced_after_its_host_was_killed_stays_unchanged_aside() {
+        let (dir, _) = checkout();
+        let [top, aside] = ["top", "aside"].map(|name| dir.path().join(name));
+        let gone = fs::File::open(top.join("gone/file")).unwrap();
+        gone.set_modified(UNIX_EPOCH).unwrap();
+        swaps(&dir).unwrap().swap_all().unwrap();
+        fs::create_dir(dir.path().join("outside")).unwrap();
+        fs::remove_dir(top.join("gone")).unwrap();
+        std::os::unix::fs::symlink("../outside", top.join("gone")).unwrap();
+        let left = Swaps::noted(&top, &aside).unwrap().unwrap();
+        assert!(left.undo_left());
+        assert_eq!(texts(&dir), ["old", "", "", "old"]);
+        assert!(!left.is_undone());
+        assert!(left.changed_aside().is_empty());
+        assert!(aside.join("gone/file").exists());
+    }
+
+    #[test]
+    fn directories_of_a_new_file_are_removed_even_if_only_the_first_of_them_could_be_made() {
+        let (dir, _) = checkout();
+        write(&dir, "aside/made/in/part/file", "new");
+        let [top, aside] = ["top", "aside"].map(|name| dir.path().join(name));
+        let added = Changed {
+            path: "made/in/part/file".to_owned(),
+            in_old: false,
+            in_new: true,
+        };
+        let swaps = Swaps::new(&top, &aside, &[added]).unwrap().unwrap();
+        fs::create_dir_all(top.join("made/in")).unwrap();
+        swaps.remove_made_dirs(&swaps.files[0]);
+        assert!(!top.join("made").exists());
     }
 
     /// An editor may have opened the file before it was replaced.

@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, time::Duration};
 
 use super::{
-    BranchRef, Commit, Git, GitError, LOCKED_PAUSE, failed, names,
+    BranchRef, Commit, Git, GitError, LOCKED_PAUSE, Operation, failed, names,
     refs::read_commit,
     spec::{Hooks, LONG, Spec},
 };
@@ -152,7 +152,7 @@ impl Git {
     /// Moves the checkout in this directory, in which `branch` is checked out, forward to a later
     /// commit. Fails if another branch is checked out by now, since git would move the other branch
     /// instead. Also fails if an untracked or ignored file is in the way, because such a file
-    /// exists nowhere else.
+    /// exists nowhere else, and if a rebase is open here that has not checked out anything yet.
     pub(crate) async fn fast_forward(
         &self,
         branch: &BranchRef,
@@ -171,6 +171,13 @@ impl Git {
             "--no-edit",
             commit.hash(),
         ]);
+        // A person may have begun a rebase since the checkout was looked at. Once files are
+        // replaced, git begins none.
+        if self.operation().await? == Some(Operation::Rebase) {
+            return Err(GitError::RebaseOpen {
+                checkout: self.dir().to_owned(),
+            });
+        }
         // These settings make git fail if another branch is checked out. Git reads the name of the
         // checked out branch once, and uses the merge options of this branch. Only the options of
         // the intended branch name a strategy that exists. For any other branch, git ends with an

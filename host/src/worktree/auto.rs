@@ -17,7 +17,8 @@ use crate::{
     clock,
     command::restoring,
     git::{
-        BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, Updated, shortened,
+        After, BranchRef, Commit, Git, GitError, Late, Merged, PutBack, Standing, Step, Updated,
+        shortened,
     },
     text::shell_word,
 };
@@ -31,17 +32,6 @@ const TRIED_FOR: Duration = Duration::from_secs(5);
 const PUT_BACK: &str = "; its files were put back";
 /// Part of a message about a checkout in which files could not be replaced.
 const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
-
-/// The files of a checkout after its update has failed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Now {
-    /// No file was replaced, but git may have updated some of the files.
-    LeftToGit,
-    /// Files were replaced, and perhaps not all of them were put back.
-    Replaced,
-    /// All replaced files were put back.
-    AsBefore,
-}
 
 impl Worktrees {
     /// Merges the work. The record gets messages about files of a checkout that somebody has
@@ -160,8 +150,7 @@ impl Worktrees {
         let updated = Box::pin(there.update_checkout(base, &step)).await;
         let Updated {
             result,
-            was_replaced,
-            is_undone,
+            after,
             aside,
         } = updated;
         let Err(error) = result else {
@@ -178,14 +167,7 @@ impl Worktrees {
             let late = text_of_not_put_back(&checkout.path, files, kept);
             work.record.late.push_str(&late);
         }
-        let now = if is_undone {
-            Now::AsBefore
-        } else if was_replaced {
-            Now::Replaced
-        } else {
-            Now::LeftToGit
-        };
-        let back = work.put_back(&there, base, &step, &error, now);
+        let back = work.put_back(&there, base, &step, &error, after);
         let failed = Box::pin(restoring(back)).await?;
         // A program may have opened the new files before they were taken back.
         if let Some(aside) = aside
@@ -209,16 +191,10 @@ impl Work {
         base: &BranchRef,
         step: &Step,
         error: &GitError,
-        now: Now,
+        after: After,
     ) -> Result<Option<String>, WorktreeError> {
-        // No file has changed, and a look at the files needs room and filters too.
-        if matches!(
-            error,
-            GitError::NoRoom { .. }
-                | GitError::FilterFailed { .. }
-                | GitError::Unmade { .. }
-                | GitError::IndexStays { .. }
-        ) {
+        // A look at the files would need room, filters and another git.
+        if after == After::Untouched {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }
@@ -242,7 +218,7 @@ impl Work {
             return Ok(None);
         }
         // Git would run filters to compare the files, and a filter may hang.
-        if now == Now::AsBefore {
+        if after == After::AsBefore {
             self.record.updating = None;
             return Ok(Some(format!("{error}{PUT_BACK}")));
         }
@@ -252,7 +228,7 @@ impl Work {
             self.record.updating = None;
         }
         let files = match back {
-            Ok(PutBack::Unchanged { other }) if other.is_empty() && now == Now::LeftToGit => {
+            Ok(PutBack::Unchanged { other }) if other.is_empty() && after == After::LeftToGit => {
                 String::new()
             }
             Ok(PutBack::Unchanged { other }) if other.is_empty() => PUT_BACK.to_owned(),

@@ -106,6 +106,7 @@ impl Worktrees {
         } else {
             self.make_again(git, task, worktree, &mut record).await?;
         }
+        self.forget_resolver(git, &mut record).await?;
         Ok(record.branch)
     }
 

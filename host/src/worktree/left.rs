@@ -137,6 +137,11 @@ impl Record {
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot put back files in", checkout))?;
         let there = git.in_dir(checkout);
+        let repository = git.in_repository(&self.repository);
+        if let Some(missing) = repository.missing_checkout(checkout).await? {
+            let (branch, checkout) = (base.clone(), Box::new(missing));
+            return Err(GitError::InUse { branch, checkout }.into());
+        }
         let back = if there.has_lock_of(step).await? || self.is_at(base, &step.old, &there).await? {
             let back = there.put_back_noted(step).await?;
             back.unwrap_or(PutBack::Done)
@@ -166,9 +171,10 @@ impl Record {
             return Ok(false);
         }
         let place = match there.place().await {
-            // A person has removed the checkout.
-            Err(GitError::Failed { .. }) => return Ok(false),
-            place => place?,
+            Ok(place) => place,
+            // A person may have removed the checkout.
+            Err(_) if there.is_forgotten().await? => return Ok(false),
+            Err(error) => return Err(error.into()),
         };
         if place.repository != self.repository || place.top != there.dir() {
             return Ok(false);

@@ -223,6 +223,20 @@ impl Worktrees {
         Ok(is_open.then_some(resolver))
     }
 
+    /// Corrects the record if somebody has ended, with git, the merge that was opened to resolve
+    /// conflicts. The next merge in the worktree may be the task's own.
+    pub(super) async fn forget_resolver(
+        &self,
+        git: &Git,
+        record: &mut Record,
+    ) -> Result<(), WorktreeError> {
+        if record.resolver.is_none() || git.is_merging().await? {
+            return Ok(());
+        }
+        record.resolver = None;
+        self.write_record(record).await
+    }
+
     /// Aborts a merge that was begun, even if git has failed half-way. Returns `None` if there was
     /// none.
     pub(crate) async fn abort_resolving(
@@ -245,7 +259,7 @@ impl Worktrees {
         // since git has failed to begin it.
         let kept = record.keep_changes(&git).await?;
         if is_merging {
-            git.abort_merge().await?;
+            git.abort_changed_merge().await?;
         } else {
             self.put_back_half_opened(&git, &mut record).await?;
         }

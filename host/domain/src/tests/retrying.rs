@@ -358,18 +358,21 @@ fn revision_applies_from_the_next_attempt_and_is_recorded() {
 }
 
 /// Two revisions are based on the same stored copy of the task. The second revision is requested
-/// after the task has run with the first revision.
+/// after the task has run with the first revision, which may have changed only the document.
 #[test]
 fn revision_of_an_outdated_request_must_be_made_again() {
-    let (mut desk, task) = Desk::in_phase("succeeded");
-    let old = desk.task(task);
-    desk.revise(task, |request| request.timeout = None).unwrap();
-    desk.turn();
-    desk.report(task, success());
-    desk.settle();
-    desk.stored.insert(task, old);
-    let moved = desk.revise(task, |request| request.queue_timeout = None);
-    assert_eq!(moved, Err(Refused::Moved { task }));
+    let edits: [fn(&mut Request); 2] = [|request| request.timeout = None, |_| {}];
+    for edit in edits {
+        let (mut desk, task) = Desk::in_phase("succeeded");
+        let old = desk.task(task);
+        desk.revise(task, edit).unwrap();
+        desk.turn();
+        desk.report(task, success());
+        desk.settle();
+        desk.stored.insert(task, old);
+        let moved = desk.revise(task, |request| request.queue_timeout = None);
+        assert_eq!(moved, Err(Refused::Moved { task }));
+    }
 }
 
 /// A task that kept the old budget would fail once the graph has spent that amount.

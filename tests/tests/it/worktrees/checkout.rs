@@ -266,6 +266,14 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
             "end the rebase or bisect first",
         ]);
     repository.git(&["rebase", "--abort"]);
+    // While the list of commits is edited, the branch is still checked out. If the rebase were
+    // aborted then, git would put the branch back.
+    let id = begin();
+    let rebase = "git -c sequence.editor='kill -9 $PPID' rebase -i HEAD~1 2> /dev/null";
+    repository.git(&["-c", &format!("alias.try=!{rebase} || true"), "try"]);
+    assert_eq!(repository.git(&["branch", "--show-current"]), "main");
+    end(&id, "`main` is being rebased in ");
+    repository.git(&["rebase", "--abort"]);
     let id = begin();
     repository.git(&["bisect", "start", "main", "main~2"]);
     end(&id, "`main` is being bisected in ");

@@ -394,6 +394,37 @@ fn changes_of_a_file_that_a_killed_host_had_replaced_are_reported_if_the_checkou
     assert_eq!(text, "one\nmine\n");
 }
 
+/// The checkout may be on a drive that is not mounted when the next host starts.
+#[test]
+fn files_of_a_killed_host_are_put_back_once_their_missing_checkout_is_back() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let [tree, away] = ["tree", "away"].map(|name| host.root().join(name));
+    let place = tree.to_str().unwrap();
+    repository.git(&["switch", "-q", "-c", "other"]);
+    repository.git(&["worktree", "add", "-q", place, "main"]);
+    let options = ["--base", "main", "--name", "fix"];
+    let id = killed_in_merge(&shimmed, &options, "echo two > file; echo new > new");
+    fs::rename(&tree, &away).unwrap();
+    fs::write(shimmed.at("fail"), "").unwrap();
+    shimmed.go();
+    host.up();
+    let detail = merged(&host.finished(&id), "failed", "refused");
+    let says = format!(
+        "could not be put back: branch `main` is checked out in {place}, and that directory is \
+         missing; bring it back"
+    );
+    assert!(detail.contains(&says), "{detail}");
+
+    fs::rename(&away, &tree).unwrap();
+    host.run(["worktree", "merge", "fix"]).check();
+    let lock = repository.path().join(".git/worktrees/tree/index.lock");
+    assert!(!lock.exists());
+    assert_eq!(git_in(host, &tree, &["show", "main:new"]), "new");
+    assert_eq!(git_in(host, &tree, &["status", "--porcelain"]), "");
+    assert_eq!(left_in(repository), [""; 0]);
+}
+
 /// During a merge into the person's checkout, the checkout seems to have changes.
 #[test]
 fn submission_during_a_merge_waits_for_the_end_of_the_merge() {

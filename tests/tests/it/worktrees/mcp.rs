@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, mcp::Client};
 use serde_json::{Value, json};
 
-use super::{REFUSED, Repository, THEIRS, git_in, in_conflict, merged};
+use super::{REFUSED, Repository, THEIRS, git_in, in_conflict, merged, shim::Shimmed};
 
 /// Submits a script in a worktree over MCP; returns the id of the task.
 #[track_caller]
@@ -280,6 +280,57 @@ fn client_does_not_interrupt_a_person_who_resolves_a_merge_in_the_worktree_of_it
     host.run(["worktree", "resolve", id, "--abort"]).check();
     let complaint = client.fail("MergeTask", json!({ "taskId": id }));
     assert!(complaint.contains("conflicts with `main`"), "{complaint}");
+}
+
+/// The person begins while the client's request is being accepted.
+#[test]
+fn attempt_of_a_client_does_not_begin_in_a_merge_that_was_opened_since_its_request() {
+    let config = "[mcp]\nmerge_strategies = [\"auto\"]\n";
+    let shimmed = Shimmed::with(TestHost::builder().config(config));
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    let mut client = Client::connect(host);
+    let id = of_client(&mut client, THEIRS, "auto");
+    let worktree = repository.worktree(&in_conflict(repository, &id));
+    // The task has ended when the person begins.
+    let (mut person, _) = shimmed.stopped_at_git(&["worktree", "resolve", &id]);
+    client.call("RetryTask", json!({ "taskId": id }));
+    shimmed.go();
+    assert_eq!(person.wait().unwrap().code(), Some(REFUSED));
+    let task = host.finished(&id);
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let why = task["reason"]["message"].as_str().unwrap();
+    assert!(why.contains("owner resolves a merge in"), "{why}");
+    let text = fs::read_to_string(worktree.join("file")).unwrap();
+    assert!(text.contains("<<<<<<< HEAD"), "{text}");
+
+    fs::write(worktree.join("file"), "both\n").unwrap();
+    host.run(["worktree", "resolve", &id]).check();
+    assert_eq!(repository.git(&["show", "main:file"]), "both");
+}
+
+/// The next merge in the worktree may be the task's own.
+#[test]
+fn person_who_has_ended_a_merge_with_git_does_not_count_as_resolving_the_next_one() {
+    let (repository, mut client, task) = conflicting_of_client("\"auto\"");
+    let host = &repository.host;
+    let id = task["id"].as_str().unwrap();
+    let worktree = repository.worktree(&task);
+    let own = |arguments: &[&str]| git_in(host, &worktree, arguments);
+    let resolve = ["worktree", "resolve", id];
+    host.run(resolve).code(REFUSED).says(&["not resolved"]);
+    fs::write(worktree.join("file"), "theirs\n").unwrap();
+    own(&["commit", "-q", "-a", "-m", "mine"]);
+    repository.write("file", "ours again\n");
+    repository.commit("ours again");
+    client.call("RetryTask", json!({ "taskId": id }));
+    host.live(id);
+    let merge = "alias.try=!git merge main > /dev/null 2>&1 || true";
+    own(&["-c", merge, "try"]);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(id), "failed", "conflict");
+    let complaint = client.fail("MergeTask", json!({ "taskId": id }));
+    let says = "a merge is open in the worktree";
+    assert!(complaint.contains(says), "{complaint}");
 }
 
 /// A client knows the arguments of the tools, and not the options and commands of a terminal.

@@ -132,6 +132,8 @@ fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
     let kept = format!("refs/claudine/{id}");
     let worktree = repository.worktree(&task);
     let own = |arguments: &[&str]| git_in(host, &worktree, arguments);
+    repository.write("merged", "ours\n");
+    repository.commit("without a conflict");
     let resolve = ["worktree", "resolve", "fix"];
     let abort = ["worktree", "resolve", "fix", "--abort"];
     host.run(resolve).code(REFUSED).says(&["not resolved"]);
@@ -147,11 +149,13 @@ fn changes_in_an_open_merge_are_kept_when_the_merge_is_aborted() {
         fs::write(worktree.join(file), "work\n").unwrap();
         own(&["add", "--force", file]);
     }
+    // Git itself would not abort the merge then.
+    fs::write(worktree.join("merged"), "work\n").unwrap();
     let answer = host.json(abort);
     assert_eq!(answer["kept"], kept, "{answer:#}");
     assert_eq!(own(&["status", "--porcelain"]), "");
     assert!(!worktree.join("new").exists());
-    for file in files {
+    for file in files.into_iter().chain(["merged"]) {
         assert_eq!(repository.git(&["show", &format!("{kept}:{file}")]), "work");
     }
 

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use claudine_tests::{TestHost, wait_for};
+use claudine_tests::{HostBuilder, TestHost, wait_for};
 use tempfile::TempDir;
 
 use super::{Repository, path_with, program, programs, write_script};
@@ -38,10 +38,14 @@ pub(super) struct Shimmed {
 
 impl Shimmed {
     pub(super) fn new() -> Self {
+        Self::with(TestHost::builder())
+    }
+
+    pub(super) fn with(builder: HostBuilder) -> Self {
         let dir = programs(&[]);
         let shim = SHIM.replace("REAL_GIT", program("git").to_str().unwrap());
         write_script(&dir.path().join("git"), &shim);
-        let builder = TestHost::builder().env("PATH", path_with(dir.path()));
+        let builder = builder.env("PATH", path_with(dir.path()));
         Self {
             repository: Repository::with(builder),
             dir,
