@@ -14,7 +14,7 @@ use crate::{
     ceiling::{
         Refusal, is_of_others,
         session::{SessionError, may_enter, session_continued, session_of},
-        work::{Work, told, within},
+        work::{Told, Work, told, within},
     },
     config::McpCeiling,
     engine::Launch,
@@ -61,17 +61,19 @@ pub(super) async fn still_allowed(
             merge: request.worktree.as_ref().map(|worktree| worktree.merge),
             spec,
         };
-        within(by, ceiling, work)
-            .map_err(|Refusal { message, hint }| denied(format!("{message}; {hint}")))
+        within(by, ceiling, work).map_err(refused)
     };
     check(&now, &guest.spec)?;
     let previous = guest.previous.as_ref();
     let said = previous.and_then(|previous| previous.resume.as_deref());
-    if let Some(told) = said.and_then(|said| told(&guest.spec, said.as_bytes())) {
-        let now = authority(executor, guest, told.clone()).await;
-        check(&now, &told)?;
+    match said.map_or(Told::Nothing, |said| told(&guest.spec, said.as_bytes())) {
+        Told::Nothing => Ok(()),
+        Told::Document(told) => {
+            let now = authority(executor, guest, told.clone()).await;
+            check(&now, &told)
+        }
+        Told::Unknown => check(&Authority::full(), &guest.spec),
     }
-    Ok(())
 }
 
 /// What the attempt could do if this were its document, as its executor states it.
@@ -83,6 +85,10 @@ async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Auth
         labels: guest.labels.clone(),
     };
     Box::pin(executor.authority(&draft)).await
+}
+
+fn refused(Refusal { message, hint }: Refusal) -> GuestEnd {
+    denied(format!("{message}; {hint}"))
 }
 
 fn denied(message: String) -> GuestEnd {
@@ -108,7 +114,7 @@ pub(super) async fn sessions_still_allowed(
     let previous = guest.previous.as_ref();
     let is_resumed = previous.is_some_and(|previous| previous.resume.is_some());
     let continued = session_continued(earlier, is_resumed).map(str::to_owned);
-    let named = session_of(task.request.class, &guest.spec);
+    let named = session_of(task.request.class, &guest.spec).map_err(refused)?;
     let way_out = if named.is_some() {
         "submit the task again without the session"
     } else {
