@@ -142,6 +142,20 @@ impl Host {
         self.may_run_again(by, task, None, None).await
     }
 
+    /// Whether a task that waits for a time may be started now. `None` if this is not known now, for
+    /// example because no host runs that could ask the executor.
+    pub(super) async fn may_be_tried_now(&self, by: &Principal, task: &Task) -> Option<bool> {
+        match self.may_try_now(by, task).await {
+            Ok(()) => Some(true),
+            Err(error) if error.kind == ErrorKind::Forbidden => Some(false),
+            Err(error) => {
+                let id = task.id;
+                tracing::warn!("whether {by} may start task {id:#} now is unknown: {error}");
+                None
+            }
+        }
+    }
+
     /// Decides whether dependants that could not run may run now.
     pub(super) async fn may_revive(
         &self,
