@@ -142,7 +142,7 @@ impl Host {
         self.may_run_again(by, task, None, None).await
     }
 
-    /// Whether a task that waits for a time may be started now. `None` if this is not known now, for
+    /// Whether a task that waits for a time may be started now. `None` if this is not known, for
     /// example because no host runs that could ask the executor.
     pub(super) async fn may_be_tried_now(&self, by: &Principal, task: &Task) -> Option<bool> {
         match self.may_try_now(by, task).await {

@@ -343,8 +343,8 @@ mod tests {
             (json!(["--add-dir", "/x", "/y"]), "read"),
             (json!(["--add-dir", "/"]), "read"),
             (json!(["--add-dir=/", "--add-dir", ""]), "read"),
-            // The tools that are taken away from a restrained principal's agent are named after
-            // these (see the tests with the real Claude Code).
+            // These give no tool back that `start` takes away: `claude::ceiling` tests this with
+            // the real Claude Code.
             (json!(["--disallowedTools", ""]), "read"),
             (json!(["--disallowedTools="]), "read"),
             (json!(["--disallowed-tools", "Read("]), "read"),
