@@ -348,6 +348,12 @@ impl TestHost {
         }
     }
 
+    /// Sends a body to the host that runs, as a client of MCP does, and returns the whole answer.
+    #[track_caller]
+    pub fn post_as_client(&self, path: &str, body: &str) -> String {
+        socket::post_as_client(&self.data_dir.join("host.sock"), path, body).unwrap()
+    }
+
     /// Waits until the task is live; returns the pid of its process.
     #[track_caller]
     pub fn live(&self, id: &str) -> u32 {

@@ -1,8 +1,12 @@
 //! Validates requests for tasks from all entry points. Each rule has its own message.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use claudine_domain::{board::Bounds, time::Timestamp};
+use serde::{
+    Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
 
 use super::{
     error::{AppError, ErrorKind},
@@ -13,7 +17,7 @@ use crate::{
     clock::{self, rfc3339},
     config::OUTPUT_MIN_BYTES,
     environment::Environment,
-    text::{is_harmful, look_alike},
+    text::{harmless, is_harmful, look_alike, shortened},
     units::duration_word,
 };
 
@@ -31,6 +35,8 @@ pub(crate) const START_MAX: Duration = Duration::from_hours(366 * 24);
 pub(crate) const RETRIES_MAX: u32 = 1000;
 /// Maximum number of tasks whose output a task may use.
 pub(crate) const OUTPUTS_USED_MAX: usize = 100;
+/// Length limit of the name of a field that a message quotes.
+const FIELD_SHOWN_CHARS: usize = 40;
 /// Length limit of a path that a message quotes.
 pub(super) const PATH_SHOWN_CHARS: usize = 300;
 
@@ -93,12 +99,46 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         ))
         .hint("put large content into a file and name the file"));
     }
+    document(request.spec.get())?;
     if request.allow_denied && fails_on_denied(request.spec.get()) {
         return Err(invalid(
             "`allow_denied` and `fail_on_denied` contradict each other; give only one of them",
         ));
     }
     each_variable(request.env.iter())
+}
+
+/// Refuses a document that its readers could understand in different ways. The settings for MCP
+/// clients are checked against its fields, so the executor must find the same fields: by their
+/// names, not by their order in a list, and each of them once.
+fn document(spec: &str) -> Result<(), AppError> {
+    let mut reader = serde_json::Deserializer::from_str(spec);
+    reader.deserialize_map(Fields).map_err(|error| {
+        let message = format!("the request for the executor cannot be used: {error}");
+        invalid(message).hint("it has to be a JSON object that has each field once")
+    })
+}
+
+/// Reads the names of a document's fields.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            if let Some(name) = names.replace(name) {
+                let shown = shortened(&harmless(&name), FIELD_SHOWN_CHARS);
+                return Err(A::Error::custom(format!("`{shown}` is given twice")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether an agent's document requests that the attempt fails if a tool was denied.
@@ -317,6 +357,31 @@ mod tests {
         assert_eq!(found.as_deref(), expected);
     }
 
+    /// A reader could use the first or the last one.
+    #[test]
+    fn a_document_that_has_a_field_twice_is_refused() {
+        let check = |spec: &str, twice: Option<&str>| {
+            let text = format!(r#"{{"executor":"x","working_directory":"/","spec":{spec}}}"#);
+            let refused = check(&serde_json::from_str(&text).unwrap()).err();
+            let Some(name) = twice else {
+                assert!(refused.is_none(), "{spec}: {refused:?}");
+                return;
+            };
+            let message = refused.unwrap().message;
+            let says = format!("cannot be used: `{name}` is given twice at line 1 column ");
+            assert!(message.contains(&says), "{spec}: {message}");
+        };
+        check(r#"{"prompt":"a","model":"prompt"}"#, None);
+        check(r#"{"prompt":"a","Prompt":"b"}"#, None);
+        check(r#"{"a":{"prompt":1},"prompt":"b"}"#, None);
+        check(r#"{"prompt":"a","prompt":"a"}"#, Some("prompt"));
+        check(r#" {"prompt":"a","m":1,"\u0070rompt":"b"}"#, Some("prompt"));
+        check(r#"{"a\u001b":1,"a\u001b":2}"#, Some("a\\u{1b}"));
+        let long = "x".repeat(100);
+        let shown = format!("{}…", "x".repeat(FIELD_SHOWN_CHARS));
+        check(&format!(r#"{{"{long}":1,"{long}":1}}"#), Some(&shown));
+    }
+
     #[test]
     fn each_rule_has_its_own_message() {
         check_message(|_| {}, None);
@@ -347,6 +412,18 @@ mod tests {
             |v| v["name"] = "build\u{10FFFF}".into(),
             Some("the name has a character without a defined look (U+10FFFF) at position 5"),
         );
+        for (spec, found) in [
+            (serde_json::json!(["true"]), "sequence"),
+            (serde_json::json!(null), "null"),
+            (serde_json::json!("true"), "string \"true\""),
+        ] {
+            let expected = format!(
+                "the request for the executor cannot be used: invalid type: {found}, expected a \
+                 JSON object at line 1 column "
+            );
+            let refused = check(&request(|v| v["spec"] = spec.clone())).unwrap_err();
+            assert!(refused.message.starts_with(&expected), "{refused}");
+        }
         let asks = |fails: bool| {
             move |v: &mut serde_json::Value| {
                 v["spec"] = serde_json::json!({"prompt": "x", "fail_on_denied": fails});

@@ -20,7 +20,7 @@ use crate::{
     ceiling::{
         is_of_others,
         session::{may_enter, session_continued, session_of},
-        work::{Work, told},
+        work::{Told, Work, told},
     },
     plugin::{Draft, Executor, visible},
 };
@@ -52,8 +52,7 @@ impl Host {
             };
             may(by, Verb::Submit(work), None, &self.settings.mcp)
                 .map_err(|error| (index, error))?;
-            let spec = one.task.spec.get();
-            let continued = self.may_continue_session(by, class, spec).await;
+            let continued = self.may_continue_session(by, class, work.spec).await;
             continued.map_err(|error| (index, error))?;
             authorities.push(Some(Arc::new(authority)));
         }
@@ -82,8 +81,10 @@ impl Host {
         class: Class,
         spec: &str,
     ) -> Result<(), AppError> {
-        let named = by.restrained.then(|| session_of(class, spec)).flatten();
-        match named {
+        if !by.restrained {
+            return Ok(());
+        }
+        match session_of(class, spec)? {
             Some(session) => self.may_enter(by, session).await,
             None => Ok(()),
         }
@@ -113,7 +114,7 @@ impl Host {
             return Ok(());
         }
         let continued = session_continued(&task.attempts, is_resumed).map(str::to_owned);
-        let named = session_of(task.request.class, spec);
+        let named = session_of(task.request.class, spec)?;
         for session in continued.into_iter().chain(named) {
             self.may_enter(by, session).await?;
         }
@@ -139,6 +140,20 @@ impl Host {
         }
         may_hasten(by, task)?;
         self.may_run_again(by, task, None, None).await
+    }
+
+    /// Whether a task that waits for a time may be started now. `None` if this is not known, for
+    /// example because no host runs that could ask the executor.
+    pub(super) async fn may_be_tried_now(&self, by: &Principal, task: &Task) -> Option<bool> {
+        match self.may_try_now(by, task).await {
+            Ok(()) => Some(true),
+            Err(error) if error.kind == ErrorKind::Forbidden => Some(false),
+            Err(error) => {
+                let id = task.id;
+                tracing::warn!("whether {by} may start task {id:#} now is unknown: {error}");
+                None
+            }
+        }
     }
 
     /// Decides whether dependants that could not run may run now.
@@ -191,12 +206,17 @@ impl Host {
         let spec = String::from_utf8_lossy(&spec).into_owned();
         let request = &task.request;
         let variables = self.variables_of(Some(task)).await?;
-        let told = said.and_then(|said| told(&spec, said));
-        for document in std::iter::once(&spec).chain(&told) {
-            // A plugin that no longer exists cannot state an authority, so the task is assumed to
-            // have every authority.
-            let authority = match self.plugins.executor(&request.executor) {
-                Ok(executor) => {
+        let told = said.map_or(Told::Nothing, |said| told(&spec, said));
+        let with_told = match &told {
+            Told::Nothing => None,
+            Told::Document(document) => Some(Some(document)),
+            Told::Unknown => Some(None),
+        };
+        for document in std::iter::once(Some(&spec)).chain(with_told) {
+            // A plugin that no longer exists cannot state an authority, nor can any plugin if the
+            // document is unknown. So the task is assumed to have every authority.
+            let authority = match (document, self.plugins.executor(&request.executor)) {
+                (Some(document), Ok(executor)) => {
                     self.refuse_uncompiled(executor).await?;
                     let draft = Draft {
                         spec: document.clone(),
@@ -206,14 +226,14 @@ impl Host {
                     };
                     executor.authority(&draft).await
                 }
-                Err(_) => Authority::full(),
+                _ => Authority::full(),
             };
             let work = Work {
                 executor: &request.executor,
                 class: request.class,
                 authority: &authority,
                 merge: request.worktree.as_ref().map(|worktree| worktree.merge),
-                spec: document,
+                spec: document.unwrap_or(&spec),
             };
             let verb = match said {
                 Some(_) => Verb::Resume(work),

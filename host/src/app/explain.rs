@@ -56,7 +56,7 @@ pub(super) struct InTheWay {
     pub(super) limit: Option<String>,
     /// Whether the usage limit has ended.
     pub(super) is_limit_over: bool,
-    /// Whether the caller may not start the task before the usage limit ends.
+    /// Whether the caller may not start the task before the usage limit ends, or perhaps not.
     pub(super) may_not_hasten: bool,
     /// The command that continues the task after its end, if there is such a command.
     pub(super) way_out: Option<String>,

@@ -267,8 +267,7 @@ fn persons(by: &Principal, verb: Verb<'_>) -> AppError {
         | Verb::Release
         | Verb::Merge(_) => "do this",
     };
-    AppError::new(ErrorKind::Forbidden, format!("{by} may not {what}"))
-        .hint("a person can do that at a terminal, outside of any task")
+    forbidden_to(format!("{by} may not {what}"))
 }
 
 /// The refusal of an action that is always reserved for persons, regardless of the settings.
@@ -297,7 +296,7 @@ mod tests {
     use crate::{
         ceiling::{
             may_interrupt,
-            session::{may_continue, session_continued, session_of},
+            session::{may_continue, session_continued},
             work::may_ask_for_mode,
         },
         store::sample_task,
@@ -754,14 +753,6 @@ mod tests {
             });
         }
         assert_eq!(session_continued(&task.attempts, false), Some("0b6b"));
-    }
-
-    #[test]
-    fn only_an_agents_document_names_a_session() {
-        let named = r#"{"prompt": "x", "resume_session": "0b6b"}"#;
-        assert_eq!(session_of(Class::Agent, named).as_deref(), Some("0b6b"));
-        assert_eq!(session_of(Class::Command, named), None);
-        assert_eq!(session_of(Class::Agent, r#"{"prompt": "x"}"#), None);
     }
 
     #[test]

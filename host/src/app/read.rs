@@ -145,7 +145,8 @@ impl Host {
                 ..
             }
         );
-        in_the_way.may_not_hasten = waits_for_account && self.may_try_now(by, &task).await.is_err();
+        in_the_way.may_not_hasten =
+            waits_for_account && self.may_be_tried_now(by, &task).await != Some(true);
         let brief = brief(&task, &in_the_way);
         Ok(Why {
             brief,

@@ -172,13 +172,15 @@ impl Host {
             }
             Refused::NotDone { task, state } if *state == "waiting" => {
                 let may_start = match unfinished {
-                    Some(waiting) => self.may_try_now(by, waiting).await.is_ok(),
-                    None => !by.restrained,
+                    Some(waiting) => self.may_be_tried_now(by, waiting).await,
+                    None => Some(!by.restrained),
                 };
-                Some(if may_start {
-                    format!("`claudine retry --now {task:#}` starts the task now")
-                } else {
-                    "only a person can start it now, at a terminal".to_owned()
+                may_start.map(|may_start| {
+                    if may_start {
+                        format!("`claudine retry --now {task:#}` starts the task now")
+                    } else {
+                        "only a person can start it now, at a terminal".to_owned()
+                    }
                 })
             }
             Refused::OverBudget { task, spent } => more_money(&format!("{verb} {task:#}"), *spent),

@@ -33,6 +33,8 @@ use crate::{
 
 /// Length limit of a value in a description of the change.
 const VALUE_CHARS: usize = 200;
+/// The field by which an agent's document requests that denied tools fail the attempt.
+const FAIL_ON_DENIED: &str = "fail_on_denied";
 
 impl Host {
     /// The changed request; `None` if nothing changes.
@@ -54,13 +56,7 @@ impl Host {
             .await?;
         let spec = spec.unwrap_or_default();
         let before = document(&spec)?;
-        let mut after = before.clone();
-        for (field, value) in &change.spec {
-            match value {
-                Value::Null => after.remove(field),
-                value => after.insert(field.clone(), value.clone()),
-            };
-        }
+        let after = applied(&before, change);
         let new = changed(task, change, &after)?;
         check(&new)?;
         let mut request = request(old, change, &new)?;
@@ -136,8 +132,24 @@ fn document(spec: &[u8]) -> Result<Map<String, Value>, AppError> {
     })
 }
 
+/// The document with the changed fields. Allowing denied tools takes back an earlier request that
+/// they fail the attempt.
+fn applied(before: &Map<String, Value>, change: &Change) -> Map<String, Value> {
+    let mut after = before.clone();
+    if change.allow_denied == Some(true) {
+        after.remove(FAIL_ON_DENIED);
+    }
+    for (field, value) in &change.spec {
+        match value {
+            Value::Null => after.remove(field),
+            value => after.insert(field.clone(), value.clone()),
+        };
+    }
+    after
+}
+
 /// A request to submit the changed task anew, for validation.
-fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<NewTask, AppError> {
+fn changed(task: &Task, change: &Change, after: &Map<String, Value>) -> Result<NewTask, AppError> {
     let cannot = |error: serde_json::Error| {
         AppError::new(
             ErrorKind::Internal,
@@ -149,9 +161,11 @@ fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<Ne
         "executor": &*request.executor, "spec": null, "working_directory": &*request.cwd,
     });
     let bare: NewTask = serde_json::from_value(bare).map_err(cannot)?;
-    let spec = serde_json::to_string(spec).map_err(cannot)?;
+    let spec = serde_json::to_string(after).map_err(cannot)?;
     let labels = request.labels.clone().into_iter();
     let group = change.group.clone();
+    // A request that denied tools fail the attempt takes back that they are allowed.
+    let fails = after.get(FAIL_ON_DENIED) == Some(&Value::Bool(true));
     Ok(NewTask {
         spec: RawValue::from_string(spec).map_err(cannot)?,
         priority: change.priority.unwrap_or(request.priority),
@@ -164,7 +178,9 @@ fn changed(task: &Task, change: &Change, spec: &Map<String, Value>) -> Result<Ne
         group: group.or_else(|| request.group.clone()),
         retries: change.retries.clone(),
         budget_usd: change.budget_usd,
-        allow_denied: change.allow_denied.unwrap_or(request.allow_denied),
+        allow_denied: change
+            .allow_denied
+            .unwrap_or(request.allow_denied && !fails),
         ..bare
     })
 }
@@ -429,6 +445,32 @@ mod tests {
             serde_json::json!({"labels": {"c": "d"}, "retries": {"limit": 3}, "group": "g"}),
             "group g, labels a=b c=d (was a=b), retries 3",
         );
+    }
+
+    #[test]
+    fn a_retry_that_allows_denied_tools_or_fails_on_them_replaces_the_contrary_option() {
+        let decides = |[allows, fails]: [bool; 2], json: Value, expected: Option<[bool; 2]>| {
+            let task = task(|request| request.allow_denied = allows);
+            let before = serde_json::json!({"prompt": "p", "fail_on_denied": fails});
+            let change = change(json.clone());
+            let after = applied(before.as_object().unwrap(), &change);
+            let new = changed(&task, &change, &after).unwrap();
+            let fails = after.get(FAIL_ON_DENIED) == Some(&Value::Bool(true));
+            let found = check(&new).ok().map(|()| [new.allow_denied, fails]);
+            assert_eq!(found, expected, "{allows} {json}");
+        };
+        let allow = serde_json::json!({"allow_denied": true});
+        let fail = serde_json::json!({"spec": {"fail_on_denied": true}});
+        let both = serde_json::json!({"allow_denied": true, "spec": {"fail_on_denied": true}});
+        let other = serde_json::json!({"timeout_ms": 300_000});
+        decides([false, true], allow.clone(), Some([true, false]));
+        decides([false, true], other.clone(), Some([false, true]));
+        decides([true, false], fail, Some([false, true]));
+        decides([true, false], other.clone(), Some([true, false]));
+        decides([false, false], both, None);
+        // Earlier versions accepted both options.
+        decides([true, true], allow, Some([true, false]));
+        decides([true, true], other, Some([false, true]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     ceiling::{
         Refusal, is_of_others, may_interrupt,
         session::{SessionError, may_enter, session_continued, session_of},
-        work::{Work, told, within},
+        work::{Told, Work, told, within},
     },
     config::McpCeiling,
     engine::Launch,
@@ -69,11 +69,14 @@ pub(super) async fn still_allowed(
     check(&now, &guest.spec)?;
     let previous = guest.previous.as_ref();
     let said = previous.and_then(|previous| previous.resume.as_deref());
-    if let Some(told) = said.and_then(|said| told(&guest.spec, said.as_bytes())) {
-        let now = authority(executor, guest, told.clone()).await;
-        check(&now, &told)?;
+    match said.map_or(Told::Nothing, |said| told(&guest.spec, said.as_bytes())) {
+        Told::Nothing => Ok(()),
+        Told::Document(told) => {
+            let now = authority(executor, guest, told.clone()).await;
+            check(&now, &told)
+        }
+        Told::Unknown => check(&Authority::full(), &guest.spec),
     }
-    Ok(())
 }
 
 /// What the attempt could do if this were its document, as its executor states it.
@@ -85,6 +88,10 @@ async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Auth
         labels: guest.labels.clone(),
     };
     Box::pin(executor.authority(&draft)).await
+}
+
+fn refused(Refusal { message, hint }: Refusal) -> GuestEnd {
+    denied(format!("{message}; {hint}"))
 }
 
 fn denied(message: String) -> GuestEnd {
@@ -125,7 +132,7 @@ pub(super) async fn sessions_still_allowed(
     let previous = guest.previous.as_ref();
     let is_resumed = previous.is_some_and(|previous| previous.resume.is_some());
     let continued = session_continued(earlier, is_resumed).map(str::to_owned);
-    let named = session_of(task.request.class, &guest.spec);
+    let named = session_of(task.request.class, &guest.spec).map_err(refused)?;
     let way_out = if named.is_some() {
         "submit the task again without the session"
     } else {

@@ -10,6 +10,7 @@ use claudine_domain::{
     principal::{Principal, Via},
     task::Task,
 };
+use serde::{Deserialize, de::Error};
 
 /// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
@@ -29,6 +30,17 @@ impl Refusal {
             message,
             hint: format!("a person can allow it: mcp.{setting} in the configuration file"),
         }
+    }
+}
+
+/// Reads fields of an agent's document. It is an error if one of them is given twice or has another
+/// type, and if the document is no object: its executor may read it in another way.
+fn fields<'a, T: Deserialize<'a>>(spec: &'a str) -> Result<T, serde_json::Error> {
+    // A structure could also be read from a list, by the order of its fields.
+    if spec.trim_start().starts_with('{') {
+        serde_json::from_str(spec)
+    } else {
+        Err(serde_json::Error::custom("it is no JSON object"))
     }
 }
 

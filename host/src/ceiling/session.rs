@@ -7,7 +7,7 @@ use claudine_domain::{
     task::{Class, Task},
 };
 
-use super::{Refusal, SHOWN, is_of_others, way};
+use super::{Refusal, SHOWN, fields, is_of_others, way};
 use crate::{
     config::McpCeiling,
     store::{Filter, Store, StoreError},
@@ -140,14 +140,55 @@ pub(crate) fn session_continued(earlier: &[Attempt], is_resumed: bool) -> Option
         .map(|session| session.id.as_str())
 }
 
-/// The session that an agent's document names.
-pub(crate) fn session_of(class: Class, spec: &str) -> Option<String> {
+/// The session that an agent's document names. If it cannot be read, the document is refused, and
+/// does not count as one that names no session.
+pub(crate) fn session_of(class: Class, spec: &str) -> Result<Option<String>, Refusal> {
     #[derive(serde::Deserialize)]
     struct Names {
         resume_session: Option<String>,
     }
     if class == Class::Command {
-        return None;
+        return Ok(None);
     }
-    serde_json::from_str::<Names>(spec).ok()?.resume_session
+    let names = fields::<Names>(spec).map_err(|error| Refusal {
+        message: format!("the session that the task's document names cannot be read: {error}"),
+        hint: "give `resume_session` once, as a text, or leave it out".to_owned(),
+    })?;
+    Ok(names.resume_session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise an executor could find a session that was not checked.
+    #[test]
+    fn a_document_whose_session_cannot_be_read_is_refused() {
+        let names = |spec: &str, expected: Option<&str>| {
+            let expected = Ok(expected.map(str::to_owned));
+            assert_eq!(session_of(Class::Agent, spec), expected, "{spec}");
+        };
+        let refused = |spec: &str| {
+            let refusal = session_of(Class::Agent, spec).err();
+            let message = refusal.map(|it| format!("{}; {}", it.message, it.hint));
+            let message = message.unwrap_or_default();
+            let says = "the session that the task's document names cannot be read: ";
+            assert!(message.starts_with(says), "{spec}: {message}");
+            assert!(message.ends_with("or leave it out"), "{spec}: {message}");
+            // The document of a command names no session.
+            assert_eq!(session_of(Class::Command, spec), Ok(None), "{spec}");
+        };
+        names(r#"{"prompt":"p"}"#, None);
+        names(r#"{"resume_session":null}"#, None);
+        names(r#" {"resume_session":"a","prompt":"p"}"#, Some("a"));
+        refused(r#"{"resume_session":"a","resume_session":"b"}"#);
+        refused(r#"{"resume_session":null,"resume_session":"b"}"#);
+        for wrong in ["1", "true", r#"["a"]"#, r#"{"id":"a"}"#] {
+            refused(&format!(r#"{{"resume_session":{wrong}}}"#));
+        }
+        // Some readers take a list for the fields in their order.
+        for wrong in [r#"["a"]"#, "[]", "null", r#""a""#, "", r#"{"resume"#] {
+            refused(wrong);
+        }
+    }
 }

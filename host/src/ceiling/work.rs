@@ -5,8 +5,9 @@ use claudine_domain::{
     task::Class,
     worktree::MergeStrategy,
 };
+use serde_json::{Map, Value};
 
-use super::{Refusal, SHOWN, way};
+use super::{Refusal, SHOWN, fields, way};
 use crate::config::{McpCeiling, step_of};
 
 /// A task that is to run.
@@ -71,7 +72,8 @@ pub(crate) fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Re
 }
 
 /// Refuses a permission mode above the ceiling. This is also checked before an executor looks at
-/// the request, because an executor may refuse a mode for a reason that the client cannot change.
+/// the request, because an executor may refuse a mode for a reason that the client cannot change. A
+/// document that cannot be read is left to its executor, and to [`within`].
 pub(crate) fn may_ask_for_mode(
     by: &Principal,
     class: Class,
@@ -81,7 +83,7 @@ pub(crate) fn may_ask_for_mode(
     if !by.restrained || class == Class::Command {
         return Ok(());
     }
-    let asks = serde_json::from_str::<Asks>(spec).ok();
+    let asks = fields::<Asks>(spec).ok();
     let mode = asks.and_then(|asks| asks.permission_mode);
     match mode.and_then(|mode| step_of(&mode)) {
         Some(step) if step > ceiling.most().step => Err(beyond(by, ceiling, step, spec)),
@@ -156,17 +158,29 @@ fn changes_files(by: &Principal, ceiling: &McpCeiling) -> Result<(), Refusal> {
     Err(Refusal::of_setting(message, "max_permission_mode"))
 }
 
-/// The document with the new instructions as its prompt. They are checked like a prompt, because
-/// they may give an agent more authority than its prompt did.
-pub(crate) fn told(spec: &str, said: &[u8]) -> Option<String> {
-    let said = std::str::from_utf8(said).ok()?.trim();
-    let mut document: serde_json::Value = serde_json::from_str(spec).ok()?;
-    let prompt = document.get_mut("prompt")?;
-    if said.is_empty() {
-        return None;
+/// What new instructions make of a document.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// There are no new instructions.
+    Nothing,
+    /// The document with the instructions as its prompt. They are checked like a prompt, because
+    /// they may give an agent more authority than its prompt did.
+    Document(String),
+    /// The document has no prompt, so nobody knows what the instructions let an agent do.
+    Unknown,
+}
+
+pub(crate) fn told(spec: &str, said: &[u8]) -> Told {
+    if said.trim_ascii().is_empty() {
+        return Told::Nothing;
     }
-    *prompt = said.into();
-    Some(document.to_string())
+    let document = || {
+        let said = std::str::from_utf8(said).ok()?.trim();
+        let mut document = fields::<Map<String, Value>>(spec).ok()?;
+        *document.get_mut("prompt")? = said.into();
+        Some(Value::from(document).to_string())
+    };
+    document().map_or(Told::Unknown, Told::Document)
 }
 
 fn can(step: Step) -> &'static str {
@@ -191,7 +205,7 @@ struct Asks {
 
 /// The fields that determine the authority, or the executor's default if no field does.
 fn because(spec: &str) -> String {
-    let Ok(asks) = serde_json::from_str::<Asks>(spec) else {
+    let Ok(asks) = fields::<Asks>(spec) else {
         return "according to its executor".to_owned();
     };
     let mut reasons = vec![asks.permission_mode.map_or_else(
@@ -223,13 +237,63 @@ mod tests {
 
     #[test]
     fn new_instructions_are_checked_like_a_prompt() {
-        let check = |spec: &str, said: &str, expected: Option<&str>| {
-            assert_eq!(told(spec, said.as_bytes()).as_deref(), expected);
+        let check = |spec: &str, said: &[u8], expected: Told| {
+            assert_eq!(told(spec, said), expected, "{spec}");
         };
         let spec = r#"{"model":"opus","prompt":"do it"}"#;
         let expected = r#"{"model":"opus","prompt":"/deploy now"}"#;
-        check(spec, " /deploy now\n", Some(expected));
-        check(spec, " ", None);
-        check(r#"{"script":"make"}"#, "more", None);
+        let expected = || Told::Document(expected.to_owned());
+        check(spec, b" /deploy now\n", expected());
+        check(r#"{"model":"opus","prompt":5}"#, b"/deploy now", expected());
+        check(spec, b" \n", Told::Nothing);
+        for unclear in [
+            r#"{"script":"make"}"#,
+            r#"{"Prompt":"do it"}"#,
+            r#"["do it"]"#,
+            r#"["prompt"]"#,
+            r#""prompt""#,
+            "",
+            r#"{"prompt":"do it""#,
+        ] {
+            check(unclear, b"/deploy now", Told::Unknown);
+            check(unclear, b"", Told::Nothing);
+        }
+        check(spec, b"/deploy \xff", Told::Unknown);
+    }
+
+    /// The executor refuses what cannot be read. See the test of its documents in
+    /// `plugin/builtin_tests.rs`.
+    #[test]
+    fn a_mode_in_a_document_that_cannot_be_read_is_left_to_the_executor() {
+        let by = Principal {
+            restrained: true,
+            ..Principal::default()
+        };
+        let ceiling = McpCeiling::default();
+        let check = |spec: &str, is_refused: bool| {
+            let decided = may_ask_for_mode(&by, Class::Agent, spec, &ceiling);
+            assert_eq!(decided.is_err(), is_refused, "{spec}: {decided:?}");
+            let full = Authority::full();
+            let work = Work {
+                executor: "claude",
+                class: Class::Agent,
+                authority: &full,
+                merge: None,
+                spec,
+            };
+            // The executor states full authority for such a document.
+            let refusal = within(&by, &ceiling, work).err();
+            let hint = refusal.map(|refusal| refusal.hint).unwrap_or_default();
+            assert!(hint.contains("mcp.max_permission_mode"), "{spec}: {hint}");
+        };
+        check(r#"{"permission_mode":"bypassPermissions"}"#, true);
+        for unclear in [
+            r#"{"permission_mode":"plan","permission_mode":"bypassPermissions"}"#,
+            r#"{"permission_mode":["bypassPermissions"]}"#,
+            r#"{"Permission_Mode":"bypassPermissions"}"#,
+            r#"["p",null,"bypassPermissions"]"#,
+        ] {
+            check(unclear, false);
+        }
     }
 }

@@ -180,6 +180,66 @@ async fn each_executor_reports_the_authority_of_its_tasks() {
     check("mock", "{}", Full, &[]).await;
 }
 
+/// The host checks fields of the document too, for example the session that it names. So a document
+/// is refused if another reader could find other values in it.
+#[tokio::test]
+async fn an_agents_document_with_an_unclear_field_is_refused_and_counts_as_full() {
+    let house = house();
+    let executor = house.catalog.executor("claude").unwrap();
+    let check = async |fields: &[(&str, &str)], is_accepted: bool| {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| format!("\"{name}\":{value}"));
+        let spec = format!("{{{}}}", fields.collect::<Vec<_>>().join(","));
+        let issues = executor.validate(&spec, &Vec::new()).await.unwrap();
+        assert_eq!(issues.is_empty(), is_accepted, "{spec}: {issues:?}");
+        let step = executor.authority(&draft(&spec)).await.step;
+        let expected = if is_accepted {
+            AuthorityStep::Read
+        } else {
+            AuthorityStep::Full
+        };
+        assert_eq!(step, expected, "{spec}");
+    };
+    let session = "\"8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1\"";
+    let in_list = format!("[{session}]");
+    // Each field with a valid value, and with values of other types.
+    let fields: [(&str, &str, &[&str]); 10] = [
+        ("prompt", "\"p\"", &["1", "[\"p\"]", "null"]),
+        ("model", "\"opus\"", &["1", "[\"opus\"]"]),
+        (
+            "permission_mode",
+            "\"plan\"",
+            &["1", "[\"plan\"]", "\"Plan\""],
+        ),
+        ("allowed_tools", "[\"Read\"]", &["\"Read\"", "[1]", "null"]),
+        ("append_system_prompt", "\"be brief\"", &["1", "[\"x\"]"]),
+        ("max_turns", "1", &["\"1\"", "1.5", "[1]"]),
+        ("max_budget_usd", "1", &["\"1\"", "[1]"]),
+        ("fail_on_denied", "true", &["\"true\"", "1", "null"]),
+        ("resume_session", session, &["1", in_list.as_str()]),
+        ("extra_args", "[]", &["\"--effort\"", "[1]", "null"]),
+    ];
+    for (field, value, others) in fields {
+        let rest = [("prompt", "\"p\""), ("permission_mode", "\"plan\"")];
+        let rest = rest.into_iter().filter(|(name, _)| *name != field);
+        let rest: Vec<(&str, &str)> = rest.collect();
+        let beside = async |more: &[(&str, &str)], is_accepted: bool| {
+            check(&[&rest[..], more].concat(), is_accepted).await;
+        };
+        beside(&[(field, value)], true).await;
+        beside(&[(field, value), (field, value)], false).await;
+        let capital = field[..1].to_uppercase() + &field[1..];
+        for odd in [field.to_uppercase(), capital] {
+            beside(&[(odd.as_str(), value)], false).await;
+            beside(&[(field, value), (odd.as_str(), value)], false).await;
+        }
+        for other in others {
+            beside(&[(field, *other)], false).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_executor_makes_a_transcript_of_its_output() {
     let house = house();

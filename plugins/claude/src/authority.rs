@@ -341,6 +341,15 @@ mod tests {
                 "read",
             ),
             (json!(["--add-dir", "/x", "/y"]), "read"),
+            (json!(["--add-dir", "/"]), "read"),
+            (json!(["--add-dir=/", "--add-dir", ""]), "read"),
+            // These give no tool back that `start` takes away: `claude::ceiling` tests this with
+            // the real Claude Code.
+            (json!(["--disallowedTools", ""]), "read"),
+            (json!(["--disallowedTools="]), "read"),
+            (json!(["--disallowed-tools", "Read("]), "read"),
+            (json!(["--disallowedTools", "", "--settings"]), "full"),
+            (json!(["--add-dir", "/", "--", "x"]), "full"),
             (json!(["--settings", "{}"]), "full"),
             (json!(["--settings={}"]), "full"),
             (json!(["--mcp-config", "x.json"]), "full"),
@@ -359,7 +368,13 @@ mod tests {
             let spec = json!({"permission_mode": "plan", "extra_args": arguments});
             check(spec, expected);
         }
-        check(json!({"extra_args": ["--add-dir", "/x"]}), "full");
+        for arguments in [json!(["--add-dir", "/x"]), json!(["--add-dir="])] {
+            check(json!({ "extra_args": arguments }), "full");
+            let plan = json!({
+                "permission_mode": "plan", "allowed_tools": ["Edit"], "extra_args": arguments,
+            });
+            check(plan, "full");
+        }
     }
 
     #[test]

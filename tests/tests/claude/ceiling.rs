@@ -168,6 +168,55 @@ fn added_directory_gives_a_clients_agent_no_skills_commands_and_plugins() {
     assert_eq!(has(&id), [true; 2]);
 }
 
+/// The options of the client come before the option that takes these tools away.
+#[test]
+fn client_cannot_get_a_tool_back_by_options_of_its_own() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    let away = [
+        "CronCreate",
+        "CronDelete",
+        "EnterWorktree",
+        "SendMessage",
+        "WebFetch",
+        "WebSearch",
+    ];
+    let options = [
+        json!(["--disallowedTools", ""]),
+        json!(["--disallowedTools="]),
+        json!(["--disallowed-tools", "Read(x),Any("]),
+        json!(["--disallowedTools", "", "--add-dir", "/"]),
+    ];
+    let tasks = options.iter().map(|options| {
+        let spec = json!({"prompt": "go", "permission_mode": "plan", "extra_args": options});
+        json!({"executor": "claude", "spec": spec})
+    });
+    let tasks: Vec<Value> = tasks.collect();
+    let mut client = Client::connect(&world.host);
+    let taken = client.call("SubmitGraph", json!({ "tasks": tasks }));
+    let has = |id: &str, name: &str| {
+        let begin = opening(&world, id);
+        let tools = begin["tools"].as_array().unwrap();
+        tools.iter().any(|tool| tool == name)
+    };
+    for (id, options) in taken["taskIds"].as_array().unwrap().iter().zip(&options) {
+        let id = id.as_str().unwrap();
+        succeeded(&world.host.finished(id), "done");
+        assert!(has(id, "Read"), "{options}");
+        for name in away {
+            assert!(!has(id, name), "{options}: {name}");
+        }
+    }
+
+    // An agent that the owner starts at the command line has them.
+    let spec = tasks[0]["spec"].to_string();
+    let id = world.delegate(&["--spec", &spec]);
+    succeeded(&world.host.finished(&id), "done");
+    for name in away {
+        assert!(has(&id, name), "{name}");
+    }
+}
+
 #[test]
 fn client_cannot_allow_a_tool_that_leaves_plan_mode() {
     let script = Script::always(Answer::text("done"));

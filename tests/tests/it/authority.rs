@@ -126,6 +126,56 @@ fn each_mcp_request_beyond_the_ceiling_is_refused_with_a_reason() {
     assert_eq!(told["by"], chat);
 }
 
+/// Otherwise the host could check one value of a field, and the executor could use another one.
+#[test]
+fn document_that_could_be_read_in_two_ways_is_refused() {
+    let (host, _agent) = smallest();
+    host.up();
+    let submit = |spec: &str| {
+        let work = host.work().display().to_string();
+        let task =
+            format!(r#"{{"executor": "claude", "working_directory": "{work}", "spec": {spec}}}"#);
+        let base = json!({"HOME": host.home(), "PATH": std::env::var("PATH").unwrap()});
+        let body = format!(r#"{{"environment": {{"base": {base}}}, "tasks": [{task}]}}"#);
+        host.post_as_client("/v1/tasks", &body)
+    };
+    let session = "\"8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1\"";
+    let plan = "\"prompt\": \"p\", \"permission_mode\": \"plan\"";
+    // The executor would take the first of these for the fields in their order.
+    for (spec, says) in [
+        (
+            format!(r#"[{session}, null, "plan", [], null, null, null, false, {session}, []]"#),
+            "invalid type: sequence, expected a JSON object",
+        ),
+        (
+            format!(r#"{{{plan}, "resume_session": null, "resume_session": {session}}}"#),
+            "`resume_session` is given twice",
+        ),
+        (
+            format!(r#"{{{plan}, "prompt": "/deploy"}}"#),
+            "`prompt` is given twice",
+        ),
+        (
+            format!(r#"{{{plan}, "Resume_Session": {session}}}"#),
+            "unknown field `Resume_Session`",
+        ),
+        (
+            format!(r#"{{{plan}, "resume_session": [{session}]}}"#),
+            "/resume_session: invalid type",
+        ),
+        (
+            format!(r#"{{{plan}, "resume_session": {session}}}"#),
+            "no stored task of this host has reported it",
+        ),
+    ] {
+        let answer = submit(&spec);
+        assert!(answer.contains(says), "{spec}: {answer}");
+    }
+    assert_eq!(host.json(["list"])["tasks"], json!([]));
+    let answer = submit(&format!("{{{plan}}}"));
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+}
+
 /// Otherwise `claudine wait NAME` and `--depends-on NAME` of a person could mean the client's task.
 #[test]
 fn client_cannot_take_the_name_of_a_persons_task() {

@@ -5,6 +5,8 @@ use std::{fs, thread};
 use claudine_tests::{TestHost, mcp::Client};
 use serde_json::json;
 
+use crate::authority::smallest;
+
 fn host() -> TestHost {
     let config = "[mcp]\nexecutors = [\"shell\"]\n";
     TestHost::builder().config(config).build()
@@ -195,4 +197,27 @@ fn client_starts_no_crashed_host_that_a_person_has_ended_since() {
     host.kill_host();
     client.call("WaitTask", json!({"taskId": queued, "timeout": 0}));
     assert!(host.host_pid().is_some());
+}
+
+/// Only a host compiles executors. Until one has done so, nobody knows what the task could do.
+#[test]
+fn refusal_does_not_say_that_only_a_person_can_start_a_task_if_nobody_knows_whether_a_client_may() {
+    let (host, _agent) = smallest();
+    let mut client = Client::connect(&host);
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "after": 7_200_000});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    let says = "is waiting, not done";
+    let refused = client.fail("RetryTask", json!({ "taskId": id }));
+    for says in [says, "`now: true` starts the task now"] {
+        assert!(refused.contains(says), "{refused}");
+    }
+    host.run(["down"]).check();
+    fs::remove_dir_all(host.data_dir().join("cache")).unwrap();
+    let mut client = Client::connect(&host);
+    let refused = client.fail("RetryTask", json!({ "taskId": id }));
+    assert!(refused.contains(says), "{refused}");
+    for unknown in ["only a person", "starts the task now"] {
+        assert!(!refused.contains(unknown), "{refused}");
+    }
+    assert_eq!(host.host_pid(), None);
 }

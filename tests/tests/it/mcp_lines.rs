@@ -101,10 +101,10 @@ fn unreadable_request_gets_an_answer() {
 }
 
 #[test]
-fn long_texts_of_a_client_are_cut_in_refusals() {
+fn texts_of_a_client_are_cut_and_made_harmless_in_refusals() {
     let host = TestHost::new();
     let method = "x".repeat(100_000);
-    let unknown = json!({"jsonrpc": "2.0", "id": 2, "method": method, "params": {}});
+    let unknown = json!({"jsonrpc": "2.0", "id": 2, "method": &method, "params": {}});
     let answers = said(&host, &[hello(), unknown]);
     let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
     assert_eq!(answer["error"]["code"], -32601, "{answer:.200}");
@@ -114,6 +114,14 @@ fn long_texts_of_a_client_are_cut_in_refusals() {
     let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
     let says = "unknown method `evil\\u{1b}[2J`";
     assert_eq!(answer["error"]["message"], says, "{answer}");
+    for (tool, says) in [
+        ("evil\u{1b}[2J", "unknown tool `evil\\\\u{1b}[2J`"),
+        (&*method, "unknown tool `xxx"),
+    ] {
+        let refused = called(&host, tool, json!({}), true).to_string();
+        assert!(refused.contains(says), "{refused:.300}");
+        assert!(refused.len() < 600, "{refused:.300}");
+    }
     let directory = format!("/{}", "x/".repeat(3_000));
     let asked = json!({"prompt": "true", "executor": "shell", "workingDirectory": directory});
     let refused = called(&host, "DelegateTask", asked, true).to_string();

@@ -15,6 +15,7 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -463,9 +464,7 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
         {
             return Err(Unreadable::Ignored);
         }
-        Ok(Value::Object(fields))
-            if fields.contains_key("result") || fields.contains_key("error") =>
-        {
+        Ok(Value::Object(fields)) if !fields.contains_key("method") && is_answer(&fields) => {
             return Err(Unreadable::Ignored);
         }
         Ok(Value::Array(_)) => (
@@ -473,7 +472,8 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
             "batches are not supported; send each request on its own line".to_owned(),
         ),
         Ok(Value::Object(fields)) => {
-            let why = wrong_fields(&fields).unwrap_or_else(|| error.to_string());
+            let why = wrong_fields(&fields);
+            let why = why.unwrap_or_else(|| format!("{error}; perhaps a field is given twice"));
             (INVALID_REQUEST, why)
         }
         Ok(_) => (
@@ -493,17 +493,37 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
     })
 }
 
+/// Whether an object has a field of an answer, whatever its content.
+fn is_answer(fields: &Map<String, Value>) -> bool {
+    fields.contains_key("result") || fields.contains_key("error")
+}
+
 /// Says which fields of an object are wrong, so that it is no request.
 fn wrong_fields(fields: &Map<String, Value>) -> Option<String> {
     let version = fields.get("jsonrpc").and_then(Value::as_str);
     let has_method = fields.get("method").is_some_and(Value::is_string);
-    let is_id = |id: &Value| id.is_string() || id.is_i64();
+    let is_id = |id: &Value| NumberOrString::deserialize(id).is_ok();
+    let is_absent_or_object = |value: &Value| value.is_null() || value.is_object();
+    let params = fields.get("params");
+    let meta = params.and_then(|params| params.get("_meta"));
     let rules = [
         (version == Some("2.0"), "`jsonrpc` has to be \"2.0\""),
         (has_method, "`method` has to be a string"),
         (
             fields.get("id").is_none_or(is_id),
             "`id` has to be a string or a signed integer of 64 bits",
+        ),
+        (
+            params.is_none_or(is_absent_or_object),
+            "`params` has to be an object",
+        ),
+        (
+            meta.is_none_or(is_absent_or_object),
+            "`_meta` in `params` has to be an object",
+        ),
+        (
+            !is_answer(fields),
+            "a request has no `result` and no `error`",
         ),
     ];
     let broken = rules.into_iter().filter(|(is_kept, _)| !is_kept);
@@ -588,8 +608,13 @@ mod tests {
         )
         .await;
         check(b"{}", Value::Null, INVALID_REQUEST).await;
-        let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":5}}"#;
-        check(call.as_bytes(), json!(7), INVALID_PARAMS).await;
+        // Some clients write integers like this.
+        for id in ["7", "7.0"] {
+            let call = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":5}}}}"#
+            );
+            check(call.as_bytes(), json!(7), INVALID_PARAMS).await;
+        }
     }
 
     #[tokio::test]
@@ -631,6 +656,31 @@ mod tests {
             let line = format!(r#"{{"jsonrpc":"2.0","id":{wrong},"method":"ping"}}"#);
             check(&line, Value::Null, id).await;
         }
+        check(r#"{"id":2.0,"method":"ping"}"#, json!(2), version).await;
+        // Some clients write all fields that a message may have.
+        let answers = "a request has no `result` and no `error`";
+        for more in [
+            r#""result":null"#,
+            r#""error":null"#,
+            r#""result":1,"error":{}"#,
+        ] {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping",{more}}}"#);
+            check(&line, json!(1), answers).await;
+        }
+        let params = "`params` has to be an object";
+        for wrong in ["[1]", "7", r#""x""#] {
+            for method in ["ping", "tools/call", "any"] {
+                let line =
+                    format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{wrong}}}"#);
+                check(&line, json!(1), params).await;
+            }
+        }
+        let meta = "`_meta` in `params` has to be an object";
+        let line = r#"{"jsonrpc":"2.0","id":1,"method":"any","params":{"_meta":5}}"#;
+        check(line, json!(1), meta).await;
+        let twice = "unrecognized JSON-RPC message; perhaps a field is given twice";
+        let line = r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}"#;
+        check(line, json!(1), twice).await;
         let large = r#"{"jsonrpc":"2.0","id":9223372036854775808,"method":"ping"}"#;
         check(large, json!(9_223_372_036_854_775_808_u64), id).await;
         let all = format!("{version}, and {method}, and {id}");

@@ -3,6 +3,8 @@
 //! The search is byte by byte, so that it works on invalid JSON, on incomplete requests, and on
 //! requests too large to keep.
 
+use rmcp::model::NumberOrString;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Length limit of an id, which is longer than the ids of any client.
@@ -53,8 +55,8 @@ impl RequestId {
         search.found()
     }
 
-    /// The id found so far: a string or an integer of 64 bits. Anything else is not a valid id, and
-    /// a client could not find its request by it.
+    /// The id found so far: a string or an integer of 64 bits, which may be written as `7.0`.
+    /// Anything else is not a valid id, and a client could not find its request by it.
     pub(super) fn found(mut self) -> Option<Value> {
         self.end_of_id();
         self.found
@@ -136,8 +138,13 @@ impl RequestId {
     fn end_of_id(&mut self) {
         let read = serde_json::from_slice::<Value>(&std::mem::take(&mut self.id));
         if self.found.is_none() {
-            let is_valid = |id: &Value| id.is_string() || id.is_i64() || id.is_u64();
-            self.found = read.ok().filter(is_valid);
+            self.found = read
+                .ok()
+                .and_then(|id| match NumberOrString::deserialize(&id) {
+                    Ok(id) => Some(id.into_json_value()),
+                    // Too large for a request, but its client knows it.
+                    Err(_) => Some(id).filter(Value::is_u64),
+                });
         }
     }
 }
@@ -170,6 +177,10 @@ mod tests {
         check(r#"{"id":2"#, json!(2));
         check(r#"{"id":null,"method":"x"}"#, Value::Null);
         check(r#"{"id":1.5}"#, Value::Null);
+        // As in a request that can be read.
+        check(r#"{"id":7.0,"method":5}"#, json!(7));
+        check(r#"{"id":-2e1}"#, json!(-20));
+        check(r#"{"id":1e300}"#, Value::Null);
         check(r#"{"id":18446744073709551615}"#, json!(u64::MAX));
         check(r#"{"id":18446744073709551616}"#, Value::Null);
         check(r#"{"id":{"id":3}}"#, Value::Null);

@@ -27,8 +27,8 @@ use crate::{
     text::{harmless, shortened},
 };
 
-/// Length limit of the name of an unknown method in its refusal.
-const METHOD_CHARS: usize = 80;
+/// Length limit of the name of an unknown method or tool in its refusal.
+const NAME_CHARS: usize = 80;
 
 /// The tools, built once because clients request the list repeatedly.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
@@ -76,7 +76,7 @@ impl Server {
             tools::DIFF => answer(self.task_diff(parse(arguments)?).await),
             tools::MERGE => answer(self.merge_task(parse(arguments)?).await),
             other => {
-                let name: String = other.chars().take(80).collect();
+                let name = shown(other);
                 let known = tools::NAMES.join(", ");
                 Err(
                     AppError::new(ErrorKind::Invalid, format!("unknown tool `{name}`"))
@@ -85,6 +85,11 @@ impl Server {
             }
         }
     }
+}
+
+/// The name of an unknown method or tool in its refusal.
+fn shown(name: &str) -> String {
+    shortened(&harmless(name), NAME_CHARS)
 }
 
 /// The error of a call that only a running host can carry out, and that starts none.
@@ -135,8 +140,7 @@ impl ServerHandler for Server {
         request: CustomRequest,
         _: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        let method = shortened(&harmless(&request.method), METHOD_CHARS);
-        let message = format!("unknown method `{method}`");
+        let message = format!("unknown method `{}`", shown(&request.method));
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 

@@ -206,7 +206,7 @@ impl Lab {
     }
 
     /// Sets the largest size of files for the supervisor.
-    fn limit_files(&self, bytes: Option<u64>) {
+    pub(super) fn limit_files(&self, bytes: Option<u64>) {
         let supervisor = Pid::from_raw(self.supervisor_pid().cast_signed());
         let limit = Rlimit {
             current: bytes,
