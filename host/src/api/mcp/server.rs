@@ -9,9 +9,9 @@ use futures_util::FutureExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-        CustomResult, ErrorCode, Implementation, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
+        JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        Tool,
     },
     service::RequestContext,
 };
@@ -24,11 +24,7 @@ use super::{Origins, answers::Failed, tools};
 use crate::{
     api::{client::Client, lenient},
     app::{AppError, ErrorKind},
-    text::{harmless, shortened},
 };
-
-/// Length limit of the name of an unknown method in its refusal.
-const METHOD_CHARS: usize = 80;
 
 /// The tools, built once because clients request the list repeatedly.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
@@ -127,17 +123,6 @@ impl ServerHandler for Server {
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
         TOOLS.iter().find(|tool| tool.name == name).cloned()
-    }
-
-    /// Refuses an unknown method.
-    async fn on_custom_request(
-        &self,
-        request: CustomRequest,
-        _: RequestContext<RoleServer>,
-    ) -> Result<CustomResult, ErrorData> {
-        let method = shortened(&harmless(&request.method), METHOD_CHARS);
-        let message = format!("unknown method `{method}`");
-        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 
     /// Returns errors as answers, because clients do not show protocol errors to the agent.
