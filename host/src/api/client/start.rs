@@ -197,7 +197,7 @@ impl HostStart {
     }
 
     /// The error for a wait for the next host, if the database was removed.
-    pub(super) fn removed(&self) -> Option<ClientError> {
+    pub(in crate::api) fn removed(&self) -> Option<ClientError> {
         fsx::is_missing(&self.layout.database()).then(|| ClientError::Gone {
             data_dir: self.layout.root().to_owned(),
         })
