@@ -140,8 +140,21 @@ pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     match made {
         Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
         Err(_) if dir.is_dir() => Ok(()),
-        made => made,
+        Err(error) => match link_to_nothing(dir) {
+            Some(reason) => Err(io::Error::new(error.kind(), reason)),
+            None => Err(error),
+        },
     }
+}
+
+/// If the path is a link whose target does not exist: says so, with the way out.
+pub(crate) fn link_to_nothing(path: &Path) -> Option<String> {
+    let target = fs::read_link(path).ok()?;
+    let is_missing = fs::metadata(path).is_err_and(|it| it.kind() == io::ErrorKind::NotFound);
+    is_missing.then(|| {
+        let (path, target) = (path.display(), target.display());
+        format!("{path} is a link to {target}, which does not exist; make it or remove the link")
+    })
 }
 
 /// Lets the owner of a file that this process may just have created open the file again, even if
@@ -431,6 +444,24 @@ mod tests {
         remove_older(dir.path(), "left.", Duration::from_hours(1)).unwrap();
         assert!(old.iter().all(|path| !path.exists()));
         assert!(kept.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_named_as_the_reason_why_a_directory_cannot_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("link"), dir.path().join("away"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let expected = format!("{} is a link to {}", link.display(), target.display());
+        for made in [&link, &link.join("below")] {
+            let error = make_private_dir(made).unwrap_err().to_string();
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(error.contains("does not exist"), "{error}");
+        }
+        fs::create_dir(&target).unwrap();
+        make_private_dir(&link.join("below")).unwrap();
+        assert_eq!(link_to_nothing(&link), None);
+        assert_eq!(link_to_nothing(&target), None);
+        assert_eq!(link_to_nothing(&dir.path().join("missing")), None);
     }
 
     #[test]

@@ -102,6 +102,18 @@ impl Layout {
         self.root.join("cache")
     }
 
+    /// Extension of a component's file in the cache while the host with this pid compiles it.
+    pub(crate) fn compiled_by(pid: u32) -> String {
+        format!("{pid}.wasm")
+    }
+
+    /// Whether the host with this pid compiles a plugin. False if the cache cannot be read.
+    pub(crate) fn is_compiling(&self, pid: u32) -> bool {
+        let end = format!(".{}", Self::compiled_by(pid));
+        let mut files = fs::read_dir(self.cache()).into_iter().flatten().flatten();
+        files.any(|file| file.file_name().to_string_lossy().ends_with(&end))
+    }
+
     pub(crate) fn environments(&self) -> PathBuf {
         self.root.join("env")
     }
@@ -278,6 +290,23 @@ mod tests {
             check(other, None);
         }
         assert_eq!(Layout::attempt_of_log("../x.log"), None);
+    }
+
+    #[test]
+    fn a_host_compiles_as_long_as_the_source_of_its_compiler_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert!(!layout.is_compiling(12));
+        layout.create().unwrap();
+        let code = layout.cache().join("shell-0123-4567.cwasm");
+        fs::write(&code, "").unwrap();
+        fs::write(code.with_extension(Layout::compiled_by(112)), "").unwrap();
+        assert!(!layout.is_compiling(12));
+        let source = code.with_extension(Layout::compiled_by(12));
+        fs::write(&source, "").unwrap();
+        assert!(layout.is_compiling(12));
+        fs::remove_file(source).unwrap();
+        assert!(!layout.is_compiling(12));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod supervise;
 mod telemetry;
 mod text;
 mod transcript;
+mod ulimits;
 mod units;
 mod worktree;
 mod zone;
@@ -84,23 +85,37 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             None => ExitCode::from(2),
         },
         Some("__compile") => plugin::compile_main(arguments[2..].iter().cloned()),
-        _ => api::cli::run(
-            arguments,
-            Wiring {
-                serve: serve_host,
-                launch,
-                announce,
-                build_plugin,
-                restore,
-                offline,
-            },
-        ),
+        _ => match ulimits::of_a_command() {
+            Ok(()) => command(arguments),
+            Err(error) => {
+                // There is no other place for this error.
+                drop(writeln!(
+                    io::stderr(),
+                    "error: {error}\nhint: {}",
+                    ulimits::HINT
+                ));
+                ExitCode::from(api::CLAUDINE)
+            }
+        },
     }
 }
 
-/// The smallest limit on the address space (`ulimit -v`) with which a host can start all of its
-/// threads.
-const ADDRESS_SPACE_MIN: u64 = 400 << 20;
+/// Separate from [`run`], so that the large frames of a command are entered only if there is enough
+/// stack.
+#[inline(never)]
+fn command(arguments: Vec<OsString>) -> ExitCode {
+    api::cli::run(
+        arguments,
+        Wiring {
+            serve: serve_host,
+            launch,
+            announce,
+            build_plugin,
+            restore,
+            offline,
+        },
+    )
+}
 
 fn serve_host(
     overrides: &Overrides,
@@ -114,7 +129,11 @@ fn serve_host(
             format!("inherited file descriptors cannot be closed: {error}"),
         )
     })?;
-    enough_address_space()?;
+    let descriptors = supervise::launch::raise_descriptors();
+    let lifted = supervise::launch::lift_limits();
+    ulimits::of_a_host().map_err(|error| {
+        AppError::new(ErrorKind::Forbidden, error.to_string()).hint(ulimits::HINT)
+    })?;
     let mut settings = settings(overrides)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
@@ -134,34 +153,22 @@ fn serve_host(
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let descriptors = supervise::launch::raise_descriptors().unwrap_or_else(|error| {
+    let descriptors = descriptors.unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit of open files cannot be raised");
         None
     });
-    if let Err(error) = supervise::launch::lift_limits() {
+    if let Err(error) = lifted {
         tracing::warn!(%error, "the limits of this process cannot be set");
     }
-    if let Some(bytes) = fsx::file_limit() {
-        let warning = limited_files(bytes);
+    let limited = [
+        fsx::file_limit().map(limited_files),
+        ulimits::limited_time(),
+    ];
+    for warning in limited.into_iter().flatten() {
         tracing::warn!("{warning}");
         settings.warnings.push(warning);
     }
     serve::run(&claimed, settings, descriptors, ready).map_err(start_error)
-}
-
-/// Refuses a limit under which the host could not start its threads, and would never answer.
-fn enough_address_space() -> Result<(), AppError> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-    let Some(limit) = limit.filter(|limit| *limit < ADDRESS_SPACE_MIN) else {
-        return Ok(());
-    };
-    let message = format!(
-        "the address space is limited to {} (`ulimit -v`), but a host needs {}",
-        units::bytes_text(limit),
-        units::bytes_text(ADDRESS_SPACE_MIN)
-    );
-    Err(AppError::new(ErrorKind::Forbidden, message)
-        .hint("start it from a shell without this limit"))
 }
 
 fn limited_files(bytes: u64) -> String {

@@ -17,6 +17,8 @@ pub(crate) mod rest;
 mod status;
 mod words;
 
+pub(crate) use self::status::CLAUDINE;
+
 use std::{
     ffi::OsString,
     fs::File,

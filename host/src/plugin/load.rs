@@ -27,6 +27,7 @@ use crate::{
     command::{Abandoned, finish_within},
     digest,
     fsx::{self, Lasting},
+    layout::Layout,
 };
 
 /// The longest time that the compiler may take. A compiler that computes is ended earlier, by its
@@ -138,7 +139,7 @@ impl CodeCache {
         let source = Temporary(
             entry
                 .code
-                .with_extension(format!("{}.wasm", std::process::id())),
+                .with_extension(Layout::compiled_by(std::process::id())),
         );
         let target = Temporary(
             entry

@@ -83,6 +83,20 @@ pub(crate) fn one_line(text: &str, most_chars: usize) -> String {
     harmless(&shortened(&line, most_chars))
 }
 
+/// Puts text on one line like [`one_line`], but leaves out its middle. An error of a program begins
+/// with the command and ends with the reason.
+pub(crate) fn ends_on_one_line(text: &str, most_chars: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let chars = line.chars().count();
+    if chars <= most_chars {
+        return harmless(&line);
+    }
+    let half = most_chars / 2;
+    let head: String = line.chars().take(half).collect();
+    let tail: String = line.chars().skip(chars - half).collect();
+    harmless(&format!("{} … {}", head.trim_end(), tail.trim_start()))
+}
+
 /// Makes a line for the log. The text is cut to this many bytes before it is escaped.
 pub(crate) fn line_of_log(text: &str, most_bytes: usize) -> String {
     let end = text.floor_char_boundary(most_bytes);
@@ -147,6 +161,15 @@ mod tests {
         check("", "");
         check(&"x".repeat(20), &"x".repeat(20));
         check(&"ä".repeat(21), &format!("{}…", "ä".repeat(20)));
+    }
+
+    #[test]
+    fn the_middle_of_a_long_text_is_left_out() {
+        let check = |text: &str, expected: &str| assert_eq!(ends_on_one_line(text, 20), expected);
+        check("two\nlines\u{1b}[m", "two lines\\u{1b}[m");
+        check(&"ä".repeat(20), &"ä".repeat(20));
+        let error = format!("git failed: {}the reason", "line\n".repeat(50));
+        check(&error, "git failed … the reason");
     }
 
     #[test]

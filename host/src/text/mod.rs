@@ -21,7 +21,8 @@ pub(crate) use self::{
     chain::chain,
     fit::{bytes_within, columns, fit, wrapped, wrapped_whole},
     harmless::{
-        harmless, harmless_json, harmless_lines, is_harmful, line_of_log, one_line, shortened,
+        ends_on_one_line, harmless, harmless_json, harmless_lines, is_harmful, line_of_log,
+        one_line, shortened,
     },
     look_alike::look_alike,
     painted::Painted,

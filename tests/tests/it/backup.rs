@@ -62,6 +62,28 @@ fn restore(host: &TestHost, file: &Path) -> command::Ran {
     host.run(["restore", file.to_str().unwrap()])
 }
 
+/// The disk with the directory may not be mounted, so the directory is not made.
+#[test]
+fn data_directory_that_is_a_link_to_nothing_is_refused_by_name() {
+    let old = host("old");
+    old.finished(&old.script("true"));
+    let file = backup(&old);
+    let link = old.root().join("link");
+    let target = old.root().join("unmounted/data");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let new = TestHost::builder()
+        .from_nothing()
+        .data_dir(link.clone())
+        .build();
+    let reason = format!("{} is a link to {}", link.display(), target.display());
+    for words in [&["restore", file.to_str().unwrap()][..], &["up"]] {
+        let refused = new.run(words).code(125);
+        refused.says(&[&reason, "which does not exist"]);
+    }
+    assert!(new.run(["doctor"]).text().contains(&reason));
+    assert!(!target.exists());
+}
+
 #[test]
 fn restored_queue_is_held_and_goes_on_after_its_release() {
     let old = at_work();

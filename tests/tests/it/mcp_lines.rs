@@ -101,6 +101,44 @@ fn unreadable_request_gets_an_answer() {
 }
 
 #[test]
+fn second_initialization_is_answered_like_the_first_and_unoffered_lists_are_refused() {
+    let host = TestHost::new();
+    let again = |id: u64| {
+        let mut hello = hello();
+        hello["id"] = id.into();
+        hello
+    };
+    let list = |id: u64, method: &str| json!({"jsonrpc": "2.0", "id": id, "method": method});
+    let answers = said(
+        &host,
+        &[
+            hello(),
+            json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+            again(2),
+            list(3, "resources/list"),
+            list(4, "prompts/list"),
+            list(5, "tools/list"),
+        ],
+    );
+    let to = |id: u64| {
+        let answer = answers.iter().find(|answer| answer["id"] == id);
+        answer.unwrap_or_else(|| panic!("no answer to {id}"))
+    };
+    assert_eq!(to(2)["result"], to(1)["result"]);
+    assert_eq!(to(1)["result"]["capabilities"], json!({"tools": {}}));
+    for (id, method) in [(3, "resources/list"), (4, "prompts/list")] {
+        let error = &to(id)["error"];
+        assert_eq!(error["code"], -32601, "{error}");
+        let why = format!("unknown method `{method}`: this server offers tools only");
+        assert!(
+            error["message"].as_str().unwrap().starts_with(&why),
+            "{error}"
+        );
+    }
+    assert!(to(5)["result"]["tools"].is_array(), "{}", to(5));
+}
+
+#[test]
 fn texts_of_a_client_are_cut_and_made_harmless_in_refusals() {
     let host = TestHost::new();
     let method = "x".repeat(100_000);
@@ -112,8 +150,11 @@ fn texts_of_a_client_are_cut_and_made_harmless_in_refusals() {
     let hostile = json!({"jsonrpc": "2.0", "id": 2, "method": "evil\u{1b}[2J", "params": {}});
     let answers = said(&host, &[hello(), hostile]);
     let answer = answers.iter().find(|answer| answer["id"] == 2).unwrap();
-    let says = "unknown method `evil\\u{1b}[2J`";
-    assert_eq!(answer["error"]["message"], says, "{answer}");
+    let says = answer["error"]["message"].as_str().unwrap();
+    assert!(
+        says.starts_with("unknown method `evil\\u{1b}[2J`: "),
+        "{says}"
+    );
     for (tool, says) in [
         ("evil\u{1b}[2J", "unknown tool `evil\\\\u{1b}[2J`"),
         (&*method, "unknown tool `xxx"),

@@ -351,16 +351,47 @@ fn tasks_run_under_a_limit_on_address_space() {
     assert_eq!(to_the_end(command).ok().text(), "hello");
 }
 
+/// Runs a command under a limit.
+fn limited(host: &TestHost, limit: &str, command: &str) -> Ran {
+    let script = format!("ulimit {limit}; exec \"$0\" {command}");
+    let mut shell = host.other("sh");
+    shell.args(["-c", &script]).arg(binary());
+    to_the_end(shell)
+}
+
 #[test]
-fn host_refuses_to_start_with_too_little_address_space() {
+fn host_refuses_to_start_under_a_limit_that_would_end_it() {
     let host = TestHost::new();
-    let script = format!("ulimit -v 300000; '{}' up", binary().display());
-    let mut command = host.other("sh");
-    command.args(["-c", &script]);
-    let refused = to_the_end(command);
-    assert!(!refused.status.success(), "{refused}");
-    refused.says(&["limited to", "`ulimit -v`", "a host needs 400.0 MiB"]);
+    for (limit, least) in [
+        ("-v 300000", "a host needs 400.0 MiB"),
+        ("-d 100000", "a host needs 256.0 MiB"),
+        ("-t 30", "a host needs 1m"),
+        ("-n 40", "a host needs 64"),
+    ] {
+        let named = format!("`ulimit {}`", &limit[..2]);
+        let refused = limited(&host, limit, "up").code(125);
+        refused.says(&["limited to", &named, least, "without this limit"]);
+        assert!(host.host_pid().is_none());
+    }
+    // Only the soft limit is low, and the host raises it.
+    limited(&host, "-S -t 30", "up").check();
+}
+
+#[test]
+fn command_with_too_small_a_stack_says_so() {
+    let host = TestHost::new();
+    for command in ["up", "list"] {
+        let refused = limited(&host, "-s 64", command).code(125);
+        refused.says(&["the stack is limited to 64.0 KiB (`ulimit -s`)", "1.0 MiB"]);
+    }
     assert!(host.host_pid().is_none());
+}
+
+#[test]
+fn host_with_limited_processor_time_says_that_it_will_end() {
+    let host = TestHost::new();
+    let up = limited(&host, "-t 7200", "up").ok();
+    up.says(&["2h of processor time", "`ulimit -Ht`"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -10,7 +11,7 @@ use std::{
 use claudine_tests::{
     TestHost, command,
     harness::binary,
-    process::{alive, signal},
+    process::{alive, signal, suspend},
     terminal::Terminal,
     wait::PATIENCE,
     wait_for,
@@ -120,6 +121,29 @@ fn files_of_the_host_are_private_to_the_user() {
         host.data_dir().metadata().unwrap().permissions().mode() & 0o777,
         0o700
     );
+}
+
+/// A compiler that takes long makes the first commands wait.
+#[test]
+fn command_that_waits_for_the_compiler_says_so() {
+    let host = TestHost::builder().from_nothing().build();
+    host.up();
+    let compiler = wait_for("the compiler", || {
+        let found = host.processes().into_iter();
+        let mut compilers = found.filter(|found| found.command.contains(" __compile "));
+        compilers.next()
+    });
+    suspend(compiler.pid);
+    let mut run = host.command(["run", "--wait", "--", "echo", "done"]);
+    let run = run.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut run = run.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut stderr = BufReader::new(run.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
+    assert!(said.contains("the host is compiling plugins"), "{said}");
+    signal(compiler.pid, Signal::CONT);
+    let ended = command::ends_within(&mut run, 4 * PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}");
 }
 
 #[test]

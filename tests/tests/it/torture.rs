@@ -45,6 +45,9 @@ impl Drop for PidsLimit {
 /// A user without other processes, for a limit on the processes of one user.
 const BOMBER: u32 = 64_999;
 
+/// The limit on the processes of a bomb: more than [`goes_off`] waits for.
+const MOST: u32 = 200;
+
 /// Number of living processes of a user. A process that disappears while it is read does not count.
 fn processes_of(user: u32) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
@@ -56,11 +59,11 @@ fn processes_of(user: u32) -> usize {
     pids.filter(is_of_user).count()
 }
 
-/// A bomb in Perl, because a shell ends when it cannot fork, so that its bomb collapses at the limit.
-const BOMB: &str = r#"exec perl -e '
-    $SIG{TERM} = $SIG{INT} = "IGNORE";
-    while (1) { defined fork or select undef, undef, undef, 0.1 }
-'"#;
+/// A fork bomb that ignores the first signals and cannot collapse: a process whose fork fails tries
+/// again. (A shell exits when a fork fails, so a bomb of shells may end before it has taken all
+/// places.)
+const BOMB: &str = "perl -e '$SIG{TERM} = $SIG{INT} = \"IGNORE\"; \
+    while (1) { defined(fork) or select undef, undef, undef, 0.1 }'";
 
 /// Starts a fork bomb and cancels it; `count` returns the number of its processes. Checks that the
 /// host answers meanwhile, and that no process of the bomb remains.
@@ -85,13 +88,16 @@ fn goes_off(host: &TestHost, script: &str, count: impl Fn() -> usize) {
 
 #[test]
 fn fork_bomb_in_its_own_cgroup_is_ended_while_the_host_answers() {
-    let Some(limit) = PidsLimit::new(200) else {
+    let Some(limit) = PidsLimit::new(MOST) else {
         eprintln!(
             "SKIPPED: the pids controller is not writable here; the bomb of another user is still tested"
         );
         return;
     };
-    let script = format!("echo $$ > {}/cgroup.procs && {BOMB}", limit.0.display());
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && exec {BOMB}",
+        limit.0.display()
+    );
     goes_off(&TestHost::new(), &script, || limit.count());
 }
 
@@ -101,8 +107,9 @@ fn fork_bomb_of_another_user_is_ended_while_the_host_answers() {
         rustix::process::geteuid().is_root(),
         "this test runs a process as another user: run it as root"
     );
-    let as_user = format!("setpriv --reuid {BOMBER} --regid {BOMBER} --clear-groups");
-    let script = BOMB.replacen("exec", &format!("exec {as_user} prlimit --nproc=200"), 1);
+    let script = format!(
+        "exec setpriv --reuid {BOMBER} --regid {BOMBER} --clear-groups prlimit --nproc={MOST} {BOMB}"
+    );
     goes_off(&TestHost::new(), &script, || processes_of(BOMBER));
 }
 

@@ -207,9 +207,23 @@ fn check_waits_after_the_removal(remove: impl Fn(&Path)) {
     let host = TestHost::new();
     host.run(["run", "--hold", "--name", "deploy", "--", "true"])
         .check();
+    let noisy = [
+        "run",
+        "--name",
+        "noisy",
+        "--retries",
+        "1",
+        "--backoff",
+        "30d",
+        "--script",
+        "echo begun; exit 1",
+    ];
+    host.run(noisy).check();
     let commands = [
         (vec!["wait", "deploy"], "0/1 done"),
         (vec!["events", "-f", "--since", "0"], "submitted"),
+        (vec!["logs", "-f", "noisy"], "begun"),
+        (vec!["top"], "deploy"),
     ];
     let mut waits = Vec::new();
     for (words, shown) in &commands {
@@ -218,9 +232,10 @@ fn check_waits_after_the_removal(remove: impl Fn(&Path)) {
         waits.push(wait);
     }
     host.run(["down"]).check();
-    for wait in &waits {
+    for wait in &waits[..2] {
         wait.shows(&["waiting for the next one"]);
     }
+    waits[3].shows(&["no host is running"]);
     wait_for("the end of the supervisors", || {
         host.supervisor_pids().is_empty().then_some(())
     });

@@ -30,6 +30,7 @@ const GROUND: &[&str] = &[
     "restored",
     "telemetry",
     "text",
+    "ulimits",
     "units",
     "zone",
 ];

@@ -192,6 +192,9 @@ fn failed(what: &str, error: ClientError) -> Finding {
 }
 
 fn disk(data_dir: &Path, reserve: u64) -> Finding {
+    if let Some(reason) = fsx::link_to_nothing(data_dir) {
+        return Finding::new(Verdict::Fail, "data directory", reason);
+    }
     // Before the first start the directory does not exist, so the disk of its nearest existing
     // ancestor is examined.
     let existing = data_dir

@@ -69,6 +69,7 @@ pub(super) async fn to_its_end(
                 screen.outlast(client, pid).await;
                 continue;
             }
+            Err(error) if is_seen => return Err(client.start().removed().unwrap_or(error).into()),
             graph => graph?,
         };
         is_seen = true;

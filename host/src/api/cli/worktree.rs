@@ -17,8 +17,15 @@ use super::{
 };
 use crate::{
     app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish, WorktreesQuery},
-    text::ShortIds,
+    text::{ShortIds, ends_on_one_line},
 };
+
+/// Columns on a terminal, and so the width of an error there.
+const OPEN_COLUMNS: usize = 30;
+/// Length limit of an error in the list.
+const ERROR_CHARS: usize = 120;
+/// Length limit of the reason why a worktree was left.
+const WHY_CHARS: usize = 240;
 
 /// Options of a task's own worktree.
 #[derive(Debug, Args)]
@@ -174,6 +181,11 @@ async fn list(session: &Session, query: &WorktreesQuery) -> Result<ExitCode, Fai
         output::say("no worktrees");
     }
     output::painted(&table(&worktrees, Look::of_stdout()))?;
+    let errors = worktrees.iter().filter_map(|found| found.error.as_ref());
+    let mut cut = errors.filter(|error| ends_on_one_line(error, OPEN_COLUMNS) != **error);
+    if cut.next().is_some() {
+        output::say("`claudine worktree list --json` has the whole errors");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -198,11 +210,17 @@ async fn clean(session: &Session, asked: &CleanWorktrees) -> Result<ExitCode, Fa
         output::json(&cleaned)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut is_cut = false;
     for removed in &cleaned.removed {
         output::line(&format!("removed {}", removed.path))?;
     }
     for left in &cleaned.left {
-        output::line(&format!("left {}: {}", left.path, left.why))?;
+        let why = ends_on_one_line(&left.why, WHY_CHARS);
+        is_cut |= why != left.why;
+        output::line(&format!("left {}: {why}", left.path))?;
+    }
+    if is_cut {
+        output::say("`claudine worktree clean --json` has the whole reasons");
     }
     if cleaned.removed.is_empty() && cleaned.left.is_empty() {
         output::say("no worktrees");
@@ -216,7 +234,7 @@ const COLUMNS: [Column; 8] = [
     Column::new("STATE").cut(17, 8),
     Column::new("BRANCH").optional().cut(24, 10),
     Column::new("BASE").optional().goes(Goes::Early(2)),
-    Column::new("NOT MERGED").cut(30, 10),
+    Column::new("NOT MERGED").cut(OPEN_COLUMNS, 10),
     Column::new("MERGE").optional().cut(24, 8),
     Column::new("PATH").goes(Goes::Early(1)),
 ];
@@ -254,7 +272,7 @@ fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
 
 fn open_work(worktree: &FoundWorktree) -> String {
     if let Some(error) = &worktree.error {
-        return error.clone();
+        return ends_on_one_line(error, ERROR_CHARS);
     }
     let mut parts = Vec::new();
     match worktree.dirty {
@@ -330,6 +348,19 @@ mod tests {
             Some(80),
             "01kb  fix   ✗ failed  cannot read it  /data/worktrees/task_01kb",
         );
+    }
+
+    #[test]
+    fn an_error_of_many_lines_is_one_line_with_its_end() {
+        let worktree: FoundWorktree = serde_json::from_value(serde_json::json!({
+            "task": "task_01kb", "state": "failed", "path": "/data/worktrees/task_01kb",
+            "error": format!("`git status` failed: {}fatal: no", "line\n".repeat(100)),
+        }))
+        .unwrap();
+        let open = open_work(&worktree);
+        assert!(open.starts_with("`git status` failed: line line"), "{open}");
+        assert!(open.ends_with(" line fatal: no"), "{open}");
+        assert!(open.chars().count() <= ERROR_CHARS + 3, "{open}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(in crate::api) enum ClientError {
     Refused(AppError),
     #[error("no host is running for {}", data_dir.display())]
     NotRunning { data_dir: PathBuf },
-    #[error("the data in {} was removed, so the wait for its next host has ended", data_dir.display())]
+    #[error("the data in {} was removed, so there is nothing to wait for", data_dir.display())]
     Gone { data_dir: PathBuf },
     #[error("cannot use the socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },

@@ -34,6 +34,8 @@ pub(in crate::api) struct Follower<'a> {
     query: LogQuery,
     place: Place,
     open: Option<Frames>,
+    /// Whether there was a database at the beginning.
+    had_database: bool,
 }
 
 /// Position in the output, so that nothing is repeated or skipped.
@@ -105,6 +107,7 @@ impl Client {
             query,
             place: Place::default(),
             open: None,
+            had_database: self.start.removed().is_none(),
         }
     }
 }
@@ -114,7 +117,14 @@ impl Follower<'_> {
     pub(in crate::api) async fn next(&mut self) -> Result<Option<Followed>, ClientError> {
         let mut fruitless = 0;
         loop {
-            let frame = match self.frame().await {
+            let frame = self.frame().await;
+            // Without its database, a task is not found or seems to have ended.
+            if !matches!(frame, Ok(Frame::Piece(_)))
+                && let Some(removed) = self.removed()
+            {
+                return Err(removed);
+            }
+            let frame = match frame {
                 // The host is shutting down. Until the next one runs, stored output is read without
                 // a host.
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
@@ -180,7 +190,14 @@ impl Follower<'_> {
             if open.is_here() && self.client.has_lost_its_host() {
                 return Err(ClientError::Cut(None));
             }
+            if let Some(removed) = self.client.start.removed().filter(|_| self.had_database) {
+                return Err(removed);
+            }
         }
+    }
+
+    fn removed(&self) -> Option<ClientError> {
+        self.client.start.removed().filter(|_| self.had_database)
     }
 
     async fn open(&self) -> Result<Frames, ClientError> {

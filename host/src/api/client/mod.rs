@@ -215,7 +215,8 @@ impl Client {
     }
 
     /// Waits for an answer up to the limit. Fails early if the host is stopped by a signal, because
-    /// then no answer comes.
+    /// then no answer comes. The time in which the host compiles plugins does not count, because
+    /// the compiler has a time limit of its own.
     async fn answered<F: Future>(
         &self,
         limit: Option<Duration>,
@@ -223,6 +224,8 @@ impl Client {
     ) -> Result<F::Output, ClientError> {
         tokio::pin!(answer);
         let begun = clock::monotonic();
+        let mut counted_from = begun;
+        let mut is_told = false;
         loop {
             if let Some(answer) = clock::within(LOOK_AFTER, answer.as_mut()).await {
                 return Ok(answer);
@@ -230,7 +233,16 @@ impl Client {
             if let Some(host) = self.stopped_host() {
                 return Err(ClientError::Stopped(host.pid));
             }
-            if let Some(limit) = limit.filter(|limit| clock::monotonic() >= begun + *limit) {
+            let Some(limit) = limit else { continue };
+            let now = clock::monotonic();
+            if self.start.is_compiling() {
+                counted_from = now;
+                if !is_told && now >= begun + start::TELL_AFTER {
+                    self.start.tell_of_compiling();
+                    is_told = true;
+                }
+            }
+            if now >= counted_from + limit {
                 return Err(ClientError::Silent(limit));
             }
         }

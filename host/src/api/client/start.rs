@@ -45,6 +45,8 @@ pub(super) const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
 const TURN_LOOK: Duration = Duration::from_millis(5);
+/// Time after which the user is told that the host compiles plugins.
+pub(super) const TELL_AFTER: Duration = Duration::from_secs(5);
 /// Time limit for the end of a host that has closed its output.
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// Limit of the bytes of the log that an error shows.
@@ -182,8 +184,20 @@ impl HostStart {
         Ok(is_over)
     }
 
+    /// Whether the host compiles plugins. It answers a request that needs them afterwards.
+    pub(super) fn is_compiling(&self) -> bool {
+        HostProcess::of(&self.layout).is_some_and(|host| self.layout.is_compiling(host.pid))
+    }
+
+    /// Tells the user why the host takes so long.
+    pub(super) fn tell_of_compiling(&self) {
+        (self.say)(
+            "note: the host is compiling plugins; it keeps their code, so this happens once for each version",
+        );
+    }
+
     /// The error for a wait for the next host, if the database was removed.
-    pub(super) fn removed(&self) -> Option<ClientError> {
+    pub(in crate::api) fn removed(&self) -> Option<ClientError> {
         fsx::is_missing(&self.layout.database()).then(|| ClientError::Gone {
             data_dir: self.layout.root().to_owned(),
         })
@@ -244,7 +258,7 @@ impl HostStart {
             .write(true)
             .open(path)?;
         fsx::unmask(&file)?;
-        let give_up = clock::monotonic() + READY_LIMIT;
+        let mut give_up = clock::monotonic() + READY_LIMIT;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
@@ -252,6 +266,9 @@ impl HostStart {
                 // that command was suspended.
                 Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
                     std::thread::sleep(TURN_LOOK);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) if self.is_compiling() => {
+                    give_up = clock::monotonic() + READY_LIMIT;
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -270,7 +287,7 @@ impl HostStart {
             .background()
             .and_then(|host| (self.launch)(&host))
             .map_err(|source| self.cannot_start(source))?;
-        let line = self.announcement(announced)?;
+        let line = self.announcement(pid, announced)?;
         match serde_json::from_slice(&line) {
             Ok(Announcement::Ready(_)) => {
                 self.say_what_is_kept();
@@ -331,9 +348,11 @@ impl HostStart {
         })
     }
 
-    /// Reads the host's report up to the end of the line, or of the output.
-    fn announcement(&self, mut from: File) -> Result<Vec<u8>, ClientError> {
-        let deadline = clock::monotonic() + READY_LIMIT;
+    /// Reads the host's report up to the end of the line, or of the output. The time in which the
+    /// host compiles plugins does not count, because the compiler has a time limit of its own.
+    fn announcement(&self, pid: u32, mut from: File) -> Result<Vec<u8>, ClientError> {
+        let mut deadline = clock::monotonic() + READY_LIMIT;
+        let mut is_told = false;
         let mut line = Vec::new();
         let mut piece = [0; 4096];
         loop {
@@ -344,7 +363,15 @@ impl HostStart {
                     limit: READY_LIMIT,
                 });
             }
-            if !readable_within(&from, left).map_err(|source| self.cannot_start(source))? {
+            let is_readable = readable_within(&from, left.min(TELL_AFTER));
+            if !is_readable.map_err(|source| self.cannot_start(source))? {
+                if self.layout.is_compiling(pid) {
+                    deadline = clock::monotonic() + READY_LIMIT;
+                    if !is_told {
+                        self.tell_of_compiling();
+                        is_told = true;
+                    }
+                }
                 continue;
             }
             let length = from

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     request_id::RequestId,
     stdio::{Input, Output},
+    wording::shown_name,
 };
 use crate::{clock, lock::lock};
 
@@ -51,6 +52,7 @@ pub(super) const LINE_BYTES: usize = 16 << 20;
 
 const PARSE_ERROR: i32 = -32_700;
 const INVALID_REQUEST: i32 = -32_600;
+const METHOD_NOT_FOUND: i32 = -32_601;
 const INVALID_PARAMS: i32 = -32_602;
 
 const SAME_ID: &str = "an earlier request with this id has no answer yet, so this one was not \
@@ -61,14 +63,23 @@ const NOT_BEGUN: &str = "the session has not begun: send the request `initialize
 const INCOMPLETE: &str = "`initialize` needs `protocolVersion` (a string), `capabilities` (an \
                           object) and `clientInfo` (an object with `name` and `version`)";
 
+/// The methods that the server offers.
+const OFFERED: [&str; 5] = [
+    "initialize",
+    "server/discover",
+    "ping",
+    "tools/list",
+    "tools/call",
+];
+
 pub(super) struct Lines {
     input: BufReader<Input>,
     line: Vec<u8>,
     /// The id of a line that is too long, and the line's length so far; the remainder of the line
     /// is skipped.
     too_long: Option<(RequestId, usize)>,
-    /// Whether a request was read. Notifications before the first request are dropped, because they
-    /// would end the server.
+    /// Whether a request was passed on. Notifications before the first request are dropped, because
+    /// they would end the server.
     begun: bool,
     /// Whether the session has begun, so that any request may come.
     in_session: bool,
@@ -206,17 +217,24 @@ impl Lines {
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
-                self.begun = true;
-                if !self.in_session {
-                    match begins_session(&request.request) {
-                        Ok(begins) => self.in_session = begins,
-                        Err((code, why)) => {
-                            let id = serde_json::to_value(&request.id).ok();
-                            self.owe(id, code, why);
-                            return None;
-                        }
+                let begins = if self.in_session {
+                    Ok(true)
+                } else {
+                    begins_session(&request.request)
+                };
+                let refused = match begins {
+                    Ok(begins) => refused(&request.request).map_or(Ok(begins), Err),
+                    Err((code, why)) => Err((code, why.to_owned())),
+                };
+                match refused {
+                    Ok(begins) => self.in_session = begins,
+                    Err((code, why)) => {
+                        let id = serde_json::to_value(&request.id).ok();
+                        self.owe(id, code, &why);
+                        return None;
                     }
                 }
+                self.begun = true;
                 let former = lock(&self.unanswered).insert(request.id.clone(), None);
                 if let Some(room) = former {
                     lock(&self.unanswered).insert(request.id.clone(), room);
@@ -398,6 +416,27 @@ fn begins_session(request: &ClientRequest) -> Result<bool, (i32, &'static str)> 
         other if other.method() == "initialize" => Err((INVALID_PARAMS, INCOMPLETE)),
         _ => Err((INVALID_REQUEST, NOT_BEGUN)),
     }
+}
+
+/// An error code and a reason if the server does not offer the method of the request, or if the
+/// request was parsed as an unknown one because its parameters are invalid.
+fn refused(request: &ClientRequest) -> Option<(i32, String)> {
+    let method = request.method();
+    if !OFFERED.contains(&method) {
+        let method = shown_name(method);
+        let why = format!(
+            "unknown method `{method}`: this server offers tools only, by `tools/list` and `tools/call`"
+        );
+        return Some((METHOD_NOT_FOUND, why));
+    }
+    let is_malformed = matches!(request, ClientRequest::CustomRequest(_));
+    is_malformed.then(|| {
+        let why = match method {
+            "initialize" => INCOMPLETE.to_owned(),
+            other => format!("the parameters of `{other}` cannot be read"),
+        };
+        (INVALID_PARAMS, why)
+    })
 }
 
 /// Id of the request that a message answers.
@@ -717,6 +756,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_that_the_server_does_not_offer_is_refused_with_the_reason() {
+        let request = |id: usize, method: &str, params: Value| {
+            let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+            format!("{request}\n")
+        };
+        let hello = json!({
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        });
+        let unknown = [
+            "resources/list",
+            "resources/templates/list",
+            "prompts/list",
+            "logging/setLevel",
+            "completion/complete",
+            "tasks/get",
+            "nonsense",
+        ];
+        let mut input = request(0, "initialize", hello.clone());
+        for (id, method) in (1..).zip(unknown) {
+            input += &request(id, method, json!({}));
+        }
+        let malformed = [
+            ("initialize", json!({})),
+            ("tools/list", json!({"cursor": 5})),
+        ];
+        for (id, (method, params)) in (unknown.len() + 1..).zip(malformed) {
+            input += &request(id, method, params);
+        }
+        input += &request(99, "initialize", hello);
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(methods, ["initialize", "initialize"]);
+        assert_eq!(answers.len(), unknown.len() + 2);
+        for (answer, method) in answers.iter().zip(unknown) {
+            assert_eq!(answer["error"]["code"], METHOD_NOT_FOUND, "{answer}");
+            let why = answer["error"]["message"].as_str().unwrap();
+            assert!(why.contains(method) && why.contains("tools only"), "{why}");
+        }
+        for answer in &answers[unknown.len()..] {
+            assert_eq!(answer["error"]["code"], INVALID_PARAMS, "{answer}");
+        }
+        // A refused request is none of the session, so a notification after it is still too early.
+        let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let input = request(1, "tools/list", json!({})) + early;
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!((methods.len(), answers.len()), (0, 1));
+    }
+
+    #[tokio::test]
     async fn a_request_with_the_id_of_an_unanswered_request_is_refused() {
         let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
         let call_off = json!({
@@ -852,8 +940,9 @@ mod tests {
         });
         let text = "x".repeat(LINE_BYTES - 100);
         let large = |id: usize| {
+            let call = json!({"name": "any", "arguments": {"x": text}});
             let request =
-                json!({"jsonrpc": "2.0", "id": id, "method": "any", "params": {"x": text}});
+                json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": call});
             format!("{request}\n")
         };
         let input: String = (1..=3).map(large).collect();

@@ -9,9 +9,9 @@ use futures_util::FutureExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-        CustomResult, ErrorCode, Implementation, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation,
+        JsonObject, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        Tool,
     },
     service::RequestContext,
 };
@@ -20,15 +20,11 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Origins, answers::Failed, tools};
+use super::{Origins, answers::Failed, tools, wording::shown_name};
 use crate::{
     api::{client::Client, lenient},
     app::{AppError, ErrorKind},
-    text::{harmless, shortened},
 };
-
-/// Length limit of the name of an unknown method or tool in its refusal.
-const NAME_CHARS: usize = 80;
 
 /// The tools, built once because clients request the list repeatedly.
 static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(tools::all);
@@ -76,7 +72,7 @@ impl Server {
             tools::DIFF => answer(self.task_diff(parse(arguments)?).await),
             tools::MERGE => answer(self.merge_task(parse(arguments)?).await),
             other => {
-                let name = shown(other);
+                let name = shown_name(other);
                 let known = tools::NAMES.join(", ");
                 Err(
                     AppError::new(ErrorKind::Invalid, format!("unknown tool `{name}`"))
@@ -85,11 +81,6 @@ impl Server {
             }
         }
     }
-}
-
-/// The name of an unknown method or tool in its refusal.
-fn shown(name: &str) -> String {
-    shortened(&harmless(name), NAME_CHARS)
 }
 
 /// The error of a call that only a running host can carry out, and that starts none.
@@ -132,16 +123,6 @@ impl ServerHandler for Server {
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
         TOOLS.iter().find(|tool| tool.name == name).cloned()
-    }
-
-    /// Refuses an unknown method.
-    async fn on_custom_request(
-        &self,
-        request: CustomRequest,
-        _: RequestContext<RoleServer>,
-    ) -> Result<CustomResult, ErrorData> {
-        let message = format!("unknown method `{}`", shown(&request.method));
-        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 
     /// Returns errors as answers, because clients do not show protocol errors to the agent.

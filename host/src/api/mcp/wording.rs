@@ -5,6 +5,11 @@
 //! tool replaces becomes the tool, and a note says who can run other commands. A message may quote
 //! values of the client, and a hint quotes only what a person types.
 
+use crate::text::{harmless, shortened};
+
+/// Length limit of the name of an unknown method or tool in its refusal.
+const NAME_CHARS: usize = 80;
+
 /// Options, and the arguments that mean the same.
 const ARGUMENTS: [(&str, &str); 11] = [
     ("--allowed-tools", "allowedTools"),
@@ -95,6 +100,11 @@ fn replaced(word: &str) -> String {
         Some((option, argument)) => word.replacen(option, argument, 1),
         None => word.to_owned(),
     }
+}
+
+/// The name of an unknown method or tool, for its refusal.
+pub(super) fn shown_name(name: &str) -> String {
+    shortened(&harmless(name), NAME_CHARS)
 }
 
 #[cfg(test)]

@@ -461,6 +461,30 @@ fn unreadable_record_blocks_no_other_task() {
     assert_eq!(repository.submit(&options, "true"), first);
 }
 
+#[test]
+fn error_of_many_lines_is_one_line_in_the_list_and_whole_in_json() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    repository.commit_filtered();
+    repository.git(&["config", "filter.broken.smudge", "cat"]);
+    // The file keeps its length, so git compares it, for which it needs the filter.
+    repository.done(&["--keep-worktree"], "echo two > filtered");
+    repository.git(&["config", "filter.broken.clean", "seq 100 >&2; false"]);
+    for (verb, field, lines) in [("list", "error", 2), ("clean", "why", 1)] {
+        let shown = host.run(["worktree", verb]).ok();
+        let text = shown.text();
+        assert_eq!(text.lines().count(), lines, "{text}");
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("`git status` failed: 1 2 3 "), "{text}");
+        assert!(last.contains(" filter 'broken' failed"), "{text}");
+        assert!(!last.contains(" 50 "), "{text}");
+        shown.says(&[&format!("`claudine worktree {verb} --json`")]);
+        let json = host.json(["worktree", verb]);
+        let whole = json["left"].as_array().or(json.as_array()).unwrap();
+        assert!(whole[0][field].as_str().unwrap().contains("50"), "{json:#}");
+    }
+}
+
 /// Opening a FIFO waits for a writer, just as a read may wait for a disk that does not answer.
 #[test]
 fn slow_record_delays_only_its_own_readers() {

@@ -6,6 +6,7 @@
 mod located;
 mod snippet;
 mod wrong;
+mod yaml;
 
 use std::{
     fs::File,
@@ -13,8 +14,8 @@ use std::{
     path::Path,
 };
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
 use self::{
     located::{Content, Node},
@@ -128,6 +129,8 @@ impl GraphFile {
     /// All mistakes of the file; `first` is reported if the second reading finds none.
     fn wrong(&self, first: &str, directory: &Path) -> AppError {
         let mut mistakes: Vec<Mistake> = match self.written() {
+            // The limits of the second reading do not apply to JSON.
+            Err(_) if is_json(&self.text) => Vec::new(),
             Err(syntax) => vec![*syntax],
             Ok(tasks) => {
                 let found = wrong::all(&tasks, directory).into_iter();
@@ -202,10 +205,9 @@ impl GraphFile {
     }
 
     fn document(&self, text: &str, lines_before: u64) -> Result<Node, Box<Mistake>> {
-        serde_saphyr::from_str(text).map_err(|error| {
-            let error = error.without_snippet();
+        yaml::read(text).map_err(|error| {
             let mistake = Mistake {
-                message: in_words(error),
+                message: yaml::in_words(&error),
                 ..Mistake::default()
             };
             let at = error.location();
@@ -215,14 +217,19 @@ impl GraphFile {
     }
 }
 
-fn in_words(error: &serde_saphyr::Error) -> String {
-    UserMessageFormatter.format_message(error).into_owned()
-}
-
 /// Whether the text consists of JSON objects, one per line. Only such a text begins with a brace; a
 /// list in JSON or YAML does not.
 fn is_lines(text: &str) -> bool {
     text.trim_start().starts_with('{')
+}
+
+/// Whether the text is a JSON list, or JSON objects, one per line.
+fn is_json(text: &str) -> bool {
+    if is_lines(text) {
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        return lines.all(|line| serde_json::from_str::<IgnoredAny>(line).is_ok());
+    }
+    serde_json::from_str::<Vec<IgnoredAny>>(text).is_ok()
 }
 
 /// Reads the tasks of a JSON list, JSON lines, or a YAML list.
@@ -238,7 +245,7 @@ fn members(text: &str) -> Result<Vec<Member>, String> {
         return Ok(Vec::new());
     }
     if !is_lines(text) {
-        return serde_saphyr::from_str(text).map_err(|error| in_words(error.without_snippet()));
+        return yaml::read(text).map_err(|error| yaml::in_words(&error));
     }
     let lines = text.lines().enumerate();
     lines
@@ -278,6 +285,31 @@ mod tests {
         check("[{name: a, argv: [make]}]", 1);
         check("", 0);
         check("a: b", 0);
+    }
+
+    #[test]
+    fn a_yaml_file_may_have_as_many_values_as_a_request() {
+        let names = (0..25_000).map(|n| {
+            let after = (n.saturating_sub(5)..n).map(|n| format!("t{n}"));
+            let after = after.collect::<Vec<_>>().join(", ");
+            format!("- {{name: t{n}, argv: [make], dependencies: [{after}]}}\n")
+        });
+        let text: String = names.collect();
+        let read = file(&text).tasks(Path::new("/work")).unwrap();
+        assert_eq!(read.len(), 25_000);
+        // The second reading finds the positions.
+        let text = format!("{text}- {{name: a, argv: [make], colour: red}}\n");
+        assert_eq!(told(&text), ["pipe.yaml:25001:27: unknown field 'colour'"]);
+    }
+
+    #[test]
+    fn a_mistake_in_json_is_reported_although_its_values_are_nested_too_deeply_for_yaml() {
+        let (open, close) = ("[".repeat(100), "]".repeat(100));
+        let task = format!(r#"{{"executor": "x", "spec": {open}{close}, "colour": "red"}}"#);
+        for text in [format!("[{task}]"), format!("{task}\n{task}\n")] {
+            let told = told(&text);
+            assert!(told[0].contains("colour"), "{told:?}");
+        }
     }
 
     /// The messages of the mistakes, without the quoted lines of the file.

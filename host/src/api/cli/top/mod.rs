@@ -127,6 +127,7 @@ async fn stay(session: &Session) -> Result<(), Failure> {
     let mut view = View {
         client: session.client(),
         patient: &patient,
+        had_database: patient.start().removed().is_none(),
         model: Model::new(),
         screen: Screen::enter()?,
         work: FuturesUnordered::new(),
@@ -166,6 +167,8 @@ struct View<'a> {
     client: &'a Client,
     /// For watching. Starts no host, so that a host that was stopped stays stopped.
     patient: &'a Client,
+    /// Whether there was a database at the beginning.
+    had_database: bool,
     model: Model,
     screen: Screen,
     work: Work<'a>,
@@ -222,7 +225,7 @@ impl<'a> View<'a> {
                     None => false,
                 },
                 Some(news) = self.work.next() => {
-                    self.take(news);
+                    self.take(news)?;
                     true
                 }
                 signalled = signals.next() => match signalled {
@@ -286,7 +289,8 @@ impl<'a> View<'a> {
         self.work.push(work);
     }
 
-    fn take(&mut self, news: News) {
+    /// Shows what the background work has found. An error if nothing more can come.
+    fn take(&mut self, news: News) -> Result<(), ClientError> {
         match news {
             News::Changes(told) => {
                 self.model.apply(*told);
@@ -294,6 +298,10 @@ impl<'a> View<'a> {
                 self.read_tail();
             }
             News::Away(error, stored) => {
+                let removed = self.patient.start().removed();
+                if let Some(removed) = removed.filter(|_| self.had_database) {
+                    return Err(removed);
+                }
                 // If the read failed, the tasks that were read before stay on the screen.
                 if let Some(Ok(stored)) = stored {
                     self.model.apply(*stored);
@@ -322,6 +330,7 @@ impl<'a> View<'a> {
                 }
             }
         }
+        Ok(())
     }
 
     fn ask_for_changes(&self, pause: Duration) {

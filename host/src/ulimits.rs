@@ -1,0 +1,139 @@
+//! Limits (`ulimit`) under which Claudine cannot work. A limit that is too low is refused at the
+//! start, with its name, because a program that exceeds it ends without saying why.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::units;
+
+/// A limit, and the least value with which Claudine works.
+struct Need {
+    resource: Resource,
+    what: &'static str,
+    command: &'static str,
+    least: u64,
+    shown: fn(u64) -> String,
+}
+
+/// A host starts all of its threads with 400 MiB of address space; with 20 MiB of memory it could
+/// load no plugin. Less than a minute of processor time is soon used up.
+const HOST: [Need; 4] = [
+    Need {
+        resource: Resource::As,
+        what: "the address space",
+        command: "ulimit -v",
+        least: 400 << 20,
+        shown: units::bytes_text,
+    },
+    Need {
+        resource: Resource::Data,
+        what: "the memory",
+        command: "ulimit -d",
+        least: 256 << 20,
+        shown: units::bytes_text,
+    },
+    Need {
+        resource: Resource::Cpu,
+        what: "the processor time",
+        command: "ulimit -t",
+        least: 60,
+        shown: seconds,
+    },
+    Need {
+        resource: Resource::Nofile,
+        what: "the number of open files",
+        command: "ulimit -n",
+        least: 64,
+        shown: count,
+    },
+];
+
+/// The stack of the first thread. The other threads have their own.
+const STACK: Need = Need {
+    resource: Resource::Stack,
+    what: "the stack",
+    command: "ulimit -s",
+    least: 1 << 20,
+    shown: units::bytes_text,
+};
+
+/// Error: a limit is too low.
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what} is limited to {limit} (`{command}`), but {who} needs {least}")]
+pub(crate) struct TooLow {
+    who: &'static str,
+    what: &'static str,
+    command: &'static str,
+    limit: String,
+    least: String,
+}
+
+/// The way out of [`TooLow`].
+pub(crate) const HINT: &str = "start it from a shell without this limit";
+
+impl Need {
+    fn met_by(&self, limit: Option<u64>, who: &'static str) -> Result<(), TooLow> {
+        match limit {
+            Some(limit) if limit < self.least => Err(TooLow {
+                who,
+                what: self.what,
+                command: self.command,
+                limit: (self.shown)(limit),
+                least: (self.shown)(self.least),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Checks the limits of a host, after their soft values were raised as far as possible.
+pub(crate) fn of_a_host() -> Result<(), TooLow> {
+    HOST.iter()
+        .try_for_each(|need| need.met_by(getrlimit(need.resource).current, "a host"))
+}
+
+/// Checks the limits that every command needs.
+pub(crate) fn of_a_command() -> Result<(), TooLow> {
+    STACK.met_by(getrlimit(STACK.resource).current, "Claudine")
+}
+
+/// A warning if the processor time of this process is limited. Such a limit applies to each process
+/// by itself.
+pub(crate) fn limited_time() -> Option<String> {
+    let limit = getrlimit(Resource::Cpu).current?;
+    Some(format!(
+        "the host ends once it has used {} of processor time (`ulimit -Ht`), and so does its supervisor, with all running tasks; {HINT}",
+        seconds(limit)
+    ))
+}
+
+fn seconds(seconds: u64) -> String {
+    units::duration_word(Duration::from_secs(seconds))
+}
+
+fn count(number: u64) -> String {
+    number.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_too_low_is_named_with_the_least_value() {
+        let told = |need: &Need, limit| need.met_by(limit, "a host").map_err(|it| it.to_string());
+        for need in HOST.iter().chain([&STACK]) {
+            assert_eq!(told(need, None), Ok(()));
+            assert_eq!(told(need, Some(need.least)), Ok(()));
+            let refused = told(need, Some(need.least - 1)).err().unwrap_or_default();
+            assert!(refused.contains(need.command), "{refused}");
+        }
+        assert_eq!(
+            told(&HOST[2], Some(1)),
+            Err(
+                "the processor time is limited to 1s (`ulimit -t`), but a host needs 1m".to_owned()
+            )
+        );
+    }
+}
