@@ -90,10 +90,6 @@ async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Auth
     Box::pin(executor.authority(&draft)).await
 }
 
-fn refused(Refusal { message, hint }: Refusal) -> GuestEnd {
-    denied(format!("{message}; {hint}"))
-}
-
 fn denied(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("permission", message))
 }

@@ -209,7 +209,7 @@ impl Git {
         let looked = self.look_at_files(move |_| -> Result<Option<Checkout>, GitError> {
             let is_missing =
                 fsx::is_missing(&path.join(".git")) && git_dir_noted(&repository, &path)?.is_some();
-            Ok(is_missing.then(|| Checkout {
+            Ok(is_missing.then_some(Checkout {
                 path,
                 standing: Standing::CheckedOut,
                 is_hidden: false,

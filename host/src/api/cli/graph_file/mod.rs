@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_yaml_file_may_have_as_many_values_as_a_request() {
-        let names = (0..25_000).map(|n| {
+        let names = (0_u32..25_000).map(|n| {
             let after = (n.saturating_sub(5)..n).map(|n| format!("t{n}"));
             let after = after.collect::<Vec<_>>().join(", ");
             format!("- {{name: t{n}, argv: [make], dependencies: [{after}]}}\n")
