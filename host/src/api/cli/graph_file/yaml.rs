@@ -75,7 +75,7 @@ fn over_limit(error: &Error) -> Option<String> {
             ))
         }
         BudgetBreach::Depth { .. } => Some(format!(
-            "lists and objects are nested more than {DEPTH} deep; use fewer levels, or write the file in JSON, which may have 120"
+            "lists and objects are nested more than {DEPTH} deep; use fewer levels, or write the file in JSON, which may have 120 levels"
         )),
         _ => None,
     }
