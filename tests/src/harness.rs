@@ -148,14 +148,10 @@ impl HostBuilder {
             .expect("a directory of the test's own");
         if !self.from_nothing {
             let shared = compiled_plugins();
-            // The first host that lists its plugins compiles them, which may take longer than a
-            // command waits for its answer.
+            // The first host that lists its plugins compiles them, which may take minutes.
             compiled::once(&shared, &host.binary, || {
                 let host = TestHost::builder().from_nothing().build();
-                wait_at_most(4 * PATIENCE, || {
-                    host.run(["plugin", "list"]).status.success().then_some(())
-                })
-                .expect("the plugins to be compiled");
+                command::run(host.command(["plugin", "list"]), b"", 4 * PATIENCE).check();
             })
             .and_then(|()| compiled::take_over(&shared, &host.data_dir))
             .expect("compiled code of the built-in plugins");

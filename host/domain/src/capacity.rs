@@ -83,6 +83,9 @@ pub struct Reading {
     pub memory_total_bytes: u64,
     pub memory_free_bytes: u64,
     pub disk_free_bytes: u64,
+    /// Number of free inodes of the disk, if they are too few for new files.
+    #[serde(default)]
+    pub too_few_inodes: Option<u64>,
     /// Share of the last ten seconds in which something stalled on memory, if the kernel reports
     /// it.
     pub memory_stall_percent: Option<f64>,
@@ -124,6 +127,10 @@ pub enum Refusal {
     Disk {
         free_bytes: u64,
         reserve_bytes: u64,
+    },
+    /// The disk has bytes, but hardly any inodes.
+    Inodes {
+        free: u64,
     },
     /// The group's limit of running tasks is reached.
     Group {
@@ -274,6 +281,9 @@ impl Capacity {
                 Slots::Fixed(_) => Ok(()),
             };
         };
+        if let Some(free) = reading.too_few_inodes {
+            return Err(Refusal::Inodes { free });
+        }
         let need = self.profiles.need(class);
         let reserve_bytes = self.limits.disk_reserve_bytes;
         if reading.disk_free_bytes < reserve_bytes {

@@ -71,6 +71,7 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::Disk { free_bytes, .. } => {
             format!("disk full ({:.1} GiB free)", *free_bytes as f64 / GIB)
         }
+        Refusal::Inodes { free } => format!("disk full ({free} inodes free)"),
         Refusal::Group {
             group,
             running,

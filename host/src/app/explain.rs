@@ -20,7 +20,7 @@ use super::{
     steps::{failed_merge, remarked_merge, steps},
     view::Why,
 };
-use crate::{clock::rfc3339, store::unrecorded, text::shell_word};
+use crate::{ballast::START_INODES, clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
@@ -474,6 +474,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "disk full: {:.2} GiB free, {:.2} GiB reserved (CLAUDINE_DISK_RESERVE)",
             *free_bytes as f64 / GIB,
             *reserve_bytes as f64 / GIB
+        ),
+        Refusal::Inodes { free } => format!(
+            "disk full: {free} inodes free, {START_INODES} needed for new files; remove files from the disk of the data directory (`df -i`)"
         ),
         Refusal::Group {
             group,

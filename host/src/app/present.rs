@@ -14,16 +14,11 @@ use super::{
     limit_view::limit_text,
     queue_view::QueueView,
     view::{
-        AttemptView, DependencyView, ENDED_PHASE, GitView, ReasonView, TaskRow, TaskView,
-        UsageView, WorktreeView,
+        AttemptView, DependencyView, GitView, ReasonView, TaskRow, TaskView, UsageView,
+        WorktreeView,
     },
 };
-use crate::{
-    clock::rfc3339,
-    store::{phase_word, unrecorded},
-    text::shortened,
-    units::dollars,
-};
+use crate::{clock::rfc3339, store::phase_word, text::shortened, units::dollars};
 
 /// Length limit of a reason in a list.
 const REASON_CHARS: usize = 200;
@@ -110,12 +105,7 @@ fn row(task: &Task) -> TaskRow {
 
 /// The word for the phase of a task, if the task is running.
 pub(super) fn phase(task: &Task) -> Option<String> {
-    let word = if unrecorded::is_marked(task) {
-        Some(ENDED_PHASE)
-    } else {
-        task.phase().and_then(phase_word)
-    };
-    word.map(str::to_owned)
+    phase_word(task).map(str::to_owned)
 }
 
 fn ran_ms(attempt: &Attempt) -> Option<u64> {

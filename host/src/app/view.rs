@@ -28,6 +28,7 @@ pub(crate) use self::{
 };
 use super::queue_view::QueueView;
 pub(crate) use crate::{
+    store::ENDED_PHASE,
     supervise::log::gap_text,
     transcript::{Item, LogChannel, Place},
 };
@@ -45,8 +46,6 @@ pub(super) const PHASES: [Option<&str>; 8] = [
     Some(ENDED_PHASE),
     None,
 ];
-/// The phase of a task whose process has ended while no host ran. The next host records the end.
-pub(crate) const ENDED_PHASE: &str = "ended";
 
 impl TaskRow {
     /// Whether the task's process has ended while no host ran.

@@ -73,7 +73,7 @@ use crate::{
     clock,
     command::{Abandoned, Finished, finish_within},
     config,
-    text::shell_word,
+    text::{ends_on_one_line, shell_word},
 };
 
 /// How long a command is tried again while another git process holds a lock of the repository, and
@@ -426,11 +426,11 @@ fn lock_named_in(said: &str) -> Option<&str> {
 
 fn failed(spec: &Spec, finished: &Finished) -> GitError {
     let text = String::from_utf8_lossy(&finished.stderr);
-    let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let said: String = if said.is_empty() {
+    let said = ends_on_one_line(&text, SAID_CHARS);
+    let said = if said.is_empty() {
         finished.status.to_string()
     } else {
-        said.chars().take(SAID_CHARS).collect()
+        said
     };
     GitError::Failed {
         called: spec.called(),

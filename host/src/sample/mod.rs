@@ -97,7 +97,8 @@ impl Machine for Sampler {
             cores_in_use,
             memory_total_bytes,
             memory_free_bytes,
-            disk_free_bytes: disk_free_bytes(&self.data_dir),
+            disk_free_bytes: fsx::free_bytes(&self.data_dir).unwrap_or(u64::MAX),
+            too_few_inodes: ballast::too_few_inodes(&self.data_dir),
             memory_stall_percent: pressure::stall_percent(&self.root, stall_of_group),
         }
     }

@@ -8,7 +8,7 @@ use claudine_domain::{
     time::Timestamp,
 };
 
-use super::{OUTCOMES, Status};
+use super::{OUTCOMES, Status, unrecorded};
 
 /// Conditions for tasks. A task passes the filter if it meets all of them. States, an exact name,
 /// `group`, `graph`, `parent` and `before` are looked up in an index. The other conditions are
@@ -139,20 +139,26 @@ fn is_like(name: &str, pattern: &str) -> bool {
     }
 }
 
+/// The phase of a task whose process has ended while no host ran. The next host records the end.
+pub(crate) const ENDED_PHASE: &str = "ended";
 /// The words for the phases of running tasks.
-const PHASES: [&str; 6] = [
+const PHASES: [&str; 7] = [
     "preparing",
     "starting",
     "live",
     "stopping",
     "finishing",
     "settling",
+    ENDED_PHASE,
 ];
 
-/// The word for the phase of a running task; `None` for a task with an assigned attempt, which is
-/// shown as `ready`.
-pub(crate) fn phase_word(phase: &Phase) -> Option<&'static str> {
-    match phase {
+/// The word for the phase of a running task; `None` for other tasks, and for a task with an
+/// assigned attempt, which is shown as `ready`.
+pub(crate) fn phase_word(task: &Task) -> Option<&'static str> {
+    if unrecorded::is_marked(task) {
+        return Some(ENDED_PHASE);
+    }
+    match task.phase()? {
         Phase::Assigned => None,
         Phase::Preparing => Some("preparing"),
         Phase::Starting => Some("starting"),
@@ -290,10 +296,7 @@ impl States {
         if self.are_any() || self.statuses.contains(&Status::of(task)) {
             return true;
         }
-        let State::Running { phase, .. } = &task.state else {
-            return false;
-        };
-        phase_word(phase).is_some_and(|word| self.phases.contains(&word))
+        phase_word(task).is_some_and(|word| self.phases.contains(&word))
     }
 }
 
@@ -344,9 +347,12 @@ mod tests {
 
     #[test]
     fn every_task_is_found_by_the_word_that_is_shown_for_its_state() {
-        for task in tasks() {
-            let phase = task.phase().and_then(phase_word);
-            let shown = phase.unwrap_or(Status::of(&task).as_str());
+        let ended = tasks().into_iter().map(|mut task| {
+            unrecorded::mark(&mut task);
+            task
+        });
+        for task in tasks().into_iter().chain(ended) {
+            let shown = phase_word(&task).unwrap_or(Status::of(&task).as_str());
             assert!(parse(shown).unwrap().allow(&task), "{shown}");
             let others = words().into_iter().filter(|word| *word != shown);
             for word in others.filter(|word| PHASES.contains(word)) {

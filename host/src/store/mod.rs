@@ -44,7 +44,7 @@ use claudine_domain::{
 };
 
 pub(crate) use error::StoreError;
-pub(crate) use filter::{Filter, Name, States, phase_word, words};
+pub(crate) use filter::{ENDED_PHASE, Filter, Name, States, phase_word, words};
 pub(crate) use record::{Bytes, Counters, Record};
 pub(crate) use reference::{
     Intent, Resolved, SHOWN_AMBIGUOUS, is_word, may_be_of_an_id, unrestrained_of_word,

@@ -352,6 +352,30 @@ fn host_starts_on_a_disk_without_a_free_inode_or_reports_that_inodes_are_missing
 }
 
 #[test]
+fn task_that_waits_for_inodes_says_so() {
+    let disk = SmallDisk::mount_with("size=128m,nr_inodes=2000");
+    let host = disk.host();
+    host.up();
+    host.run(["slots", "1"]).check();
+    let first = host.script("until test -e go; do sleep 0.1; done");
+    host.live(&first);
+    let second = host.script("true");
+    disk.use_all_inodes();
+    wait_for("the reading of the disk", || {
+        let capacity = host.json(["capacity"]);
+        capacity["reading"]["disk_free_inodes"].as_u64()
+    });
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&first);
+    wait_for("the reason", || {
+        let why = host.text(["why", &second]);
+        (why.contains("disk full: ") && why.contains(" inodes free, 32 needed")).then_some(())
+    });
+    disk.free_inodes();
+    assert_eq!(host.finished(&second)["outcome"], "succeeded");
+}
+
+#[test]
 fn invalid_plugins_are_refused_and_other_executors_still_work() {
     let host = used();
     let install = |name: &str, manifest: &str, component: &[u8]| {

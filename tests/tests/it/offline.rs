@@ -180,6 +180,16 @@ fn task_whose_process_ended_without_a_host_is_neither_counted_nor_shown_as_runni
         host.json(["graph", id])["nodes"][0]["elapsed_ms"],
         Value::Null
     );
+    let found = |state: &str| {
+        let listed = host.json(["list", "--state", state]);
+        let tasks = listed["tasks"].as_array().unwrap().iter();
+        tasks.map(|task| task["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("ended"), [id]);
+    assert_eq!(found("running"), [id]);
+    for phase in ["live", "finishing"] {
+        assert_eq!(found(phase), [Value::Null; 0], "{phase}");
+    }
     let capacity = host.json(["capacity"]);
     assert_eq!(capacity["running"], 0, "{capacity:#}");
     let groups = host.json(["group", "list"]);

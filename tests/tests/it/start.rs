@@ -127,21 +127,22 @@ fn files_of_the_host_are_private_to_the_user() {
 #[test]
 fn command_that_waits_for_the_compiler_says_so() {
     let host = TestHost::builder().from_nothing().build();
-    host.up();
-    let compiler = wait_for("the compiler", || {
-        let found = host.processes().into_iter();
-        let mut compilers = found.filter(|found| found.command.contains(" __compile "));
-        compilers.next()
-    });
-    suspend(compiler.pid);
-    let mut run = host.command(["run", "--wait", "--", "echo", "done"]);
-    let run = run.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut run = host.command(["run", "--wait", "--", "true"]);
+    let run = run.stdin(Stdio::null()).stdout(Stdio::null());
     let mut run = run.stderr(Stdio::piped()).spawn().unwrap();
+    let compiler = wait_for("the compiler", || {
+        let found = host.processes().into_iter().find(|found| {
+            let pieces = [" __compile ", "/cache/shell-"];
+            pieces.iter().all(|piece| found.command.contains(piece))
+        });
+        found.map(|found| found.pid)
+    });
+    suspend(compiler);
     let mut said = String::new();
     let mut stderr = BufReader::new(run.stderr.take().unwrap());
     stderr.read_line(&mut said).unwrap();
     assert!(said.contains("the host is compiling plugins"), "{said}");
-    signal(compiler.pid, Signal::CONT);
+    signal(compiler, Signal::CONT);
     let ended = command::ends_within(&mut run, 4 * PATIENCE).expect("it ends");
     assert!(ended.success(), "{ended}");
 }

@@ -318,6 +318,7 @@ fn machine(free: u64) -> Reading {
         memory_total_bytes: 16 * GIB,
         memory_free_bytes: free,
         disk_free_bytes: 99 * GIB,
+        too_few_inodes: None,
         memory_stall_percent: None,
     }
 }

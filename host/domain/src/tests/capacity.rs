@@ -40,6 +40,7 @@ fn reading() -> Reading {
         memory_total_bytes: 8 * GIB,
         memory_free_bytes: 4 * GIB,
         disk_free_bytes: 50 * GIB,
+        too_few_inodes: None,
         memory_stall_percent: None,
     }
 }
@@ -129,6 +130,10 @@ fn attempt_without_a_slot_memory_or_disk_space_is_refused() {
         disk_free_bytes: GIB - 1,
         ..reading()
     };
+    let crowded = Reading {
+        too_few_inodes: Some(31),
+        ..reading()
+    };
     let tiny = Reading {
         memory_total_bytes: 256 * MIB,
         memory_free_bytes: 200 * MIB,
@@ -147,6 +152,8 @@ fn attempt_without_a_slot_memory_or_disk_space_is_refused() {
     check(Slots::Auto, Some(stalled), &command(), 1, "MemoryStall");
     check(nine, Some(stalled), &command(), 1, "MemoryStall");
     check(Slots::Auto, Some(full), &command(), 0, "Disk");
+    check(Slots::Auto, Some(crowded), &command(), 0, "Inodes");
+    check(nine, Some(crowded), &agent(), 1, "Inodes");
     check(Slots::Auto, Some(tiny), &agent(), 0, "NeverFits");
 }
 

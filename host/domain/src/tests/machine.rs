@@ -143,6 +143,7 @@ impl Machine {
             memory_total_bytes: TOTAL,
             memory_free_bytes: free,
             disk_free_bytes: 99 * GIB,
+            too_few_inodes: None,
             memory_stall_percent: Some(if free < GIB / 4 { 50.0 } else { 0.0 }),
         }
     }

@@ -112,6 +112,8 @@ fn machine(view: &CapacityView) -> Vec<String> {
         .map_or(String::new(), |percent| {
             format!("; {percent:.1} % of the last ten seconds spent waiting for memory")
         });
+    let inodes = reading.disk_free_inodes;
+    let inodes = inodes.map_or(String::new(), |free| format!("; {free} inodes free"));
     let machine = [
         format!(
             "cpu     {:.2} of {:.2} cores in use; {cores}",
@@ -124,7 +126,7 @@ fn machine(view: &CapacityView) -> Vec<String> {
             text::bytes(limits.memory_reserve_bytes)
         ),
         format!(
-            "disk    {} free, {} reserved",
+            "disk    {} free, {} reserved{inodes}",
             text::bytes(reading.disk_free_bytes),
             text::bytes(limits.disk_reserve_bytes)
         ),

@@ -184,7 +184,7 @@ async fn list(session: &Session, query: &WorktreesQuery) -> Result<ExitCode, Fai
     let errors = worktrees.iter().filter_map(|found| found.error.as_ref());
     let mut cut = errors.filter(|error| ends_on_one_line(error, OPEN_COLUMNS) != **error);
     if cut.next().is_some() {
-        output::say("`claudine worktree list --json` has the whole errors");
+        output::say("`claudine worktree list --json` shows the errors in full");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -220,7 +220,7 @@ async fn clean(session: &Session, asked: &CleanWorktrees) -> Result<ExitCode, Fa
         output::line(&format!("left {}: {why}", left.path))?;
     }
     if is_cut {
-        output::say("`claudine worktree clean --json` has the whole reasons");
+        output::say("`claudine worktree clean --json` shows the reasons in full");
     }
     if cleaned.removed.is_empty() && cleaned.left.is_empty() {
         output::say("no worktrees");

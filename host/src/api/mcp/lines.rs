@@ -780,7 +780,7 @@ mod tests {
         }
         let malformed = [
             ("initialize", json!({})),
-            ("tools/list", json!({"cursor": 5})),
+            ("tools/call", json!({"name": 5})),
         ];
         for (id, (method, params)) in (unknown.len() + 1..).zip(malformed) {
             input += &request(id, method, params);

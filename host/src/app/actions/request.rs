@@ -199,8 +199,7 @@ pub(crate) struct TaskActed {
 
 impl TaskActed {
     pub(super) fn of(task: &Task, error: Option<AppError>) -> Self {
-        let phase = task.phase().and_then(phase_word);
-        let was = phase.filter(|word| *word != "live");
+        let was = phase_word(task).filter(|word| *word != "live");
         Self {
             id: task.id.to_string(),
             name: task.request.name.clone(),

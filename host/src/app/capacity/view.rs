@@ -50,6 +50,9 @@ pub(crate) struct ReadingView {
     pub(crate) memory_total_bytes: u64,
     pub(crate) memory_free_bytes: u64,
     pub(crate) disk_free_bytes: u64,
+    /// Number of free inodes; absent unless they are too few for another task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_free_inodes: Option<u64>,
     /// Percentage of time spent waiting for memory; absent if the kernel does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory_stall_percent: Option<f64>,
@@ -63,6 +66,7 @@ impl ReadingView {
             memory_total_bytes: reading.memory_total_bytes,
             memory_free_bytes: reading.memory_free_bytes,
             disk_free_bytes: reading.disk_free_bytes,
+            disk_free_inodes: reading.too_few_inodes,
             memory_stall_percent: reading.memory_stall_percent,
         }
     }

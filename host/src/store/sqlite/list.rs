@@ -10,7 +10,14 @@ use super::{
     row,
 };
 
-pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result<Page, Fault> {
+/// The newest tasks that pass the filter. Each task is passed to `correct` before its state is
+/// compared.
+pub(super) fn list(
+    reader: &Connection,
+    filter: &Filter,
+    limit: usize,
+    correct: &dyn Fn(&mut Task),
+) -> Result<Page, Fault> {
     let (sql, values) = list_query(filter);
     let mut query = reader.prepare_cached(&sql)?;
     let mut rows = query.query(rusqlite::params_from_iter(values))?;
@@ -20,7 +27,8 @@ pub(super) fn list(reader: &Connection, filter: &Filter, limit: usize) -> Result
     while tasks.len() <= limit
         && let Some(found) = rows.next()?
     {
-        let task = if_readable(reader, found)?;
+        let mut task = if_readable(reader, found)?;
+        task.iter_mut().for_each(correct);
         tasks.extend(task.filter(|task| filter.states.allow(task)));
     }
     Ok(Page::cut(tasks, limit))

@@ -256,9 +256,8 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
-        let mut page = self.read(|reader| list::list(reader, filter, limit))?;
-        self.correct(&mut page.tasks);
-        Ok(page)
+        let correct = |task: &mut Task| self.correct([task]);
+        self.read(|reader| list::list(reader, filter, limit, &correct))
     }
 
     fn last_ended(&self, filter: &Filter, limit: usize) -> Result<Vec<Task>, StoreError> {

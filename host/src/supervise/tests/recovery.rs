@@ -290,7 +290,10 @@ async fn an_attempt_is_lost_if_its_process_was_started_but_not_noted_when_the_su
         lab.start(runs).await;
         let notes = lab.dir.path().join("supervisors/1");
         let notes = notes.join(process::journal::FILE);
-        let has_noted = |word: &str| std::fs::read_to_string(&notes).unwrap().contains(word);
+        let has_noted = |word: &str| {
+            let noted = std::fs::read_to_string(&notes);
+            noted.is_ok_and(|noted| noted.contains(word))
+        };
         let begun = async {
             while !has_noted("{\"starting\":") {
                 tokio::task::yield_now().await;

@@ -10,7 +10,7 @@ use super::LIMIT_BYTES;
 /// tasks with a million dependencies, each with a condition, have ten million.
 const MILLIONS: usize = 20;
 /// Limit of the nesting of lists and objects. Each level takes room on the stack.
-const DEPTH: usize = 64;
+const DEPTH: usize = 32;
 
 pub(super) fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Box<Error>> {
     read_within(text, MILLIONS * 1_000_000)
@@ -75,7 +75,7 @@ fn over_limit(error: &Error) -> Option<String> {
             ))
         }
         BudgetBreach::Depth { .. } => Some(format!(
-            "lists and objects are nested more than {DEPTH} deep; use fewer levels, or write the file in JSON, which may have 120"
+            "lists and objects are nested more than {DEPTH} deep; use fewer levels, or write the file in JSON, which may have 120 levels"
         )),
         _ => None,
     }
@@ -109,7 +109,7 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(DEPTH + 1), "]".repeat(DEPTH + 1));
         let told_of_depth = told(&deep, 1_000);
         assert!(
-            told_of_depth.contains("more than 64 deep") && told_of_depth.contains("JSON"),
+            told_of_depth.contains("more than 32 deep") && told_of_depth.contains("JSON"),
             "{told_of_depth}"
         );
     }
