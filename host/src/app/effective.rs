@@ -17,11 +17,7 @@ use super::{
     prepare::{Checked, class_of},
 };
 use crate::{
-    ceiling::{
-        is_of_others,
-        session::{may_enter, session_continued, session_of},
-        work::{Work, told},
-    },
+    ceiling::work::{Work, told},
     plugin::{Draft, Executor, visible},
 };
 
@@ -73,51 +69,6 @@ impl Host {
             let message = format!("executor `{name}` cannot be asked: {error}");
             AppError::new(ErrorKind::Unavailable, message)
         })
-    }
-
-    /// Decides whether a task with this document may continue the session that the document names.
-    pub(super) async fn may_continue_session(
-        &self,
-        by: &Principal,
-        class: Class,
-        spec: &str,
-    ) -> Result<(), AppError> {
-        let named = by.restrained.then(|| session_of(class, spec)).flatten();
-        match named {
-            Some(session) => self.may_enter(by, session).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Decides whether a restrained principal may let an agent continue this session.
-    async fn may_enter(&self, by: &Principal, session: String) -> Result<(), AppError> {
-        let (by, ceiling) = (by.clone(), self.settings.mcp.clone());
-        self.read(move |reader| {
-            may_enter(&*reader.store, &by, &session, &ceiling)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Decides whether another attempt of a restrained principal's task may continue the session
-    /// that the task's document names, or that its earlier attempts have used. A task of somebody
-    /// else runs only as it is, so the principal says nothing in its sessions.
-    async fn may_enter_again(
-        &self,
-        by: &Principal,
-        task: &Task,
-        spec: &str,
-        is_resumed: bool,
-    ) -> Result<(), AppError> {
-        if is_of_others(by, task) || task.request.class == Class::Command {
-            return Ok(());
-        }
-        let continued = session_continued(&task.attempts, is_resumed).map(str::to_owned);
-        let named = session_of(task.request.class, spec);
-        for session in continued.into_iter().chain(named) {
-            self.may_enter(by, session).await?;
-        }
-        Ok(())
     }
 
     /// Decides whether a finished task may run again, with the dependants that would run after it.

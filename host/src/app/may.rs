@@ -656,7 +656,7 @@ mod tests {
     #[test]
     fn a_restrained_principal_continues_only_sessions_of_tasks_that_it_could_have_submitted() {
         let task = |submitter: &str, authority: Option<Authority>| {
-            let mut task = sample_task(1);
+            let mut task = done(with_sessions(&[Some("0b6b")], 9));
             let request = Arc::make_mut(&mut task.request);
             request.by = Arc::new(of(submitter));
             request.authority = authority.map(Arc::new);
@@ -666,7 +666,7 @@ mod tests {
         let edit = || Some(Authority::of_words("edit", []));
         let check = |tasks: &[Task], allowed: &[&str], why: &str| {
             for (word, principal) in principals() {
-                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                let decided = continued(&principal, tasks);
                 assert_eq!(decided.is_ok(), allowed.contains(&word), "{word} {why}");
                 if let Err(error) = decided {
                     assert!(error.message.contains(why), "{}", error.message);
@@ -680,6 +680,13 @@ mod tests {
         check(&both, UNRESTRAINED, "it belongs to task");
         check(&[task("chat", edit())], UNRESTRAINED, "may do more");
         check(&[task("agent", None)], UNRESTRAINED, "may do more");
+    }
+
+    /// Whether a principal may let a task continue the session `0b6b`, which these tasks have
+    /// reported or name.
+    fn continued(by: &Principal, tasks: &[Task]) -> Result<(), AppError> {
+        let tasks = tasks.iter().cloned().map(Ok);
+        may_continue(by, "0b6b", tasks, &smallest()).map_err(AppError::from)
     }
 
     /// A task of a client whose attempts have reported these sessions. The owner has requested the
@@ -722,8 +729,7 @@ mod tests {
      {
         let check = |task: Task, allowed: &[&str]| {
             for (word, principal) in principals() {
-                let tasks = std::slice::from_ref(&task);
-                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                let decided = continued(&principal, std::slice::from_ref(&task));
                 assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}: {task:?}");
                 if let Err(error) = decided {
                     let says = "owner has continued it in task";
@@ -739,6 +745,54 @@ mod tests {
         // The owner's attempt may still report the session, or has not begun yet.
         check(done(with_sessions(&[own, None], 2)), UNRESTRAINED);
         check(with_sessions(&[own], 2), UNRESTRAINED);
+    }
+
+    #[test]
+    fn a_restrained_principal_does_not_continue_a_session_that_a_task_of_others_is_to_continue() {
+        let reported = || done(with_sessions(&[Some("0b6b")], 9));
+        let check = |named: Task, allowed: &[&str], why: &str| {
+            let tasks = [named, reported()];
+            for (word, principal) in principals() {
+                let decided = continued(&principal, &tasks);
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word} {why}");
+                if let Err(error) = decided {
+                    assert!(error.message.contains(why), "{}", error.message);
+                }
+            }
+        };
+        let naming = |session: &str, submitter: &str, sessions: &[Option<&str>]| {
+            let mut task = with_sessions(sessions, 9);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.resumes_session = Some(session.into());
+            task.requested.clear();
+            task
+        };
+        for submitter in UNRESTRAINED {
+            let queued = naming("0b6b", submitter, &[]);
+            check(queued.clone(), UNRESTRAINED, "is to continue it");
+            let same = naming("0B6B", submitter, &[]);
+            check(same, UNRESTRAINED, "is to continue it");
+            // A task that was cancelled before its first attempt has not used the session.
+            check(done(queued), EVERYBODY, "");
+            let ran = done(naming("0b6b", submitter, &[None]));
+            check(ran, UNRESTRAINED, "may have continued it");
+            let elsewhere = done(naming("0b6b", submitter, &[Some("77aa")]));
+            check(elsewhere, EVERYBODY, "");
+        }
+        check(naming("0b6b", "chat", &[]), EVERYBODY, "");
+        // The owner runs a client's task again.
+        let mut again = naming("0b6b", "chat", &[]);
+        again.requested = vec![Requested {
+            from_attempt: 1,
+            by: Arc::new(of("owner")),
+        }];
+        check(again, UNRESTRAINED, "owner has continued it in task");
+        // A task that only names the session does not make it known.
+        let only = naming("0b6b", "chat", &[]);
+        let refused = continued(&of("chat"), &[only]).unwrap_err();
+        let says = "no stored task of this host has reported it";
+        assert!(refused.message.contains(says), "{}", refused.message);
     }
 
     #[test]

@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     allocator,
-    ceiling::work::{may_ask_for_mode, may_use},
+    ceiling::{
+        session::session_of,
+        work::{may_ask_for_mode, may_use},
+    },
     clock,
     config::{ATTEMPT, USD_EXPECTED, budget_micro_usd},
     engine::EngineError,
@@ -188,6 +191,7 @@ impl Host {
             let one = self.prepare(task, by, graph_at(index)).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
         }
+        self.warn_of_shared_sessions(by, &mut prepared).await?;
         each_its_own(
             prepared
                 .iter()
@@ -259,10 +263,12 @@ impl Host {
         let (worktree, warning) = planned.map_or((None, None), |planned| {
             (Some(Box::new(planned.worktree)), planned.warning)
         });
+        let session = session_of(class_of(manifest), spec);
         let request = Request {
             worktree,
             by,
             authority,
+            resumes_session: session.map(String::into_boxed_str),
             summary: summary(spec),
             cwd: plain(&task.working_directory).into(),
             detached: task.detached,
@@ -302,6 +308,28 @@ impl Host {
             warning,
             _kept: kept,
         })
+    }
+
+    /// Warns somebody unrestrained whose tasks are to continue sessions that tasks of restrained
+    /// principals use too.
+    async fn warn_of_shared_sessions(
+        &self,
+        by: &Principal,
+        tasks: &mut [Prepared],
+    ) -> Result<(), AppError> {
+        let named = tasks
+            .iter()
+            .filter_map(|one| one.request.resumes_session.as_deref());
+        let sessions = named.map(str::to_owned).collect();
+        let shared = self.shared_sessions(by, sessions).await?;
+        for one in tasks {
+            let session = one.request.resumes_session.as_deref();
+            if let Some(told) = session.and_then(|session| shared.get(session)) {
+                let before = one.warning.take().map(|warning| format!("{warning}; "));
+                one.warning = Some(before.unwrap_or_default() + told);
+            }
+        }
+        Ok(())
     }
 
     async fn take_on(&self, by: &Arc<Principal>, graph: Graph) -> Result<Vec<Accepted>, AppError> {

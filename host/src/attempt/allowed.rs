@@ -3,7 +3,7 @@
 //! Each host reads the executors' configuration again when it starts. A default that the user has
 //! changed after the submission must not give a task more authority than its ceiling. The user may
 //! also have lowered the ceiling. While a task waits, a person may continue a session that the task
-//! would have continued.
+//! would have continued, or queue a task that is to continue it.
 
 use std::sync::Arc;
 
