@@ -17,7 +17,10 @@ use super::{
     prepare::{Checked, class_of},
 };
 use crate::{
-    ceiling::work::{Work, told},
+    ceiling::{
+        variables::may_set,
+        work::{Work, told},
+    },
     plugin::{Draft, Executor, visible},
 };
 
@@ -133,6 +136,8 @@ impl Host {
         said: Option<&[u8]>,
     ) -> Result<(), AppError> {
         let id = task.id;
+        let set = task.request.set_variables.iter();
+        may_set(by, &self.settings.mcp, set.flat_map(|names| names.iter()))?;
         let spec = if let Some(changed) = changed {
             changed.to_vec()
         } else {

@@ -23,6 +23,7 @@ use super::{
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
+    variables::set_for,
     view::{Delegated, GraphName, Submitted},
     worktrees::{each_its_own, few_enough},
 };
@@ -30,6 +31,7 @@ use crate::{
     allocator,
     ceiling::{
         session::session_of,
+        variables::Names,
         work::{may_ask_for_mode, may_use},
     },
     clock,
@@ -141,10 +143,10 @@ impl Host {
         few_enough(&tasks)?;
         variables(&environment)?;
         let parent = self.parent(by, environment.base.get(ATTEMPT)).await?;
-        let environment = self.environment_by(by, environment, &tasks).await?;
+        let given = self.environment_by(by, environment, &tasks).await?;
         let kept = self
             .environments
-            .keep(environment)
+            .keep(given.environment)
             .await
             .map_err(cannot_keep)?;
         let kept = Arc::new(kept);
@@ -156,7 +158,7 @@ impl Host {
         let mut checked = Vec::with_capacity(tasks.len());
         let mut wrong = Vec::new();
         for (index, task) in tasks.into_iter().enumerate() {
-            match self.checked(by, task, &kept).await {
+            match self.checked(by, task, &kept, given.set.as_ref()).await {
                 Ok(one) => checked.push(one),
                 Err(error) => wrong.push(of_member(index, error)),
             }
@@ -217,10 +219,12 @@ impl Host {
         by: &Principal,
         task: NewTask,
         kept: &Arc<Kept>,
+        set: Option<&Names>,
     ) -> Result<Checked, AppError> {
         check(&task)?;
         may_use(by, &task.executor, &self.settings.mcp)?;
         may_keep_output(by, task.max_output_bytes, self.settings.max_output_bytes)?;
+        let set_variables = set_for(by, &task, set)?;
         let kept = if task.env.is_empty() {
             kept.clone()
         } else {
@@ -234,6 +238,7 @@ impl Host {
             task,
             executor,
             kept,
+            set_variables,
         })
     }
 
@@ -249,6 +254,7 @@ impl Host {
             task,
             executor,
             kept,
+            set_variables,
         } = checked;
         let idempotency = idempotency(&by, &task, graph)?;
         let spec = task.spec.get();
@@ -268,6 +274,7 @@ impl Host {
             worktree,
             by,
             authority,
+            set_variables,
             resumes_session: session.map(String::into_boxed_str),
             summary: summary(spec),
             cwd: plain(&task.working_directory).into(),

@@ -14,6 +14,7 @@ use crate::{
     ceiling::{
         Refusal, is_of_others,
         session::{SessionError, may_enter, session_continued, session_of},
+        variables::may_set,
         work::{Work, told, within},
     },
     config::McpCeiling,
@@ -40,6 +41,11 @@ pub(super) async fn still_allowed(
     if allowed.is_none() && !is_limited {
         return Ok(());
     }
+    let denies = |Refusal { message, hint }| denied(format!("{message}; {hint}"));
+    if is_limited {
+        let set = request.set_variables.iter();
+        may_set(by, ceiling, set.flat_map(|names| names.iter())).map_err(denies)?;
+    }
     let now = authority(executor, guest, guest.spec.clone()).await;
     if let Some(allowed) = allowed
         && !allowed.covers(&now)
@@ -61,8 +67,7 @@ pub(super) async fn still_allowed(
             merge: request.worktree.as_ref().map(|worktree| worktree.merge),
             spec,
         };
-        within(by, ceiling, work)
-            .map_err(|Refusal { message, hint }| denied(format!("{message}; {hint}")))
+        within(by, ceiling, work).map_err(denies)
     };
     check(&now, &guest.spec)?;
     let previous = guest.previous.as_ref();

@@ -309,18 +309,22 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     let mut web = plan.clone();
     web["name"] = "web".into();
     web["allowedTools"] = json!(["WebFetch"]);
+    let mut variable = plan.clone();
+    variable["name"] = "variable".into();
+    variable["env"] = json!({"CI": "1"});
     let tasks = json!([
         {"name": "script", "script": "true", "hold": true},
         {"name": "edit", "prompt": "p", "permissionMode": "acceptEdits", "hold": true},
         web,
+        variable,
         plan,
     ]);
     client.call("SubmitGraph", json!({ "tasks": tasks }));
     host.text(["run", "--hold", "--name", "mine", "--", "true"]);
     host.run(["down"]).check();
     fs::write(host.config_dir().join("claudine/config.toml"), SMALLEST).unwrap();
-    host.run(["release", "script", "edit", "web", "plan", "mine"])
-        .check();
+    let held = ["script", "edit", "web", "variable", "plan", "mine"];
+    host.run([&["release"][..], &held[..]].concat()).check();
 
     for (name, why, setting) in [
         (
@@ -334,6 +338,11 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
             "mcp.max_permission_mode",
         ),
         ("web", "this task has `network`", "mcp.extras"),
+        (
+            "variable",
+            "variable `CI` may not be set over MCP",
+            "mcp.env",
+        ),
     ] {
         let task = host.finished(name);
         assert_eq!(task["reason"]["class"], "permission", "{task:#}");
@@ -347,6 +356,11 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     assert_eq!(host.finished("mine")["outcome"], "succeeded");
     host.run(["retry", "script"]).check();
     assert_eq!(host.finished("script")["outcome"], "succeeded");
+    let says = ["variable `CI` may not be set over MCP", "mcp.env"];
+    let again = json!({"taskId": "variable"});
+    refused(&mut client, "RetryTask", again, &says);
+    host.run(["retry", "variable"]).check();
+    assert_eq!(host.finished("variable")["reason"]["class"], "no_result");
 }
 
 /// The text that a command in an attempt has written to this file.
