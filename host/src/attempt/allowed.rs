@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use claudine_domain::{principal::Authority, task::Class};
+use claudine_domain::{
+    principal::Authority,
+    task::{Class, Request},
+};
 
 use super::inputs::aside;
 use crate::{
@@ -79,6 +82,18 @@ pub(super) async fn still_allowed(
     Ok(())
 }
 
+/// The request of an attempt. If a restrained principal has requested the attempt (`is_limited`) of
+/// a task of its own, the limit of the output is at most the limit of the present settings: the
+/// attempt is not refused, because the task may have got its limit from the earlier settings.
+pub(super) fn request_within(launch: &Launch, is_limited: bool, most_output: u64) -> Arc<Request> {
+    let (task, mut request) = (&launch.task, launch.task.request.clone());
+    let by = task.requester_of(launch.attempt.number);
+    if is_limited && !is_of_others(by, task) && request.max_output_bytes > most_output {
+        Arc::make_mut(&mut request).max_output_bytes = most_output;
+    }
+    request
+}
+
 /// What the attempt could do if this were its document, as its executor states it.
 async fn authority(executor: &Executor, guest: &GuestTask, spec: String) -> Authority {
     let draft = Draft {
@@ -138,4 +153,51 @@ pub(super) async fn sessions_still_allowed(
         })
     };
     aside(entering).await.map_err(GuestEnd::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{id::AttemptId, principal::Principal, revision::Requested};
+
+    use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn the_output_of_a_clients_attempt_is_limited_by_the_present_settings() {
+        let check = |is_of_client: bool, is_limited: bool, limit: u64, expected: u64| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.max_output_bytes = limit;
+            let client = Arc::new(Principal {
+                restrained: true,
+                ..Principal::default()
+            });
+            if is_of_client {
+                request.by = client.clone();
+            } else if is_limited {
+                // The client runs a task of the owner again.
+                task.requested = vec![Requested {
+                    from_attempt: 1,
+                    by: client,
+                }];
+            }
+            let launch = Launch {
+                attempt: AttemptId {
+                    task: task.id,
+                    number: 1,
+                },
+                task: Arc::new(task),
+                spec: None,
+            };
+            let request = request_within(&launch, is_limited, 1 << 20);
+            assert_eq!(request.max_output_bytes, expected);
+            assert_eq!(launch.task.request.max_output_bytes, limit);
+        };
+        check(true, true, 1 << 30, 1 << 20);
+        check(true, true, 1 << 10, 1 << 10);
+        // An attempt that an earlier host has started keeps its limit.
+        check(true, false, 1 << 30, 1 << 30);
+        check(false, true, 1 << 30, 1 << 30);
+        check(false, false, 1 << 30, 1 << 30);
+    }
 }

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    allowed::{sessions_still_allowed, still_allowed},
+    allowed::{request_within, sessions_still_allowed, still_allowed},
     commands::{Commands, OfAttempt},
     ending::ending,
     guest_host::GuestHost,
@@ -120,14 +120,14 @@ impl Launcher {
         {
             self.reporter.send(live, Report::Branch(branch)).await;
         }
+        let by = launch.task.requester_of(launch.attempt.number);
+        // An attempt that an earlier host has started goes on.
+        let is_limited = by.restrained && (is_preparing || !resumed);
         let preparing = async {
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
             let prepared = supervised_by(elsewhere.clone(), prepared).await?;
             let Inputs { store, ceiling, .. } = &self.inputs;
-            let by = launch.task.requester_of(launch.attempt.number);
-            // An attempt that an earlier host has started goes on.
-            let is_limited = by.restrained && (is_preparing || !resumed);
             let task = &prepared.task;
             still_allowed(&launch, &executor, task, ceiling, is_limited).await?;
             supervised_by(elsewhere, executor.loaded())
@@ -155,7 +155,7 @@ impl Launcher {
             Start::Fresh
         };
         let host = Arc::new(GuestHost {
-            request: launch.task.request.clone(),
+            request: request_within(&launch, is_limited, self.inputs.most_output),
             workspace,
             live: live.clone(),
             supervisors: self.supervisors.clone(),

@@ -363,6 +363,26 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     assert_eq!(host.finished("variable")["reason"]["class"], "no_result");
 }
 
+#[test]
+fn output_of_a_clients_queued_task_is_limited_by_the_settings_at_its_start() {
+    let host = TestHost::builder().config("").build();
+    let mut client = Client::connect(&host);
+    let script = "seq 1 100000";
+    let theirs = json!({"name": "theirs", "script": script, "hold": true});
+    client.call("SubmitGraph", json!({ "tasks": [theirs] }));
+    host.text(["run", "--hold", "--name", "mine", "--script", script]);
+    host.run(["down"]).check();
+    let config = host.config_dir().join("claudine/config.toml");
+    fs::write(config, "max_output = \"64K\"\n").unwrap();
+    host.run(["release", "theirs", "mine"]).check();
+    let shown = |name: &str| {
+        assert_eq!(host.finished(name)["outcome"], "succeeded");
+        host.run(["logs", name]).ok().stdout.len()
+    };
+    assert!(shown("theirs") < 80 * 1024);
+    assert_eq!(shown("mine"), 588_895);
+}
+
 /// The text that a command in an attempt has written to this file.
 pub(super) fn said(host: &TestHost, file: &str) -> String {
     fs::read_to_string(host.work().join(file)).unwrap()
