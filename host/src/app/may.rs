@@ -103,11 +103,16 @@ pub(super) fn may(
     }
 }
 
+/// Number of attempts of a task that restrained principals may request together, if somebody less
+/// restrained submitted the task. Each attempt of an agent costs money.
+const ATTEMPTS_OF_RESTRAINED: usize = 3;
+
 /// Decides whether a restrained principal may run a finished task again. Others rely on the end of
 /// a task that somebody less restrained submitted, so such a task runs again only as it is, and
-/// only if it did not succeed. Nor does it run again if the attempt would use up what its submitter
-/// needs for attempts of their own: a budget, or one of the last attempts that a task may have.
-/// `is_changed` is whether the principal gives instructions or changes.
+/// only if it did not succeed. Nor does it run again if restrained principals have requested enough
+/// of its attempts, or if the attempt would use up what its submitter needs for attempts of their
+/// own: a budget, or one of the last attempts that a task may have. `is_changed` is whether the
+/// principal gives instructions or changes.
 pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Result<(), AppError> {
     let Some(end) = task.end().filter(|_| is_of_others(by, task)) else {
         return Ok(());
@@ -138,8 +143,13 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
     }
     let has_budget = task.request.budget_micro_usd.is_some() || task.request.graph_budget.is_some();
     let most = Bounds::default().attempts;
+    let of_restrained = requested_by_restrained(task);
     let why = if has_budget && !task.attempts.is_empty() {
         format!("another attempt would spend the budget of {submitter}")
+    } else if of_restrained >= ATTEMPTS_OF_RESTRAINED {
+        format!(
+            "MCP clients and agents have already caused {of_restrained} of its attempts; {ATTEMPTS_OF_RESTRAINED} is the limit"
+        )
     } else if task.attempts.len() >= most / 2 {
         format!(
             "it has had {} of the {most} attempts that a task may have, and the others are left to {submitter}",
@@ -152,6 +162,14 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
         format!("task {id:#} of {submitter} may not be run again {way}: {why}"),
         format!("submit a new task; a person can run this one again with `claudine retry {id:#}`"),
     )
+}
+
+/// Number of the task's attempts that restrained principals have requested.
+fn requested_by_restrained(task: &Task) -> usize {
+    let attempts = task.attempts.iter().filter(|attempt| !attempt.by_hand);
+    attempts
+        .filter(|attempt| task.requester_of(attempt.number).restrained)
+        .count()
 }
 
 /// Decides whether a restrained principal may change a finished task before it runs again. Once
@@ -524,6 +542,42 @@ mod tests {
             check(submitter, of_graph, 1, None);
             check(submitter, none, half, None);
         }
+    }
+
+    #[test]
+    fn restrained_principals_cause_only_a_few_attempts_of_a_task_of_others() {
+        let check = |submitter: &str, requesters: &[&str], allowed: &[&str]| {
+            let mut task = sample_task(1);
+            Arc::make_mut(&mut task.request).by = Arc::new(of(submitter));
+            for (number, requester) in (1..).zip(requesters) {
+                task.attempts.push(Attempt::new(number, task.created_at));
+                task.requested.push(Requested {
+                    from_attempt: number,
+                    by: Arc::new(of(requester)),
+                });
+            }
+            let task = done(task);
+            for (word, principal) in principals() {
+                let decided = may_end_anew(&principal, &task, false);
+                let context = format!("{word} {submitter} {requesters:?}: {decided:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let says = "have already caused 3 of its attempts; 3 is the limit";
+                    assert!(error.message.contains(says), "{context}");
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("a person can run this one again"), "{hint}");
+                }
+            }
+        };
+        for submitter in UNRESTRAINED {
+            check(submitter, &["owner", "chat", "agent"], EVERYBODY);
+            // Attempts of other clients count too, and a person's attempts in between do not reset
+            // the number.
+            let three = ["owner", "chat", "owner", "agent", "nested"];
+            check(submitter, &three, UNRESTRAINED);
+        }
+        check("chat", &["chat", "chat", "agent", "chat"], EVERYBODY);
     }
 
     #[test]
