@@ -1,6 +1,10 @@
 //! A task: the request, and its state.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,6 +123,14 @@ pub struct Request {
     /// Authority of the task, according to its executor; `None` if the executor was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Arc<Authority>>,
+    /// Names of the variables that a restrained principal has set for the task. Earlier versions
+    /// did not store them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_variables: Option<Arc<BTreeSet<String>>>,
+    /// Session that the task's document names, so that the agent continues it. Earlier versions did
+    /// not store it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumes_session: Option<Box<str>>,
     /// Task whose attempt submitted this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
@@ -187,6 +199,8 @@ impl Request {
             summary: String::new(),
             by: Arc::default(),
             authority: None,
+            set_variables: None,
+            resumes_session: None,
             parent: None,
             above_parent: Vec::new(),
             attached_above: 0,
@@ -249,6 +263,9 @@ impl Request {
             share(mine, other);
         }
         if let (Some(mine), Some(other)) = (&mut self.bounds, &other.bounds) {
+            share(mine, other);
+        }
+        if let (Some(mine), Some(other)) = (&mut self.set_variables, &other.set_variables) {
             share(mine, other);
         }
         if let (Some(mine), Some(other)) = (&mut self.graph, &other.graph) {
@@ -605,6 +622,23 @@ mod tests {
     }
 
     #[test]
+    fn variables_and_session_of_a_request_are_stored_and_absent_in_requests_without_them() {
+        let plain = Request::new("claude", Class::Agent);
+        let text = serde_json::to_string(&plain).unwrap();
+        for field in ["set_variables", "resumes_session"] {
+            assert!(!text.contains(field), "{text}");
+        }
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), plain);
+        let request = Request {
+            set_variables: Some(Arc::new(BTreeSet::from(["CI".to_owned()]))),
+            resumes_session: Some("0b6b".into()),
+            ..plain
+        };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+    }
+
+    #[test]
     fn requests_share_exactly_their_equal_parts() {
         let one = Request::new("shell", Class::Command);
         let mut same = Request::new("shell", Class::Command);
@@ -612,6 +646,16 @@ mod tests {
         assert!(Arc::ptr_eq(&same.executor, &one.executor));
         assert!(Arc::ptr_eq(&same.cwd, &one.cwd));
         assert!(Arc::ptr_eq(&same.env_digest, &one.env_digest));
+        let named = |name: &str| Request {
+            set_variables: Some(Arc::new(BTreeSet::from([name.to_owned()]))),
+            ..Request::new("shell", Class::Command)
+        };
+        let (first, mut second, mut third) = (named("CI"), named("CI"), named("DEBUG"));
+        second.share(&first);
+        third.share(&first);
+        let names = |request: &Request| request.set_variables.clone().unwrap();
+        assert!(Arc::ptr_eq(&names(&second), &names(&first)));
+        assert_eq!(*names(&third), BTreeSet::from(["DEBUG".to_owned()]));
         let mut other = Request::new("claude", Class::Agent);
         other.share(&one);
         assert_eq!(&*other.executor, "claude");

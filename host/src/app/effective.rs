@@ -18,8 +18,7 @@ use super::{
 };
 use crate::{
     ceiling::{
-        is_of_others,
-        session::{may_enter, session_continued, session_of},
+        variables::may_set,
         work::{Told, Work, told},
     },
     plugin::{Draft, Executor, visible},
@@ -72,53 +71,6 @@ impl Host {
             let message = format!("executor `{name}` cannot be asked: {error}");
             AppError::new(ErrorKind::Unavailable, message)
         })
-    }
-
-    /// Decides whether a task with this document may continue the session that the document names.
-    pub(super) async fn may_continue_session(
-        &self,
-        by: &Principal,
-        class: Class,
-        spec: &str,
-    ) -> Result<(), AppError> {
-        if !by.restrained {
-            return Ok(());
-        }
-        match session_of(class, spec)? {
-            Some(session) => self.may_enter(by, session).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Decides whether a restrained principal may let an agent continue this session.
-    async fn may_enter(&self, by: &Principal, session: String) -> Result<(), AppError> {
-        let (by, ceiling) = (by.clone(), self.settings.mcp.clone());
-        self.read(move |reader| {
-            may_enter(&*reader.store, &by, &session, &ceiling)?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Decides whether another attempt of a restrained principal's task may continue the session
-    /// that the task's document names, or that its earlier attempts have used. A task of somebody
-    /// else runs only as it is, so the principal says nothing in its sessions.
-    async fn may_enter_again(
-        &self,
-        by: &Principal,
-        task: &Task,
-        spec: &str,
-        is_resumed: bool,
-    ) -> Result<(), AppError> {
-        if is_of_others(by, task) || task.request.class == Class::Command {
-            return Ok(());
-        }
-        let continued = session_continued(&task.attempts, is_resumed).map(str::to_owned);
-        let named = session_of(task.request.class, spec)?;
-        for session in continued.into_iter().chain(named) {
-            self.may_enter(by, session).await?;
-        }
-        Ok(())
     }
 
     /// Decides whether a finished task may run again, with the dependants that would run after it.
@@ -197,6 +149,8 @@ impl Host {
         said: Option<&[u8]>,
     ) -> Result<(), AppError> {
         let id = task.id;
+        let set = task.request.set_variables.iter();
+        may_set(by, &self.settings.mcp, set.flat_map(|names| names.iter()))?;
         let spec = if let Some(changed) = changed {
             changed.to_vec()
         } else {

@@ -102,11 +102,16 @@ pub(super) fn may(
     }
 }
 
+/// Number of attempts of a task that restrained principals may request together, if somebody less
+/// restrained submitted the task. Each attempt of an agent costs money.
+const ATTEMPTS_OF_RESTRAINED: usize = 3;
+
 /// Decides whether a restrained principal may run a finished task again. Others rely on the end of
 /// a task that somebody less restrained submitted, so such a task runs again only as it is, and
-/// only if it did not succeed. Nor does it run again if the attempt would use up what its submitter
-/// needs for attempts of their own: a budget, or one of the last attempts that a task may have.
-/// `is_changed` is whether the principal gives instructions or changes.
+/// only if it did not succeed. Nor does it run again if restrained principals have requested enough
+/// of its attempts, or if the attempt would use up what its submitter needs for attempts of their
+/// own: a budget, or one of the last attempts that a task may have. `is_changed` is whether the
+/// principal gives instructions or changes.
 pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Result<(), AppError> {
     let Some(end) = task.end().filter(|_| is_of_others(by, task)) else {
         return Ok(());
@@ -137,8 +142,13 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
     }
     let has_budget = task.request.budget_micro_usd.is_some() || task.request.graph_budget.is_some();
     let most = Bounds::default().attempts;
+    let of_restrained = requested_by_restrained(task);
     let why = if has_budget && !task.attempts.is_empty() {
         format!("another attempt would spend the budget of {submitter}")
+    } else if of_restrained >= ATTEMPTS_OF_RESTRAINED {
+        format!(
+            "MCP clients and agents have already caused {of_restrained} of its attempts; {ATTEMPTS_OF_RESTRAINED} is the limit"
+        )
     } else if task.attempts.len() >= most / 2 {
         format!(
             "it has had {} of the {most} attempts that a task may have, and the others are left to {submitter}",
@@ -151,6 +161,14 @@ pub(super) fn may_end_anew(by: &Principal, task: &Task, is_changed: bool) -> Res
         format!("task {id:#} of {submitter} may not be run again {way}: {why}"),
         format!("submit a new task; a person can run this one again with `claudine retry {id:#}`"),
     )
+}
+
+/// Number of the task's attempts that restrained principals have requested.
+fn requested_by_restrained(task: &Task) -> usize {
+    let attempts = task.attempts.iter().filter(|attempt| !attempt.by_hand);
+    attempts
+        .filter(|attempt| task.requester_of(attempt.number).restrained)
+        .count()
 }
 
 /// Decides whether a restrained principal may change a finished task before it runs again. Once
@@ -508,6 +526,42 @@ mod tests {
     }
 
     #[test]
+    fn restrained_principals_cause_only_a_few_attempts_of_a_task_of_others() {
+        let check = |submitter: &str, requesters: &[&str], allowed: &[&str]| {
+            let mut task = sample_task(1);
+            Arc::make_mut(&mut task.request).by = Arc::new(of(submitter));
+            for (number, requester) in (1..).zip(requesters) {
+                task.attempts.push(Attempt::new(number, task.created_at));
+                task.requested.push(Requested {
+                    from_attempt: number,
+                    by: Arc::new(of(requester)),
+                });
+            }
+            let task = done(task);
+            for (word, principal) in principals() {
+                let decided = may_end_anew(&principal, &task, false);
+                let context = format!("{word} {submitter} {requesters:?}: {decided:?}");
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{context}");
+                if let Err(error) = decided {
+                    assert_eq!(error.kind, ErrorKind::Forbidden, "{context}");
+                    let says = "have already caused 3 of its attempts; 3 is the limit";
+                    assert!(error.message.contains(says), "{context}");
+                    let hint = error.hint.unwrap();
+                    assert!(hint.contains("a person can run this one again"), "{hint}");
+                }
+            }
+        };
+        for submitter in UNRESTRAINED {
+            check(submitter, &["owner", "chat", "agent"], EVERYBODY);
+            // Attempts of other clients count too, and a person's attempts in between do not reset
+            // the number.
+            let three = ["owner", "chat", "owner", "agent", "nested"];
+            check(submitter, &three, UNRESTRAINED);
+        }
+        check("chat", &["chat", "chat", "agent", "chat"], EVERYBODY);
+    }
+
+    #[test]
     fn a_restrained_principal_does_not_change_a_task_that_somebody_unrestrained_has_changed() {
         let check = |revisers: &[&str], allowed: &[&str]| {
             let mut task = sample_task(1);
@@ -637,7 +691,7 @@ mod tests {
     #[test]
     fn a_restrained_principal_continues_only_sessions_of_tasks_that_it_could_have_submitted() {
         let task = |submitter: &str, authority: Option<Authority>| {
-            let mut task = sample_task(1);
+            let mut task = done(with_sessions(&[Some("0b6b")], 9));
             let request = Arc::make_mut(&mut task.request);
             request.by = Arc::new(of(submitter));
             request.authority = authority.map(Arc::new);
@@ -647,7 +701,7 @@ mod tests {
         let edit = || Some(Authority::of_words("edit", []));
         let check = |tasks: &[Task], allowed: &[&str], why: &str| {
             for (word, principal) in principals() {
-                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                let decided = continued(&principal, tasks);
                 assert_eq!(decided.is_ok(), allowed.contains(&word), "{word} {why}");
                 if let Err(error) = decided {
                     assert!(error.message.contains(why), "{}", error.message);
@@ -661,6 +715,13 @@ mod tests {
         check(&both, UNRESTRAINED, "it belongs to task");
         check(&[task("chat", edit())], UNRESTRAINED, "may do more");
         check(&[task("agent", None)], UNRESTRAINED, "may do more");
+    }
+
+    /// Whether a principal may let a task continue the session `0b6b`, which these tasks have
+    /// reported or name.
+    fn continued(by: &Principal, tasks: &[Task]) -> Result<(), AppError> {
+        let tasks = tasks.iter().cloned().map(Ok);
+        may_continue(by, "0b6b", tasks, &smallest()).map_err(AppError::from)
     }
 
     /// A task of a client whose attempts have reported these sessions. The owner has requested the
@@ -703,8 +764,7 @@ mod tests {
      {
         let check = |task: Task, allowed: &[&str]| {
             for (word, principal) in principals() {
-                let tasks = std::slice::from_ref(&task);
-                let decided = may_continue(&principal, "0b6b", tasks, &smallest());
+                let decided = continued(&principal, std::slice::from_ref(&task));
                 assert_eq!(decided.is_ok(), allowed.contains(&word), "{word}: {task:?}");
                 if let Err(error) = decided {
                     let says = "owner has continued it in task";
@@ -720,6 +780,54 @@ mod tests {
         // The owner's attempt may still report the session, or has not begun yet.
         check(done(with_sessions(&[own, None], 2)), UNRESTRAINED);
         check(with_sessions(&[own], 2), UNRESTRAINED);
+    }
+
+    #[test]
+    fn a_restrained_principal_does_not_continue_a_session_that_a_task_of_others_is_to_continue() {
+        let reported = || done(with_sessions(&[Some("0b6b")], 9));
+        let check = |named: Task, allowed: &[&str], why: &str| {
+            let tasks = [named, reported()];
+            for (word, principal) in principals() {
+                let decided = continued(&principal, &tasks);
+                assert_eq!(decided.is_ok(), allowed.contains(&word), "{word} {why}");
+                if let Err(error) = decided {
+                    assert!(error.message.contains(why), "{}", error.message);
+                }
+            }
+        };
+        let naming = |session: &str, submitter: &str, sessions: &[Option<&str>]| {
+            let mut task = with_sessions(sessions, 9);
+            let request = Arc::make_mut(&mut task.request);
+            request.by = Arc::new(of(submitter));
+            request.resumes_session = Some(session.into());
+            task.requested.clear();
+            task
+        };
+        for submitter in UNRESTRAINED {
+            let queued = naming("0b6b", submitter, &[]);
+            check(queued.clone(), UNRESTRAINED, "is to continue it");
+            let same = naming("0B6B", submitter, &[]);
+            check(same, UNRESTRAINED, "is to continue it");
+            // A task that was cancelled before its first attempt has not used the session.
+            check(done(queued), EVERYBODY, "");
+            let ran = done(naming("0b6b", submitter, &[None]));
+            check(ran, UNRESTRAINED, "may have continued it");
+            let elsewhere = done(naming("0b6b", submitter, &[Some("77aa")]));
+            check(elsewhere, EVERYBODY, "");
+        }
+        check(naming("0b6b", "chat", &[]), EVERYBODY, "");
+        // The owner runs a client's task again.
+        let mut again = naming("0b6b", "chat", &[]);
+        again.requested = vec![Requested {
+            from_attempt: 1,
+            by: Arc::new(of("owner")),
+        }];
+        check(again, UNRESTRAINED, "owner has continued it in task");
+        // A task that only names the session does not make it known.
+        let only = naming("0b6b", "chat", &[]);
+        let refused = continued(&of("chat"), &[only]).unwrap_err();
+        let says = "no stored task of this host has reported it";
+        assert!(refused.message.contains(says), "{}", refused.message);
     }
 
     #[test]

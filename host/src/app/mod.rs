@@ -49,6 +49,7 @@ mod resolve;
 mod retry;
 mod revise;
 mod select;
+mod sessions;
 mod steps;
 mod submit;
 mod transcript;

@@ -16,6 +16,7 @@ use super::{
     request::{NewTask, Retries},
 };
 use crate::{
+    ceiling::variables::Names,
     digest,
     environment::Kept,
     plugin::{Draft, Executor, Issue, Manifest, ManifestClass, visible},
@@ -40,6 +41,8 @@ pub(super) struct Checked {
     pub(super) task: NewTask,
     pub(super) executor: Arc<Executor>,
     pub(super) kept: Arc<Kept>,
+    /// Names of the variables that a restrained principal sets for the task.
+    pub(super) set_variables: Option<Names>,
 }
 
 impl Checked {

@@ -135,8 +135,14 @@ impl Host {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;
+            let warning = self.shared_again(by, &retry).await?;
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
-                Ok(answer) => return retried(answer),
+                Ok(answer) => {
+                    return Ok(Retried {
+                        warning,
+                        ..retried(answer)?
+                    });
+                }
                 Err(EngineError::Refused(Refused::Moved { task: moved })) => {
                     self.known(moved).await?;
                 }
@@ -227,6 +233,7 @@ fn retried(answer: Answer) -> Result<Retried, AppError> {
             attempt,
             downstream,
             held,
+            warning: None,
         }),
         other => Err(AppError::new(
             ErrorKind::Internal,

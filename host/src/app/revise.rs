@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     ceiling::{
+        session::session_of,
         way,
         work::{may_ask_for_mode, may_use},
     },
@@ -68,6 +69,8 @@ impl Host {
                 .await?;
         }
         let is_other = after != before;
+        let session = session_of(old.class, new.spec.get())?;
+        request.resumes_session = session.map(String::into_boxed_str);
         if is_other {
             let executor = self.executor(&old.executor)?;
             let authority = self.asked_about(&executor, task, &new, by).await?;

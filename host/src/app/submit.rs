@@ -23,12 +23,17 @@ use super::{
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
+    variables::set_for,
     view::{Delegated, GraphName, Submitted},
     worktrees::{each_its_own, few_enough},
 };
 use crate::{
     allocator,
-    ceiling::work::{may_ask_for_mode, may_use},
+    ceiling::{
+        session::session_of,
+        variables::Names,
+        work::{may_ask_for_mode, may_use},
+    },
     clock,
     config::{ATTEMPT, USD_EXPECTED, budget_micro_usd},
     engine::EngineError,
@@ -138,10 +143,10 @@ impl Host {
         few_enough(&tasks)?;
         variables(&environment)?;
         let parent = self.parent(by, environment.base.get(ATTEMPT)).await?;
-        let environment = self.environment_by(by, environment, &tasks).await?;
+        let given = self.environment_by(by, environment, &tasks).await?;
         let kept = self
             .environments
-            .keep(environment)
+            .keep(given.environment)
             .await
             .map_err(cannot_keep)?;
         let kept = Arc::new(kept);
@@ -153,7 +158,7 @@ impl Host {
         let mut checked = Vec::with_capacity(tasks.len());
         let mut wrong = Vec::new();
         for (index, task) in tasks.into_iter().enumerate() {
-            match self.checked(by, task, &kept).await {
+            match self.checked(by, task, &kept, given.set.as_ref()).await {
                 Ok(one) => checked.push(one),
                 Err(error) => wrong.push(of_member(index, error)),
             }
@@ -188,6 +193,7 @@ impl Host {
             let one = self.prepare(task, by, graph_at(index)).await;
             prepared.push(one.map_err(|error| of_member(index, error))?);
         }
+        self.warn_of_shared_sessions(by, &mut prepared).await?;
         each_its_own(
             prepared
                 .iter()
@@ -213,10 +219,12 @@ impl Host {
         by: &Principal,
         task: NewTask,
         kept: &Arc<Kept>,
+        set: Option<&Names>,
     ) -> Result<Checked, AppError> {
         check(&task)?;
         may_use(by, &task.executor, &self.settings.mcp)?;
         may_keep_output(by, task.max_output_bytes, self.settings.max_output_bytes)?;
+        let set_variables = set_for(by, &task, set)?;
         let kept = if task.env.is_empty() {
             kept.clone()
         } else {
@@ -230,6 +238,7 @@ impl Host {
             task,
             executor,
             kept,
+            set_variables,
         })
     }
 
@@ -245,6 +254,7 @@ impl Host {
             task,
             executor,
             kept,
+            set_variables,
         } = checked;
         let idempotency = idempotency(&by, &task, graph)?;
         let spec = task.spec.get();
@@ -259,10 +269,13 @@ impl Host {
         let (worktree, warning) = planned.map_or((None, None), |planned| {
             (Some(Box::new(planned.worktree)), planned.warning)
         });
+        let session = session_of(class_of(manifest), spec)?;
         let request = Request {
             worktree,
             by,
             authority,
+            set_variables,
+            resumes_session: session.map(String::into_boxed_str),
             summary: summary(spec),
             cwd: plain(&task.working_directory).into(),
             detached: task.detached,
@@ -302,6 +315,28 @@ impl Host {
             warning,
             _kept: kept,
         })
+    }
+
+    /// Warns somebody unrestrained whose tasks are to continue sessions that tasks of restrained
+    /// principals use too.
+    async fn warn_of_shared_sessions(
+        &self,
+        by: &Principal,
+        tasks: &mut [Prepared],
+    ) -> Result<(), AppError> {
+        let named = tasks
+            .iter()
+            .filter_map(|one| one.request.resumes_session.as_deref());
+        let sessions = named.map(str::to_owned).collect();
+        let shared = self.shared_sessions(by, sessions).await?;
+        for one in tasks {
+            let session = one.request.resumes_session.as_deref();
+            if let Some(told) = session.and_then(|session| shared.get(session)) {
+                let before = one.warning.take().map(|warning| format!("{warning}; "));
+                one.warning = Some(before.unwrap_or_default() + told);
+            }
+        }
+        Ok(())
     }
 
     async fn take_on(&self, by: &Arc<Principal>, graph: Graph) -> Result<Vec<Accepted>, AppError> {

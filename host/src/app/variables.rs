@@ -7,7 +7,10 @@
 //! for an attempt from the attempt's own task, and for an unknown agent from the host (only the
 //! variables in `MINIMAL`).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use claudine_domain::{
     principal::{Kind, Principal},
@@ -21,45 +24,55 @@ use super::{
     request::{Environment, NewTask},
 };
 use crate::{
-    ceiling::{Refusal, way},
-    config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK, is_dangerous},
+    ceiling::{
+        variables::{Names, may_set},
+        way,
+    },
+    config::{self, BOUNDS, McpCeiling, RESTRAINED, UMASK},
 };
 
 /// Variables of a task submitted by an unknown agent.
 const MINIMAL: [&str; 6] = ["HOME", "PATH", "USER", "LANG", "TERM", "TMPDIR"];
 
-/// Refuses variables that a restrained principal may not set.
-pub(super) fn settable<'a>(
+/// Limit of the length of the names of all variables that a restrained principal sets for a task.
+/// The names are stored with each task.
+const NAMES_MAX_BYTES: usize = 4 << 10;
+
+/// The environment that the tasks of a request get.
+pub(super) struct Given {
+    pub(super) environment: Environment,
+    /// Names of the variables in it that a restrained principal has set.
+    pub(super) set: Option<Names>,
+}
+
+/// The names of the variables that a restrained principal sets for a task: `of_all` for all tasks
+/// of the request, and others for this task.
+pub(super) fn set_for(
     by: &Principal,
-    ceiling: &McpCeiling,
-    names: impl IntoIterator<Item = &'a String>,
-) -> Result<(), AppError> {
+    task: &NewTask,
+    of_all: Option<&Names>,
+) -> Result<Option<Names>, AppError> {
     if !by.restrained {
-        return Ok(());
+        return Ok(None);
     }
-    match names.into_iter().find(|name| !ceiling.may_set(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let shown: String = name.chars().take(80).collect();
-            let refused = format!(
-                "variable `{}` may not be set {}",
-                shown.escape_debug(),
-                way(by)
-            );
-            if is_dangerous(name) {
-                let message =
-                    format!("{refused}: this variable can make programs run something else");
-                return Err(AppError::new(ErrorKind::Forbidden, message).hint(
-                    "no setting allows it; put what is needed into the prompt or the script",
-                ));
-            }
-            let message = match ceiling.env.as_slice() {
-                [] => format!("{refused}; no variable is allowed"),
-                names => format!("{refused}; allowed are: {}", names.join(", ")),
-            };
-            Err(Refusal::of_setting(message, "env").into())
-        }
+    let names = if task.env.is_empty() {
+        of_all.cloned()
+    } else {
+        let mut names = of_all.map(|names| (**names).clone()).unwrap_or_default();
+        names.extend(task.env.keys().cloned());
+        Some(Arc::new(names))
+    };
+    let all = names.iter().flat_map(|names| names.iter());
+    let bytes: usize = all.map(String::len).sum();
+    if bytes > NAMES_MAX_BYTES {
+        let message = format!(
+            "the names of the variables that are set for a task {} have {bytes} bytes together; {NAMES_MAX_BYTES} is the limit",
+            way(by)
+        );
+        return Err(AppError::new(ErrorKind::Limit, message)
+            .hint("unset the variables that the task does not need"));
     }
+    Ok(names)
 }
 
 impl Host {
@@ -75,38 +88,74 @@ impl Host {
         by: &Principal,
         asked: Environment,
         tasks: &[NewTask],
-    ) -> Result<Environment, AppError> {
+    ) -> Result<Given, AppError> {
         let ceiling = &self.settings.mcp;
         let set = asked.set.keys();
-        settable(
+        may_set(
             by,
             ceiling,
             set.chain(tasks.iter().flat_map(|task| task.env.keys())),
         )?;
         if !by.restrained {
-            return Ok(asked);
+            return Ok(Given {
+                environment: asked,
+                set: None,
+            });
         }
         let Environment { base, mut set } = asked;
+        let mut names: BTreeSet<String> = set.keys().cloned().collect();
         set.insert(RESTRAINED.to_owned(), "1".to_owned());
-        let own = match by.kind {
-            Kind::Owner => return Ok(Environment { base, set }),
+        let base = match by.kind {
+            Kind::Owner => base,
             Kind::Agent { task: Some(task) } => {
                 let task = self
                     .read(move |reader| Ok(reader.store.task(task)?))
                     .await?;
                 let task = task.ok_or_else(|| gone(by))?;
                 let mut own = BTreeMap::clone(&*self.variables_of(Some(&task)).await?);
+                names.extend(inherited(&task.request, ceiling, &mut own));
                 own.extend(beside_variables(&task.request));
-                own
+                with_told(own, base, ceiling, &mut names)
             }
-            _ => minimal(),
+            _ => with_told(minimal(), base, ceiling, &mut names),
         };
-        let told = base.into_iter().filter(|(name, _)| ceiling.may_set(name));
-        Ok(Environment {
-            base: own.into_iter().chain(told).collect(),
-            set,
+        Ok(Given {
+            environment: Environment { base, set },
+            set: (!names.is_empty()).then(|| Arc::new(names)),
         })
     }
+}
+
+/// Removes those variables of an agent's task that a restrained principal has set and could not set
+/// any more. Returns the names of the others.
+fn inherited(
+    request: &Request,
+    ceiling: &McpCeiling,
+    own: &mut BTreeMap<String, String>,
+) -> BTreeSet<String> {
+    let set = request.set_variables.iter().flat_map(|names| names.iter());
+    let (kept, removed): (BTreeSet<String>, BTreeSet<String>) =
+        set.cloned().partition(|name| ceiling.may_set(name));
+    own.retain(|name, _| !removed.contains(name));
+    kept
+}
+
+/// An environment with those variables of the caller's process that an agent may set. Adds the
+/// names of the variables that the agent has changed to `names`.
+fn with_told(
+    mut own: BTreeMap<String, String>,
+    told: BTreeMap<String, String>,
+    ceiling: &McpCeiling,
+    names: &mut BTreeSet<String>,
+) -> BTreeMap<String, String> {
+    let may_be_set = told.into_iter().filter(|(name, _)| ceiling.may_set(name));
+    for (name, value) in may_be_set {
+        if own.get(&name) != Some(&value) {
+            names.insert(name.clone());
+            own.insert(name, value);
+        }
+    }
+    own
 }
 
 /// Properties that a task inherits from its submitter in addition to variables. They are encoded as
@@ -164,48 +213,90 @@ mod tests {
         assert_eq!(told(&request), expected);
     }
 
+    fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+        let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        owned.into()
+    }
+
+    fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+        names.map(str::to_owned).into()
+    }
+
+    fn allowing(name: &str) -> McpCeiling {
+        McpCeiling {
+            env: vec![name.to_owned()],
+            ..McpCeiling::default()
+        }
+    }
+
     #[test]
-    fn a_restrained_principal_sets_only_listed_variables() {
-        let check = |by: &Principal, name: &str, expected: Option<&str>| {
-            let found = settable(by, &McpCeiling::default(), [&name.to_owned()]).err();
-            if let Some(error) = &found {
-                let hint = error.hint.as_ref().unwrap();
-                assert_eq!(hint.contains("mcp.env"), !is_dangerous(name), "{hint}");
-            }
-            let found = found.map(|error| error.message);
-            assert_eq!(found.is_some(), expected.is_some(), "{by} {name}");
-            if let Some(expected) = expected {
-                assert!(found.unwrap().starts_with(expected), "{by} {name}");
-            }
+    fn variables_that_a_client_could_not_set_any_more_are_not_passed_to_tasks_of_its_agent() {
+        let request = Request {
+            set_variables: Some(Arc::new(names(["CI", "DEBUG"]))),
+            ..Request::new("claude", claudine_domain::task::Class::Agent)
         };
-        let owner = Principal::default();
+        let mut own = pairs([("CI", "1"), ("DEBUG", "x"), ("HOME", "/home/me")]);
+        let kept = inherited(&request, &allowing("DEBUG"), &mut own);
+        assert_eq!(kept, names(["DEBUG"]));
+        assert_eq!(own, pairs([("DEBUG", "x"), ("HOME", "/home/me")]));
+    }
+
+    #[test]
+    fn a_variable_that_an_agent_has_changed_for_its_command_counts_as_set() {
+        let own = pairs([("DEBUG", "x"), ("LC_ALL", "C"), ("PATH", "/bin")]);
+        let told = pairs([
+            ("DEBUG", "y"),
+            ("LC_ALL", "C"),
+            ("PATH", "/evil"),
+            ("CI", "1"),
+        ]);
+        let mut set = names(["NO_COLOR"]);
+        let given = with_told(own, told, &McpCeiling::default(), &mut set);
+        assert_eq!(set, names(["CI", "DEBUG", "NO_COLOR"]));
+        let expected = [
+            ("CI", "1"),
+            ("DEBUG", "y"),
+            ("LC_ALL", "C"),
+            ("PATH", "/bin"),
+        ];
+        assert_eq!(given, pairs(expected));
+    }
+
+    #[test]
+    fn the_variables_set_for_a_task_are_those_of_its_request_and_its_own() {
+        let task = |env: &[&str]| {
+            let env: BTreeMap<&str, &str> = env.iter().map(|name| (*name, "1")).collect();
+            let task = serde_json::json!({
+                "executor": "shell", "spec": {"script": "true"}, "working_directory": "/",
+                "env": env,
+            });
+            serde_json::from_value::<NewTask>(task).unwrap()
+        };
         let chat = Principal {
             via: Via::Mcp,
             restrained: true,
             ..Principal::default()
         };
-        let agent = Principal {
-            kind: Kind::Agent { task: None },
-            via: Via::Cli,
-            ..chat.clone()
+        let of_all = Arc::new(names(["CI"]));
+        let check = |by: &Principal, env: &[&str], of_all: Option<&Names>, expected: &[&str]| {
+            let found = set_for(by, &task(env), of_all).unwrap();
+            let found: Vec<&str> = found
+                .iter()
+                .flat_map(|it| it.iter())
+                .map(|it| &**it)
+                .collect();
+            assert_eq!(found, expected);
         };
-        check(&owner, "PATH", None);
-        check(&chat, "CI", None);
-        check(&agent, "LC_ALL", None);
-        check(
-            &chat,
-            "PATH",
-            Some("variable `PATH` may not be set over MCP"),
-        );
-        check(
-            &agent,
-            "GIT_CONFIG_COUNT",
-            Some("variable `GIT_CONFIG_COUNT` may not be set by an agent"),
-        );
-        check(
-            &chat,
-            "A\u{1b}[2J",
-            Some("variable `A\\u{1b}[2J` may not be set over MCP"),
-        );
+        check(&chat, &["DEBUG"], Some(&of_all), &["CI", "DEBUG"]);
+        check(&chat, &["DEBUG"], None, &["DEBUG"]);
+        check(&chat, &[], Some(&of_all), &["CI"]);
+        assert!(set_for(&chat, &task(&[]), None).unwrap().is_none());
+        check(&Principal::default(), &["PATH"], None, &[]);
+        // The tasks of a request share the names.
+        let shared = set_for(&chat, &task(&[]), Some(&of_all)).unwrap();
+        assert!(Arc::ptr_eq(&shared.unwrap(), &of_all));
+        let long = format!("LC_{}", "X".repeat(NAMES_MAX_BYTES));
+        let refused = set_for(&chat, &task(&[&long]), None).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Limit);
     }
 }

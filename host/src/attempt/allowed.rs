@@ -3,13 +3,13 @@
 //! Each host reads the executors' configuration again when it starts. A default that the user has
 //! changed after the submission must not give a task more authority than its ceiling. The user may
 //! also have lowered the ceiling. While a task waits, a person may continue a session that the task
-//! would have continued, or open a merge in its worktree.
+//! would have continued or queue a task that is to continue it, or open a merge in its worktree.
 
 use std::sync::Arc;
 
 use claudine_domain::{
     principal::{Authority, Principal},
-    task::Class,
+    task::{Class, Request},
 };
 
 use super::inputs::aside;
@@ -17,6 +17,7 @@ use crate::{
     ceiling::{
         Refusal, is_of_others, may_interrupt,
         session::{SessionError, may_enter, session_continued, session_of},
+        variables::may_set,
         work::{Told, Work, told, within},
     },
     config::McpCeiling,
@@ -42,6 +43,10 @@ pub(super) async fn still_allowed(
     let allowed = allowed.filter(|_| request.by.restrained);
     if allowed.is_none() && !is_limited {
         return Ok(());
+    }
+    if is_limited {
+        let set = request.set_variables.iter();
+        may_set(by, ceiling, set.flat_map(|names| names.iter())).map_err(refused)?;
     }
     let now = authority(executor, guest, guest.spec.clone()).await;
     if let Some(allowed) = allowed
@@ -77,6 +82,18 @@ pub(super) async fn still_allowed(
         }
         Told::Unknown => check(&Authority::full(), &guest.spec),
     }
+}
+
+/// The request of an attempt. If a restrained principal has requested the attempt (`is_limited`) of
+/// a task of its own, the limit of the output is at most the limit of the present settings: the
+/// attempt is not refused, because the task may have got its limit from the earlier settings.
+pub(super) fn request_within(launch: &Launch, is_limited: bool, most_output: u64) -> Arc<Request> {
+    let (task, mut request) = (&launch.task, launch.task.request.clone());
+    let by = task.requester_of(launch.attempt.number);
+    if is_limited && !is_of_others(by, task) && request.max_output_bytes > most_output {
+        Arc::make_mut(&mut request).max_output_bytes = most_output;
+    }
+    request
 }
 
 /// What the attempt could do if this were its document, as its executor states it.
@@ -153,4 +170,51 @@ pub(super) async fn sessions_still_allowed(
         })
     };
     aside(entering).await.map_err(GuestEnd::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{id::AttemptId, principal::Principal, revision::Requested};
+
+    use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn the_output_of_a_clients_attempt_is_limited_by_the_present_settings() {
+        let check = |is_of_client: bool, is_limited: bool, limit: u64, expected: u64| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            request.max_output_bytes = limit;
+            let client = Arc::new(Principal {
+                restrained: true,
+                ..Principal::default()
+            });
+            if is_of_client {
+                request.by = client.clone();
+            } else if is_limited {
+                // The client runs a task of the owner again.
+                task.requested = vec![Requested {
+                    from_attempt: 1,
+                    by: client,
+                }];
+            }
+            let launch = Launch {
+                attempt: AttemptId {
+                    task: task.id,
+                    number: 1,
+                },
+                task: Arc::new(task),
+                spec: None,
+            };
+            let request = request_within(&launch, is_limited, 1 << 20);
+            assert_eq!(request.max_output_bytes, expected);
+            assert_eq!(launch.task.request.max_output_bytes, limit);
+        };
+        check(true, true, 1 << 30, 1 << 20);
+        check(true, true, 1 << 10, 1 << 10);
+        // An attempt that an earlier host has started keeps its limit.
+        check(true, false, 1 << 30, 1 << 30);
+        check(false, true, 1 << 30, 1 << 30);
+        check(false, false, 1 << 30, 1 << 30);
+    }
 }

@@ -33,6 +33,8 @@ pub(super) struct Inputs {
     pub(super) layout: Layout,
     /// The present limits of restrained principals.
     pub(super) ceiling: Arc<McpCeiling>,
+    /// The present output limit of tasks that request no other.
+    pub(super) most_output: u64,
 }
 
 /// An attempt that is ready to run.

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    allowed::{sessions_still_allowed, still_allowed, worktree_still_free},
+    allowed::{request_within, sessions_still_allowed, still_allowed, worktree_still_free},
     commands::{Commands, OfAttempt},
     ending::ending,
     guest_host::GuestHost,
@@ -120,10 +120,10 @@ impl Launcher {
         {
             self.reporter.send(live, Report::Branch(branch)).await;
         }
+        let by = launch.task.requester_of(launch.attempt.number);
+        // An attempt that an earlier host has started goes on.
+        let is_limited = by.restrained && (is_preparing || !resumed);
         let preparing = async {
-            let by = launch.task.requester_of(launch.attempt.number);
-            // An attempt that an earlier host has started goes on.
-            let is_limited = by.restrained && (is_preparing || !resumed);
             if is_limited {
                 let resolver = Box::pin(self.workspaces.resolver(&launch.task));
                 let resolver = supervised_by(elsewhere.clone(), resolver).await?;
@@ -160,7 +160,7 @@ impl Launcher {
             Start::Fresh
         };
         let host = Arc::new(GuestHost {
-            request: launch.task.request.clone(),
+            request: request_within(&launch, is_limited, self.inputs.most_output),
             workspace,
             live: live.clone(),
             supervisors: self.supervisors.clone(),

@@ -72,6 +72,9 @@ pub(crate) struct RunnerParts {
     pub(crate) settle_timeout: Duration,
     /// The present limits of restrained principals.
     pub(crate) ceiling: McpCeiling,
+    /// The present output limit of tasks that request no other, which is also the highest limit of
+    /// a restrained principal's task.
+    pub(crate) most_output: u64,
 }
 
 impl Runner {
@@ -87,6 +90,7 @@ impl Runner {
             known,
             settle_timeout,
             ceiling,
+            most_output,
         } = parts;
         let inputs = Inputs {
             store,
@@ -94,6 +98,7 @@ impl Runner {
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
             ceiling: Arc::new(ceiling),
+            most_output,
         };
         let workspaces = Workspaces {
             worktrees,

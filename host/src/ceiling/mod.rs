@@ -3,6 +3,7 @@
 //! changed meanwhile, or a person may have done something.
 
 pub(crate) mod session;
+pub(crate) mod variables;
 pub(crate) mod work;
 
 use claudine_domain::{

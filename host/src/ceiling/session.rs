@@ -1,16 +1,17 @@
-//! Decides which sessions a restrained principal may let an agent continue.
+//! Decides which sessions a restrained principal may let an agent continue, and finds the tasks of
+//! restrained principals that use a session.
 
 use claudine_domain::{
     attempt::Attempt,
     outcome::ReasonClass,
-    principal::Principal,
+    principal::{Authority, Principal},
     task::{Class, Task},
 };
 
 use super::{Refusal, SHOWN, fields, is_of_others, way};
 use crate::{
     config::McpCeiling,
-    store::{Filter, Store, StoreError},
+    store::{Filter, States, Status, Store, StoreError},
 };
 
 /// Number of tasks of a session that are read at a time.
@@ -20,7 +21,7 @@ const SESSION_TASKS: usize = 100;
 #[derive(Debug)]
 pub(crate) enum SessionError {
     Refused(Refusal),
-    /// The tasks that have reported the session cannot be read.
+    /// The tasks of the session cannot be read.
     Store(StoreError),
 }
 
@@ -32,82 +33,186 @@ pub(crate) fn may_enter(
     session: &str,
     ceiling: &McpCeiling,
 ) -> Result<(), SessionError> {
-    let mut filter = Filter {
+    let filter = Filter {
         session: Some(session.to_owned()),
         ..Filter::default()
     };
-    loop {
-        let page = store
-            .list(&filter, SESSION_TASKS)
-            .map_err(SessionError::Store)?;
-        may_continue(by, session, &page.tasks, ceiling).map_err(SessionError::Refused)?;
-        if page.next.is_none() {
-            return Ok(());
-        }
-        filter.before = page.next;
-    }
+    may_continue(by, session, each_task(store, filter), ceiling)
 }
 
-/// Decides whether a restrained principal may let a task continue a session, which `tasks` have
-/// reported. A conversation of a person, or of a task of somebody less restrained, would otherwise
-/// contain words that the person does not expect there.
+/// The tasks that pass the filter, newest first. A page of them is read at a time.
+fn each_task(
+    store: &dyn Store,
+    mut filter: Filter,
+) -> impl Iterator<Item = Result<Task, StoreError>> {
+    let mut is_over = false;
+    let pages = std::iter::from_fn(move || {
+        if is_over {
+            return None;
+        }
+        let page: Vec<_> = match store.list(&filter, SESSION_TASKS) {
+            Ok(page) => {
+                is_over = page.next.is_none();
+                filter.before = page.next;
+                page.tasks.into_iter().map(Ok).collect()
+            }
+            Err(error) => {
+                is_over = true;
+                vec![Err(error)]
+            }
+        };
+        Some(page)
+    });
+    pages.flatten()
+}
+
+/// Decides whether a restrained principal may let a task continue a session. `tasks` have reported
+/// the session, or name it. A conversation of a person, or of a task of somebody less restrained,
+/// would otherwise contain words that the person does not expect there.
 pub(crate) fn may_continue(
     by: &Principal,
     session: &str,
-    tasks: &[Task],
+    tasks: impl Iterator<Item = Result<Task, StoreError>>,
     ceiling: &McpCeiling,
-) -> Result<(), Refusal> {
+) -> Result<(), SessionError> {
     if !by.restrained {
         return Ok(());
     }
     let most = ceiling.most();
-    let is_beyond = |task: &&Task| {
-        let authority = task.request.authority.as_deref();
-        authority.is_none_or(|authority| !most.covers(authority))
-    };
-    let why = if let Some(task) = tasks.iter().find(|task| is_of_others(by, task)) {
-        format!("it belongs to task {:#} of {}", task.id, task.request.by)
-    } else if let Some((task, user)) = tasks
-        .iter()
-        .find_map(|task| Some((task, less_restrained_user(task, session)?)))
-    {
-        format!("{user} has continued it in task {:#}", task.id)
-    } else if let Some(task) = tasks.iter().find(is_beyond) {
-        format!(
-            "task {:#}, which reported it, may do more than the settings allow",
-            task.id
-        )
-    } else if tasks.is_empty() {
-        "no stored task of this host has reported it".to_owned()
-    } else {
+    let mut is_reported = false;
+    for task in tasks {
+        let task = task.map_err(SessionError::Store)?;
+        if let Some(why) = obstacle(by, session, &task, &most) {
+            return Err(SessionError::Refused(refusal(by, session, &why)));
+        }
+        is_reported |= has_reported(&task, session);
+    }
+    if is_reported {
         return Ok(());
-    };
-    let shown: String = session.chars().take(SHOWN).collect();
-    let message = format!(
-        "session `{}` may not be continued {}: {why}",
-        shown.escape_debug(),
-        way(by)
-    );
-    Err(Refusal {
-        message,
-        hint: "let a new task begin a session of its own, or name a session that only tasks of yours have used; a person can continue any session".to_owned(),
-    })
+    }
+    let why = "no stored task of this host has reported it";
+    Err(SessionError::Refused(refusal(by, session, why)))
 }
 
-/// Somebody unrestrained who has requested an attempt of this task that uses the session. An
-/// attempt that has not reported its session yet may use it too.
-fn less_restrained_user<'a>(task: &'a Task, session: &str) -> Option<&'a Principal> {
+fn refusal(by: &Principal, session: &str, why: &str) -> Refusal {
+    Refusal {
+        message: format!(
+            "session {} may not be continued {}: {why}",
+            shown(session),
+            way(by)
+        ),
+        hint: "let a new task begin a session of its own, or name a session that only tasks of yours have used; a person can continue any session".to_owned(),
+    }
+}
+
+fn shown(session: &str) -> String {
+    let start: String = session.chars().take(SHOWN).collect();
+    format!("`{}`", start.escape_debug())
+}
+
+/// Why a restrained principal may not continue a session that this task has reported or names.
+fn obstacle(by: &Principal, session: &str, task: &Task, most: &Authority) -> Option<String> {
+    let (id, submitter) = (task.id, &task.request.by);
+    let is_reported = has_reported(task, session);
+    if is_of_others(by, task) {
+        // A task that has ended without an attempt has not used the session that it names.
+        return if is_reported {
+            Some(format!("it belongs to task {id:#} of {submitter}"))
+        } else if !task.is_done() {
+            Some(format!("task {id:#} of {submitter} is to continue it"))
+        } else if perhaps_users(task, session).next().is_some() {
+            Some(format!("task {id:#} of {submitter} may have continued it"))
+        } else {
+            None
+        };
+    }
+    let user = perhaps_users(task, session).find(|user| !user.restrained);
+    if let Some(user) = user {
+        return Some(format!("{user} has continued it in task {id:#}"));
+    }
+    let authority = task.request.authority.as_deref();
+    let is_beyond = authority.is_none_or(|authority| !most.covers(authority));
+    (is_reported && is_beyond)
+        .then(|| format!("task {id:#}, which reported it, may do more than the settings allow"))
+}
+
+/// Whether two ids mean the same session. Case does not matter, since an executor may accept an id
+/// in either case.
+fn is_same(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+}
+
+fn has_reported(task: &Task, session: &str) -> bool {
+    let mut reported = task.attempts.iter().filter_map(|it| it.session.as_ref());
+    reported.any(|reported| is_same(&reported.id, session))
+}
+
+/// Those who have requested the attempts of this task that use the session, or may use it: an
+/// attempt that has not reported its session yet, and the next attempt of an unfinished task.
+fn perhaps_users<'a>(task: &'a Task, session: &str) -> impl Iterator<Item = &'a Principal> {
     let may_use = |attempt: &&Attempt| {
         let reported = attempt.session.as_ref();
-        !attempt.by_hand && reported.is_none_or(|reported| reported.id == session)
+        !attempt.by_hand && reported.is_none_or(|reported| is_same(&reported.id, session))
     };
     let attempts = task.attempts.iter().filter(may_use);
-    let numbers = attempts.map(|attempt| attempt.number);
-    let to_come = (!task.is_done()).then_some(u32::MAX);
-    let mut requesters = numbers.chain(to_come).map(|it| task.requester_of(it));
-    requesters
-        .find(|requester| !requester.restrained)
-        .map(|requester| &**requester)
+    let mut numbers: Vec<u32> = attempts.map(|attempt| attempt.number).collect();
+    numbers.extend((!task.is_done()).then_some(u32::MAX));
+    let requesters = numbers
+        .into_iter()
+        .map(move |number| task.requester_of(number));
+    requesters.map(|requester| &**requester)
+}
+
+/// What somebody unrestrained has to know before a task of theirs continues a session: an
+/// unfinished task of a restrained principal uses the session too, or is to use it. A running task
+/// is named rather than a queued one.
+pub(crate) fn shared_with(store: &dyn Store, session: &str) -> Result<Option<String>, StoreError> {
+    let filter = Filter {
+        states: States::unfinished(),
+        session: Some(session.to_owned()),
+        ..Filter::default()
+    };
+    let mut queued = None;
+    for task in each_task(store, filter) {
+        let task = task?;
+        let Some(is_running) = is_used_by_restrained(&task, session) else {
+            continue;
+        };
+        let told = told_of(&task, session, is_running);
+        if is_running {
+            return Ok(Some(told));
+        }
+        queued = queued.or(Some(told));
+    }
+    Ok(queued)
+}
+
+/// Whether an unfinished task uses the session at the moment. `None` if it is not a task of a
+/// restrained principal, or if its attempt uses another session.
+fn is_used_by_restrained(task: &Task, session: &str) -> Option<bool> {
+    if !task.requester_of(u32::MAX).restrained {
+        return None;
+    }
+    let is_running = Status::of(task) == Status::Running;
+    let last = task.last_attempt().filter(|_| is_running);
+    let reported = last.and_then(|last| last.session.as_ref());
+    let is_elsewhere = reported.is_some_and(|reported| !is_same(&reported.id, session));
+    (!is_elsewhere).then_some(is_running)
+}
+
+fn told_of(task: &Task, session: &str, is_running: bool) -> String {
+    let (id, requester, session) = (task.id, task.requester_of(u32::MAX), shown(session));
+    if is_running {
+        format!(
+            "task {id:#} of {requester} runs in session {session} now, and what it says becomes part \
+             of the conversation; `claudine wait {id:#}` waits for its end, `claudine cancel {id:#}` ends it"
+        )
+    } else {
+        format!(
+            "task {id:#} of {requester} is queued to continue session {session} too; it is refused at \
+             its start, unless your task is cancelled before"
+        )
+    }
 }
 
 /// Failures after which executors begin a new conversation. After all others they may continue the
@@ -190,5 +295,128 @@ mod tests {
         for wrong in [r#"["a"]"#, "[]", "null", r#""a""#, "", r#"{"resume"#] {
             refused(wrong);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::Arc;
+
+    use claudine_domain::{
+        attempt::{Phase, Session},
+        batch::Batch,
+        outcome::Outcome,
+        principal::Via,
+        revision::Requested,
+        task::State,
+    };
+
+    use super::*;
+    use crate::store::{memory::MemoryStore, sample_task};
+
+    const SESSION: &str = "0b6b";
+
+    fn chat() -> Principal {
+        Principal {
+            via: Via::Mcp,
+            restrained: true,
+            ..Principal::default()
+        }
+    }
+
+    /// A queued task that is to continue the session.
+    fn queued(number: u64, by: Principal) -> Task {
+        let mut task = sample_task(number);
+        let request = Arc::make_mut(&mut task.request);
+        request.by = Arc::new(by);
+        request.authority = Some(Arc::new(Authority::of_words("read", [])));
+        request.resumes_session = Some(SESSION.into());
+        task
+    }
+
+    fn running(mut task: Task, session: Option<&str>) -> Task {
+        let mut attempt = Attempt::new(1, task.created_at);
+        attempt.session = session.map(|id| Session {
+            id: id.to_owned(),
+            model: None,
+        });
+        task.attempts.push(attempt);
+        task.state = State::Running {
+            phase: Phase::Live,
+            since: task.created_at,
+        };
+        task
+    }
+
+    fn done(mut task: Task) -> Task {
+        task.state = State::Done {
+            at: task.created_at,
+            outcome: Outcome::Succeeded,
+            reason: None,
+            culprit: None,
+        };
+        task
+    }
+
+    fn store(tasks: Vec<Task>) -> MemoryStore {
+        let store = MemoryStore::new();
+        let batch = Batch {
+            number: 1,
+            tasks: tasks.into_iter().map(Arc::new).collect(),
+            ..Batch::default()
+        };
+        store.commit(store.lead().unwrap(), &batch).unwrap();
+        store
+    }
+
+    #[test]
+    fn all_tasks_of_a_session_are_looked_at() {
+        let pages = u64::try_from(SESSION_TASKS).unwrap() * 2 + 10;
+        let first = |by: Principal| done(running(queued(1, by), Some(SESSION)));
+        let others = || (2..pages).map(|number| queued(number, chat()));
+        let enter = |oldest: Task| {
+            let tasks = std::iter::once(oldest).chain(others());
+            let store = store(tasks.collect());
+            may_enter(&store, &chat(), SESSION, &McpCeiling::default())
+        };
+        enter(first(chat())).unwrap();
+        let why = |error: SessionError| match error {
+            SessionError::Refused(refusal) => refusal.message,
+            SessionError::Store(error) => error.to_string(),
+        };
+        let message = why(enter(first(Principal::default())).unwrap_err());
+        assert!(message.contains("it belongs to task"), "{message}");
+        let message = why(enter(queued(1, chat())).unwrap_err());
+        assert!(message.contains("no stored task"), "{message}");
+    }
+
+    #[test]
+    fn somebody_unrestrained_is_told_of_unfinished_tasks_of_clients_that_use_a_session() {
+        let check = |tasks: Vec<Task>, expected: Option<&str>| {
+            let told = shared_with(&store(tasks), SESSION).unwrap();
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            let (told, expected) = (told.unwrap_or_default(), expected.unwrap_or_default());
+            assert!(told.contains(expected), "{told}");
+        };
+        let runs = Some("runs in session `0b6b` now");
+        let waits = Some("is queued to continue session `0b6b` too");
+        check(Vec::new(), None);
+        check(vec![queued(1, chat())], waits);
+        check(vec![running(queued(1, chat()), None)], runs);
+        check(vec![running(queued(1, chat()), Some(SESSION))], runs);
+        check(vec![running(queued(1, chat()), Some("77aa"))], None);
+        check(vec![done(queued(1, chat()))], None);
+        check(vec![queued(1, Principal::default())], None);
+        // A running task is named first, even if a queued one is newer.
+        let both = [running(queued(1, chat()), Some(SESSION)), queued(2, chat())];
+        check(both.to_vec(), runs);
+        // A person has run a client's task again.
+        let mut again = queued(1, chat());
+        again.requested = vec![Requested {
+            from_attempt: 1,
+            by: Arc::default(),
+        }];
+        check(vec![again], None);
     }
 }

@@ -34,7 +34,8 @@ pub(crate) struct Filter {
     pub(crate) before: Option<TaskId>,
     /// Whether the tasks of restrained principals are left out.
     pub(crate) unrestrained: bool,
-    /// If set, only tasks of which an attempt has reported this session.
+    /// If set, only tasks of which an attempt has reported this session, or whose document names
+    /// it. Case does not matter, since an executor may accept an id in either case.
     pub(crate) session: Option<String>,
 }
 
@@ -66,8 +67,10 @@ impl Filter {
             && self.before.is_none_or(|before| task.id < before)
             && !(self.unrestrained && request.by.restrained)
             && self.session.as_ref().is_none_or(|session| {
-                let mut reported = task.attempts.iter().filter_map(|it| it.session.as_ref());
-                reported.any(|reported| reported.id == *session)
+                let reported = task.attempts.iter().filter_map(|it| it.session.as_ref());
+                let reported = reported.map(|reported| reported.id.as_str());
+                let mut all = reported.chain(request.resumes_session.as_deref());
+                all.any(|one| one.eq_ignore_ascii_case(session))
             })
             && self
                 .since

@@ -359,18 +359,22 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     let mut web = plan.clone();
     web["name"] = "web".into();
     web["allowedTools"] = json!(["WebFetch"]);
+    let mut variable = plan.clone();
+    variable["name"] = "variable".into();
+    variable["env"] = json!({"CI": "1"});
     let tasks = json!([
         {"name": "script", "script": "true", "hold": true},
         {"name": "edit", "prompt": "p", "permissionMode": "acceptEdits", "hold": true},
         web,
+        variable,
         plan,
     ]);
     client.call("SubmitGraph", json!({ "tasks": tasks }));
     host.text(["run", "--hold", "--name", "mine", "--", "true"]);
     host.run(["down"]).check();
     fs::write(host.config_dir().join("claudine/config.toml"), SMALLEST).unwrap();
-    host.run(["release", "script", "edit", "web", "plan", "mine"])
-        .check();
+    let held = ["script", "edit", "web", "variable", "plan", "mine"];
+    host.run([&["release"][..], &held[..]].concat()).check();
 
     for (name, why, setting) in [
         (
@@ -384,6 +388,11 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
             "mcp.max_permission_mode",
         ),
         ("web", "this task has `network`", "mcp.extras"),
+        (
+            "variable",
+            "variable `CI` may not be set over MCP",
+            "mcp.env",
+        ),
     ] {
         let task = host.finished(name);
         assert_eq!(task["reason"]["class"], "permission", "{task:#}");
@@ -397,6 +406,31 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     assert_eq!(host.finished("mine")["outcome"], "succeeded");
     host.run(["retry", "script"]).check();
     assert_eq!(host.finished("script")["outcome"], "succeeded");
+    let says = ["variable `CI` may not be set over MCP", "mcp.env"];
+    let again = json!({"taskId": "variable"});
+    refused(&mut client, "RetryTask", again, &says);
+    host.run(["retry", "variable"]).check();
+    assert_eq!(host.finished("variable")["reason"]["class"], "no_result");
+}
+
+#[test]
+fn output_of_a_clients_queued_task_is_limited_by_the_settings_at_its_start() {
+    let host = TestHost::builder().config("").build();
+    let mut client = Client::connect(&host);
+    let script = "seq 1 100000";
+    let theirs = json!({"name": "theirs", "script": script, "hold": true});
+    client.call("SubmitGraph", json!({ "tasks": [theirs] }));
+    host.text(["run", "--hold", "--name", "mine", "--script", script]);
+    host.run(["down"]).check();
+    let config = host.config_dir().join("claudine/config.toml");
+    fs::write(config, "max_output = \"64K\"\n").unwrap();
+    host.run(["release", "theirs", "mine"]).check();
+    let shown = |name: &str| {
+        assert_eq!(host.finished(name)["outcome"], "succeeded");
+        host.run(["logs", name]).ok().stdout.len()
+    };
+    assert!(shown("theirs") < 80 * 1024);
+    assert_eq!(shown("mine"), 588_895);
 }
 
 /// The text that a command in an attempt has written to this file.

@@ -88,6 +88,44 @@ fn client_does_not_spend_the_budget_of_a_persons_task() {
     client.call("RetryTask", json!({ "taskId": own }));
 }
 
+/// Otherwise a client could spend the person's money on a task that fails again and again.
+#[test]
+fn client_causes_only_three_attempts_of_a_persons_task() {
+    let host = TestHost::new();
+    let mut client = Client::connect(&host);
+    let id = host.script("exit 3");
+    host.finished(&id);
+    for _ in 0..2 {
+        client.call("RetryTask", json!({ "taskId": id }));
+        host.finished(&id);
+    }
+    // Neither another host nor an attempt of the person resets the number.
+    host.run(["down"]).check();
+    host.up();
+    host.run(["retry", &id]).check();
+    host.finished(&id);
+    client.call("RetryTask", json!({ "taskId": id }));
+    host.finished(&id);
+    let says = [
+        "may not be run again over MCP",
+        "have already caused 3 of its attempts; 3 is the limit",
+        "submit a new task",
+    ];
+    for tool in ["RetryTask", "ResumeTask"] {
+        refused(&mut client, tool, json!({ "taskId": id }), &says);
+    }
+    host.run(["retry", &id]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["attempts"].as_array().unwrap().len(), 6, "{task:#}");
+    // Its own task is not limited.
+    let asked = json!({"executor": "shell", "prompt": "exit 3"});
+    let own = client.call("DelegateTask", asked)["taskId"].clone();
+    for _ in 0..4 {
+        host.finished(own.as_str().unwrap());
+        client.call("RetryTask", json!({ "taskId": own }));
+    }
+}
+
 #[test]
 fn client_cannot_undo_a_limit_that_a_person_has_set_on_its_task() {
     let host = TestHost::new();

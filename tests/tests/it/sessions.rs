@@ -5,7 +5,7 @@ use std::fs;
 use claudine_tests::{TestHost, mcp::Client, short_id, wait_for};
 use serde_json::{Value, json};
 
-use crate::authority::with_agent;
+use crate::authority::{refused, with_agent};
 
 const READ: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n";
 
@@ -119,4 +119,96 @@ fi"#;
     }
     let task = host.finished("untouched");
     assert_eq!(task["attempts"][0]["session_id"], other, "{task:#}");
+}
+
+/// Otherwise a client could put words into a conversation before a person's task continues it.
+#[test]
+fn client_does_not_continue_a_session_that_a_queued_task_of_a_person_is_to_continue() {
+    let (host, _agent) = with_agent(READ, AGENT);
+    let mut client = Client::connect(&host);
+    let (own, session) = begun(&host, &mut client);
+    let (_, other) = begun(&host, &mut client);
+    let delegated =
+        |session: &str| json!({"prompt": "p", "permissionMode": "plan", "resumeSession": session});
+    let again = json!({"taskId": own, "additionalContext": "theirs"});
+    let mut held = delegated(&session);
+    held["name"] = "held".into();
+    held["hold"] = true.into();
+    client.call("SubmitGraph", json!({ "tasks": [held] }));
+
+    let gate = host.text(["run", "--hold", "--", "true"]);
+    let queued = |waits: &[&str]| {
+        let named = [
+            "delegate",
+            "--permission-mode",
+            "plan",
+            "--resume-session",
+            &session,
+        ];
+        let submitted = host.run([&named[..], waits, &["mine"][..]].concat()).ok();
+        submitted.says(&["is queued to continue session", "refused at its start"]);
+        submitted.text()
+    };
+    let upper = session.to_uppercase();
+    for waits in [
+        &["--after", "1h"][..],
+        &["--depends-on-success", &gate][..],
+        &["--hold"][..],
+    ] {
+        let mine = queued(waits);
+        let says = format!("task {} of owner is to continue it", short_id(&mine));
+        for (tool, asked) in [
+            ("DelegateTask", delegated(&session)),
+            ("DelegateTask", delegated(&upper)),
+            ("ResumeTask", again.clone()),
+        ] {
+            refused(&mut client, tool, asked, &[&says]);
+        }
+        host.run(["cancel", &mine]).check();
+    }
+    let mine = queued(&["--hold"]);
+    host.run(["release", "held"]).check();
+    let task = host.finished("held");
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("is to continue it"), "{message}");
+
+    // Other sessions stay open, and so does this one once the person's task cannot continue it.
+    let next = client.call("DelegateTask", delegated(&other));
+    let task = host.finished(next["taskId"].as_str().unwrap());
+    assert_eq!(task["attempts"][0]["session_id"], other, "{task:#}");
+    host.run(["cancel", &mine]).check();
+    client.call("ResumeTask", again);
+    assert_eq!(host.finished(&own)["outcome"], "succeeded");
+}
+
+#[test]
+fn person_is_told_of_a_clients_task_that_runs_in_the_session_to_be_continued() {
+    // An agent that is to stay waits until a file exists.
+    let stays = r#"if grep -q "stay"; then
+    printf '{"type":"system","subtype":"init","session_id":"%s","model":"m","tools":[]}\n' "$id"
+    touch "${0%/*}/begun"; until test -e "${0%/*}/go"; do sleep 0.05; done
+fi"#;
+    let (host, agent) = with_agent(READ, &AGENT.replace("cat > /dev/null", stays));
+    let mut client = Client::connect(&host);
+    let (first, session) = begun(&host, &mut client);
+    let asked = json!({"prompt": "stay", "permissionMode": "plan", "resumeSession": session});
+    let theirs = client.call("DelegateTask", asked)["taskId"].clone();
+    let theirs = theirs.as_str().unwrap();
+    wait_for("the agent to begin", || {
+        agent.path().join("begun").exists().then_some(())
+    });
+    let runs = format!("task {} of owner via mcp runs in session", short_id(theirs));
+    let says = [runs.as_str(), "`claudine cancel"];
+    let delegate = ["delegate", "--hold", "--permission-mode", "plan", "mine"];
+    let alone = host.run(delegate).ok();
+    assert!(!alone.complaint().contains("warning"), "{alone}");
+    let named = [&delegate[..], &["--resume-session", &session][..]].concat();
+    host.run(named).ok().says(&says);
+    host.run(["resume", &first, "--context", "mine"])
+        .ok()
+        .says(&says);
+    fs::write(agent.path().join("go"), "").unwrap();
+    assert_eq!(host.finished(theirs)["outcome"], "succeeded");
+    assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }

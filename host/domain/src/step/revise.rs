@@ -35,6 +35,7 @@ impl Request {
             allow_denied: to.allow_denied,
             summary: to.summary,
             authority: to.authority,
+            resumes_session: to.resumes_session,
             queue_timeout: to.queue_timeout,
             retries: to.retries,
             timeout: to.timeout,
@@ -107,6 +108,7 @@ mod tests {
         let to = Request {
             priority: Priority::P0,
             budget_micro_usd: Some(5),
+            resumes_session: Some("0b6b".into()),
             cwd: "/elsewhere".into(),
             detached: true,
             ..Request::new("shell", Class::Command)
@@ -116,9 +118,11 @@ mod tests {
             (new.priority, new.budget_micro_usd),
             (Priority::P0, Some(5))
         );
+        assert_eq!(new.resumes_session.as_deref(), Some("0b6b"));
         let kept = Request {
             priority: old.priority,
             budget_micro_usd: old.budget_micro_usd,
+            resumes_session: None,
             ..new
         };
         assert_eq!(kept, old);

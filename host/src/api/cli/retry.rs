@@ -64,9 +64,12 @@ impl Retry {
     }
 }
 
-/// Prints the id, and reports dependants and holds.
+/// Prints the id, and reports a warning, dependants and holds.
 pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
     output::id(&task.id)?;
+    if let Some(warning) = &task.warning {
+        output::say(&format!("warning: {warning}"));
+    }
     if let Some(count) = task.downstream.filter(|count| *count > 0) {
         output::say(&text::wait_again(count, "it"));
     }

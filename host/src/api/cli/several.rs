@@ -235,6 +235,12 @@ fn tell_all(
     if let ([task], []) = (done.as_slice(), failed.as_slice()) {
         return tell(task);
     }
+    let warned = done
+        .iter()
+        .filter_map(|task| Some((*task, task.warning.as_ref()?)));
+    for (task, warning) in warned.take(SHOWN) {
+        output::say(&format!("warning: {}: {warning}", named(task)));
+    }
     output::say(&summary(action, &done, failed.len()));
     Ok(())
 }

@@ -192,6 +192,9 @@ pub(crate) struct TaskActed {
     /// Whether the task is held and must be released before it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) held: bool,
+    /// A possible problem of the next attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warning: Option<String>,
     /// Error of the action for this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<AppError>,
@@ -245,6 +248,7 @@ impl TaskActed {
         self.attempt = Some(retried.attempt);
         self.downstream = Some(retried.downstream);
         self.held = retried.held;
+        self.warning.clone_from(&retried.warning);
     }
 }
 

@@ -123,6 +123,42 @@ fn lists_are_filtered_by_status_label_name_executor_and_parent() {
 }
 
 #[test]
+fn tasks_of_a_session_have_reported_it_or_name_it() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let names = |number, session: &str| {
+            asked(ready(number), |request| {
+                request.resumes_session = Some(session.into());
+            })
+        };
+        leader.put([
+            ready(1),
+            done(running(ready(2), Phase::Live), Outcome::Failed),
+            names(3, "6e0b-11"),
+            names(4, "6E0B-11"),
+            names(5, "77aa"),
+            done(running(names(6, "77aa"), Phase::Live), Outcome::Failed),
+        ]);
+        let check = |session: &str, states: States, expected: &[u64]| {
+            let filter = Filter {
+                session: Some(session.to_owned()),
+                states,
+                ..Filter::default()
+            };
+            let expected: Vec<_> = expected.iter().map(|number| id(*number)).collect();
+            assert_eq!(ids(store, &filter), expected, "{filter:?}");
+        };
+        let any = States::default;
+        check("6e0b-11", any(), &[6, 4, 3, 2]);
+        check("6E0B-11", any(), &[6, 4, 3, 2]);
+        check("77aa", any(), &[6, 5]);
+        check("6e0b-11", States::unfinished(), &[4, 3]);
+        check("6e0b", any(), &[]);
+        check("", any(), &[]);
+    });
+}
+
+#[test]
 fn lists_are_filtered_by_group_graph_labels_and_time() {
     check(|store| {
         let mut leader = Leader::of(store);

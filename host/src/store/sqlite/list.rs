@@ -144,8 +144,12 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     }
     if let Some(session) = &filter.session {
         condition(
-            "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
-                 '$.attempts') AS attempt WHERE json_extract(attempt.value, '$.session.id') = ?)",
+            "? COLLATE NOCASE IN (
+                 SELECT json_extract(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
+                     '$.request.resumes_session')
+                 UNION ALL SELECT json_extract(attempt.value, '$.session.id')
+                 FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END, '$.attempts')
+                 AS attempt)",
             session.clone().into(),
         );
     }

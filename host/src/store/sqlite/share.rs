@@ -1,7 +1,11 @@
 //! Shares equal parts of the tasks that a host reads at its start. Each row has its own copy of
 //! them, and most tasks of a host have the same executor, directory, environment and limits.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::Hash,
+    sync::Arc,
+};
 
 use claudine_domain::{principal::Principal, task::Task};
 
@@ -9,6 +13,7 @@ use claudine_domain::{principal::Principal, task::Task};
 #[derive(Default)]
 pub(super) struct Shared {
     texts: HashSet<Arc<str>>,
+    names: HashSet<Arc<BTreeSet<String>>>,
     submitter: Option<Arc<Principal>>,
 }
 
@@ -24,10 +29,10 @@ impl Shared {
             &mut request.env_digest,
         ];
         for text in texts.into_iter().chain(request.bounds.as_mut()) {
-            match self.texts.get(text) {
-                Some(known) => *text = known.clone(),
-                None => drop(self.texts.insert(text.clone())),
-            }
+            share(&mut self.texts, text);
+        }
+        if let Some(names) = &mut request.set_variables {
+            share(&mut self.names, names);
         }
         let last = self.submitter.get_or_insert_with(|| request.by.clone());
         if *last == request.by {
@@ -35,6 +40,14 @@ impl Shared {
         } else {
             *last = request.by.clone();
         }
+    }
+}
+
+/// Replaces a part by an equal one that was read earlier.
+fn share<T: Eq + Hash + ?Sized>(known: &mut HashSet<Arc<T>>, part: &mut Arc<T>) {
+    match known.get(part) {
+        Some(earlier) => *part = earlier.clone(),
+        None => drop(known.insert(part.clone())),
     }
 }
 
@@ -52,6 +65,7 @@ mod tests {
             let request = Request {
                 bounds: Some(bounds.into()),
                 cwd: "/work".into(),
+                set_variables: Some(Arc::new(BTreeSet::from([bounds.to_owned()]))),
                 ..Request::clone(&task.request)
             };
             Task {
@@ -78,6 +92,8 @@ mod tests {
             assert!(Arc::ptr_eq(&first.cwd, &other.cwd));
             assert!(Arc::ptr_eq(&first.by, &other.by));
         }
+        let names = [&first, &third].map(|it| it.set_variables.clone());
+        assert!(matches!(&names, [Some(one), Some(other)] if Arc::ptr_eq(one, other)));
         let bounds = [first, third].map(|it| it.bounds.clone());
         assert!(matches!(&bounds, [Some(one), Some(other)] if Arc::ptr_eq(one, other)));
     }

@@ -1,0 +1,193 @@
+//! Sessions of agents that tasks are to continue: who may let a task continue them, and who else
+//! uses them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use claudine_domain::{
+    principal::Principal,
+    step::Retry,
+    task::{Class, Task},
+};
+
+use super::{error::AppError, host::Host};
+use crate::ceiling::{
+    is_of_others,
+    session::{may_enter, session_continued, session_of, shared_with},
+};
+
+impl Host {
+    /// Decides whether a task with this document may continue the session that the document names.
+    pub(super) async fn may_continue_session(
+        &self,
+        by: &Principal,
+        class: Class,
+        spec: &str,
+    ) -> Result<(), AppError> {
+        if !by.restrained {
+            return Ok(());
+        }
+        match session_of(class, spec)? {
+            Some(session) => self.may_enter(by, session).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Decides whether a restrained principal may let an agent continue this session.
+    async fn may_enter(&self, by: &Principal, session: String) -> Result<(), AppError> {
+        let (by, ceiling) = (by.clone(), self.settings.mcp.clone());
+        self.read(move |reader| {
+            may_enter(&*reader.store, &by, &session, &ceiling)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Decides whether another attempt of a restrained principal's task may continue the session
+    /// that the task's document names, or that its earlier attempts have used. A task of somebody
+    /// else runs only as it is, so the principal says nothing in its sessions.
+    pub(super) async fn may_enter_again(
+        &self,
+        by: &Principal,
+        task: &Task,
+        spec: &str,
+        is_resumed: bool,
+    ) -> Result<(), AppError> {
+        if is_of_others(by, task) || task.request.class == Class::Command {
+            return Ok(());
+        }
+        let continued = session_continued(&task.attempts, is_resumed).map(str::to_owned);
+        let named = session_of(task.request.class, spec)?;
+        for session in continued.into_iter().chain(named) {
+            self.may_enter(by, session).await?;
+        }
+        Ok(())
+    }
+
+    /// Warnings for somebody unrestrained whose tasks are to continue these sessions, if tasks of
+    /// restrained principals use them too.
+    pub(super) async fn shared_sessions(
+        &self,
+        by: &Principal,
+        sessions: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, String>, AppError> {
+        if by.restrained || sessions.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.read(move |reader| {
+            let mut shared = BTreeMap::new();
+            for session in sessions {
+                if let Some(told) = shared_with(&*reader.store, &session)? {
+                    shared.insert(session, told);
+                }
+            }
+            Ok(shared)
+        })
+        .await
+    }
+
+    /// A warning for somebody unrestrained who runs a task again, if a task of a restrained
+    /// principal uses one of the sessions too that are to be continued.
+    pub(super) async fn shared_again(
+        &self,
+        by: &Principal,
+        retry: &Retry,
+    ) -> Result<Option<String>, AppError> {
+        let shared = self.shared_sessions(by, continued_by(retry)).await?;
+        Ok(shared.into_values().next())
+    }
+}
+
+/// The sessions that a task and its dependants may continue if they run again, if restrained
+/// principals may use these sessions too. They may not use a session that a task of somebody less
+/// restrained has begun.
+fn continued_by(retry: &Retry) -> BTreeSet<String> {
+    let task = &retry.task;
+    let revised = retry.revision.as_ref().map(|it| &it.request);
+    let request = revised.unwrap_or(&task.request);
+    let is_shareable = request.by.restrained || request.resumes_session.is_some();
+    let continued = session_continued(&task.attempts, retry.resume.is_some());
+    let below = retry.downstream.iter();
+    let named = below.filter_map(|task| task.request.resumes_session.as_deref());
+    let named = named.chain(request.resumes_session.as_deref());
+    let all = continued.filter(|_| is_shareable).into_iter().chain(named);
+    all.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use claudine_domain::{
+        attempt::{Attempt, Ended, Session},
+        outcome::Outcome,
+        step::{Ends, Revision},
+    };
+
+    use super::*;
+    use crate::store::sample_task;
+
+    /// A task of an agent whose only attempt has reported this session.
+    fn ended(by: Principal, session: &str) -> Task {
+        let mut task = sample_task(1);
+        let request = Arc::make_mut(&mut task.request);
+        request.by = Arc::new(by);
+        let mut attempt = Attempt::new(1, task.created_at);
+        attempt.session = Some(Session {
+            id: session.to_owned(),
+            model: None,
+        });
+        attempt.ended = Some(Ended::new(task.created_at, Outcome::Succeeded));
+        task.attempts = vec![attempt];
+        task
+    }
+
+    fn naming(mut task: Task, session: &str) -> Task {
+        Arc::make_mut(&mut task.request).resumes_session = Some(session.into());
+        task
+    }
+
+    #[test]
+    fn only_sessions_that_clients_may_use_are_looked_up_before_a_task_runs_again() {
+        let client = || Principal {
+            restrained: true,
+            ..Principal::default()
+        };
+        let retry = |task: Task, is_resumed: bool| Retry {
+            task,
+            downstream: Vec::new(),
+            ended: Ends::default(),
+            resume: is_resumed.then(|| Arc::from(&b"mine"[..])),
+            revision: None,
+        };
+        let check = |retry: Retry, expected: &[&str]| {
+            let found = continued_by(&retry);
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{retry:?}");
+        };
+        let (own, theirs) = (
+            ended(Principal::default(), "own"),
+            ended(client(), "theirs"),
+        );
+        check(retry(own.clone(), true), &[]);
+        check(retry(theirs.clone(), true), &["theirs"]);
+        // The attempt begins a session of its own.
+        check(retry(theirs.clone(), false), &[]);
+        let named = naming(ended(Principal::default(), "named"), "named");
+        check(retry(named.clone(), true), &["named"]);
+        check(retry(named.clone(), false), &["named"]);
+        let below = Retry {
+            downstream: vec![own.clone(), named],
+            ..retry(theirs, true)
+        };
+        check(below, &["named", "theirs"]);
+        let revised = naming(own.clone(), "other").request;
+        let changed = Retry {
+            revision: Some(Box::new(Revision {
+                request: (*revised).clone(),
+                spec: None,
+                differences: Vec::new(),
+            })),
+            ..retry(own, false)
+        };
+        check(changed, &["other"]);
+    }
+}
