@@ -264,42 +264,6 @@ pub(crate) fn session_of(class: Class, spec: &str) -> Result<Option<String>, Ref
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// Otherwise an executor could find a session that was not checked.
-    #[test]
-    fn a_document_whose_session_cannot_be_read_is_refused() {
-        let names = |spec: &str, expected: Option<&str>| {
-            let expected = Ok(expected.map(str::to_owned));
-            assert_eq!(session_of(Class::Agent, spec), expected, "{spec}");
-        };
-        let refused = |spec: &str| {
-            let refusal = session_of(Class::Agent, spec).err();
-            let message = refusal.map(|it| format!("{}; {}", it.message, it.hint));
-            let message = message.unwrap_or_default();
-            let says = "the session that the task's document names cannot be read: ";
-            assert!(message.starts_with(says), "{spec}: {message}");
-            assert!(message.ends_with("or leave it out"), "{spec}: {message}");
-            // The document of a command names no session.
-            assert_eq!(session_of(Class::Command, spec), Ok(None), "{spec}");
-        };
-        names(r#"{"prompt":"p"}"#, None);
-        names(r#"{"resume_session":null}"#, None);
-        names(r#" {"resume_session":"a","prompt":"p"}"#, Some("a"));
-        refused(r#"{"resume_session":"a","resume_session":"b"}"#);
-        refused(r#"{"resume_session":null,"resume_session":"b"}"#);
-        for wrong in ["1", "true", r#"["a"]"#, r#"{"id":"a"}"#] {
-            refused(&format!(r#"{{"resume_session":{wrong}}}"#));
-        }
-        // Some readers take a list for the fields in their order.
-        for wrong in [r#"["a"]"#, "[]", "null", r#""a""#, "", r#"{"resume"#] {
-            refused(wrong);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::Arc;
 
@@ -418,5 +382,36 @@ mod tests {
             by: Arc::default(),
         }];
         check(vec![again], None);
+    }
+
+    /// Otherwise an executor could find a session that was not checked.
+    #[test]
+    fn a_document_whose_session_cannot_be_read_is_refused() {
+        let names = |spec: &str, expected: Option<&str>| {
+            let expected = Ok(expected.map(str::to_owned));
+            assert_eq!(session_of(Class::Agent, spec), expected, "{spec}");
+        };
+        let refused = |spec: &str| {
+            let refusal = session_of(Class::Agent, spec).err();
+            let message = refusal.map(|it| format!("{}; {}", it.message, it.hint));
+            let message = message.unwrap_or_default();
+            let says = "the session that the task's document names cannot be read: ";
+            assert!(message.starts_with(says), "{spec}: {message}");
+            assert!(message.ends_with("or leave it out"), "{spec}: {message}");
+            // The document of a command names no session.
+            assert_eq!(session_of(Class::Command, spec), Ok(None), "{spec}");
+        };
+        names(r#"{"prompt":"p"}"#, None);
+        names(r#"{"resume_session":null}"#, None);
+        names(r#" {"resume_session":"a","prompt":"p"}"#, Some("a"));
+        refused(r#"{"resume_session":"a","resume_session":"b"}"#);
+        refused(r#"{"resume_session":null,"resume_session":"b"}"#);
+        for wrong in ["1", "true", r#"["a"]"#, r#"{"id":"a"}"#] {
+            refused(&format!(r#"{{"resume_session":{wrong}}}"#));
+        }
+        // Some readers take a list for the fields in their order.
+        for wrong in [r#"["a"]"#, "[]", "null", r#""a""#, "", r#"{"resume"#] {
+            refused(wrong);
+        }
     }
 }
