@@ -185,6 +185,10 @@ impl Worktrees {
         } else {
             Now::LeftToGit
         };
+        let is_behind = matches!(error, GitError::IndexBehind { .. });
+        if now != Now::AsBefore && !is_behind && !changes_nothing(&error) {
+            self.note_failed_update(&mut work.record).await;
+        }
         let back = work.put_back(&there, base, &step, &error, now);
         let failed = Box::pin(restoring(back)).await?;
         // A program may have opened the new files before they were taken back.
@@ -211,14 +215,8 @@ impl Work {
         error: &GitError,
         now: Now,
     ) -> Result<Option<String>, WorktreeError> {
-        // No file has changed, and a look at the files needs room and filters too.
-        if matches!(
-            error,
-            GitError::NoRoom { .. }
-                | GitError::FilterFailed { .. }
-                | GitError::Unmade { .. }
-                | GitError::IndexStays { .. }
-        ) {
+        // A look at the files needs room and filters too.
+        if changes_nothing(error) {
             self.record.updating = None;
             return Ok(Some(error.to_string()));
         }
@@ -361,6 +359,17 @@ impl Work {
             }
         }
     }
+}
+
+/// Whether no file has changed if the update of a checkout has failed with this error.
+fn changes_nothing(error: &GitError) -> bool {
+    matches!(
+        error,
+        GitError::NoRoom { .. }
+            | GitError::FilterFailed { .. }
+            | GitError::Unmade { .. }
+            | GitError::IndexStays { .. }
+    )
 }
 
 /// Part of a message about files that a program has changed after they were replaced.
