@@ -37,8 +37,8 @@ const LIMITS: [(&str, Resource); 15] = [
     ("stack", Resource::Stack),
 ];
 
-/// The first name of the short encoding. It has a pair of numbers as its value, like a limit, because
-/// older versions skip an unknown name only if its value has this form.
+/// The first name of the short encoding. It has a pair of numbers as its value, like a limit,
+/// because older versions skip an unknown name only if its value has this form.
 const USUAL: &str = "usual";
 
 /// The limits of a login session by default: those of the kernel, and of systemd where they differ.

@@ -80,6 +80,16 @@ pub(crate) trait Elsewhere: Send + Sync + 'static {
     fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Ends the commands of earlier hosts. Waits until they are over, but not for ever.
+    fn end_earlier(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Says which commands of earlier hosts are not over, one sentence for each of them.
+    fn earlier_in_words(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Runs commands as children of this process, because without a host there is no supervisor.

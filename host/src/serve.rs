@@ -101,9 +101,9 @@ async fn serve(
     let own = mark_own(layout);
     forget_other_boots(layout);
     let wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
-    let host = wired.host.clone();
+    let putting_back = wired.host.put_back_checkouts();
     let putting_back = async move {
-        host.put_back_checkouts().await;
+        putting_back.await;
         Over::Done
     };
     parts.spawn("the restoring of checkouts", until(&shutdown, putting_back));
@@ -134,12 +134,11 @@ async fn serve(
         Ok(mode) => tracing::info!(?mode, "the host goes down"),
         Err(Broken { part, why }) => tracing::error!(why, "{part} has ended; the host ends"),
     }
-    wind_down(wired, parts, &shut, end.as_ref().ok().copied()).await;
+    wind_down(wired, parts, &shut, end.as_ref().ok().copied(), layout).await;
     if let Some(own) = own {
         own.end_all().await;
     }
     remove(&layout.socket());
-    remove(&layout.host_file());
     end.map(drop)
         .map_err(|Broken { part, why }| ServeError::Broken { part, why })
 }
@@ -399,6 +398,7 @@ async fn wind_down(
     mut parts: Parts,
     shut: &watch::Sender<bool>,
     mode: Option<DownMode>,
+    layout: &Layout,
 ) {
     let Wired {
         engine,
@@ -422,6 +422,8 @@ async fn wind_down(
     await_end(&mut parts, ENGINE, LAST_COMMITS).await;
     shut.send_replace(true);
     await_end(&mut parts, REST, LAST_ANSWERS).await;
+    // From here on, nobody can reach this host. Without its file, it is known to be ending.
+    remove(&layout.host_file());
     if mode == Some(DownMode::Kill) {
         let told = runner.end_unreadable().await;
         if let Err(error) = told.and(supervisors.quit().done().await) {

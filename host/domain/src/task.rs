@@ -123,12 +123,10 @@ pub struct Request {
     /// Authority of the task, according to its executor; `None` if the executor was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<Arc<Authority>>,
-    /// Names of the variables that a restrained principal has set for the task. Earlier versions
-    /// did not store them.
+    /// Names of the variables that a restrained principal has set. Earlier versions stored none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_variables: Option<Arc<BTreeSet<String>>>,
-    /// Session that the task's document names, so that the agent continues it. Earlier versions did
-    /// not store it.
+    /// Session that the agent is to continue. Earlier versions did not store it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes_session: Option<Box<str>>,
     /// Task whose attempt submitted this task.
@@ -259,18 +257,10 @@ impl Request {
         share(&mut self.env_digest, &other.env_digest);
         share(&mut self.ladder, &other.ladder);
         share(&mut self.by, &other.by);
-        if let (Some(mine), Some(other)) = (&mut self.authority, &other.authority) {
-            share(mine, other);
-        }
-        if let (Some(mine), Some(other)) = (&mut self.bounds, &other.bounds) {
-            share(mine, other);
-        }
-        if let (Some(mine), Some(other)) = (&mut self.set_variables, &other.set_variables) {
-            share(mine, other);
-        }
-        if let (Some(mine), Some(other)) = (&mut self.graph, &other.graph) {
-            share(mine, other);
-        }
+        share_if_any(&mut self.authority, other.authority.as_ref());
+        share_if_any(&mut self.bounds, other.bounds.as_ref());
+        share_if_any(&mut self.set_variables, other.set_variables.as_ref());
+        share_if_any(&mut self.graph, other.graph.as_ref());
     }
 
     /// Puts the request into the graph whose first task is `first`.
@@ -298,6 +288,12 @@ impl Request {
 fn share<T: PartialEq + ?Sized>(mine: &mut Arc<T>, other: &Arc<T>) {
     if mine == other {
         *mine = other.clone();
+    }
+}
+
+fn share_if_any<T: ?Sized + PartialEq>(mine: &mut Option<Arc<T>>, other: Option<&Arc<T>>) {
+    if let (Some(mine), Some(other)) = (mine, other) {
+        share(mine, other);
     }
 }
 

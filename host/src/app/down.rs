@@ -8,7 +8,10 @@ use claudine_domain::{
     principal::Principal,
     step::{Input, Refused},
 };
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::{
+    future::join,
+    stream::{self, StreamExt as _},
+};
 
 use super::{
     error::{AppError, ErrorKind},
@@ -33,6 +36,9 @@ const LIFTED: Duration = Duration::from_secs(5);
 /// Maximum number of cancellations in progress at once. Cancellations in progress are committed
 /// together.
 const CANCELS_AT_ONCE: usize = 64;
+/// Time limit for putting back the checkouts that an earlier host was updating, once nothing else
+/// runs. Files that are not put back by then are put back by the next host.
+const PUT_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
 pub(crate) fn supervisors_left(layout: &Layout) -> Result<Vec<u32>, AppError> {
@@ -42,6 +48,16 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Result<Vec<u32>, AppError> {
 /// The supervisors of [`supervisors_left`] that are stopped by a signal.
 pub(crate) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::suspended(&layout.supervisors()).map_err(|error| unexamined(&error))
+}
+
+/// Whether supervisors that have died may have left processes, which the next host ends.
+pub(crate) fn processes_left(layout: &Layout) -> Result<bool, AppError> {
+    supervise::may_have_left(&layout.supervisors()).map_err(|error| unexamined(&error))
+}
+
+/// Pids of processes that supervisors have started, for tasks or for hosts, and that still run.
+pub(crate) fn still_running(layout: &Layout) -> Result<Vec<u32>, AppError> {
+    supervise::leaders(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
 /// Whether processes of tasks may run where this process cannot see them.
@@ -165,11 +181,25 @@ impl Host {
 
     async fn drain(&self) -> Result<(), AppError> {
         self.engine.command(Input::Drain).await?;
-        Ok(self.engine.idle().await?)
+        self.engine.idle().await?;
+        if let Err(error) = self.commands.earlier_over().await {
+            tracing::warn!(%error, "the host ends although a command of an earlier host goes on");
+        }
+        self.put_back_in_time().await;
+        Ok(())
     }
 
     async fn kill(&self, by: &Arc<Principal>) -> Result<(), AppError> {
         self.engine.command(Input::Drain).await?;
+        // Running tasks may wait for commands of an earlier host.
+        let (cancelled, ()) = join(self.cancel_all(by), self.commands.end_earlier()).await;
+        cancelled?;
+        self.put_back_in_time().await;
+        Ok(())
+    }
+
+    /// Cancels all running tasks, and waits for their ends.
+    async fn cancel_all(&self, by: &Arc<Principal>) -> Result<(), AppError> {
         let running = self.running().await?.into_iter();
         let cancels = running.map(|task| self.cancel_running(by, task));
         let mut cancelled = stream::iter(cancels).buffer_unordered(CANCELS_AT_ONCE);
@@ -177,6 +207,15 @@ impl Host {
             cancelled?;
         }
         Ok(self.engine.idle().await?)
+    }
+
+    /// Waits until the checkouts are put back that an earlier host was updating, but not for ever.
+    async fn put_back_in_time(&self) {
+        self.restoring.close();
+        let over = clock::within(PUT_BACK_WITHIN, self.restoring.wait()).await;
+        if over.is_none() {
+            tracing::warn!("files that an earlier host was replacing are not put back yet");
+        }
     }
 
     async fn cancel_running(&self, by: &Arc<Principal>, task: TaskId) -> Result<(), AppError> {

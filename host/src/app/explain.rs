@@ -41,6 +41,8 @@ pub(super) struct InTheWay {
     pub(super) is_unreached: bool,
     /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
     pub(super) suspended_supervisor: Option<u32>,
+    /// Commands of an earlier host for which the task's git commands wait, in sentences.
+    pub(super) earlier_commands: Vec<String>,
     /// Whether no host runs, and the task's processes may be where this process cannot see them.
     pub(super) is_out_of_sight: bool,
     /// Some of the task's unfinished dependencies, and the number of the others.
@@ -78,6 +80,12 @@ pub(super) fn is_queued(task: &Task) -> bool {
     )
 }
 
+/// Whether the host runs git for the task now, to make its worktree or to settle its work.
+pub(super) fn runs_git(task: &Task) -> bool {
+    let is_phase_of_git = matches!(task.phase(), Some(Phase::Preparing | Phase::Settling));
+    is_phase_of_git && task.request.worktree.is_some()
+}
+
 /// Whether another attempt of the task is still to start.
 fn has_yet_to_run(task: &Task) -> bool {
     let waits = matches!(
@@ -94,6 +102,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         held_back,
         is_unreached,
         suspended_supervisor,
+        earlier_commands,
         is_out_of_sight,
         upstream,
         more_upstream,
@@ -205,7 +214,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 running(phase)
             };
             let reasons = std::iter::once(running).chain(suspended).chain(held);
-            (*since, reasons.collect())
+            (*since, reasons.chain(earlier_commands).collect())
         }
     };
     // If the task waits for something other than the queue, the reasons why nothing in the queue

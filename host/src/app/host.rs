@@ -67,6 +67,8 @@ pub(crate) struct Host {
     pub(super) reading: TaskTracker,
     /// Requests that are carried out to their ends.
     changing: TaskTracker,
+    /// The work at the start of the host that puts back what an earlier host has left half done.
+    pub(super) restoring: TaskTracker,
     /// Permits that a request needs to read the task for which it waits.
     pub(super) looks: Semaphore,
     pub(super) leaving: Leaving,
@@ -153,6 +155,7 @@ impl Host {
             watch,
             reading,
             changing: TaskTracker::new(),
+            restoring: TaskTracker::new(),
             looks: Semaphore::new(LOOKS_AT_ONCE),
             leaving: Leaving::new(wanted),
             past: KeptPast::default(),

@@ -66,7 +66,10 @@ pub(crate) use self::{
     check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX, is_variable_name},
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
-    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
+    down::{
+        processes_left, still_running, supervisors_left, supervisors_out_of_sight,
+        suspended_supervisors,
+    },
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},

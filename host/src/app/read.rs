@@ -111,6 +111,11 @@ impl Host {
             view.queue.limits = Vec::new();
         }
         self.name_limit(&task, &mut view);
+        if explain::runs_git(&task)
+            && let Some(earlier) = self.commands.earlier_in_words().into_iter().next()
+        {
+            view.doing = Some(earlier);
+        }
         Ok(view)
     }
 
@@ -128,6 +133,9 @@ impl Host {
             .as_ref()
             .is_some_and(|why| (self.silent_supervisors)().contains(why));
         in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
+        if explain::runs_git(&task) {
+            in_the_way.earlier_commands = self.commands.earlier_in_words();
+        }
         if explain::is_queued(&task) {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
         }
@@ -214,6 +222,7 @@ impl Host {
             supervisors: supervisors.unwrap_or_default(),
             suspended_supervisors: suspended.unwrap_or_default(),
             held_back: (self.all_held_back)().map(|(tasks, reason)| HeldBackView { tasks, reason }),
+            earlier_commands: self.commands.earlier_in_words(),
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),

@@ -12,6 +12,7 @@ use claudine_domain::{
     task::{Idempotency, Task},
     worktree::{Merge, Worktree},
 };
+use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -296,8 +297,17 @@ impl Host {
 
     /// Puts back the checkouts that an earlier host was updating, for the merge of a task, when it
     /// was killed. A person cannot commit in such a checkout until it is put back. The next merge
-    /// of the same task would put it back too, but perhaps nobody ever requests one.
-    pub(crate) async fn put_back_checkouts(self: &Arc<Self>) {
+    /// of the same task would put it back too, but perhaps nobody ever requests one. If the host is
+    /// told to end everything, it waits a while for this work, even if it has not begun yet.
+    pub(crate) fn put_back_checkouts(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let (host, under_way) = (self.clone(), self.restoring.token());
+        async move {
+            host.put_all_back().await;
+            drop(under_way);
+        }
+    }
+
+    async fn put_all_back(self: &Arc<Self>) {
         let tasks = match self.worktrees.updating().await {
             Ok(tasks) => tasks,
             Err(error) => {
@@ -305,24 +315,21 @@ impl Host {
                 return;
             }
         };
-        if tasks.is_empty() {
-            return;
-        }
-        // No other work in the repositories has to wait for this.
-        while let Err(error) = self.supervised(earlier_over()).await {
-            tracing::warn!(%error, "checkouts cannot be put back yet");
-        }
-        for id in tasks {
-            let why = match self.put_back_checkout(id).await {
-                Ok(None) => {
-                    tracing::info!(task = %id, "an interrupted update of a checkout is over");
-                    continue;
-                }
-                Ok(Some(why)) => why,
-                Err(error) => error.message,
-            };
-            tracing::warn!(task = %id, why, "a checkout cannot be put back");
-        }
+        // All at once, so that in each of the repositories this comes before other work.
+        let all = tasks.into_iter().map(|id| self.put_back_at_start(id));
+        join_all(all).await;
+    }
+
+    async fn put_back_at_start(self: &Arc<Self>, id: TaskId) {
+        let why = match self.put_back_checkout(id).await {
+            Ok(None) => {
+                tracing::info!(task = %id, "an interrupted update of a checkout is over");
+                return;
+            }
+            Ok(Some(why)) => why,
+            Err(error) => error.message,
+        };
+        tracing::warn!(task = %id, why, "a checkout cannot be put back");
     }
 
     /// Puts back the checkout that an earlier host was updating for this task. Returns the reason
@@ -330,7 +337,15 @@ impl Host {
     async fn put_back_checkout(self: &Arc<Self>, id: TaskId) -> Result<Option<String>, AppError> {
         let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
         let variables = self.variables_of(task.as_ref()).await?;
-        let held = self.worktrees.hold(id).await?;
+        // The turn in the repository is not kept for ever, because a request that waits for it is
+        // not told why.
+        let held = loop {
+            let held = self.worktrees.hold(id).await?;
+            match self.supervised(earlier_over()).await {
+                Ok(()) => break held,
+                Err(error) => tracing::warn!(%error, "checkouts cannot be put back yet"),
+            }
+        };
         let host = self.clone();
         let putting_back = async move {
             let putting_back = host.worktrees.put_back(&held, variables);

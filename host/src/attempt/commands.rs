@@ -5,7 +5,7 @@
 //! The supervisor treats each command as a separate attempt. The key of a command is made of the
 //! attempt's key and a number that no other host uses, so the output, end and leftovers of a
 //! command cannot be confused with those of another command. If an earlier host had begun commands,
-//! this host waits for them or stops them before it begins the same work again.
+//! this host ends them, unless they soon end by themselves, before it begins the same work again.
 
 mod earlier;
 mod of_attempt;

@@ -43,15 +43,15 @@ pub(super) enum Owner {
 
 /// The key of a command that the host runs.
 pub(super) fn command_key(owner: Owner, name: &str) -> AttemptKey {
-    AttemptKey::new(match owner {
-        Owner::Attempt(attempt) => format!("{attempt}+{name}"),
-        Owner::Host => format!("{HOST}+{name}"),
-    })
+    match owner {
+        Owner::Attempt(attempt) => AttemptKey::of_command(attempt, name),
+        Owner::Host => AttemptKey::of_command(HOST, name),
+    }
 }
 
 /// The owner and name of a command, if the key belongs to one.
 pub(super) fn command_of(key: &AttemptKey) -> Option<(Owner, &str)> {
-    let (owner, name) = key.as_str().split_once('+')?;
+    let (owner, name) = key.command()?;
     let owner = match owner {
         HOST => Owner::Host,
         attempt => Owner::Attempt(attempt.parse().ok()?),
@@ -122,6 +122,8 @@ pub(super) struct State {
     pub(super) given: bool,
     /// Whether no supervisor received one of the commands that the host runs for the attempt.
     pub(super) command_unreceived: bool,
+    /// Whether this host sees to the end of a command that an earlier host had begun.
+    pub(super) is_seen_to: bool,
 }
 
 impl State {

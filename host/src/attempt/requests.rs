@@ -5,8 +5,8 @@
 //! if the host ends or is killed. And if a program that git runs, such as a hook, calls `claudine`,
 //! the program is restrained like an agent instead of having the rights of the user. No host
 //! continues the commands that an earlier host ran for requests, because the client repeats its
-//! request. Commands that change something wait until all commands of the earlier host have ended,
-//! but not for ever.
+//! request. Commands that change something wait until all commands of the earlier host have ended
+//! or were ended, but not for ever.
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
@@ -74,6 +74,15 @@ impl Elsewhere for Requests {
     fn earlier_over(&self) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
         let commands = self.commands.clone();
         Box::pin(async move { commands.earlier_over().await })
+    }
+
+    fn end_earlier(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let commands = self.commands.clone();
+        Box::pin(async move { commands.end_all_earlier().await })
+    }
+
+    fn earlier_in_words(&self) -> Vec<String> {
+        self.commands.earlier_in_words()
     }
 }
 

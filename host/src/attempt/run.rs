@@ -397,7 +397,7 @@ impl Attempts for Runner {
             self.see_to_all(attempt, self.end_found(attempt));
             self.see_to_files(attempt, true, 1);
         }
-        self.launcher.commands.forget_earlier();
+        self.launcher.commands.see_to_earlier();
     }
 
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found> {

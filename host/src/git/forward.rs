@@ -37,8 +37,7 @@ const NOT_WRITTEN: [&str; 4] = [
     "Out of diskspace",
 ];
 
-/// Part of git's last message if a filter that is required (`filter.NAME.required`) cannot make a
-/// file of a checkout.
+/// Part of git's last message if a required filter cannot make a file of a checkout.
 const SMUDGE_FAILED: &str = ": smudge filter ";
 
 /// The files of a step that were replaced, while HEAD is still at the old commit.
@@ -48,8 +47,8 @@ struct Replaced {
     lock: IndexLock,
 }
 
-/// The directory that has the replaced files or, once these were put back, the new files. It is
-/// removed only by [`Git::drop_aside`], so that it stays if the host ends before that.
+/// The directory of the replaced files or, once these are back, of the new files. Only
+/// [`Git::drop_aside`] removes it, so that it stays if the host ends before that.
 pub(crate) struct Aside {
     swaps: Swaps,
     dir: PathBuf,
@@ -91,8 +90,7 @@ pub(crate) struct Updated {
     pub(crate) result: Result<(), GitError>,
     /// Matters only if the result is an error.
     pub(crate) after: After,
-    /// The files that are not in their places. They are dropped late, because a program that has
-    /// opened one of them may still write to it.
+    /// Files not in their places. They are dropped late: a program may still write to one of them.
     pub(crate) aside: Option<Aside>,
 }
 

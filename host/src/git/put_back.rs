@@ -46,6 +46,10 @@ pub(crate) struct StepNote {
     /// The name of the directory for files that are not in their places during the step.
     #[serde(default)]
     pub(super) aside: String,
+    /// Whether git has failed, and the checkout is being put back. Then git, and not a person, has
+    /// removed the files of the step that are missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_failed: bool,
 }
 
 impl StepNote {
@@ -128,6 +132,7 @@ impl Git {
                 new: new.clone(),
                 in_the_way: in_the_way.into_iter().map(|file| file.path).collect(),
                 aside: aside::name(),
+                has_failed: false,
             },
             files,
             has_links,
@@ -168,20 +173,10 @@ impl Git {
         if let Some(lock) = self.left_lock(note).await? {
             return Box::pin(self.put_back_locked(note, lock)).await;
         }
-        let git_dir = self.git_dir().await?;
-        let is_in_use = self.look_at_files(move |_| {
-            Operation::open_in(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
-        });
-        // If the new commit is a merge, no ref keeps it, and git may have deleted it.
-        if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {
+        if !self.is_half_way(note).await? {
             return Ok(None);
         }
         let step = self.noted_step(note).await?;
-        let is_changed = self.is_index_changed(&step, &note.old).await?
-            && self.is_index_changed(&step, &note.new).await?;
-        if is_changed || !self.has_new_file(&step).await? && !self.has_put_aside(&step).await? {
-            return Ok(None);
-        }
         let was_left = self.undo_left(note).await?;
         self.put_back(&step).await.map(|back| {
             Some(match back {
@@ -189,6 +184,27 @@ impl Git {
                 back => back,
             })
         })
+    }
+
+    /// Whether the noted step has failed after a file was written or put aside here, or has failed
+    /// according to the note, and no person has gone on since then. Must be called only if nobody
+    /// has left a lock of the index for the step.
+    pub(crate) async fn is_half_way(&self, note: &StepNote) -> Result<bool, GitError> {
+        let git_dir = self.git_dir().await?;
+        let is_in_use = self.look_at_files(move |_| {
+            Operation::open_in(&git_dir).is_some() || !fsx::is_missing(&git_dir.join("SQUASH_MSG"))
+        });
+        // If the new commit is a merge, no ref keeps it, and git may have deleted it.
+        if is_in_use.await? || self.commit_of(note.new.hash()).await?.is_none() {
+            return Ok(false);
+        }
+        let step = self.noted_step(note).await?;
+        let is_changed = self.is_index_changed(&step, &note.old).await?
+            && self.is_index_changed(&step, &note.new).await?;
+        Ok(!is_changed
+            && (note.has_failed
+                || self.has_new_file(&step).await?
+                || self.has_put_aside(&step).await?))
     }
 
     /// Restores this checkout after a host was killed while it had the lock of the index, and
@@ -721,7 +737,14 @@ mod tests {
             fs::remove_file(person.work().join("changed")).unwrap();
             assert_eq!(back().await, None);
             assert!(!person.work().join("changed").exists());
-            person.git(&["restore", "changed"]);
+            // Unless git is known to have failed.
+            let failed = StepNote {
+                has_failed: true,
+                ..step.note.clone()
+            };
+            let back_from_failure = git.put_back_noted(&failed).await.unwrap();
+            assert_eq!(back_from_failure, Some(PutBack::Done));
+            assert_eq!(person.git(&["status", "--porcelain"]), "");
 
             half(&person, &step, with_index);
             let status = || person.git(&["status", "--porcelain"]);

@@ -20,9 +20,22 @@ use crate::bounds::Bounds;
 #[serde(transparent)]
 pub(crate) struct AttemptKey(String);
 
+/// The character between the owner of a command that the host runs and the command's name.
+const COMMAND: char = '+';
+
 impl AttemptKey {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// The key of a command that the host runs.
+    pub(crate) fn of_command(owner: impl fmt::Display, name: &str) -> Self {
+        Self(format!("{owner}{COMMAND}{name}"))
+    }
+
+    /// The owner and the name of a command that the host runs, if the key belongs to one.
+    pub(crate) fn command(&self) -> Option<(&str, &str)> {
+        self.0.split_once(COMMAND)
     }
 
     pub(crate) fn as_str(&self) -> &str {

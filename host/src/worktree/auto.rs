@@ -167,6 +167,10 @@ impl Worktrees {
             let late = text_of_not_put_back(&checkout.path, files, kept);
             work.record.late.push_str(&late);
         }
+        let may_be_half_way = matches!(after, After::LeftToGit | After::Replaced);
+        if may_be_half_way && !matches!(error, GitError::IndexBehind { .. }) {
+            self.note_failed_update(&mut work.record).await;
+        }
         let back = work.put_back(&there, base, &step, &error, after);
         let failed = Box::pin(restoring(back)).await?;
         // A program may have opened the new files before they were taken back.

@@ -58,9 +58,24 @@ impl Worktrees {
     pub(super) async fn put_back_noted(&self, record: &mut Record, git: &Git) -> Option<String> {
         record.updating.as_ref()?;
         // Boxed to keep the futures of the callers small, because there is seldom something to do.
-        let why = Box::pin(command::restoring(record.put_back_noted(git))).await;
+        let why = Box::pin(command::restoring(record.put_back_noted(self, git))).await;
         self.note_end_of_update(record).await;
         why
+    }
+
+    /// Notes in the record that an update of a checkout has failed and that its files are being put
+    /// back, because this host may be killed meanwhile.
+    pub(super) async fn note_failed_update(&self, record: &mut Record) {
+        let Some(updating) = &mut record.updating else {
+            return;
+        };
+        updating.step.has_failed = true;
+        if let Err(error) = self.write_record(record).await {
+            tracing::warn!(
+                task = %record.task, %error,
+                "a failed update of a checkout cannot be recorded"
+            );
+        }
     }
 
     /// Notes in the record that a checkout is no longer being updated, if this is so. If the note
@@ -94,14 +109,15 @@ impl Record {
         }
     }
 
-    async fn put_back_noted(&mut self, git: &Git) -> Option<String> {
+    async fn put_back_noted(&mut self, worktrees: &Worktrees, git: &Git) -> Option<String> {
         let Updating { checkout, step } = self.updating.clone()?;
         let base = self.base.clone()?;
         let place = format!(
             "an update of {} to a later commit of `{base}` was interrupted",
             checkout.display()
         );
-        let back = match self.try_to_put_back(git, &base, &checkout, &step).await {
+        let back = self.try_to_put_back(worktrees, git, &base, &checkout, &step);
+        let back = match back.await {
             Ok(back) => back,
             Err(error) => {
                 return Some(format!(
@@ -128,6 +144,7 @@ impl Record {
 
     async fn try_to_put_back(
         &mut self,
+        worktrees: &Worktrees,
         git: &Git,
         base: &BranchRef,
         checkout: &Path,
@@ -142,8 +159,14 @@ impl Record {
             let (branch, checkout) = (base.clone(), Box::new(missing));
             return Err(GitError::InUse { branch, checkout }.into());
         }
-        let back = if there.has_lock_of(step).await? || self.is_at(base, &step.old, &there).await? {
-            let back = there.put_back_noted(step).await?;
+        let has_lock = there.has_lock_of(step).await?;
+        let back = if has_lock || self.is_at(base, &step.old, &there).await? {
+            let mut step = step.clone();
+            if !has_lock && !step.has_failed && there.is_half_way(&step).await? {
+                step.has_failed = true;
+                worktrees.note_failed_update(self).await;
+            }
+            let back = there.put_back_noted(&step).await?;
             back.unwrap_or(PutBack::Done)
         } else {
             // Git or somebody else has moved the base, so nothing is to be put back.

@@ -89,12 +89,12 @@ pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Time without work after which a host counts as idle, and the processor time that an idle host may
-/// use in it.
+/// Time without work after which a host counts as idle, and the processor time that an idle host
+/// may use in it.
 const SETTLED: (Duration, f64) = (Duration::from_millis(200), 0.002);
 
-/// Waits until the host has no more work. The first host in a data directory compiles the plugins in
-/// the background, which would be measured as a part of everything else.
+/// Waits until the host has no more work. The first host in a data directory compiles the plugins
+/// in the background, which would be measured as a part of everything else.
 pub(super) fn until_idle(trial: &Trial) -> Result<()> {
     let (pause, at_most) = SETTLED;
     let pid = trial.host_pid()?;

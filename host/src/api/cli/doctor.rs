@@ -278,6 +278,8 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
         let hint = text::let_it_be_written(&host.data_dir);
         Finding::new(Verdict::Fail, "output", text::held_back(held)).hint(Some(hint))
     }));
+    let earlier = host.earlier_commands.iter();
+    findings.extend(earlier.map(|earlier| Finding::new(Verdict::Warn, "git", earlier)));
     // Dropping reports of attempts that are over is correct, so this is only information.
     if host.dropped_reports > 0 {
         let dropped = format!(
@@ -391,6 +393,7 @@ mod tests {
             supervisors: Vec::new(),
             suspended_supervisors: Vec::new(),
             held_back: None,
+            earlier_commands: Vec::new(),
             disk_reserve_bytes: 1 << 30,
             dropped_reports: 0,
             commands_over_mcp: false,

@@ -1,6 +1,6 @@
 //! `claudine down`
 
-use std::{collections::HashMap, process::ExitCode, time::Duration};
+use std::{collections::HashMap, fs, process::ExitCode, time::Duration};
 
 use clap::Args;
 use claudine_domain::time::Timestamp;
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{
     api::{
-        client::{Client, ClientError, Policy},
+        client::{Client, ClientError, Policy, is_of_its_end},
         status,
     },
     app::{
-        AppError, DownMode, ErrorKind, HeldBackView, HostInfo, ListFilter, TaskRow,
-        supervisors_left, suspended_supervisors,
+        AppError, DownMode, ErrorKind, HeldBackView, HostInfo, ListFilter, TaskRow, processes_left,
+        still_running, supervisors_left, suspended_supervisors,
     },
     clock,
     config::Begin,
@@ -34,7 +34,8 @@ use crate::{
     layout::Layout,
 };
 
-/// Time limit for a host without a socket to create the socket again or to end.
+/// Time limit for a host without a socket to create the socket again or to end. A host that is just
+/// starting or ending has [`ENDS_WITHIN`].
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Time between two checks whether a supervisor is stopped by a signal.
@@ -43,6 +44,8 @@ const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
+/// Time limit for the end of processes that were told to end, after the end of the host.
+const LAST_ENDS: Duration = Duration::from_secs(15);
 /// Tolerated backward step of the clock. If the clock is set back by at most this much while the
 /// command runs, the command still finds all tasks that ended meanwhile.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
@@ -100,7 +103,10 @@ impl Down {
             _ => DownMode::Leave,
         };
         let begun_at = times::now();
-        let supervisors = supervisors_left(&client.start().layout);
+        let layout = &client.start().layout;
+        let supervisors = supervisors_left(layout);
+        // A host that has crashed may have left commands of its own.
+        let is_lost = client.start().is_lost();
         let mut found = find(&client).await?;
         // Another command may have just started a host in place of one that had crashed.
         if matches!(found, Found::None) && !note_end(&client).await? {
@@ -112,12 +118,15 @@ impl Down {
             DownMode::Leave => Ok(Vec::new()),
             _ => running(session).await,
         };
-        let runs_on = !matches!(&supervisors, Ok(pids) if pids.is_empty())
-            || !matches!(&running, Ok(rows) if rows.is_empty());
+        let runs_on = mode != DownMode::Leave
+            && (is_lost
+                || !matches!(&supervisors, Ok(pids) if pids.is_empty())
+                || !matches!(processes_left(layout), Ok(false))
+                || !matches!(&running, Ok(rows) if rows.is_empty()));
         let running = running.unwrap_or_default();
         let found = match found {
-            Found::None if mode != DownMode::Leave && runs_on => {
-                if let Some(pid) = suspended_supervisors(&client.start().layout)?.first() {
+            Found::None if runs_on => {
+                if let Some(pid) = suspended_supervisors(layout)?.first() {
                     return Err(suspended(*pid, "ask again").into());
                 }
                 start(session, &client, mode).await?
@@ -152,6 +161,9 @@ impl Down {
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
         }
+        if mode == DownMode::Kill {
+            all_ended(layout).await?;
+        }
         if session.json {
             let tasks = ended.into_iter().map(|task| task.id).collect();
             output::json(&Ended {
@@ -179,16 +191,43 @@ async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
     session.client().list_all(filter).await
 }
 
-/// Starts a host for tasks that earlier hosts left running. This host starts no new tasks, and ends
-/// by itself once nothing runs, so it may be gone before `find` looks for it.
+/// Starts a host for tasks and commands that earlier hosts left running. This host starts no new
+/// tasks, and ends by itself once nothing runs, so it may be gone before `find` looks for it.
 async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Found, Failure> {
     let begin = match mode {
         DownMode::Kill => Begin::Killing,
         DownMode::Leave | DownMode::Drain => Begin::Draining,
     };
     let starter = session.client_with(|start| start.overrides.begin = begin);
-    starter.start().connect().await?;
+    starter.start().begin().await?;
     find(client).await
+}
+
+/// Waits until no process that a supervisor has started runs any more, or until another host runs.
+/// Fails if a process goes on.
+async fn all_ended(layout: &Layout) -> Result<(), AppError> {
+    let give_up = clock::monotonic() + LAST_ENDS;
+    loop {
+        let left = still_running(layout)?;
+        if left.is_empty() || HostProcess::of(layout).is_some() {
+            return Ok(());
+        }
+        if clock::monotonic() >= give_up {
+            return Err(not_ended(&left));
+        }
+        clock::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The error if processes go on although everything was told to end.
+fn not_ended(pids: &[u32]) -> AppError {
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "the host has ended, but these processes have not: {}",
+        pids.join(", ")
+    );
+    let hint = format!("`kill -KILL {}` ends them", pids.join(" "));
+    AppError::new(ErrorKind::Unavailable, message).hint(hint)
 }
 
 /// Looks up the tasks that were running when the command began. Returns the tasks that have ended,
@@ -251,20 +290,39 @@ fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
     Some(parts.join("; "))
 }
 
+/// Looks for a host. One that is ending counts as ended once its process is gone.
 async fn find(client: &Client) -> Result<Found, Failure> {
-    let give_up = clock::monotonic() + OUT_OF_REACH;
+    let begun = clock::monotonic();
     loop {
         match client.info().await {
             Ok(host) => return Ok(Found::Reached(Box::new(host))),
-            Err(ClientError::NotRunning { .. }) => {}
+            // The host may have ended since it was connected to.
+            Err(error) if is_of_its_end(&error) => {}
             Err(error) => return Err(error.into()),
         }
-        match HostProcess::of(&client.start().layout) {
+        let waited = clock::monotonic().saturating_sub(begun);
+        let layout = &client.start().layout;
+        match HostProcess::of(layout) {
             None => return Ok(Found::None),
             Some(host) if host.restores() => return Err(restores(host.pid).into()),
-            Some(host) if clock::monotonic() >= give_up => return Ok(Found::OutOfReach(host)),
+            Some(host) if waited >= patience_with(&host, layout) => {
+                return Ok(Found::OutOfReach(host));
+            }
             Some(_) => clock::sleep(LOOK_AGAIN).await,
         }
+    }
+}
+
+/// How long to wait for a host that lives and does not answer at its socket. The host's file names
+/// the host from the moment at which it is ready until it begins to end.
+fn patience_with(host: &HostProcess, layout: &Layout) -> Duration {
+    // A file that cannot be read names no host.
+    let noted = fs::read(layout.host_file()).unwrap_or_default();
+    let noted: serde_json::Value = serde_json::from_slice(&noted).unwrap_or_default();
+    if noted["pid"] == host.pid {
+        OUT_OF_REACH
+    } else {
+        ENDS_WITHIN
     }
 }
 
@@ -299,7 +357,7 @@ async fn ask(
         match client.down(mode).await {
             // These errors mean that the host has just ended, because nothing ran any more or
             // because somebody else had asked the host to end.
-            Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut(_)) => {}
+            Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut { .. }) => {}
             Err(error) => return Err(Failure::from(error)),
         }
         Ok(())
@@ -435,6 +493,9 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
 /// Ends a host that can be reached only by a signal.
 fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
     let pid = host.pid;
+    if !host.is_alive() {
+        return Ok("host ended".to_owned());
+    }
     if mode != DownMode::Leave {
         let cannot = AppError::new(
             ErrorKind::Unavailable,
@@ -515,7 +576,36 @@ fn cannot_wait(pid: u32, error: rustix::io::Errno) -> AppError {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::identity::Purpose;
+
+    /// Ending takes longer than it takes to make a socket again.
+    #[test]
+    fn a_host_that_is_starting_or_ending_has_more_time_than_one_that_has_lost_its_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let mut lock = fs::File::create(layout.lock()).unwrap();
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
+        let host = HostProcess::of(&layout).unwrap();
+        assert_eq!(patience_with(&host, &layout), ENDS_WITHIN);
+        // The file of a host that was killed.
+        fs::write(layout.host_file(), r#"{"pid":0}"#).unwrap();
+        assert_eq!(patience_with(&host, &layout), ENDS_WITHIN);
+        let own = format!(r#"{{"pid":{}}}"#, host.pid);
+        fs::write(layout.host_file(), own).unwrap();
+        assert_eq!(patience_with(&host, &layout), OUT_OF_REACH);
+    }
+
+    #[test]
+    fn a_host_that_has_ended_since_it_was_found_needs_no_signal() {
+        let gone = r#"{"pid":1,"start_time":1,"boot_id":"another"}"#;
+        let gone: HostProcess = serde_json::from_str(gone).unwrap();
+        for mode in [DownMode::Leave, DownMode::Drain, DownMode::Kill] {
+            let said = end(&gone, mode).ok();
+            assert_eq!(said.as_deref(), Some("host ended"), "{mode:?}");
+        }
+    }
 
     #[test]
     fn without_a_host_down_says_that_tasks_may_still_run() {

@@ -7,7 +7,7 @@ use claudine_domain::worktree::MergeStrategy;
 
 use super::{
     failure::Failure, inside, merged::merged_text, output, parse, session::Session,
-    terminal::harmless,
+    terminal::harmless, watch::with_git_note,
 };
 use crate::{
     app::{AppError, ErrorKind, ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
@@ -79,7 +79,8 @@ impl Resolve {
             step,
             merge: self.merge,
         };
-        Ok(session.client().resolve_worktree(&self.task, asked).await?)
+        let client = session.client();
+        Ok(with_git_note(client, client.resolve_worktree(&self.task, asked)).await?)
     }
 }
 

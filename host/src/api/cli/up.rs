@@ -72,7 +72,7 @@ impl Up {
         for fault in &host.faults {
             output::say(&format!("fault: {fault}"));
         }
-        for warning in &host.warnings {
+        for warning in host.earlier_commands.iter().chain(&host.warnings) {
             output::say(&format!("warning: {warning}"));
         }
         if let Some(since) = &host.paused_since {

@@ -48,6 +48,9 @@ const HOST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time after which output that still cannot be written is reported. It is not reported at once,
 /// because a disk may be full only for a moment.
 pub(super) const HELD_BACK_FOR: Duration = Duration::from_secs(5);
+/// Time between two looks for git commands of an earlier host, while a request about worktrees goes
+/// on.
+const EARLIER_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Time within which a second Ctrl-C cancels the task.
 const SECOND_THOUGHT: Duration = Duration::from_secs(2);
 
@@ -74,6 +77,30 @@ pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infal
             return pending().await;
         }
         clock::sleep(LONGEST_WAIT).await;
+    }
+}
+
+/// Carries out a request that changes worktrees. Reports once if it may have to wait for a git
+/// command of an earlier host.
+pub(super) async fn with_git_note<T>(client: &Client, request: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        done = request => done,
+        never = tell_earlier_commands(client, output::say) => match never {},
+    }
+}
+
+async fn tell_earlier_commands(client: &Client, say: impl Fn(&str)) -> Infallible {
+    let client = client.that_starts_none();
+    loop {
+        clock::sleep(EARLIER_LOOK_INTERVAL).await;
+        // If the host does not answer, it is asked again later.
+        if let Ok(host) = client.info().await
+            && let Some(earlier) = host.earlier_commands.first()
+        {
+            say(&format!("note: {earlier}"));
+            return pending().await;
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     table::{Cell, Column, Goes, Table},
     terminal::{Look, Painted},
     text,
+    watch::with_git_note,
 };
 use crate::{
     app::{CleanWorktrees, FoundWorktree, MergeWorktree, WorktreeWish, WorktreesQuery},
@@ -195,7 +196,8 @@ async fn merge(
     merge: Option<MergeStrategy>,
 ) -> Result<ExitCode, Failure> {
     let asked = MergeWorktree { merge };
-    let merged = session.client().merge_worktree(task, asked).await?;
+    let client = session.client();
+    let merged = with_git_note(client, client.merge_worktree(task, asked)).await?;
     if session.json {
         output::json(&merged)?;
     } else {
@@ -205,7 +207,8 @@ async fn merge(
 }
 
 async fn clean(session: &Session, asked: &CleanWorktrees) -> Result<ExitCode, Failure> {
-    let cleaned = session.client().clean_worktrees(asked).await?;
+    let client = session.client();
+    let cleaned = with_git_note(client, client.clean_worktrees(asked)).await?;
     if session.json {
         output::json(&cleaned)?;
         return Ok(ExitCode::SUCCESS);

@@ -14,6 +14,9 @@ use crate::{
     text::shell_word,
 };
 
+/// The command that shows whether most requests were carried out.
+pub(super) const SHOWN_BY: &str = "claudine list";
+
 #[derive(Debug, thiserror::Error)]
 pub(in crate::api) enum ClientError {
     /// An error with which the host answered.
@@ -48,8 +51,12 @@ pub(in crate::api) enum ClientError {
     #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
     /// The answer ended early. There is no cause if the connection reported no error.
-    #[error("the host was lost before it had answered{}", cause(.0.as_ref()))]
-    Cut(#[source] Option<hyper::Error>),
+    #[error("the host was lost before it had answered{}", cause(source.as_ref()))]
+    Cut {
+        source: Option<hyper::Error>,
+        /// The command that shows whether the request was carried out.
+        shown_by: &'static str,
+    },
     #[error("invalid answer from the host: {0}")]
     Unreadable(#[source] serde_json::Error),
     #[error("invalid answer from the host: {0}")]
@@ -88,21 +95,36 @@ fn of_denied(dir: &Path) -> String {
 }
 
 impl ClientError {
+    /// The error if the answer to a request ended early, and tasks show whether the request was
+    /// carried out.
+    pub(super) fn cut(source: Option<hyper::Error>) -> Self {
+        Self::Cut {
+            source,
+            shown_by: SHOWN_BY,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NotReady { log, .. } | Self::StillBorn { log, .. } => Some(format!("the host's log is {}", log.display())),
-            Self::Cut(_) => {
-                Some("the host may have carried out the request: look at `claudine list` before repeating it".to_owned())
+            Self::NotReady { log, .. } | Self::StillBorn { log, .. } => {
+                Some(format!("the host's log is {}", log.display()))
             }
+            Self::Cut { shown_by, .. } => Some(format!(
+                "the host may have carried out the request: look at `{shown_by}` before repeating it"
+            )),
             Self::Silent(_) => Some("`claudine doctor` checks the host".to_owned()),
             Self::Stopped(pid) => Some(format!(
                 "`kill -CONT {pid}` continues the host, which then carries out the waiting requests"
             )),
-            Self::Foreign { .. } => Some("give a data directory of your own by --data-dir".to_owned()),
+            Self::Foreign { .. } => {
+                Some("give a data directory of your own by --data-dir".to_owned())
+            }
             Self::Socket { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(of_denied(path.parent().unwrap_or(path)))
             }
-            Self::Start { data_dir, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Start { data_dir, source }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Some(of_denied(data_dir))
             }
             Self::NotRunning { .. } => Some("`claudine up` starts one".to_owned()),
@@ -129,6 +151,19 @@ mod tests {
     use std::os::unix::{fs::PermissionsExt, process::ExitStatusExt};
 
     use super::*;
+
+    /// A list of tasks shows nothing of a merge that was cut off.
+    #[test]
+    fn advice_after_a_lost_host_names_the_command_that_shows_what_was_done() {
+        let hint = |error: ClientError| AppError::from(error).hint.unwrap();
+        assert!(hint(ClientError::cut(None)).contains("`claudine list`"));
+        let shown_by = "claudine worktree list";
+        let cut = ClientError::Cut {
+            source: None,
+            shown_by,
+        };
+        assert!(hint(cut).contains("`claudine worktree list`"));
+    }
 
     #[test]
     fn the_signal_that_ended_a_starting_host_is_named() {

@@ -55,11 +55,11 @@ impl EventReader<'_> {
             let frame = match self.frame().await {
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error)) => Err(error),
                 Ok(frame) => Ok(frame),
-                Err(ClientError::Cut(_) | ClientError::NotRunning { .. }) if self.host_left => {
+                Err(ClientError::Cut { .. } | ClientError::NotRunning { .. }) if self.host_left => {
                     self.look_again().await?;
                     continue;
                 }
-                Err(ClientError::Cut(_)) if fruitless < TRIES => {
+                Err(ClientError::Cut { .. }) if fruitless < TRIES => {
                     fruitless += 1;
                     self.open = None;
                     if self.query.follow {

@@ -137,7 +137,7 @@ impl Follower<'_> {
                     continue;
                 }
                 Ok(frame) => frame,
-                Err(ClientError::Cut(_)) if fruitless < TRIES => {
+                Err(ClientError::Cut { .. }) if fruitless < TRIES => {
                     fruitless += 1;
                     self.open = None;
                     if self.query.follow {
@@ -188,7 +188,7 @@ impl Follower<'_> {
             // Without a host the task is never concluded, so the end of the output would never
             // come.
             if open.is_here() && self.client.has_lost_its_host() {
-                return Err(ClientError::Cut(None));
+                return Err(ClientError::cut(None));
             }
             if let Some(removed) = self.client.start.removed().filter(|_| self.had_database) {
                 return Err(removed);

@@ -22,13 +22,13 @@ impl Frames {
         let (head, body) = client
             .answered(ask.limit, connection.send(ask))
             .await?
-            .map_err(|broken| ClientError::Cut(Some(broken.source)))?
+            .map_err(|broken| ClientError::cut(Some(broken.source)))?
             .into_parts();
         if !head.status.is_success() {
             let body = connection
                 .drive(body.collect())
                 .await
-                .map_err(|error| ClientError::Cut(Some(error)))?;
+                .map_err(|error| ClientError::cut(Some(error)))?;
             return Err(refusal(&head, &body.to_bytes()));
         }
         Ok(Self {
@@ -55,8 +55,8 @@ impl Frames {
                         self.decoder.feed(&bytes);
                     }
                 }
-                Some(Err(error)) => return Err(ClientError::Cut(Some(error))),
-                None => return Err(ClientError::Cut(None)),
+                Some(Err(error)) => return Err(ClientError::cut(Some(error))),
+                None => return Err(ClientError::cut(None)),
             }
         }
     }

@@ -71,6 +71,8 @@ struct Ask {
     /// Whether the request gives a host work. A host within this process can check such a request,
     /// and changes nothing.
     works: bool,
+    /// The command that shows whether the request was carried out.
+    shown_by: &'static str,
 }
 
 impl Ask {
@@ -83,6 +85,7 @@ impl Ask {
             limit: Some(ANSWER_LIMIT),
             reads: true,
             works: false,
+            shown_by: error::SHOWN_BY,
         }
     }
 
@@ -96,6 +99,7 @@ impl Ask {
             limit: Some(ANSWER_LIMIT),
             reads: false,
             works: false,
+            shown_by: error::SHOWN_BY,
         })
     }
 
@@ -126,6 +130,20 @@ impl Ask {
     fn repeatable_if(mut self, repeatable: bool) -> Self {
         self.repeatable = repeatable;
         self
+    }
+
+    /// Names the command that shows whether the request was carried out.
+    fn shown_by(mut self, command: &'static str) -> Self {
+        self.shown_by = command;
+        self
+    }
+
+    /// The error if the host was lost before it had answered.
+    fn cut(&self, source: hyper::Error) -> ClientError {
+        ClientError::Cut {
+            source: Some(source),
+            shown_by: self.shown_by,
+        }
     }
 }
 
@@ -191,7 +209,7 @@ impl Client {
                 Err(Fault::Broken(broken)) if tries < TRIES && (ask.repeatable || !broken.sent) => {
                     tries += 1;
                 }
-                Err(Fault::Broken(broken)) => return Err(ClientError::Cut(Some(broken.source))),
+                Err(Fault::Broken(broken)) => return Err(ask.cut(broken.source)),
                 // The host is shutting down, and has left the request to the next one.
                 Err(Fault::Client(ClientError::Refused(error)))
                     if error.is_for_next_host && clock::monotonic() < give_up =>
@@ -297,7 +315,7 @@ impl Client {
             None => Box::new(self.read_here()?),
         };
         let connection = Connection::open(stream, self.start.via).await;
-        let mut connection = connection.map_err(|error| ClientError::Cut(Some(error)))?;
+        let mut connection = connection.map_err(|error| ClientError::cut(Some(error)))?;
         connection.is_here = is_here;
         Ok(connection)
     }

@@ -106,6 +106,31 @@ impl HostStart {
         Ok(self.connect_for(Reason::Lost).await?.0)
     }
 
+    /// Starts a host if none runs. Does not check whether it can be reached, because it may end by
+    /// itself at once.
+    pub(in crate::api) async fn begin(&self) -> Result<(), ClientError> {
+        let give_up = clock::monotonic() + OTHER_HOST_LIMIT;
+        loop {
+            match self.start_aside(Reason::Request).await {
+                // Another host holds the directory, because it is shutting down or is just being
+                // started.
+                Err(ClientError::Refused(error))
+                    if error.kind == ErrorKind::Conflict && clock::monotonic() < give_up =>
+                {
+                    clock::sleep(OTHER_HOST_LOOK).await;
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Waits for this client's turn on a thread that may block: see [`Self::start_in_turn`].
+    async fn start_aside(&self, reason: Reason) -> Result<(), ClientError> {
+        let this = self.clone();
+        let started = tokio::task::spawn_blocking(move || this.start_in_turn(reason)).await;
+        started.map_err(|error| self.cannot_start(io::Error::other(error)))?
+    }
+
     async fn connect_for(&self, reason: Reason) -> Result<(UnixStream, bool), ClientError> {
         if let Some(stream) = self.try_connect().await? {
             return Ok((stream, false));
@@ -115,10 +140,7 @@ impl HostStart {
         }
         let mut waited = Duration::ZERO;
         loop {
-            let this = self.clone();
-            let started = tokio::task::spawn_blocking(move || this.start_in_turn(reason)).await;
-            let started = started.map_err(|error| self.cannot_start(io::Error::other(error)))?;
-            let held = match started {
+            let held = match self.start_aside(reason).await {
                 Ok(()) => None,
                 Err(ClientError::Refused(error)) if error.kind == ErrorKind::Conflict => {
                     Some(error)
@@ -157,7 +179,7 @@ impl HostStart {
 
     /// Whether the last host crashed, and nobody has ended it since. A crashed host leaves its
     /// file, which only a proper shutdown and [`Self::note_end`] remove.
-    pub(super) fn is_lost(&self) -> bool {
+    pub(in crate::api) fn is_lost(&self) -> bool {
         self.layout.host_file().exists() && HostProcess::of(&self.layout).is_none()
     }
 

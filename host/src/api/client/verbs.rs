@@ -18,6 +18,10 @@ use crate::{
     clock, config,
 };
 
+/// The commands that show whether changes of worktrees, groups and slots were carried out.
+const WORKTREES: &str = "claudine worktree list";
+const GROUPS: &str = "claudine group list";
+const CAPACITY: &str = "claudine capacity";
 /// Number of tasks on a page if a whole list is read.
 const LARGEST_PAGE: u32 = 1_000;
 /// Pause before repeating a wait that was answered early.
@@ -78,13 +82,14 @@ impl Client {
         change: &GroupChange,
     ) -> Result<GroupView, ClientError> {
         let path = address::group(name, "")?;
-        self.ask(Ask::post(path, change)?.repeatable_if(true)).await
+        let ask = Ask::post(path, change)?.shown_by(GROUPS);
+        self.ask(ask.repeatable_if(true)).await
     }
 
     pub(in crate::api) async fn remove_group(&self, name: &str) -> Result<GroupView, ClientError> {
         let nothing = serde_json::json!({});
         let path = address::group(name, "/remove")?;
-        self.ask(Ask::post(path, &nothing)?).await
+        self.ask(Ask::post(path, &nothing)?.shown_by(GROUPS)).await
     }
 
     pub(in crate::api) async fn pause_queue(
@@ -108,8 +113,8 @@ impl Client {
         &self,
         asked: &CleanWorktrees,
     ) -> Result<WorktreesCleaned, ClientError> {
-        self.ask(Ask::post("/v1/worktrees/clean".to_owned(), asked)?.patient())
-            .await
+        let ask = Ask::post("/v1/worktrees/clean".to_owned(), asked)?;
+        self.ask(ask.patient().shown_by(WORKTREES)).await
     }
 
     /// Has no time limit, because git has none. Repeating the request returns the finished merge.
@@ -119,7 +124,8 @@ impl Client {
         asked: MergeWorktree,
     ) -> Result<WorktreeMerged, ClientError> {
         let path = address::task(task, "/merge")?;
-        self.ask(Ask::post(path, &asked)?.patient()).await
+        let ask = Ask::post(path, &asked)?.patient();
+        self.ask(ask.shown_by(WORKTREES)).await
     }
 
     /// Has no time limit, because git has none. The client does not repeat the request, but a
@@ -130,7 +136,8 @@ impl Client {
         asked: ResolveWorktree,
     ) -> Result<WorktreeResolved, ClientError> {
         let path = address::task(task, "/resolve")?;
-        self.ask(Ask::post(path, &asked)?.patient()).await
+        let ask = Ask::post(path, &asked)?.patient();
+        self.ask(ask.shown_by(WORKTREES)).await
     }
 
     pub(in crate::api) async fn diff(
@@ -324,8 +331,8 @@ impl Client {
         slots: String,
     ) -> Result<CapacityView, ClientError> {
         let asked = SetSlots { slots };
-        self.ask(Ask::post("/v1/capacity/slots".to_owned(), &asked)?.repeatable_if(true))
-            .await
+        let ask = Ask::post("/v1/capacity/slots".to_owned(), &asked)?.shown_by(CAPACITY);
+        self.ask(ask.repeatable_if(true)).await
     }
 
     pub(in crate::api) async fn forget_profiles(
@@ -333,8 +340,8 @@ impl Client {
         executor: String,
     ) -> Result<CapacityView, ClientError> {
         let asked = ForgetProfiles { executor };
-        self.ask(Ask::post("/v1/capacity/forget".to_owned(), &asked)?)
-            .await
+        let ask = Ask::post("/v1/capacity/forget".to_owned(), &asked)?;
+        self.ask(ask.shown_by(CAPACITY)).await
     }
 
     pub(in crate::api) async fn info(&self) -> Result<HostInfo, ClientError> {

@@ -173,7 +173,7 @@ impl Client {
             }
             Ok(_) => {}
             // The host has just ended.
-            Err(ClientError::Cut(_)) => return Ok(Found::Nothing),
+            Err(ClientError::Cut { .. }) => return Ok(Found::Nothing),
             Err(error) => return Err(error),
         }
         match self.status(task).await {
@@ -282,7 +282,7 @@ fn may_pass(error: &ClientError) -> bool {
 pub(in crate::api) fn is_of_its_end(error: &ClientError) -> bool {
     match error {
         ClientError::Refused(error) => error.kind == ErrorKind::Unavailable,
-        ClientError::NotRunning { .. } | ClientError::Cut(_) => true,
+        ClientError::NotRunning { .. } | ClientError::Cut { .. } => true,
         _ => false,
     }
 }
@@ -303,6 +303,6 @@ mod tests {
         check(ErrorKind::Internal, true);
         check(ErrorKind::NotFound, false);
         check(ErrorKind::Forbidden, false);
-        assert!(may_pass(&ClientError::Cut(None)));
+        assert!(may_pass(&ClientError::cut(None)));
     }
 }

@@ -85,6 +85,8 @@ pub(super) fn note(text: &str) -> Option<&'static str> {
 fn call(command: &str) -> Option<&'static str> {
     if command == "claudine list" {
         Some("ListTasks")
+    } else if command == "claudine worktree list" {
+        Some("TaskStatus")
     } else if command.starts_with("claudine retry --now ") {
         Some(RETRY_NOW)
     } else {
@@ -141,6 +143,11 @@ mod tests {
         check(
             "`claudine list` lists the tasks",
             "ListTasks lists the tasks",
+            false,
+        );
+        check(
+            "look at `claudine worktree list` before repeating it",
+            "look at TaskStatus before repeating it",
             false,
         );
         check(

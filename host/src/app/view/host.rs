@@ -44,6 +44,10 @@ pub(crate) struct HostInfo {
     /// Running tasks whose output cannot be written at the moment, so that they do not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_back: Option<HeldBackView>,
+    /// Git commands of an earlier host that have not ended yet, and for which work on worktrees
+    /// waits, one sentence for each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) earlier_commands: Vec<String>,
     /// Free space on the disk of the data directory below which nothing starts.
     #[serde(default)]
     pub(crate) disk_reserve_bytes: u64,

@@ -1,16 +1,29 @@
-//! Commands that an earlier host had begun: waits for them, stops them, and forgets them.
+//! Commands that an earlier host had begun: waits for them, ends them, and forgets them.
+//!
+//! A command that ends by itself leaves nothing half done, so each of them may go on for a moment.
+//! After that it is ended, because nothing shows whether it still makes progress: a filter of the
+//! repository may hang for ever, and meanwhile no other work on worktrees would go on. The work for
+//! which the command ran is then done again, or put back.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{fs, io, mem, path::Path, sync::Arc, time::Duration};
 
-use claudine_domain::id::AttemptId;
+use claudine_domain::{attempt::Leader, id::AttemptId};
 use tokio::sync::watch;
 
 use super::{Commands, over, stopped_for};
 use crate::{
-    attempt::live::{Live, Owner, State, command_of},
-    clock, fsx,
+    attempt::live::{ChildState, Live, Owner, State, command_of},
+    clock,
+    command::GRACE,
+    fsx, proc_stat,
     supervise::AttemptKey,
 };
+
+/// How long a command of an earlier host may go on, from the moment at which this host knows it.
+const GOES_ON_FOR: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3_000 });
+/// How long commands that are ended are awaited: the time after which they are killed, and a moment
+/// for the processes that they leave behind.
+const ENDS_WITHIN: Duration = GRACE.saturating_add(Duration::from_secs(5));
 
 /// How long a command that changes something waits for the commands of an earlier host. A
 /// supervisor that does not answer enforces no time limits and reports no ends.
@@ -19,8 +32,15 @@ const EARLIER_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else
 impl Commands {
     /// The commands that an earlier host had begun for an owner.
     fn earlier(&self, owner: Owner) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
+        let mut earlier = self.all_earlier();
+        earlier.retain(|(key, _)| command_of(key).is_some_and(|(of, _)| of == owner));
+        earlier
+    }
+
+    /// All commands that an earlier host had begun.
+    fn all_earlier(&self) -> Vec<(AttemptKey, Arc<watch::Sender<State>>)> {
         let own = self.own_names();
-        let is_earlier = |(of, name): (Owner, &str)| of == owner && !name.starts_with(&own);
+        let is_earlier = |(_, name): (Owner, &str)| !name.starts_with(&own);
         let mut all = self.registry.all_commands();
         all.retain(|(key, _)| command_of(key).is_some_and(is_earlier));
         all
@@ -59,40 +79,79 @@ impl Commands {
 
     /// Waits until all commands that an earlier host had begun are over.
     pub(in crate::attempt) async fn all_earlier_over(&self) {
-        let own = self.own_names();
-        let is_earlier = |(_, name): (Owner, &str)| !name.starts_with(&own);
-        let mut all = self.registry.all_commands();
-        all.retain(|(key, _)| command_of(key).is_some_and(is_earlier));
-        for (_, state) in all {
+        for (_, state) in self.all_earlier() {
             over(&state).await;
         }
+    }
+
+    /// Ends all commands that an earlier host had begun, without letting them go on for a moment,
+    /// and lets supervisors forget them. Waits until this is done, but not for ever.
+    pub(in crate::attempt) async fn end_all_earlier(&self) {
+        let all = self.all_earlier();
+        for (key, state) in &all {
+            let is_over = state.borrow().is_over();
+            if !is_over {
+                self.stop(key).await;
+            }
+        }
+        let forgotten = async {
+            for (key, state) in &all {
+                over(state).await;
+                if let Some((owner, name)) = command_of(key) {
+                    self.forget(key, &self.log(owner, name)).await;
+                }
+            }
+        };
+        if clock::within(ENDS_WITHIN, forgotten).await.is_none() {
+            tracing::warn!("a command of an earlier host has not ended");
+        }
+    }
+
+    /// Says which commands of an earlier host are not over, one sentence for each of them.
+    pub(in crate::attempt) fn earlier_in_words(&self) -> Vec<String> {
+        let all = self.all_earlier().into_iter();
+        let open = all.filter(|(_, state)| !state.borrow().is_over());
+        open.map(|(_, state)| {
+            let leader = state.borrow().children.iter().find_map(running);
+            in_words(leader)
+        })
+        .collect()
     }
 
     /// Waits until all commands that an earlier host had begun are over, but not for ever.
     pub(in crate::attempt) async fn earlier_over(&self) -> io::Result<()> {
         let over = clock::within(EARLIER_WITHIN, self.all_earlier_over()).await;
         over.ok_or_else(|| {
-            io::Error::other(
-                "a git command of an earlier host has not ended, and no other git may run beside \
-                 it; `claudine doctor` shows whether a supervisor does not answer",
-            )
+            let mut open = self.earlier_in_words().into_iter();
+            let open = open.next().unwrap_or_else(|| in_words(None));
+            io::Error::other(format!(
+                "{open}; `claudine doctor` shows whether a supervisor does not answer"
+            ))
         })
     }
 
-    /// Lets supervisors forget the commands that an earlier host had begun, once they are over.
-    pub(in crate::attempt) fn forget_earlier(self: &Arc<Self>) {
-        let own = self.own_names();
-        for (key, state) in self.registry.all_commands() {
+    /// Ends the commands that an earlier host had begun and that do not end by themselves within a
+    /// moment, and lets supervisors forget them.
+    pub(in crate::attempt) fn see_to_earlier(self: &Arc<Self>) {
+        for (key, state) in self.all_earlier() {
             let Some((owner, name)) = command_of(&key) else {
                 continue;
             };
-            if name.starts_with(&own) {
+            // The board may have been loaded again since.
+            if !state.send_if_modified(|state| !mem::replace(&mut state.is_seen_to, true)) {
                 continue;
             }
-            let log = self.log(owner, name);
-            self.forget_later(key, log, state);
+            let (commands, log) = (self.clone(), self.log(owner, name));
+            self.tasks.spawn(async move {
+                if clock::within(GOES_ON_FOR, over(&state)).await.is_none() {
+                    tracing::warn!(%key, "a command of an earlier host goes on, and is ended");
+                    commands.stop(&key).await;
+                }
+                over(&state).await;
+                commands.forget(&key, &log).await;
+            });
         }
-        let dir = self.layout.commands();
+        let (dir, own) = (self.layout.commands(), self.own_names());
         self.tasks.spawn_blocking(move || {
             if let Err(error) = remove_others(&dir, &own) {
                 tracing::warn!(
@@ -104,6 +163,28 @@ impl Commands {
     }
 }
 
+fn running(child: &ChildState) -> Option<Leader> {
+    match child {
+        ChildState::Running(leader) => Some(*leader),
+        _ => None,
+    }
+}
+
+/// Says that a command of an earlier host is not over. `leader` is its first process.
+fn in_words(leader: Option<Leader>) -> String {
+    let found = leader.and_then(|Leader { pid, start_time }| {
+        let name = fsx::read_virtual_text(format!("/proc/{pid}/comm")).ok()?;
+        let dir = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+        let (name, dir) = (name.trim_end(), dir.display());
+        let words = format!("`{name}` (pid {pid}) of an earlier host in {dir}");
+        // Another process may have got the pid.
+        let is_it = proc_stat::is_alive(pid, start_time).unwrap_or(false);
+        is_it.then_some(words)
+    });
+    let what = found.unwrap_or_else(|| "a git command of an earlier host".to_owned());
+    format!("{what} has not ended yet; it is being ended, and work on worktrees waits for that")
+}
+
 /// Removes the output of earlier hosts' commands, which nobody reads any more.
 fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
     for path in fsx::entries(dir)? {
@@ -113,4 +194,70 @@ fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::{
+        super::tests::{route, without_supervisors},
+        *,
+    };
+    use crate::{
+        attempt::{found::Known, live::command_key},
+        supervise::{self, ChildId, FoundChild, FoundState},
+    };
+
+    /// A command of an earlier host, with this process as its first process.
+    fn known() -> Known {
+        let (attempt, pid) = (command_key(Owner::Host, "0.1"), std::process::id());
+        let start_time = proc_stat::stat(pid).unwrap().start_time;
+        let found = supervise::Found {
+            children: vec![FoundChild {
+                child: ChildId::new(attempt.clone(), 0),
+                state: FoundState::Running { pid, start_time },
+            }],
+            attempt,
+            stopping: None,
+            ended: false,
+            held: None,
+            output_cut: false,
+        };
+        Known::of(vec![found])
+    }
+
+    /// No supervisor has the command, so the answer to the stop is that no process is left.
+    #[tokio::test]
+    async fn a_command_of_an_earlier_host_is_stopped_after_a_moment_or_at_once_if_all_must_end() {
+        for at_once in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (commands, reports) = without_supervisors(dir.path(), known()).await;
+            route(&commands, reports);
+            let (_, state) = commands.all_earlier().pop().unwrap();
+            if at_once {
+                let commands = commands.clone();
+                tokio::spawn(async move { commands.end_all_earlier().await });
+            } else {
+                commands.see_to_earlier();
+            }
+            let mut changes = state.subscribe();
+            assert!(changes.wait_for(|state| state.ended).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_of_an_earlier_host_is_named_as_long_as_it_is_not_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, _reports) = without_supervisors(dir.path(), known()).await;
+        let pid = format!("(pid {})", std::process::id());
+        let named = commands.earlier_in_words();
+        assert!(named.len() == 1 && named[0].contains(&pid), "{named:?}");
+        let refused = commands.earlier_over().await.unwrap_err().to_string();
+        assert!(refused.contains(&pid), "{refused}");
+        let (_, state) = commands.all_earlier().pop().unwrap();
+        state.send_modify(State::lose);
+        assert!(commands.earlier_in_words().is_empty());
+        assert!(commands.earlier_over().await.is_ok());
+    }
 }

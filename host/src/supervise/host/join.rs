@@ -154,6 +154,29 @@ pub(crate) fn runs_as_noted(
     Ok(None)
 }
 
+/// Whether dead supervisors in `dir` may have left processes: their notes are of this boot, and
+/// name an attempt or a command that was not over. Blocks.
+pub(crate) fn may_have_left(dir: &Path) -> Result<bool, SuperviseError> {
+    for (_, dir) in list(dir)?.found {
+        let fault = |source| unusable(&dir, source);
+        let is_dead = identity(&dir).map_err(fault)?.is_none();
+        if is_dead && recover::has_unended(&dir).map_err(fault)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The pids of the children that are alive, of all attempts and commands that are not over
+/// according to the notes of the supervisors in `dir`, living or dead. Blocks.
+pub(crate) fn leaders(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
+    let mut leaders = Vec::new();
+    for (_, dir) in list(dir)?.found {
+        leaders.extend(recover::leaders_alive(&dir).map_err(|source| unusable(&dir, source))?);
+    }
+    Ok(leaders)
+}
+
 fn identities(dir: &Path) -> Result<Vec<Identity>, SuperviseError> {
     let mut identities = Vec::new();
     for (_, dir) in list(dir)?.found {

@@ -36,7 +36,7 @@ use super::report::{Found, Report};
 use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 
 pub(super) use feed::Feed;
-pub(crate) use join::{is_out_of_sight, pids, runs_as_noted, suspended};
+pub(crate) use join::{is_out_of_sight, leaders, may_have_left, pids, runs_as_noted, suspended};
 pub(crate) use router::open;
 use silent::Silent;
 

@@ -122,6 +122,33 @@ pub(super) fn runs_as_noted(dir: &Path, attempt: &AttemptKey) -> io::Result<Opti
     Ok((!is_unknown).then_some(false))
 }
 
+/// Whether an attempt or a command was not over according to the notes of a dead supervisor of this
+/// boot. Blocks.
+pub(super) fn has_unended(dir: &Path) -> io::Result<bool> {
+    let journal = last_journal(dir)?;
+    let is_of_this_boot = journal
+        .supervisor
+        .is_some_and(|supervisor| supervisor.boot_id == *clock::boot_id());
+    Ok(is_of_this_boot && journal.attempts.values().any(|state| state.ended.is_none()))
+}
+
+/// The pids of the children that are alive, of all attempts and commands that are not over
+/// according to the notes of a supervisor. Blocks.
+pub(super) fn leaders_alive(dir: &Path) -> io::Result<Vec<u32>> {
+    let journal = read_journal(dir)?;
+    let states = journal.attempts.values();
+    let open = states.filter(|state| state.ended.is_none());
+    let mut alive = Vec::new();
+    for view in open.flat_map(|state| &state.children) {
+        if let ChildState::Running { pid, start_time } = view.state
+            && is_alive(pid, start_time)?
+        {
+            alive.push(pid);
+        }
+    }
+    Ok(alive)
+}
+
 /// Whether the supervisor has ended; waits a while if it has not.
 fn has_ended(supervisor: &Identity) -> io::Result<bool> {
     let give_up = clock::monotonic() + ENDS_WITHIN;
@@ -455,6 +482,41 @@ mod tests {
         check(&[started(0), exited(0, false)], Some(false));
         check(&[started(0), exited(0, false), starting(1)], None);
         check(&[started(0), exited(0, false), alive()], Some(true));
+    }
+
+    #[test]
+    fn notes_tell_whether_a_dead_supervisor_may_have_left_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = Command::new("true").spawn().unwrap();
+        process.wait().unwrap();
+        let identity = || supervisor(&process, 1);
+        let own = procfs::stat(std::process::id()).unwrap();
+        let alive = || Message::Started {
+            child: child(0),
+            pid: own.pid,
+            start_time: own.start_time,
+        };
+        let ended = || Message::Ended {
+            attempt: child(0).attempt().clone(),
+            swept: 0,
+            alive: 0,
+        };
+        let starting = || Message::Starting { child: child(0) };
+        let check = |messages: &[Message], may_have_left: bool, leaders: &[u32]| {
+            fs::write(dir.path().join(journal::FILE), lines(messages)).unwrap();
+            let found = has_unended(dir.path()).unwrap();
+            assert_eq!(found, may_have_left, "{messages:?}");
+            let found = leaders_alive(dir.path()).unwrap();
+            assert_eq!(found, leaders, "{messages:?}");
+        };
+        check(&[identity()], false, &[]);
+        check(&[identity(), starting()], true, &[]);
+        check(&[identity(), started(0)], true, &[]);
+        check(&[identity(), alive()], true, &[own.pid]);
+        check(&[identity(), alive(), ended()], false, &[]);
+        check(&[identity(), started(0), exited(0, true)], false, &[]);
+        // Nobody knows whether the notes are of this boot.
+        check(&[started(0)], false, &[]);
     }
 
     #[test]

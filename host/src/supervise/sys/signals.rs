@@ -65,6 +65,12 @@ pub(in crate::supervise) fn kill_pinned(raw: u32, start_time: u64) -> io::Result
     signal_pinned(raw, start_time, Signal::Kill)
 }
 
+/// Asks the process to end, even if it is suspended; the returned pidfd becomes readable when it
+/// has ended.
+pub(in crate::supervise) fn ask_pinned(raw: u32, start_time: u64) -> io::Result<Option<OwnedFd>> {
+    signal_pinned(raw, start_time, Signal::Term)
+}
+
 /// Opens a process; none if it has ended. The pidfd pins the process first and the start time is
 /// compared afterwards, so the pid cannot be reused in between. An error if it is unknown whether
 /// the process has ended.

@@ -183,8 +183,9 @@ fn attempt_enters_its_worktree_only_after_the_git_of_an_earlier_host_has_ended()
     repository.write("slow", "slow\n");
     repository.commit("slow");
     let changed = host.root().join("changed");
+    // The filter of the earlier host has written its pid.
     let script = format!(
-        "test -e {root}/go || touch {root}/early; {}; echo theirs > file",
+        "! kill -0 $(cat {root}/filter) || touch {root}/early; {}; echo theirs > file",
         until_exists(&changed)
     );
     let id = repository.submit(&["--merge", "auto", "--name", "fix"], &script);
@@ -193,12 +194,12 @@ fn attempt_enters_its_worktree_only_after_the_git_of_an_earlier_host_has_ended()
     repository.commit("ours");
     fs::write(&changed, "").unwrap();
     merged(&host.finished(&id), "failed", "conflict");
-    fs::remove_file(host.root().join("early")).unwrap();
     host.run(["worktree", "clean", "--all"]).check();
 
-    // Only the first checkout waits.
+    // Only the first checkout waits, even if it is told to end.
     let waits = format!(
-        "if mkdir {root}/reached 2>/dev/null; then until test -e {root}/go; do sleep 0.1; done; fi; cat"
+        "if ! test -e {root}/filter; then trap '' TERM; echo $$ > {root}/filter; touch {root}/reached; \
+         until test -e {root}/go; do sleep 0.1; done; fi; cat"
     );
     repository.git(&["config", "filter.slow.smudge", &waits]);
     let mut resolve = host.command(["worktree", "resolve", "fix"]);

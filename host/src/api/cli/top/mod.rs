@@ -449,7 +449,7 @@ async fn end_of(client: &Client, task: &str, lines: u64) -> Result<LogEnd, Clien
 /// The reason why no changes arrive.
 fn away(error: &ClientError) -> String {
     match error {
-        ClientError::NotRunning { .. } | ClientError::Cut(_) => {
+        ClientError::NotRunning { .. } | ClientError::Cut { .. } => {
             "no host is running; waiting for one".to_owned()
         }
         ClientError::Refused(error) if error.kind == ErrorKind::Unavailable => {

@@ -1,4 +1,5 @@
-//! Ends the processes that a dead supervisor left.
+//! Ends the processes that a dead supervisor left. They are killed, but the commands of a host are
+//! asked to end before: a git that is killed leaves its locks in the repository.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,6 +15,8 @@ use crate::supervise::sys::signals;
 use crate::supervise::sys::tag::{Tag, supervisor_number};
 use crate::supervise::words::AttemptKey;
 
+/// How long to wait for the ends of commands that were asked to end.
+const ASKED_FOR: Duration = Duration::from_secs(1);
 /// How long to wait for killed processes before looking again.
 const WAIT_FOR_END: Duration = Duration::from_millis(200);
 /// How long to try to end processes. Processes that are still alive after this time hang in the
@@ -24,9 +27,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// descriptors or too little memory to look for them.
 pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
     let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
+    let mut ended = ask_commands(journal)?;
     let leaders = leaders(journal);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
-    let mut ended = HashSet::new();
     // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
     // the search ends only after two looks in a row that find no process.
     let mut empty_looks = 0;
@@ -46,25 +49,58 @@ pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Re
             break;
         }
         let (killed, pinned): (Vec<_>, Vec<_>) =
-            kill_all(&left, signals::kill_pinned)?.into_iter().unzip();
+            signal_all(&left, signals::kill_pinned)?.into_iter().unzip();
         ended.extend(killed);
         wait_for_ends(&pinned, WAIT_FOR_END)?;
     }
     Ok(ended.len())
 }
 
-/// Kills processes; returns the pids, start times and descriptors of those that were killed. An
-/// error if there are too few descriptors or too little memory to do so: then the caller must try
-/// again.
-fn kill_all(
+/// Asks the commands that hosts had run to end, with the processes in their groups, and waits a
+/// moment. Returns the pids and start times of all that were asked.
+fn ask_commands(journal: &Journal) -> io::Result<HashSet<(u32, u64)>> {
+    let commands = journal.attempts.values();
+    let commands = commands.filter(|state| state.attempt.command().is_some());
+    let leaders: Vec<(u32, u64)> = commands
+        .flat_map(|state| &state.children)
+        .filter_map(|view| match view.state {
+            ChildState::Running { pid, start_time } => Some((pid, start_time)),
+            _ => None,
+        })
+        .collect();
+    if leaders.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let processes = procfs::all()?;
+    // As long as its leader exists, the number of a group is not used again.
+    let groups: HashSet<u32> = processes
+        .iter()
+        .map(|process| (process.pid, process.start_time))
+        .filter(|process| leaders.contains(process))
+        .map(|(pid, _)| pid)
+        .collect();
+    let asked: Vec<Stat> = processes
+        .into_iter()
+        .filter(|process| groups.contains(&process.group))
+        .collect();
+    let (asked, pinned): (HashSet<_>, Vec<_>) =
+        signal_all(&asked, signals::ask_pinned)?.into_iter().unzip();
+    wait_for_ends(&pinned, ASKED_FOR)?;
+    Ok(asked)
+}
+
+/// Signals processes; returns the pids, start times and descriptors of those that got the signal.
+/// An error if there are too few descriptors or too little memory to do so: then the caller must
+/// try again.
+fn signal_all(
     processes: &[Stat],
-    kill: impl Fn(u32, u64) -> io::Result<Option<OwnedFd>>,
+    signal: impl Fn(u32, u64) -> io::Result<Option<OwnedFd>>,
 ) -> io::Result<Vec<((u32, u64), OwnedFd)>> {
-    let mut killed = Vec::new();
+    let mut signalled = Vec::new();
     for process in processes {
         let (pid, start_time) = (process.pid, process.start_time);
-        match kill(pid, start_time) {
-            Ok(Some(descriptor)) => killed.push(((pid, start_time), descriptor)),
+        match signal(pid, start_time) {
+            Ok(Some(descriptor)) => signalled.push(((pid, start_time), descriptor)),
             Ok(None) => {}
             Err(error) if is_out_of_room(&error) => return Err(error),
             Err(error) => {
@@ -72,7 +108,7 @@ fn kill_all(
             }
         }
     }
-    Ok(killed)
+    Ok(signalled)
 }
 
 /// The leaders that were started and the strays that were seen, with their start times.
@@ -151,7 +187,7 @@ mod tests {
     #[test]
     fn a_process_that_could_not_be_killed_for_lack_of_room_is_not_passed_over() {
         let own = procfs::stat(std::process::id()).unwrap();
-        let kill = |errno: Errno| kill_all(&[own], |_, _| Err(errno.into()));
+        let kill = |errno: Errno| signal_all(&[own], |_, _| Err(errno.into()));
         // A process of another user cannot be ended later either.
         assert!(kill(Errno::PERM).unwrap().is_empty());
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
