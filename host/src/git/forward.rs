@@ -278,8 +278,7 @@ impl Git {
         Ok(Replacing::Undone(aside))
     }
 
-    /// Locks the index, and makes a copy of it with the entries of the new commit. Returns `None`
-    /// if another git has the lock.
+    /// Locks the index; the copy has the new commit's entries. `None` if another git has the lock.
     async fn locked_with_new_index(
         &self,
         git_dir: &Path,
