@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use claudine_domain::{
+    id::TaskId,
     principal::Principal,
     step::Retry,
     task::{Class, Task},
@@ -12,7 +13,7 @@ use claudine_domain::{
 use super::{error::AppError, host::Host};
 use crate::ceiling::{
     is_of_others,
-    session::{may_enter, session_continued, session_of, shared_with},
+    session::{may_enter, may_go_on, session_continued, session_of, shared_with},
 };
 
 impl Host {
@@ -42,9 +43,28 @@ impl Host {
         .await
     }
 
+    /// Decides whether a restrained principal may let a task of somebody else go on in these
+    /// sessions.
+    async fn may_go_on(
+        &self,
+        by: &Principal,
+        task: TaskId,
+        sessions: Vec<String>,
+    ) -> Result<(), AppError> {
+        let by = by.clone();
+        self.read(move |reader| {
+            for session in sessions {
+                may_go_on(&*reader.store, &by, task, &session)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Decides whether another attempt of a restrained principal's task may continue the session
     /// that the task's document names, or that its earlier attempts have used. A task of somebody
-    /// else runs only as it is, so the principal says nothing in its sessions.
+    /// else runs only as it is, so the principal says nothing in its sessions, and the task may go
+    /// on there unless another task of that person has.
     pub(super) async fn may_enter_again(
         &self,
         by: &Principal,
@@ -52,12 +72,16 @@ impl Host {
         spec: &str,
         is_resumed: bool,
     ) -> Result<(), AppError> {
-        if is_of_others(by, task) || task.request.class == Class::Command {
+        if task.request.class == Class::Command {
             return Ok(());
         }
         let continued = session_continued(&task.attempts, is_resumed).map(str::to_owned);
         let named = session_of(task.request.class, spec)?;
-        for session in continued.into_iter().chain(named) {
+        let sessions = continued.into_iter().chain(named);
+        if is_of_others(by, task) {
+            return self.may_go_on(by, task.id, sessions.collect()).await;
+        }
+        for session in sessions {
             self.may_enter(by, session).await?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use claudine_domain::{
     attempt::Attempt,
+    id::TaskId,
     outcome::ReasonClass,
     principal::{Authority, Principal},
     task::{Class, Task},
@@ -92,6 +93,30 @@ pub(crate) fn may_continue(
     }
     let why = "no stored task of this host has reported it";
     Err(SessionError::Refused(refusal(by, session, why)))
+}
+
+/// Decides whether a restrained principal may let a task of somebody else go on in a session. It
+/// says nothing there, but the person may have gone on in the session with another task since.
+pub(crate) fn may_go_on(
+    store: &dyn Store,
+    by: &Principal,
+    task: TaskId,
+    session: &str,
+) -> Result<(), SessionError> {
+    let filter = Filter {
+        session: Some(session.to_owned()),
+        ..Filter::default()
+    };
+    for other in each_task(store, filter) {
+        let other = other.map_err(SessionError::Store)?;
+        if other.id == task || !is_of_others(by, &other) {
+            continue;
+        }
+        if let Some(why) = obstacle(by, session, &other, &Authority::full()) {
+            return Err(SessionError::Refused(refusal(by, session, &why)));
+        }
+    }
+    Ok(())
 }
 
 fn refusal(by: &Principal, session: &str, why: &str) -> Refusal {
@@ -353,6 +378,38 @@ mod tests {
         assert!(message.contains("it belongs to task"), "{message}");
         let message = why(enter(queued(1, chat())).unwrap_err());
         assert!(message.contains("no stored task"), "{message}");
+    }
+
+    #[test]
+    fn a_persons_task_does_not_go_on_in_a_session_in_which_another_task_of_the_person_has_gone_on()
+    {
+        let first = done(running(queued(1, Principal::default()), Some(SESSION)));
+        let check = |others: Vec<Task>, expected: Option<&str>| {
+            let id = first.id;
+            let store = store([vec![first.clone()], others].concat());
+            let why = match may_go_on(&store, &chat(), id, SESSION) {
+                Err(SessionError::Refused(refusal)) => refusal.message,
+                other => format!("{other:?}"),
+            };
+            assert!(why.contains(expected.unwrap_or("Ok(())")), "{why}");
+        };
+        let person = || queued(2, Principal::default());
+        check(Vec::new(), None);
+        check(vec![queued(2, chat())], None);
+        check(
+            vec![running(person(), Some("77aa"))],
+            Some("is to continue it"),
+        );
+        check(vec![person()], Some("is to continue it"));
+        check(
+            vec![running(person(), Some(SESSION))],
+            Some("it belongs to task"),
+        );
+        check(
+            vec![done(running(person(), Some(SESSION)))],
+            Some("it belongs to task"),
+        );
+        check(vec![done(person())], None);
     }
 
     #[test]

@@ -46,6 +46,16 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
         "false",
         "it leaves files beside a temporary index",
     ),
+    (
+        "core.filesRefLockTimeout",
+        "1000",
+        "git could wait for ever for the lock of a ref, while files of a checkout are replaced",
+    ),
+    (
+        "core.packedRefsTimeout",
+        "1000",
+        "git could wait for ever for the lock of a ref, while files of a checkout are replaced",
+    ),
     ("core.quotePath", "false", "names must not be quoted"),
     (
         "core.safecrlf",

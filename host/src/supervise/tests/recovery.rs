@@ -76,35 +76,6 @@ async fn all_processes_of_a_killed_supervisor_are_ended_and_its_attempts_are_rep
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
-/// A git that is killed leaves its locks in the repository.
-#[tokio::test]
-async fn commands_that_a_host_had_run_are_asked_to_end_before_they_are_killed() {
-    let mut lab = Lab::new().await;
-    for (name, trap) in [
-        ("host+1.1", "echo ended > asked; exit 0"),
-        ("host+1.2", ""),
-        ("task.1", "echo ended > task; exit 0"),
-    ] {
-        let script = format!("trap '{trap}' TERM; echo up; while :; do sleep 0.02; done");
-        lab.start(lab.script(name, &script)).await;
-        lab.lines(name, 1).await;
-    }
-    let supervisor = lab.supervisor_pid();
-    let family = family_of(supervisor);
-    kill(supervisor);
-    loop {
-        match lab.host.next().await {
-            Report::SupervisorLost { .. } => break,
-            Report::Started { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(family.into_iter().all(|pid| !is_alive(pid)));
-    assert!(lab.dir.path().join("asked").exists());
-    // The processes of attempts are killed at once.
-    assert!(!lab.dir.path().join("task").exists());
-}
-
 /// The process has changed its parent, session, group, environment and tag.
 #[tokio::test]
 async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
