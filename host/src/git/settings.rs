@@ -48,7 +48,7 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
     ),
     (
         "core.filesRefLockTimeout",
-        "1000",
+        "100",
         "git could wait for ever for the lock of a ref, while files of a checkout are replaced",
     ),
     (

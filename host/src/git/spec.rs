@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(settings["core.hooksPath"], "/dev/null");
         assert_eq!(settings["gc.auto"], "0");
         assert_eq!(settings["core.ignoreCase"], "false");
-        assert_eq!(settings["core.filesRefLockTimeout"], "1000");
+        assert_eq!(settings["core.filesRefLockTimeout"], "100");
         assert_eq!(settings["core.packedRefsTimeout"], "1000");
         assert_eq!(settings.len(), FIXED.len() + 2);
 
