@@ -211,7 +211,7 @@ impl HostStart {
         HostProcess::of(&self.layout).is_some_and(|host| self.layout.is_compiling(host.pid))
     }
 
-    /// Tells the user why the host takes so long.
+    /// Tells the user that the host compiles plugins, so that its start takes long.
     pub(super) fn tell_of_compiling(&self) {
         (self.say)(
             "note: the host is compiling plugins; it keeps their code, so this happens once for each version",
