@@ -11,8 +11,9 @@ use clap::{
 };
 
 use super::{
-    Asking, Cli, Common, Verb, cancel::Cancel, delegate::Delegate, failure::Failure, list::List,
-    logs::Logs, run::Run, status::Status, submit_file::Submit, wait::Wait, why::Why,
+    Asking, Cli, Common, Verb, cancel::Cancel, delegate::Delegate, down::Down, failure::Failure,
+    list::List, logs::Logs, mcp::Mcp, run::Run, serve::Serve, status::Status, submit_file::Submit,
+    up::Up, wait::Wait, why::Why,
 };
 use crate::{
     app::{self, AppError},
@@ -107,9 +108,10 @@ fn command_among_tasks(arguments: &[OsString], error: &clap::Error) -> Option<Fa
     )))
 }
 
-/// Parses a frequent command with the definition of this command alone, because building the
-/// definition of all commands takes longer than most requests. Returns none for other commands, for
-/// an invalid command line and for help, because these need the definition of all commands.
+/// Parses a frequent command, or one that starts a host, with the definition of this command alone.
+/// Building the definition of all commands takes longer than most requests, and the code for it
+/// would stay in the memory of a host. Returns none for other commands, for an invalid command line
+/// and for help, because these need the definition of all commands.
 fn frequent(arguments: &[OsString]) -> Option<Cli> {
     // Global options may stand before the command. If the value of a global option is also the name
     // of a frequent command, parsing may fail here. The caller then parses with all definitions.
@@ -129,11 +131,15 @@ fn definition(typed: &str) -> Option<(&'static str, Define)> {
     Some(match typed {
         "cancel" | "stop" | "kill" => ("cancel", Cancel::augment_args),
         "delegate" => ("delegate", Delegate::augment_args),
+        "down" => ("down", Down::augment_args),
         "list" | "ls" | "ps" => ("list", List::augment_args),
         "logs" | "log" => ("logs", Logs::augment_args),
+        "mcp" => ("mcp", Mcp::augment_args),
         "run" => ("run", Run::augment_args),
+        "serve" => ("serve", Serve::augment_args),
         "status" | "show" => ("status", Status::augment_args),
         "submit" => ("submit", Submit::augment_args),
+        "up" => ("up", Up::augment_args),
         "wait" => ("wait", Wait::augment_args),
         "why" => ("why", Why::augment_args),
         _ => return None,
@@ -290,16 +296,20 @@ mod tests {
         let lines = [
             "cancel a b --json",
             "delegate --name x -- Fix",
+            "down --kill",
             "list",
             "list --json=id,state --data-dir /tmp/x",
             "ls -s failed --limit 3",
             "ps --color never",
             "--data-dir /tmp/x --json status a",
             "logs a --tail 3",
+            "mcp",
             "run --name x make -j2 --help",
             "run --wait -- make --json",
+            "serve --data-dir /tmp/x",
             "status a",
             "submit plan.yaml --wait",
+            "up",
             "wait a b --timeout 3s",
             "why a",
         ];
