@@ -196,6 +196,7 @@ pub(crate) fn batch() -> Batch {
     };
     let parked = Parked {
         until: at(600),
+        stands_until: None,
         guesses: 2,
         times: 0,
         probe: Some(finished),
