@@ -182,6 +182,38 @@ fn client_does_not_continue_a_session_that_a_queued_task_of_a_person_is_to_conti
     assert_eq!(host.finished(&own)["outcome"], "succeeded");
 }
 
+/// Tasks over MCP have a generated key, and so are kept for a day, however short the retention is.
+#[test]
+fn session_that_a_person_has_continued_stays_closed_after_the_persons_task_was_removed() {
+    let (host, _agent) = with_agent(READ, AGENT);
+    let mut client = Client::connect(&host);
+    let (own, session) = begun(&host, &mut client);
+    let named = ["delegate", "--resume-session", &session, "mine"];
+    let mine = host.text([&named[..], &["--permission-mode", "plan"]].concat());
+    host.finished(&mine);
+    // Each host removes old tasks when it starts.
+    wait_for("the person's task to be removed", || {
+        host.run(["down"]).check();
+        host.run(["up", "--keep", "1s"]).check();
+        let status = host.run(["status", &mine]);
+        (!status.status.success()).then_some(())
+    });
+    assert_eq!(host.status(&own)["outcome"], "succeeded");
+
+    let delegated =
+        |session: &str| json!({"prompt": "p", "permissionMode": "plan", "resumeSession": session});
+    let again = json!({"taskId": own, "additionalContext": "theirs"});
+    let says = ["may not be continued over MCP", "was last used so long ago"];
+    refused(&mut client, "DelegateTask", delegated(&session), &says);
+    refused(&mut client, "ResumeTask", again, &says);
+    assert_eq!(host.status(&own)["attempts"].as_array().unwrap().len(), 1);
+    // The client may begin a session, and continue it.
+    let (_, new) = begun(&host, &mut client);
+    let next = client.call("DelegateTask", delegated(&new));
+    let task = host.finished(next["taskId"].as_str().unwrap());
+    assert_eq!(task["attempts"][0]["session_id"], new, "{task:#}");
+}
+
 #[test]
 fn person_is_told_of_a_clients_task_that_runs_in_the_session_to_be_continued() {
     // An agent that is to stay waits until a file exists.

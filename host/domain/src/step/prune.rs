@@ -28,6 +28,7 @@ impl Board {
         let gone: Vec<TaskId> = tasks.into_iter().filter(may_go).collect();
         if !gone.is_empty() {
             self.ended_again.note_pruned(self.pending.number);
+            self.note_forgotten(older_than);
         }
         for id in &gone {
             self.ended_again.forget(*id);

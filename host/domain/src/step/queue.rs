@@ -1,11 +1,11 @@
-//! Sets the whole queue's pause and number of slots.
+//! Sets the whole queue's pause and number of slots, and notes up to when tasks were forgotten.
 
 use super::Answer;
 use crate::{
     board::Board,
     capacity::Slots,
     queue::{Pause, Queue},
-    time::Now,
+    time::{Now, Timestamp},
 };
 
 impl Board {
@@ -30,7 +30,15 @@ impl Board {
         Answer::Noted
     }
 
-    /// Settings of the whole queue.
+    /// Notes that tasks which ended before this time may be stored no longer.
+    pub(super) fn note_forgotten(&mut self, before: Timestamp) {
+        if self.queue.forgotten_to < Some(before) {
+            self.queue.forgotten_to = Some(before);
+            self.pending.queue = true;
+        }
+    }
+
+    /// Settings of the whole queue, and what has to be known about it.
     pub fn queue(&self) -> &Queue {
         &self.queue
     }

@@ -74,6 +74,31 @@ fn old_rows_are_removed_with_a_batch() {
     assert!(!desk.board.has_pending());
 }
 
+/// Whoever decides by what tasks have done must know that some of them are missing.
+#[test]
+fn batch_that_removes_tasks_notes_up_to_which_end_tasks_may_be_missing() {
+    let mut desk = Desk::new(1);
+    let [one, two] = [desk.failed(), desk.failed()];
+    let prune = |desk: &mut Desk, tasks: &[TaskId], older_than: u64| {
+        let prune = Prune {
+            tasks: tasks.to_vec(),
+            older_than: Timestamp(older_than),
+            as_of: desk.board.pending_batch() - 1,
+            ..Prune::default()
+        };
+        desk.step(Input::Prune(prune)).unwrap();
+        let (batch, _) = desk.board.seal();
+        desk.keep(&batch);
+        let written = batch.queue.and_then(|queue| queue.forgotten_to);
+        (written, desk.board.queue().forgotten_to)
+    };
+    let nine = Some(Timestamp(9));
+    assert_eq!(prune(&mut desk, &[], 5), (None, None));
+    assert_eq!(prune(&mut desk, &[one], 9), (nine, nine));
+    // The retention has become longer.
+    assert_eq!(prune(&mut desk, &[two], 7), (None, nine));
+}
+
 #[test]
 fn tasks_that_run_again_or_are_needed_are_not_removed() {
     let mut desk = Desk::new(2);
