@@ -15,11 +15,11 @@ pub struct Queue {
     /// Number of slots, in place of the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<Slots>,
-    /// Time before which tasks have ended that are not stored any more, because they were removed
-    /// or are not in the restored backup. `None` if every task is still stored. Earlier versions
-    /// did not store the time.
+    /// Time up to which unrestrained principals may have used sessions of agents in tasks that are
+    /// not stored any more, because they were removed or are not in the restored backup. `None` if
+    /// there are no such tasks. Earlier versions did not store the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forgotten_to: Option<Timestamp>,
+    pub sessions_forgotten_to: Option<Timestamp>,
 }
 
 /// Time of a pause of the queue, and who paused it.
@@ -39,9 +39,9 @@ mod tests {
     fn queue_of_an_earlier_version_is_read_and_a_queue_is_stored_unchanged() {
         let earlier: Queue = serde_json::from_str(r#"{"slots":{"fixed":3}}"#).unwrap();
         assert_eq!(earlier.slots, Some(Slots::Fixed(3)));
-        assert_eq!(earlier.forgotten_to, None);
+        assert_eq!(earlier.sessions_forgotten_to, None);
         let queue = Queue {
-            forgotten_to: Some(Timestamp(7)),
+            sessions_forgotten_to: Some(Timestamp(7)),
             ..earlier
         };
         let text = serde_json::to_string(&queue).unwrap();

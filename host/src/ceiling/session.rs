@@ -44,22 +44,22 @@ pub(crate) fn may_enter(
     }
 }
 
-/// Refuses a session that was last used so long ago that nobody knows whether others have continued
-/// it since: their tasks may have been removed because of their age, while the tasks that reported
-/// the session are still needed. Must be called after the tasks of the session were read, because
-/// some may be removed meanwhile.
+/// Refuses a session if nobody knows whether others have continued it since its last use: their
+/// tasks may have been removed because of their age, while a task that has reported the session is
+/// still stored. Must be called after the tasks of the session were read, because some may be
+/// removed meanwhile.
 fn still_known(
     store: &dyn Store,
     by: &Principal,
     session: &str,
     last_use: Timestamp,
 ) -> Result<(), SessionError> {
-    let forgotten_to = store.queue().map_err(SessionError::Store)?.forgotten_to;
+    let queue = store.queue().map_err(SessionError::Store)?;
+    let forgotten_to = queue.sessions_forgotten_to;
     if forgotten_to.is_none_or(|to| to <= last_use) {
         return Ok(());
     }
-    let why = "it was last used so long ago that a task which has continued it since may be no \
-               longer stored";
+    let why = "a task that has continued it since its last use may be no longer stored";
     Err(SessionError::Refused(refusal(by, session, why)))
 }
 
@@ -445,13 +445,13 @@ mod tests {
         check(vec![done(person())], None);
     }
 
-    /// A store from which tasks that had ended before this time were removed.
+    /// A store that lacks tasks in which persons have used sessions up to this time.
     fn forgetful(tasks: Vec<Task>, forgotten_to: Timestamp) -> MemoryStore {
         let store = store(tasks);
         let batch = Batch {
             number: 2,
             queue: Some(Queue {
-                forgotten_to: Some(forgotten_to),
+                sessions_forgotten_to: Some(forgotten_to),
                 ..Queue::default()
             }),
             ..Batch::default()
@@ -488,7 +488,7 @@ mod tests {
             let says = if is_open {
                 "Ok(())"
             } else {
-                "may not be continued over MCP: it was last used so long ago"
+                "may not be continued over MCP: a task that has continued it since"
             };
             assert!(why.contains(says), "{forgotten_to:?}: {why}");
         };

@@ -267,7 +267,7 @@ pub(super) fn queue() -> Queue {
     Queue {
         paused: Some(Pause { since: at(9), by }),
         slots: Some(Slots::Fixed(3)),
-        forgotten_to: None,
+        sessions_forgotten_to: None,
     }
 }
 

@@ -218,7 +218,10 @@ fn session_that_a_person_has_continued_stays_closed_after_the_persons_task_was_r
     let delegated =
         |session: &str| json!({"prompt": "p", "permissionMode": "plan", "resumeSession": session});
     let again = json!({"taskId": own, "additionalContext": "theirs"});
-    let says = ["may not be continued over MCP", "was last used so long ago"];
+    let says = [
+        "may not be continued over MCP",
+        "has continued it since its last use may be no longer stored",
+    ];
     refused(&mut client, "DelegateTask", delegated(&session), &says);
     refused(&mut client, "ResumeTask", again, &says);
     assert_eq!(host.status(&own)["attempts"].as_array().unwrap().len(), 1);

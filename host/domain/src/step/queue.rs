@@ -1,4 +1,5 @@
-//! Sets the whole queue's pause and number of slots, and notes up to when tasks were forgotten.
+//! Sets the whole queue's pause and number of slots, and notes up to when uses of sessions may be
+//! forgotten.
 
 use super::Answer;
 use crate::{
@@ -30,10 +31,11 @@ impl Board {
         Answer::Noted
     }
 
-    /// Notes that tasks which ended before this time may be stored no longer.
-    pub(super) fn note_forgotten(&mut self, before: Timestamp) {
-        if self.queue.forgotten_to < Some(before) {
-            self.queue.forgotten_to = Some(before);
+    /// Notes that tasks in which unrestrained principals have used sessions of agents up to this
+    /// time may be stored no longer.
+    pub(super) fn note_forgotten_sessions(&mut self, to: Timestamp) {
+        if self.queue.sessions_forgotten_to < Some(to) {
+            self.queue.sessions_forgotten_to = Some(to);
             self.pending.queue = true;
         }
     }

@@ -30,7 +30,7 @@ impl Board {
             });
             self.record(*id, now, Fact::Restored { taken_at });
         }
-        self.note_forgotten(now.wall);
+        self.note_forgotten_sessions(now.wall);
         Answer::Changed(queued.len())
     }
 

@@ -136,11 +136,11 @@ fn restore_does_not_change_tasks_that_were_already_held() {
 
 /// Another host may have run other tasks since the backup was taken.
 #[test]
-fn after_a_restore_tasks_that_ended_before_it_may_be_missing() {
+fn after_a_restore_all_earlier_uses_of_sessions_may_be_forgotten() {
     let (mut desk, _) = Desk::in_phase("succeeded");
-    assert_eq!(desk.board.queue().forgotten_to, None);
+    assert_eq!(desk.board.queue().sessions_forgotten_to, None);
     desk.restore();
-    assert_eq!(desk.board.queue().forgotten_to, Some(desk.now.wall));
+    assert_eq!(desk.board.queue().sessions_forgotten_to, Some(desk.now.wall));
 }
 
 /// Two hosts that restore the same backup write the same events.
