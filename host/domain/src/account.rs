@@ -173,6 +173,20 @@ mod tests {
         );
     }
 
+    /// The time until which the limit stands for others was read from a clock that was wrong.
+    #[test]
+    fn after_the_clock_was_set_back_no_limit_stands_longer_than_a_limit_can() {
+        let (now, late) = (Timestamp(1_000), Timestamp(u64::MAX));
+        let parked = Parked {
+            stands_until: Some(late),
+            ..Parked::from_limit(now, None, None)
+        };
+        let shortened = parked.shortened(now);
+        assert_eq!(shortened.stands_until, Some(now.after(LONGEST_TOLD)));
+        assert_eq!(shortened.until, parked.until);
+        assert_eq!(shortened.shortened(now), shortened);
+    }
+
     #[test]
     fn wait_for_a_limit_that_always_ends_at_once_doubles_from_1_s_to_5_min() {
         let mut now = Timestamp(1_000);

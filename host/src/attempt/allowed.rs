@@ -269,7 +269,8 @@ mod tests {
                 spec: None,
             };
             let store: Arc<dyn Store> = Arc::new(store);
-            sessions_still_allowed(&launch, &guest, &store, &Arc::default()).await
+            let ceiling = Arc::default();
+            Box::pin(sessions_still_allowed(&launch, &guest, &store, &ceiling)).await
         };
         let owner = Arc::<Principal>::default;
         decided(client(), None).await.unwrap();

@@ -304,6 +304,7 @@ fn limit_that_a_client_lets_be_tested_stands_for_persons_until_the_test_shows_th
     };
     check(success(), "ready");
     check(failure(ReasonClass::Exit), "waiting");
-    // The service does not say again when the limit ends.
+    // The service names no end, or an earlier one.
     check(limited(None), "waiting");
+    check(limited(Some(HOUR)), "waiting");
 }
