@@ -127,6 +127,7 @@ impl Retention {
                 events_to: 0,
                 older_than: old.finished_before,
                 as_of,
+                sessions_to: found.iter().filter_map(|found| found.session_to).max(),
             };
             let is_last = found.len() < TASKS_AT_ONCE;
             count += self.prune(prune).await?.len();
@@ -255,7 +256,7 @@ mod tests {
         batch::Batch,
         event::{Event, Fact},
         outcome::Outcome,
-        task::{Idempotency, State, Task},
+        task::{Class, Idempotency, State, Task},
     };
 
     use super::*;
@@ -395,6 +396,23 @@ mod tests {
         let layout = world.layout();
         assert!(!layout.environment(&old_env).exists() && layout.environment(&new_env).exists());
         assert!(!layout.forgetting().exists());
+    }
+
+    /// Otherwise a client could continue a session that a person has used in a removed task.
+    #[tokio::test]
+    async fn the_end_of_a_persons_removed_task_of_an_agent_is_kept() {
+        let mut world = World::new();
+        let forgotten = |world: &World| world.store.queue().unwrap().sessions_forgotten_to;
+        let after = Timestamp(OLD.0 + millis(KEEP) + 1);
+        for (class, expected) in [(Class::Command, None), (Class::Agent, Some(OLD))] {
+            world.put(TaskId::new(1, 1), |task| {
+                Arc::make_mut(&mut task.request).class = class;
+            });
+            let (retention, _fixture) = world.retention();
+            assert_eq!(retention.forget(after).await.unwrap(), 1);
+            assert_eq!(forgotten(&world), expected, "{class:?}");
+            world.batch = world.store.last_batch().unwrap();
+        }
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::AttemptId, time::Timestamp};
+use crate::{id::AttemptId, principal::Principal, time::Timestamp};
 
 /// First wait if the service did not say when the limit ends. The wait doubles each time the limit
 /// still holds.
@@ -25,6 +25,11 @@ pub const LEAST_WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Parked {
     pub until: Timestamp,
+    /// Time until which the limit stands for the tasks of unrestrained principals, if a restrained
+    /// principal has let the limit be tested earlier. Otherwise this principal could end the wait
+    /// of these tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_until: Option<Timestamp>,
     /// Number of times in a row that the limit was met and the service did not say when the limit
     /// ends.
     pub guesses: u32,
@@ -41,8 +46,35 @@ pub struct Parked {
 }
 
 impl Parked {
+    /// Time until which the tasks of this submitter wait.
+    pub fn until_for(&self, submitter: &Principal) -> Timestamp {
+        let stands = self.stands_until.filter(|_| !submitter.restrained);
+        stands.map_or(self.until, |stands| stands.max(self.until))
+    }
+
+    /// The same limit, which is to be tested now.
+    pub(crate) fn doubted(&self, now: Timestamp, by_restrained: bool) -> Self {
+        let stands = self.until_for(&Principal::default());
+        Self {
+            until: self.until.min(now),
+            stands_until: (by_restrained && stands > now).then_some(stands),
+            ..self.clone()
+        }
+    }
+
+    /// The same limit after the clock was set back: no wait is longer than the longest wait that
+    /// could begin now.
+    pub(crate) fn shortened(&self, now: Timestamp) -> Self {
+        let longest = now.after(LONGEST_TOLD);
+        Self {
+            until: self.until.min(now.after(self.longest())),
+            stands_until: self.stands_until.map(|stands| stands.min(longest)),
+            ..self.clone()
+        }
+    }
+
     /// Longest wait for this limit. It depends on whether the service said when the limit ends.
-    pub(crate) fn longest(&self) -> Duration {
+    fn longest(&self) -> Duration {
         if self.guesses > 0 {
             LONGEST_WAIT
         } else {
@@ -61,11 +93,14 @@ impl Parked {
         let guesses = before.map_or(0, |parked| parked.guesses);
         let met_before = before.map_or(0, |parked| parked.times);
         let times = met_before.saturating_add(u32::from(in_force.is_none()));
+        let stands_until = before.and_then(|parked| parked.stands_until);
+        let stands_until = stands_until.filter(|stands| *stands > now);
         match (told, in_force) {
             (None, Some(parked)) => parked.clone(),
             (None, None) => Self {
                 until: now
                     .after((FIRST_WAIT * 2u32.saturating_pow(guesses.min(8))).min(LONGEST_WAIT)),
+                stands_until,
                 guesses: guesses.saturating_add(1),
                 times,
                 probe: None,
@@ -76,6 +111,7 @@ impl Parked {
                 let end = now.after(wait.clamp(least_wait(times), LONGEST_TOLD));
                 Self {
                     until: earlier.map_or(end, |told| told.until.max(end)),
+                    stands_until,
                     guesses: 0,
                     times,
                     probe: None,
@@ -128,12 +164,27 @@ mod tests {
             told,
             Parked {
                 until: Timestamp(90_010),
+                stands_until: None,
                 guesses: 0,
                 times: 1,
                 probe: None,
                 limit: None,
             }
         );
+    }
+
+    /// The time until which the limit stands for others was read from a clock that was wrong.
+    #[test]
+    fn after_the_clock_was_set_back_no_limit_stands_longer_than_a_limit_can() {
+        let (now, late) = (Timestamp(1_000), Timestamp(u64::MAX));
+        let parked = Parked {
+            stands_until: Some(late),
+            ..Parked::from_limit(now, None, None)
+        };
+        let shortened = parked.shortened(now);
+        assert_eq!(shortened.stands_until, Some(now.after(LONGEST_TOLD)));
+        assert_eq!(shortened.until, parked.until);
+        assert_eq!(shortened.shortened(now), shortened);
     }
 
     #[test]

@@ -403,7 +403,7 @@ pub struct Task {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Timestamp>,
-    /// Earliest time of the task's next attempt.
+    /// Earliest time of the task's next attempt. It outlives a cancellation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
     /// Number of the attempt that the next attempt continues, if somebody resumed the task.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use claudine_domain::{
     account::Parked,
     id::AccountKey,
+    principal::Principal,
     task::{State, Task, WaitingFor},
+    time::Timestamp,
 };
 
 use super::{
@@ -21,6 +23,11 @@ use crate::{
 
 /// Maximum number of waiting tasks that are read to find those that wait for a limit.
 const LOOKED_AT: usize = 1_000;
+
+/// Time until which tasks of persons wait.
+fn until(parked: &Parked) -> Timestamp {
+    parked.until_for(&Principal::default())
+}
 
 fn account_waited_for(task: &Task) -> Option<&AccountKey> {
     match &task.state {
@@ -40,7 +47,7 @@ impl Host {
         let in_force: Vec<(AccountKey, Parked)> = snapshot
             .parked
             .iter()
-            .filter(|(_, parked)| parked.until > now)
+            .filter(|(_, parked)| until(parked) > now)
             .cloned()
             .collect();
         if in_force.is_empty() {
@@ -57,7 +64,7 @@ impl Host {
         let views = in_force.iter().map(|(account, parked)| LimitView {
             executor: executor_of(account).to_owned(),
             limit: parked.limit.clone(),
-            until: rfc3339(parked.until),
+            until: rfc3339(until(parked)),
             tasks_waiting: counts.get(account).copied().unwrap_or(0),
         });
         Ok(views.collect())

@@ -23,7 +23,10 @@ use super::{
     view::Retried,
     way_out::more_money,
 };
-use crate::engine::EngineError;
+use crate::{
+    clock::{self, rfc3339},
+    engine::EngineError,
+};
 
 /// Maximum number of lookups of the dependants. A lookup is repeated if the dependants have changed
 /// meanwhile.
@@ -135,7 +138,8 @@ impl Host {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;
-            let warning = self.shared_again(by, &retry).await?;
+            let shared = self.shared_again(by, &retry).await?;
+            let warning = shared.or_else(|| later_start(by, &retry.task));
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
                 Ok(answer) => {
                     return Ok(Retried {
@@ -214,6 +218,16 @@ impl Host {
         )
         .hint("submit the task anew; `claudine up --keep` keeps finished tasks longer"))
     }
+}
+
+/// What a restrained principal has to know whose retry of a task begins only later.
+fn later_start(by: &Principal, task: &Task) -> Option<String> {
+    let until = task.wait_kept_for(by, clock::wall())?;
+    Some(format!(
+        "the task starts no earlier than {}, when its next automatic retry was due before it was \
+         cancelled; only a person can start it earlier",
+        rfc3339(until)
+    ))
 }
 
 /// The holders of a held task.

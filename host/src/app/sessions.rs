@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use claudine_domain::{
-    id::TaskId,
     principal::Principal,
     step::Retry,
     task::{Class, Task},
@@ -48,13 +47,13 @@ impl Host {
     async fn may_go_on(
         &self,
         by: &Principal,
-        task: TaskId,
+        task: &Task,
         sessions: Vec<String>,
     ) -> Result<(), AppError> {
-        let by = by.clone();
+        let (by, task) = (by.clone(), task.clone());
         self.read(move |reader| {
             for session in sessions {
-                may_go_on(&*reader.store, &by, task, &session)?;
+                may_go_on(&*reader.store, &by, &task, &session)?;
             }
             Ok(())
         })
@@ -64,7 +63,7 @@ impl Host {
     /// Decides whether another attempt of a restrained principal's task may continue the session
     /// that the task's document names, or that its earlier attempts have used. A task of somebody
     /// else runs only as it is, so the principal says nothing in its sessions, and the task may go
-    /// on there unless another task of that person has.
+    /// on there unless another task of that person has, or may have.
     pub(super) async fn may_enter_again(
         &self,
         by: &Principal,
@@ -79,7 +78,7 @@ impl Host {
         let named = session_of(task.request.class, spec)?;
         let sessions = continued.into_iter().chain(named);
         if is_of_others(by, task) {
-            return self.may_go_on(by, task.id, sessions.collect()).await;
+            return self.may_go_on(by, task, sessions.collect()).await;
         }
         for session in sessions {
             self.may_enter(by, session).await?;

@@ -16,7 +16,7 @@ use super::inputs::aside;
 use crate::{
     ceiling::{
         Refusal, is_of_others, may_interrupt,
-        session::{SessionError, may_enter, session_continued, session_of},
+        session::{SessionError, may_enter, may_go_on, session_continued, session_of},
         variables::may_set,
         work::{Told, Work, told, within},
     },
@@ -127,8 +127,9 @@ pub(super) fn worktree_still_free(
 }
 
 /// Refuses the start of an attempt that a restrained principal has requested, if the attempt would
-/// continue a session that this principal may not continue. New requests are checked in the same
-/// way, but a person may have continued the session since the request.
+/// continue a session that this principal may not continue, or in which it may not let a task of
+/// somebody else go on. New requests are checked in the same way, but a person may have continued
+/// the session since the request.
 pub(super) async fn sessions_still_allowed(
     launch: &Launch,
     guest: &GuestTask,
@@ -137,7 +138,7 @@ pub(super) async fn sessions_still_allowed(
 ) -> Result<(), GuestEnd> {
     let (task, number) = (&launch.task, launch.attempt.number);
     let by = task.requester_of(number);
-    if !by.restrained || is_of_others(by, task) || task.request.class == Class::Command {
+    if !by.restrained || task.request.class == Class::Command {
         return Ok(());
     }
     let earlier = task.attempts.iter().take_while(|one| one.number < number);
@@ -146,19 +147,31 @@ pub(super) async fn sessions_still_allowed(
     let is_resumed = previous.is_some_and(|previous| previous.resume.is_some());
     let continued = session_continued(earlier, is_resumed).map(str::to_owned);
     let named = session_of(task.request.class, &guest.spec).map_err(refused)?;
-    let way_out = if named.is_some() {
-        "submit the task again without the session"
+    let is_of_others = is_of_others(by, task);
+    let way_out = if is_of_others {
+        format!(
+            "a person can run the task again with `claudine retry {:#}`",
+            task.id
+        )
+    } else if named.is_some() {
+        "submit the task again without the session".to_owned()
     } else {
-        "retry the task, which then begins a session of its own"
+        "retry the task, which then begins a session of its own".to_owned()
     };
     let sessions: Vec<String> = continued.into_iter().chain(named).collect();
     if sessions.is_empty() {
         return Ok(());
     }
     let (store, by, ceiling) = (store.clone(), by.clone(), ceiling.clone());
+    let task = task.clone();
     let entering = move || {
-        let mut sessions = sessions.iter();
-        let entered = sessions.try_for_each(|session| may_enter(&*store, &by, session, &ceiling));
+        let entered = sessions.iter().try_for_each(|session| {
+            if is_of_others {
+                may_go_on(&*store, &by, &task, session)
+            } else {
+                may_enter(&*store, &by, session, &ceiling)
+            }
+        });
         entered.map_err(|error| match error {
             SessionError::Refused(refusal) => {
                 Failure::new("permission", format!("{}; {way_out}", refusal.message))
@@ -174,10 +187,107 @@ pub(super) async fn sessions_still_allowed(
 
 #[cfg(test)]
 mod tests {
-    use claudine_domain::{id::AttemptId, principal::Principal, revision::Requested};
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::{
+        attempt::{Attempt, Ended, Session},
+        batch::Batch,
+        id::AttemptId,
+        outcome::{Outcome, Reason, ReasonClass},
+        principal::Principal,
+        revision::Requested,
+        task::Task,
+    };
 
     use super::*;
-    use crate::store::sample_task;
+    use crate::store::{memory::MemoryStore, sample_task};
+
+    fn client() -> Arc<Principal> {
+        Arc::new(Principal {
+            restrained: true,
+            ..Principal::default()
+        })
+    }
+
+    fn agent(number: u64, by: Arc<Principal>) -> Task {
+        let mut task = sample_task(number);
+        let request = Arc::make_mut(&mut task.request);
+        (request.class, request.by) = (Class::Agent, by);
+        task
+    }
+
+    /// The second attempt of a person's task goes on in the session of the first one.
+    #[tokio::test]
+    async fn a_persons_task_does_not_begin_for_a_client_in_a_session_that_another_task_is_to_continue()
+     {
+        let mut task = agent(1, Arc::default());
+        let mut first = Attempt::new(1, task.created_at);
+        first.session = Some(Session {
+            id: "0b6b".to_owned(),
+            model: None,
+        });
+        first.ended = Some(Ended {
+            reason: Some(Reason::new(ReasonClass::Network, "x")),
+            ..Ended::new(task.created_at, Outcome::Failed)
+        });
+        task.attempts = vec![first, Attempt::new(2, task.created_at)];
+        let guest = GuestTask {
+            id: task.id.to_string(),
+            attempt: 2,
+            spec: "{}".to_owned(),
+            workspace: "/".to_owned(),
+            path: None,
+            env: Vec::new(),
+            labels: Vec::new(),
+            previous: None,
+            budget_micro_usd: None,
+        };
+        let decided = async |requester: Arc<Principal>, other: Option<Arc<Principal>>| {
+            let mut task = task.clone();
+            task.requested = vec![Requested {
+                from_attempt: 2,
+                by: requester,
+            }];
+            let other = other.map(|by| {
+                let mut other = agent(2, by);
+                Arc::make_mut(&mut other.request).resumes_session = Some("0b6b".into());
+                Arc::new(other)
+            });
+            let task = Arc::new(task);
+            let store = MemoryStore::new();
+            let batch = Batch {
+                number: 1,
+                tasks: std::iter::once(task.clone()).chain(other).collect(),
+                ..Batch::default()
+            };
+            store.commit(store.lead().unwrap(), &batch).unwrap();
+            let launch = Launch {
+                attempt: AttemptId {
+                    task: task.id,
+                    number: 2,
+                },
+                task,
+                spec: None,
+            };
+            let store: Arc<dyn Store> = Arc::new(store);
+            let ceiling = Arc::default();
+            Box::pin(sessions_still_allowed(&launch, &guest, &store, &ceiling)).await
+        };
+        let owner = Arc::<Principal>::default;
+        decided(client(), None).await.unwrap();
+        decided(client(), Some(client())).await.unwrap();
+        decided(owner(), Some(owner())).await.unwrap();
+        let message = match decided(client(), Some(owner())).await {
+            Err(GuestEnd::Failed(failure)) => format!("{}: {}", failure.code, failure.message),
+            other => format!("{other:?}"),
+        };
+        for says in [
+            "permission: session `0b6b` may not be continued",
+            "is to continue it",
+            "a person can run the task again with `claudine retry",
+        ] {
+            assert!(message.contains(says), "{message}");
+        }
+    }
 
     #[test]
     fn the_output_of_a_clients_attempt_is_limited_by_the_present_settings() {
@@ -185,10 +295,7 @@ mod tests {
             let mut task = sample_task(1);
             let request = Arc::make_mut(&mut task.request);
             request.max_output_bytes = limit;
-            let client = Arc::new(Principal {
-                restrained: true,
-                ..Principal::default()
-            });
+            let client = client();
             if is_of_client {
                 request.by = client.clone();
             } else if is_limited {

@@ -3,10 +3,10 @@
 
 use claudine_domain::{
     attempt::Attempt,
-    id::TaskId,
     outcome::ReasonClass,
     principal::{Authority, Principal},
     task::{Class, Task},
+    time::Timestamp,
 };
 
 use super::{Refusal, SHOWN, fields, is_of_others, way};
@@ -38,7 +38,29 @@ pub(crate) fn may_enter(
         session: Some(session.to_owned()),
         ..Filter::default()
     };
-    may_continue(by, session, each_task(store, filter), ceiling)
+    match may_continue(by, session, each_task(store, filter), ceiling)? {
+        Some(last_use) => still_known(store, by, session, last_use),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a session if nobody knows whether others have continued it since its last use: their
+/// tasks may have been removed because of their age, while a task that has reported the session is
+/// still stored. Must be called after the tasks of the session were read, because some may be
+/// removed meanwhile.
+fn still_known(
+    store: &dyn Store,
+    by: &Principal,
+    session: &str,
+    last_use: Timestamp,
+) -> Result<(), SessionError> {
+    let queue = store.queue().map_err(SessionError::Store)?;
+    let forgotten_to = queue.sessions_forgotten_to;
+    if forgotten_to.is_none_or(|to| to <= last_use) {
+        return Ok(());
+    }
+    let why = "a task that has continued it since its last use may be no longer stored";
+    Err(SessionError::Refused(refusal(by, session, why)))
 }
 
 /// The tasks that pass the filter, newest first. A page of them is read at a time.
@@ -67,29 +89,30 @@ fn each_task(
     pages.flatten()
 }
 
-/// Decides whether a restrained principal may let a task continue a session. `tasks` have reported
-/// the session, or name it. A conversation of a person, or of a task of somebody less restrained,
+/// Decides whether a restrained principal may let a task continue a session, and returns the start
+/// of the last attempt in that session. `tasks` have reported the session, or name it. A
+/// conversation of a person, or of a task of somebody less restrained,
 /// would otherwise contain words that the person does not expect there.
 pub(crate) fn may_continue(
     by: &Principal,
     session: &str,
     tasks: impl Iterator<Item = Result<Task, StoreError>>,
     ceiling: &McpCeiling,
-) -> Result<(), SessionError> {
+) -> Result<Option<Timestamp>, SessionError> {
     if !by.restrained {
-        return Ok(());
+        return Ok(None);
     }
     let most = ceiling.most();
-    let mut is_reported = false;
+    let mut latest: Option<Timestamp> = None;
     for task in tasks {
         let task = task.map_err(SessionError::Store)?;
         if let Some(why) = obstacle(by, session, &task, &most) {
             return Err(SessionError::Refused(refusal(by, session, &why)));
         }
-        is_reported |= has_reported(&task, session);
+        latest = latest.max(last_use(&task, session));
     }
-    if is_reported {
-        return Ok(());
+    if latest.is_some() {
+        return Ok(latest);
     }
     let why = "no stored task of this host has reported it";
     Err(SessionError::Refused(refusal(by, session, why)))
@@ -100,7 +123,7 @@ pub(crate) fn may_continue(
 pub(crate) fn may_go_on(
     store: &dyn Store,
     by: &Principal,
-    task: TaskId,
+    task: &Task,
     session: &str,
 ) -> Result<(), SessionError> {
     let filter = Filter {
@@ -109,14 +132,15 @@ pub(crate) fn may_go_on(
     };
     for other in each_task(store, filter) {
         let other = other.map_err(SessionError::Store)?;
-        if other.id == task || !is_of_others(by, &other) {
+        if other.id == task.id || !is_of_others(by, &other) {
             continue;
         }
         if let Some(why) = obstacle(by, session, &other, &Authority::full()) {
             return Err(SessionError::Refused(refusal(by, session, &why)));
         }
     }
-    Ok(())
+    let last_use = last_use(task, session).unwrap_or(task.created_at);
+    still_known(store, by, session, last_use)
 }
 
 fn refusal(by: &Principal, session: &str, why: &str) -> Refusal {
@@ -168,8 +192,17 @@ fn is_same(one: &str, other: &str) -> bool {
 }
 
 fn has_reported(task: &Task, session: &str) -> bool {
-    let mut reported = task.attempts.iter().filter_map(|it| it.session.as_ref());
-    reported.any(|reported| is_same(&reported.id, session))
+    last_use(task, session).is_some()
+}
+
+/// Start of the last attempt of this task that has reported the session.
+fn last_use(task: &Task, session: &str) -> Option<Timestamp> {
+    let reported = |attempt: &&Attempt| {
+        let reported = attempt.session.as_ref();
+        reported.is_some_and(|reported| is_same(&reported.id, session))
+    };
+    let attempts = task.attempts.iter().filter(reported);
+    attempts.map(|attempt| attempt.assigned_at).max()
 }
 
 /// Those who have requested the attempts of this task that use the session, or may use it: an
@@ -297,6 +330,7 @@ mod tests {
         batch::Batch,
         outcome::Outcome,
         principal::Via,
+        queue::Queue,
         revision::Requested,
         task::State,
     };
@@ -385,9 +419,8 @@ mod tests {
     {
         let first = done(running(queued(1, Principal::default()), Some(SESSION)));
         let check = |others: Vec<Task>, expected: Option<&str>| {
-            let id = first.id;
             let store = store([vec![first.clone()], others].concat());
-            let why = match may_go_on(&store, &chat(), id, SESSION) {
+            let why = match may_go_on(&store, &chat(), &first, SESSION) {
                 Err(SessionError::Refused(refusal)) => refusal.message,
                 other => format!("{other:?}"),
             };
@@ -410,6 +443,74 @@ mod tests {
             Some("it belongs to task"),
         );
         check(vec![done(person())], None);
+    }
+
+    /// A store that lacks tasks in which persons have used sessions up to this time.
+    fn forgetful(tasks: Vec<Task>, forgotten_to: Timestamp) -> MemoryStore {
+        let store = store(tasks);
+        let batch = Batch {
+            number: 2,
+            queue: Some(Queue {
+                sessions_forgotten_to: Some(forgotten_to),
+                ..Queue::default()
+            }),
+            ..Batch::default()
+        };
+        store.commit(store.lead().unwrap(), &batch).unwrap();
+        store
+    }
+
+    /// Otherwise a session that a person has continued would be open again as soon as the person's
+    /// task is removed.
+    #[test]
+    fn a_session_is_closed_if_a_task_that_has_continued_it_since_its_last_use_may_be_removed() {
+        let begun = queued(1, chat()).created_at;
+        let later = Timestamp(begun.0 + 9);
+        // The client has used the session twice.
+        let twice = |mut task: Task| {
+            let mut attempt = Attempt::new(2, later);
+            attempt.session.clone_from(&task.attempts[0].session);
+            task.attempts.push(attempt);
+            done(task)
+        };
+        let used = |by: Principal| running(queued(1, by), Some(SESSION));
+        let check = |task: Task, forgotten_to: Timestamp, is_open: bool| {
+            let store = forgetful(vec![task.clone()], forgotten_to);
+            let decided = if task.request.by.restrained {
+                may_enter(&store, &chat(), SESSION, &McpCeiling::default())
+            } else {
+                may_go_on(&store, &chat(), &task, SESSION)
+            };
+            let why = match decided {
+                Err(SessionError::Refused(refusal)) => refusal.message,
+                other => format!("{other:?}"),
+            };
+            let says = if is_open {
+                "Ok(())"
+            } else {
+                "may not be continued over MCP: a task that has continued it since"
+            };
+            assert!(why.contains(says), "{forgotten_to:?}: {why}");
+        };
+        let after = |time: Timestamp| Timestamp(time.0 + 1);
+        for by in [chat(), Principal::default()] {
+            check(done(used(by.clone())), begun, true);
+            check(done(used(by.clone())), after(begun), false);
+            check(twice(used(by.clone())), later, true);
+            check(twice(used(by)), after(later), false);
+        }
+        // The person's task names the session, and has not begun.
+        check(queued(1, Principal::default()), begun, true);
+        check(queued(1, Principal::default()), after(begun), false);
+        // Somebody unrestrained may continue every session.
+        let store = forgetful(vec![done(used(chat()))], after(begun));
+        may_enter(
+            &store,
+            &Principal::default(),
+            SESSION,
+            &McpCeiling::default(),
+        )
+        .unwrap();
     }
 
     #[test]

@@ -578,10 +578,7 @@ impl Store for MemoryStore {
             .map(|(_, task)| task)
             .filter(|task| content.may_go(task, old))
             .take(limit)
-            .map(|task| Prunable {
-                task: task.id,
-                attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
-            });
+            .map(Prunable::of);
         Ok(found.collect())
     }
 

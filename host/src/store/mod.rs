@@ -39,7 +39,7 @@ use claudine_domain::{
     id::TaskId,
     outcome::Outcome,
     queue::Queue,
-    task::{State, Task},
+    task::{Class, State, Task},
     time::Timestamp,
 };
 
@@ -207,6 +207,26 @@ pub(crate) struct Prunable {
     pub(crate) task: TaskId,
     /// The numbers of the task's attempts, whose logs may be removed.
     pub(crate) attempts: Vec<u32>,
+    /// The end of the task, if an unrestrained principal may have used a session of an agent in it.
+    pub(crate) session_to: Option<Timestamp>,
+}
+
+impl Prunable {
+    fn of(task: &Task) -> Self {
+        let has_run = task.request.class == Class::Agent && !task.attempts.is_empty();
+        let mut numbers = task.attempts.iter().map(|attempt| attempt.number);
+        let is_unrestrained = !task.request.by.restrained
+            || numbers.any(|number| !task.requester_of(number).restrained);
+        let ended = match &task.state {
+            State::Done { at, .. } => Some(*at),
+            _ => None,
+        };
+        Self {
+            task: task.id,
+            attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
+            session_to: ended.filter(|_| has_run && is_unrestrained),
+        }
+    }
 }
 
 /// A part of a list.

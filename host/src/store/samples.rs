@@ -196,6 +196,7 @@ pub(crate) fn batch() -> Batch {
     };
     let parked = Parked {
         until: at(600),
+        stands_until: None,
         guesses: 2,
         times: 0,
         probe: Some(finished),
@@ -266,6 +267,7 @@ pub(super) fn queue() -> Queue {
     Queue {
         paused: Some(Pause { since: at(9), by }),
         slots: Some(Slots::Fixed(3)),
+        sessions_forgotten_to: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, mcp::Client};
+use claudine_tests::{TestHost, mcp::Client, wait_for};
 use serde_json::{Value, json};
 
 use crate::authority::{SMALLEST, refused, said, smallest, with_agent};
@@ -124,6 +124,42 @@ fn client_causes_only_three_attempts_of_a_persons_task() {
         host.finished(own.as_str().unwrap());
         client.call("RetryTask", json!({ "taskId": own }));
     }
+}
+
+/// Otherwise a client could use up the attempts of the person's task before the cause of its
+/// failures is gone.
+#[test]
+fn client_does_not_end_the_backoff_of_a_persons_task_by_a_cancellation_and_a_retry() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let host = TestHost::builder().config(config).build();
+    let mut client = Client::connect(&host);
+    let failing = ["run", "--retries", "3", "--backoff", "5h", "--", "false"];
+    let id = host.text(failing);
+    let due = wait_for("the backoff", || {
+        let task = host.status(&id);
+        (task["state"] == "waiting").then(|| task["until"].clone())
+    });
+    for tool in ["RetryTask", "ResumeTask"] {
+        client.call("CancelTask", json!({ "taskId": id }));
+        assert_eq!(host.status(&id)["outcome"], "cancelled");
+        // The time is not lost with the host.
+        host.run(["down"]).check();
+        host.up();
+        let answer = client.call(tool, json!({ "taskId": id }));
+        let message = answer["message"].as_str().unwrap();
+        let says = format!("starts no earlier than {}", due.as_str().unwrap());
+        assert!(message.contains(&says), "{tool}: {message}");
+        let task = host.status(&id);
+        assert_eq!((&task["state"], &task["until"]), (&json!("waiting"), &due));
+        assert_eq!(task["attempts"].as_array().unwrap().len(), 1, "{task:#}");
+    }
+    // A person's retry begins at once.
+    client.call("CancelTask", json!({ "taskId": id }));
+    host.run(["retry", &id]).check();
+    wait_for("the second attempt", || {
+        let attempts = host.status(&id)["attempts"].clone();
+        (attempts.as_array().unwrap().len() == 2).then_some(())
+    });
 }
 
 #[test]

@@ -19,6 +19,22 @@ cat > /dev/null
 printf '{"type":"system","subtype":"init","session_id":"%s","model":"m","tools":[]}\n' "$id"
 printf '{"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"%s","num_turns":1,"total_cost_usd":0.01,"duration_ms":1,"usage":{},"permission_denials":[]}\n' "$id""#;
 
+/// An agent that reports its session and fails, until the file `good` exists beside it.
+fn failing_at_first() -> String {
+    let fails = r#"cat > /dev/null
+if ! test -e "${0%/*}/good"; then
+    printf '{"type":"system","subtype":"init","session_id":"%s","model":"m","tools":[]}\n' "$id"
+    exit 3
+fi"#;
+    AGENT.replace("cat > /dev/null", fails)
+}
+
+/// Delegates a task of a person with these options, in plan mode; returns its id.
+fn mine(host: &TestHost, options: &[&str]) -> String {
+    let delegate = ["delegate", "--permission-mode", "plan"];
+    host.text([&delegate[..], options, &["mine"]].concat())
+}
+
 /// Delegates a task to an agent; returns the ids of the task and of its session once it has ended.
 fn begun(host: &TestHost, client: &mut Client) -> (String, String) {
     let asked = json!({"prompt": "begin", "permissionMode": "plan"});
@@ -180,6 +196,103 @@ fn client_does_not_continue_a_session_that_a_queued_task_of_a_person_is_to_conti
     host.run(["cancel", &mine]).check();
     client.call("ResumeTask", again);
     assert_eq!(host.finished(&own)["outcome"], "succeeded");
+}
+
+/// Tasks over MCP have a generated key, and so are kept for a day, however short the retention is.
+#[test]
+fn session_that_a_person_has_continued_stays_closed_after_the_persons_task_was_removed() {
+    let (host, _agent) = with_agent(READ, AGENT);
+    let mut client = Client::connect(&host);
+    let (own, session) = begun(&host, &mut client);
+    let mine = mine(&host, &["--resume-session", &session]);
+    host.finished(&mine);
+    // Each host removes old tasks when it starts.
+    wait_for("the person's task to be removed", || {
+        host.run(["down"]).check();
+        host.run(["up", "--keep", "1s"]).check();
+        let status = host.run(["status", &mine]);
+        (!status.status.success()).then_some(())
+    });
+    assert_eq!(host.status(&own)["outcome"], "succeeded");
+
+    let delegated =
+        |session: &str| json!({"prompt": "p", "permissionMode": "plan", "resumeSession": session});
+    let again = json!({"taskId": own, "additionalContext": "theirs"});
+    let says = [
+        "may not be continued over MCP",
+        "has continued it since its last use may be no longer stored",
+    ];
+    refused(&mut client, "DelegateTask", delegated(&session), &says);
+    refused(&mut client, "ResumeTask", again, &says);
+    assert_eq!(host.status(&own)["attempts"].as_array().unwrap().len(), 1);
+    // The client may begin a session, and continue it.
+    let (_, new) = begun(&host, &mut client);
+    let next = client.call("DelegateTask", delegated(&new));
+    let task = host.finished(next["taskId"].as_str().unwrap());
+    assert_eq!(task["attempts"][0]["session_id"], new, "{task:#}");
+}
+
+/// Otherwise two tasks of the person would go on in one conversation, at a moment that the client
+/// chooses.
+#[test]
+fn client_does_not_run_a_persons_task_again_in_a_session_in_which_the_person_has_gone_on() {
+    let (host, agent) = with_agent(READ, &failing_at_first());
+    let mut client = Client::connect(&host);
+    let [first, alone] = [mine(&host, &[]), mine(&host, &[])];
+    let task = host.finished(&first);
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    assert_eq!(host.finished(&alone)["outcome"], "failed");
+    fs::write(agent.path().join("good"), "").unwrap();
+    let session = task["attempts"][0]["session_id"].as_str().unwrap();
+    let next = mine(&host, &["--resume-session", session]);
+    assert_eq!(host.finished(&next)["outcome"], "succeeded");
+
+    let belongs = format!("it belongs to task {} of owner", short_id(&next));
+    let says = ["may not be continued over MCP", belongs.as_str()];
+    for tool in ["RetryTask", "ResumeTask"] {
+        refused(&mut client, tool, json!({ "taskId": first }), &says);
+    }
+    assert_eq!(host.status(&first)["attempts"], task["attempts"]);
+    // Nobody else has used the session of the other task.
+    client.call("ResumeTask", json!({ "taskId": alone }));
+    assert_eq!(host.finished(&alone)["outcome"], "succeeded");
+}
+
+/// The same, but the person goes on after the request of the client.
+#[test]
+fn persons_task_fails_at_its_start_for_a_client_if_the_person_has_gone_on_in_its_session_meanwhile()
+{
+    let (host, agent) = with_agent(READ, &failing_at_first());
+    let mut client = Client::connect(&host);
+    let [first, alone] = [mine(&host, &[]), mine(&host, &[])];
+    let [session, other] = [&first, &alone].map(|id| {
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        task["attempts"][0]["session_id"].clone()
+    });
+    fs::write(agent.path().join("good"), "").unwrap();
+    host.run(["pause"]).check();
+    for id in [&first, &alone] {
+        client.call("ResumeTask", json!({ "taskId": id }));
+    }
+    let next = mine(&host, &["--resume-session", session.as_str().unwrap()]);
+    host.run(["unpause"]).check();
+    let task = host.finished(&first);
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    for says in [
+        "may not be continued over MCP",
+        short_id(&next),
+        "a person can run the task again with `claudine retry",
+    ] {
+        assert!(message.contains(says), "{message}");
+    }
+    let task = host.finished(&next);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(task["attempts"][0]["session_id"], session, "{task:#}");
+    let task = host.finished(&alone);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(task["attempts"][1]["session_id"], other, "{task:#}");
 }
 
 #[test]

@@ -22,18 +22,21 @@ impl Board {
     }
 
     fn shorten_limits(&mut self, now: Now) {
-        let late = |parked: &Parked| now.wall.after(parked.longest()) < parked.until;
-        let accounts = self.accounts.iter().filter(|(_, parked)| late(parked));
-        let accounts: Vec<(AccountKey, Parked)> = accounts
-            .map(|(key, parked)| (key.clone(), parked.clone()))
-            .collect();
-        for (account, parked) in accounts {
-            let until = now.wall.after(parked.longest());
-            self.set_account(account.clone(), Some(Parked { until, ..parked }));
+        let shortened = self.accounts.iter().filter_map(|(key, parked)| {
+            let shortened = parked.shortened(now.wall);
+            (shortened != *parked).then(|| (key.clone(), shortened))
+        });
+        let shortened: Vec<(AccountKey, Parked)> = shortened.collect();
+        for (account, parked) in shortened {
+            self.set_account(account.clone(), Some(parked.clone()));
             let why = WaitingFor::Account(account.clone());
             let waits =
                 |task: &Task| matches!(&task.state, State::Waiting { why: of, .. } if *of == why);
             for id in self.ids_where(waits) {
+                let Some(task) = self.tasks.get(&id) else {
+                    continue;
+                };
+                let until = parked.until_for(&task.request.by);
                 self.place(now, id, now.wall);
                 let account = account.clone();
                 self.record(id, now, Fact::Parked { account, until });

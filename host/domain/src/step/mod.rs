@@ -202,6 +202,9 @@ pub struct Prune {
     pub older_than: Timestamp,
     /// The last batch that was on disk before these rows were read.
     pub as_of: BatchNumber,
+    /// Latest end of those of the tasks in which unrestrained principals have used sessions of
+    /// agents.
+    pub sessions_to: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]

@@ -47,12 +47,17 @@ impl Board {
         })
     }
 
+    /// Lets the account's limit be tested at once. If a restrained principal asks for this, the
+    /// tasks of others still wait until the end of the limit, or until an attempt has shown that
+    /// the limit is over.
     fn doubt_limit(&mut self, now: Now, account: AccountKey) {
-        let parked = self.accounts.get(&account);
-        let in_force = parked.filter(|parked| parked.until > now.wall).cloned();
-        if let Some(mut parked) = in_force {
-            parked.until = now.wall;
-            self.set_account(account, Some(parked));
+        let Some(parked) = self.accounts.get(&account) else {
+            return;
+        };
+        let by_restrained = self.by.as_ref().is_some_and(|by| by.restrained);
+        let doubted = parked.doubted(now.wall, by_restrained);
+        if doubted != *parked {
+            self.set_account(account, Some(doubted));
         }
     }
 }

@@ -44,7 +44,8 @@ impl Board {
     fn parked_until(&self, request: &Request) -> Option<(Timestamp, WaitingFor)> {
         let account = request.account.as_ref()?;
         let parked = self.accounts.get(account)?;
-        Some((parked.until, WaitingFor::Account(account.clone())))
+        let until = parked.until_for(&request.by);
+        Some((until, WaitingFor::Account(account.clone())))
     }
 
     /// First unfinished dependency, at or after position `from`.

@@ -1,11 +1,12 @@
-//! Sets the whole queue's pause and number of slots.
+//! Sets the whole queue's pause and number of slots, and notes up to when uses of sessions may be
+//! forgotten.
 
 use super::Answer;
 use crate::{
     board::Board,
     capacity::Slots,
     queue::{Pause, Queue},
-    time::Now,
+    time::{Now, Timestamp},
 };
 
 impl Board {
@@ -30,7 +31,16 @@ impl Board {
         Answer::Noted
     }
 
-    /// Settings of the whole queue.
+    /// Notes that tasks in which unrestrained principals have used sessions of agents up to this
+    /// time may be stored no longer.
+    pub(super) fn note_forgotten_sessions(&mut self, to: Timestamp) {
+        if self.queue.sessions_forgotten_to < Some(to) {
+            self.queue.sessions_forgotten_to = Some(to);
+            self.pending.queue = true;
+        }
+    }
+
+    /// Settings of the whole queue, and what has to be known about it.
     pub fn queue(&self) -> &Queue {
         &self.queue
     }

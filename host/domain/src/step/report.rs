@@ -427,8 +427,7 @@ impl Board {
             limit: ending.limit.clone().or(known),
             ..Parked::from_limit(now.wall, ending.retry_after, before)
         };
-        let until = parked.until;
-        self.set_account(account.clone(), Some(parked));
+        self.set_account(account.clone(), Some(parked.clone()));
         let why = WaitingFor::Account(account.clone());
         let queued = self.ids_where(|task| {
             task.request.account.as_ref() == Some(&account)
@@ -452,6 +451,7 @@ impl Board {
             if waits && task.state == self.state_of(task, now.wall, now) {
                 continue;
             }
+            let until = parked.until_for(&task.request.by);
             self.place(now, id, now.wall);
             if !waits {
                 let account = account.clone();

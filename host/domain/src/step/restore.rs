@@ -14,7 +14,7 @@ use crate::{
 
 impl Board {
     /// Ends the attempts that were under way when the backup was taken, and holds the other tasks.
-    /// Existing holds remain.
+    /// Existing holds remain. Tasks that another host has run since the backup are unknown here.
     pub(super) fn restored(&mut self, now: Now, taken_at: Timestamp) -> Answer {
         for id in self.ids_where(is_under_way) {
             self.write_off(now, id);
@@ -30,6 +30,7 @@ impl Board {
             });
             self.record(*id, now, Fact::Restored { taken_at });
         }
+        self.note_forgotten_sessions(now.wall);
         Answer::Changed(queued.len())
     }
 

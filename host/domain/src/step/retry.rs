@@ -15,8 +15,9 @@ use crate::{
     dependency::End,
     event::Fact,
     id::TaskId,
+    principal::Principal,
     task::{State, Task},
-    time::Now,
+    time::{Now, Timestamp},
 };
 
 impl Board {
@@ -62,11 +63,11 @@ impl Board {
         self.room_for_another(&task)?;
         self.can_pay(id, &task.request, &task.attempts)?;
         let ended = self.ends_above(&downstream, &ended);
-        task.retry_at = None;
+        task.retry_at = self.wait_kept(now, &task);
         task.resumes = self.resumed(&task, resume)?;
         task.state = self.state_of(&task, now.wall, now);
         let attempt = task.next_attempt();
-        let held = task.held.is_some();
+        let (held, waits_until) = (task.held.is_some(), task.retry_at);
         let budget = task.request.graph_budget;
         if let Some((spec, differences)) = revised {
             let spec = spec.map(|spec| (DocumentKey::Spec(id), spec));
@@ -81,6 +82,9 @@ impl Board {
             );
         }
         self.take_again(now, task);
+        if let Some(until) = waits_until {
+            self.record(id, now, Fact::RetryScheduled { until });
+        }
         if let Some(changed) = budget.filter(|_| budget != budget_before) {
             self.share_budget(changed, &mut downstream);
         }
@@ -91,6 +95,11 @@ impl Board {
             downstream,
             held,
         })
+    }
+
+    fn wait_kept(&self, now: Now, task: &Task) -> Option<Timestamp> {
+        let by = self.by.as_ref()?;
+        task.wait_kept_for(by, now.wall)
     }
 
     /// Sets a graph's new budget for all tasks of the graph that are unfinished or run again.
@@ -250,7 +259,7 @@ impl Board {
         for mut task in downstream {
             let id = task.id;
             task.has_begun = false;
-            task.retry_at = None;
+            task.retry_at = self.wait_kept(now, &task);
             task.resumes = None;
             task.state = State::Blocked { since: now.wall };
             if self.lifts_restraint(&task) {
@@ -267,6 +276,19 @@ impl Board {
         }
         revived.retain(|id| self.tasks.contains_key(id));
         revived.len()
+    }
+}
+
+impl Task {
+    /// Earliest time of the next attempt of a finished task, if this principal runs the task again.
+    ///
+    /// A task that was cancelled while it waited for its next automatic retry still has the time of
+    /// that retry. Usually a task that runs again starts at once. But a restrained principal may
+    /// not end the wait of a task that somebody less restrained submitted, and so must not get
+    /// around it by a cancellation either.
+    pub fn wait_kept_for(&self, by: &Principal, now: Timestamp) -> Option<Timestamp> {
+        let is_kept = by.restrained && !self.request.by.restrained;
+        self.retry_at.filter(|until| is_kept && *until > now)
     }
 }
 

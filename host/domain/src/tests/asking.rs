@@ -18,7 +18,7 @@ fn owner() -> Arc<Principal> {
     Arc::default()
 }
 
-fn chat() -> Arc<Principal> {
+pub(super) fn chat() -> Arc<Principal> {
     Arc::new(Principal {
         via: Via::Mcp,
         restrained: true,
@@ -37,7 +37,7 @@ fn agent(number: u128) -> Arc<Principal> {
 }
 
 impl Desk {
-    fn asked(&mut self, by: &Arc<Principal>, command: Input) -> Result<Answer, Refused> {
+    pub(super) fn asked(&mut self, by: &Arc<Principal>, command: Input) -> Result<Answer, Refused> {
         self.step(Input::Asked {
             by: by.clone(),
             command: Box::new(command),

@@ -19,6 +19,7 @@ mod choosing;
 mod clocks;
 mod depending;
 mod groups;
+mod hastening;
 mod history;
 mod holding;
 mod learning;

@@ -49,7 +49,7 @@ fn second_pause_changes_neither_time_nor_principal_of_the_first() {
     let paused = Some(Pause { since, by: agent });
     let expected = Queue {
         paused,
-        slots: None,
+        ..Queue::default()
     };
     assert_eq!(*desk.board.queue(), expected);
     let (batch, _) = desk.board.seal();

@@ -74,6 +74,31 @@ fn old_rows_are_removed_with_a_batch() {
     assert!(!desk.board.has_pending());
 }
 
+/// Whoever decides by which tasks have used a session must know that some of them are missing.
+#[test]
+fn batch_that_removes_tasks_notes_up_to_when_uses_of_sessions_may_be_forgotten() {
+    let mut desk = Desk::new(1);
+    let [one, two, three] = [(); 3].map(|()| desk.failed());
+    let prune = |desk: &mut Desk, tasks: &[TaskId], sessions_to: Option<u64>| {
+        let prune = Prune {
+            tasks: tasks.to_vec(),
+            sessions_to: sessions_to.map(Timestamp),
+            as_of: desk.board.pending_batch() - 1,
+            ..Prune::default()
+        };
+        desk.step(Input::Prune(prune)).unwrap();
+        let (batch, _) = desk.board.seal();
+        desk.keep(&batch);
+        let written = batch.queue.and_then(|queue| queue.sessions_forgotten_to);
+        (written, desk.board.queue().sessions_forgotten_to)
+    };
+    let nine = Some(Timestamp(9));
+    assert_eq!(prune(&mut desk, &[], Some(5)), (None, None));
+    assert_eq!(prune(&mut desk, &[one], None), (None, None));
+    assert_eq!(prune(&mut desk, &[two], Some(9)), (nine, nine));
+    assert_eq!(prune(&mut desk, &[three], Some(7)), (None, nine));
+}
+
 #[test]
 fn tasks_that_run_again_or_are_needed_are_not_removed() {
     let mut desk = Desk::new(2);

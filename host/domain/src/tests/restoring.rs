@@ -134,6 +134,15 @@ fn restore_does_not_change_tasks_that_were_already_held() {
     assert_eq!(task.restored_from, None);
 }
 
+/// Another host may have run other tasks since the backup was taken.
+#[test]
+fn after_a_restore_all_earlier_uses_of_sessions_may_be_forgotten() {
+    let (mut desk, _) = Desk::in_phase("succeeded");
+    assert_eq!(desk.board.queue().sessions_forgotten_to, None);
+    desk.restore();
+    assert_eq!(desk.board.queue().sessions_forgotten_to, Some(desk.now.wall));
+}
+
 /// Two hosts that restore the same backup write the same events.
 #[test]
 fn restoring_a_backup_is_deterministic() {

@@ -321,7 +321,7 @@ impl Server {
         Ok(answers::Retried {
             success: true,
             message: format!(
-                "Retrying task {} as attempt {}{}",
+                "Retrying task {} as attempt {}{}{}",
                 retried.id,
                 retried.attempt,
                 if retried.held {
@@ -329,6 +329,7 @@ impl Server {
                 } else {
                     ""
                 },
+                noted(retried.warning.as_deref()),
             ),
             new_task_id: retried.id.clone(),
             retry_count: retried.attempt.saturating_sub(1),
@@ -356,8 +357,10 @@ impl Server {
         Ok(Resumed {
             success: true,
             message: format!(
-                "Continuing task {} as attempt {}",
-                resumed.id, resumed.attempt
+                "Continuing task {} as attempt {}{}",
+                resumed.id,
+                resumed.attempt,
+                noted(resumed.warning.as_deref()),
             ),
             task_id: resumed.id,
             attempt_number: resumed.attempt,
@@ -522,6 +525,11 @@ pub(super) fn as_many(
         range.end()
     );
     Err(AppError::new(ErrorKind::Invalid, message))
+}
+
+/// A warning, as the end of a message.
+fn noted(warning: Option<&str>) -> String {
+    warning.map_or_else(String::new, |warning| format!("; {warning}"))
 }
 
 fn one_time_key() -> String {

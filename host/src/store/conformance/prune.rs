@@ -1,12 +1,16 @@
 //! Tests of pruning: which rows are removed, and which are kept.
 
+use std::sync::Arc;
+
 use claudine_domain::{
     attempt::Phase,
     batch::{Batch, DocumentKey, Pruned},
     dependency::Condition,
     event::Fact,
     outcome::Outcome,
-    task::Idempotency,
+    principal::Principal,
+    revision::Requested,
+    task::{Class, Idempotency, State},
 };
 
 use super::{Leader, after, check, depending, ids, of_tasks, old};
@@ -14,6 +18,48 @@ use crate::store::{
     Filter, Old, Prunable,
     samples::{asked, at, child, done, event, id, in_graph, ready, running},
 };
+
+/// Sessions that unrestrained principals have used must stay closed to others once the tasks are
+/// gone.
+#[test]
+fn prunable_tasks_tell_until_when_an_unrestrained_principal_may_have_used_a_session_in_them() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let client = Arc::new(Principal {
+            restrained: true,
+            ..Principal::default()
+        });
+        let agent = |number, by: &Arc<Principal>| {
+            asked(ready(number), |request| {
+                request.class = Class::Agent;
+                request.by = by.clone();
+            })
+        };
+        let owner = Arc::default();
+        let ran = |task| done(running(task, Phase::Live), Outcome::Failed);
+        let mut resumed = ran(agent(4, &client));
+        resumed.requested = vec![Requested {
+            from_attempt: 1,
+            by: Arc::clone(&owner),
+        }];
+        let tasks = [
+            ran(ready(1)),
+            ran(agent(2, &owner)),
+            ran(agent(3, &client)),
+            resumed,
+            done(agent(5, &owner), Outcome::Cancelled),
+        ];
+        let ends = tasks.clone().map(|task| match task.state {
+            State::Done { at, .. } => Some(at),
+            _ => None,
+        });
+        leader.commit(of_tasks(tasks));
+        let found = store.prunable(old(at(9)), None, 9).unwrap();
+        let found: Vec<_> = found.iter().map(|found| found.session_to).collect();
+        assert_eq!(found, [None, ends[1], None, ends[3], None]);
+        assert!(ends[1].is_some() && ends[3].is_some());
+    });
+}
 
 #[test]
 fn old_finished_tasks_are_pruned() {
@@ -43,6 +89,7 @@ fn old_finished_tasks_are_pruned() {
         let expected = [(6, vec![]), (7, vec![1])].map(|(number, attempts)| Prunable {
             task: id(number),
             attempts,
+            session_to: None,
         });
         assert_eq!(found, expected);
         let rest = store.prunable(old(at(8)), Some(id(6)), 2).unwrap();

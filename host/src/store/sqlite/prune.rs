@@ -49,13 +49,10 @@ pub(super) fn prunable(
             continue;
         }
         // A task that cannot be read is kept, since another version may be able to read it.
-        let Ok(Task { attempts, .. }) = row::decode("task", old, 0) else {
+        let Ok(task) = row::decode::<Task>("task", old, 0) else {
             continue;
         };
-        found.push(Prunable {
-            task,
-            attempts: attempts.iter().map(|attempt| attempt.number).collect(),
-        });
+        found.push(Prunable::of(&task));
     }
     Ok(found)
 }
