@@ -88,13 +88,14 @@ impl Commands {
     /// and lets supervisors forget them. Waits until this is done, but not for ever.
     pub(in crate::attempt) async fn end_all_earlier(&self) {
         let all = self.all_earlier();
-        for (key, state) in &all {
-            let is_over = state.borrow().is_over();
-            if !is_over {
-                self.stop(key).await;
-            }
-        }
         let forgotten = async {
+            // All are stopped first, so that they end at the same time.
+            for (key, state) in &all {
+                let is_over = state.borrow().is_over();
+                if !is_over {
+                    self.stop(key).await;
+                }
+            }
             for (key, state) in &all {
                 over(state).await;
                 if let Some((owner, name)) = command_of(key) {
