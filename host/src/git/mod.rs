@@ -121,8 +121,22 @@ pub(crate) enum GitError {
     TooMuch { called: String },
     #[error("the output of `{called}` cannot be parsed: {printed}")]
     Unreadable { called: String, printed: String },
-    #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files", dir.display())]
-    NotItsOwn { dir: PathBuf, top: PathBuf },
+    #[error(
+        "{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files; `git -C {} worktree repair` makes its `.git` again, and `core.worktree` must not be set for it",
+        dir.display(),
+        shell_word(&repository.display().to_string())
+    )]
+    NotItsOwn {
+        dir: PathBuf,
+        /// The top directory of the checkout in which git would work instead.
+        top: PathBuf,
+        repository: PathBuf,
+    },
+    #[error(
+        "{} is no longer the checkout of a submodule: its `.git` or `core.worktree` leads elsewhere; nothing was done with its files; once they are saved elsewhere and the directory is removed, `git submodule update --init` in the worktree makes it again",
+        dir.display()
+    )]
+    NotASubmodule { dir: PathBuf },
     #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
     Unread {
         checkout: PathBuf,
