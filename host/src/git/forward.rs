@@ -539,7 +539,7 @@ fn changes_attributes(step: &Step) -> bool {
 /// itself would then fail in the middle of the checkout.
 fn is_lack_of_room(error: &GitError) -> bool {
     match error {
-        GitError::Failed { said, .. } => NOT_WRITTEN.iter().any(|it| said.contains(it)),
+        GitError::Failed { .. } => NOT_WRITTEN.iter().any(|it| error.says(it)),
         GitError::Read { source, .. } | GitError::Unmade { source, .. } => matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -88,8 +88,11 @@ const NO: [&str; 3] = [
     // The name denotes a directory or a file.
     "expected commit type",
 ];
-/// The maximum number of characters of git's error output that an error contains.
+/// The maximum number of characters of git's error output in the message of an error.
 const SAID_CHARS: usize = 300;
+/// The maximum number of characters of git's error output that an error keeps. The words that show
+/// why git has failed may be anywhere in it.
+const KEPT_CHARS: usize = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
@@ -102,7 +105,7 @@ pub(crate) enum GitError {
     },
     #[error("`{called}` did not end within {} s", .limit.as_secs())]
     Timeout { called: String, limit: Duration },
-    #[error("`{called}` failed: {said}")]
+    #[error("`{called}` failed: {}", ends_on_one_line(said, SAID_CHARS))]
     Failed { called: String, said: String },
     /// The message is for a checkout in which nothing was changed.
     #[error(
@@ -180,6 +183,13 @@ pub(crate) enum GitError {
     Read { path: PathBuf, source: io::Error },
     #[error("the file system of {} cannot be synced: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
+}
+
+impl GitError {
+    /// Whether git has failed and has said this.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Failed { said, .. } if said.contains(words))
+    }
 }
 
 /// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not
@@ -440,7 +450,7 @@ fn lock_named_in(said: &str) -> Option<&str> {
 
 fn failed(spec: &Spec, finished: &Finished) -> GitError {
     let text = String::from_utf8_lossy(&finished.stderr);
-    let said = ends_on_one_line(&text, SAID_CHARS);
+    let said = ends_on_one_line(&text, KEPT_CHARS);
     let said = if said.is_empty() {
         finished.status.to_string()
     } else {

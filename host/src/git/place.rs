@@ -112,9 +112,7 @@ impl Git {
     /// `.git` of another checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
-            Err(GitError::Failed { said, .. })
-                if NO_REPOSITORY.iter().any(|it| said.contains(it)) =>
-            {
+            Err(error) if NO_REPOSITORY.iter().any(|it| error.says(it)) => {
                 return Err(GitError::NotItsOwn {
                     dir: self.dir().to_owned(),
                     top: self.dir().to_owned(),
