@@ -635,8 +635,8 @@ mod tests {
         fs::read_to_string(person.work().join(path)).unwrap_or_default()
     }
 
-    /// A step whose files are replaced, and a step whose files are left to git, each in a repository
-    /// of its own.
+    /// A step whose files are replaced, and a step whose files are left to git, each in its own
+    /// repository.
     async fn replaced_and_left_to_git() -> [(Person, Step); 2] {
         let [replaced, left] = [(); 2].map(|()| Person::with_repository(""));
         let to_replace = step(&replaced, "true").await;
