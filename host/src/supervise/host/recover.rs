@@ -191,8 +191,8 @@ struct Journal {
 }
 
 impl Journal {
-    /// Whether the notes are of this boot. In another boot, another process may have the same pid and
-    /// the same start time.
+    /// Whether the notes are of this boot. In another boot, another process may have the same pid
+    /// and the same start time.
     fn is_of_this_boot(&self) -> bool {
         let supervisor = self.supervisor.as_ref();
         supervisor.is_some_and(|supervisor| supervisor.boot_id == *clock::boot_id())
