@@ -255,9 +255,8 @@ impl Client {
             let now = clock::monotonic();
             if self.start.is_compiling() {
                 counted_from = now;
-                if !is_told && now >= begun + start::TELL_AFTER {
-                    self.start.tell_of_compiling();
-                    is_told = true;
+                if now >= begun + start::TELL_AFTER {
+                    self.start.tell_of_compiling(&mut is_told);
                 }
             }
             if now >= counted_from + limit {
