@@ -120,7 +120,7 @@ impl Follower<'_> {
             let frame = self.frame().await;
             // Without its database, a task is not found or seems to have ended.
             if !matches!(frame, Ok(Frame::Piece(_)))
-                && let Some(removed) = removed(self.client, self.had_database)
+                && let Some(removed) = self.client.start.removed_since(self.had_database)
             {
                 return Err(removed);
             }
@@ -190,7 +190,7 @@ impl Follower<'_> {
             if open.is_here() && self.client.has_lost_its_host() {
                 return Err(ClientError::cut(None));
             }
-            if let Some(removed) = removed(self.client, self.had_database) {
+            if let Some(removed) = self.client.start.removed_since(self.had_database) {
                 return Err(removed);
             }
         }
@@ -201,11 +201,6 @@ impl Follower<'_> {
         let path = address::with_query(address::task(&self.task, "/logs")?, &query)?;
         Frames::ask(self.client, &Ask::get(path)).await
     }
-}
-
-/// The error if the database was removed. Without one at the beginning, nothing was removed.
-fn removed(client: &Client, had_database: bool) -> Option<ClientError> {
-    client.start.removed().filter(|_| had_database)
 }
 
 #[cfg(test)]

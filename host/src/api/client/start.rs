@@ -228,6 +228,11 @@ impl HostStart {
         })
     }
 
+    /// The error of [`Self::removed`], unless there was no database at the beginning.
+    pub(in crate::api) fn removed_since(&self, had_database: bool) -> Option<ClientError> {
+        self.removed().filter(|_| had_database)
+    }
+
     /// Connects to the socket; `None` if nobody listens. Nothing is sent if the listener belongs to
     /// another user.
     async fn try_connect(&self) -> Result<Option<UnixStream>, ClientError> {
