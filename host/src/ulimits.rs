@@ -17,7 +17,8 @@ struct Need {
 }
 
 /// A host starts all of its threads with 400 MiB of address space; with 20 MiB of memory it could
-/// load no plugin. Less than a minute of processor time is soon used up.
+/// load no plugin. Less than a minute of processor time is soon used up, and with 16 open files the
+/// database could not be opened.
 const HOST: [Need; 4] = [
     Need {
         resource: Resource::As,

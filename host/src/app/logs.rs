@@ -15,6 +15,7 @@ use super::{
     reader::unreadable,
     reading::{LogStream, Reading, Stop},
     request::{LogQuery, TaskRef},
+    revise::START_TIMEOUT,
     transcript::Items,
     view::{LogLines, LogPiece},
 };
@@ -123,8 +124,7 @@ impl Host {
         let Some(begun) = begun.filter(|_| (self.held_back)(id).is_none()) else {
             return Ok(());
         };
-        // With a start timeout, output is the first sign of life.
-        let had_output = task.request.start_timeout.is_some() && begun.live_at.is_some();
+        let had_output = had_output(task, begun);
         let missing = self.read(move |reader| {
             let logs = reader.layout.logs();
             let log = reader.log(id);
@@ -139,7 +139,7 @@ impl Host {
         Err(AppError::new(
             ErrorKind::NotFound,
             format!(
-                "the log of attempt {number} of task {:#} is missing: it was expected at {}, and somebody may have removed it from {}",
+                "the log of attempt {number} of task {:#} is missing: it was expected at {}; somebody may have removed it from {}, or the disk was too full for it",
                 task.id,
                 log.display(),
                 logs.display()
@@ -285,6 +285,16 @@ impl Host {
     }
 }
 
+/// Whether an attempt has certainly had output. With a start timeout, output is the first sign of
+/// life. An attempt that ran before the task got its start timeout has shown nothing by this sign.
+fn had_output(task: &Task, begun: &Attempt) -> bool {
+    let revised = task.revised.iter();
+    let later = revised.filter(|revised| revised.from_attempt > begun.number);
+    let mut differences = later.flat_map(|revised| &revised.differences);
+    let had_another_limit = differences.any(|difference| difference.option == START_TIMEOUT);
+    task.request.start_timeout.is_some() && !had_another_limit && begun.live_at.is_some()
+}
+
 /// The number of the attempt: the requested one, or the last attempt that began. A reader that
 /// follows may also request the attempt after the last one, and then waits until that attempt
 /// begins.
@@ -336,5 +346,47 @@ fn shown(piece: Piece) -> LogPiece {
             bytes,
         },
         Piece::Gap { offset, bytes } => LogPiece::Gap { offset, bytes },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use claudine_domain::{
+        revision::{Difference, Revised},
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn a_sign_of_life_shows_output_only_if_the_attempt_itself_had_a_start_timeout() {
+        let attempt = |number: u32, live_at: Option<Timestamp>| Attempt {
+            live_at,
+            ..Attempt::new(number, Timestamp(0))
+        };
+        let live = Some(Timestamp(1));
+        let mut task = sample_task(1);
+        Arc::make_mut(&mut task.request).start_timeout = None;
+        assert!(!had_output(&task, &attempt(1, live)));
+        Arc::make_mut(&mut task.request).start_timeout = Some(Duration::from_secs(1));
+        assert!(had_output(&task, &attempt(1, live)));
+        assert!(!had_output(&task, &attempt(1, None)));
+
+        for (option, expected) in [(START_TIMEOUT, false), ("timeout", true)] {
+            task.revised = vec![Revised {
+                from_attempt: 2,
+                differences: vec![Difference {
+                    option: option.to_owned(),
+                    before: None,
+                    after: Some("1s".to_owned()),
+                }],
+                by: None,
+            }];
+            assert_eq!(had_output(&task, &attempt(1, live)), expected, "{option}");
+            assert!(had_output(&task, &attempt(2, live)), "{option}");
+        }
     }
 }

@@ -36,6 +36,8 @@ use crate::{
 const VALUE_CHARS: usize = 200;
 /// The field by which an agent's document requests that denied tools fail the attempt.
 const FAIL_ON_DENIED: &str = "fail_on_denied";
+/// The name of the start timeout in a description of the change.
+pub(super) const START_TIMEOUT: &str = "start_timeout";
 
 impl Host {
     /// The changed request; `None` if nothing changes.
@@ -268,10 +270,7 @@ fn may_widen(
     let limits = [
         ("timeout", longer(old.timeout, new.timeout)),
         ("idle_timeout", longer(old.idle_timeout, new.idle_timeout)),
-        (
-            "start_timeout",
-            longer(old.start_timeout, new.start_timeout),
-        ),
+        (START_TIMEOUT, longer(old.start_timeout, new.start_timeout)),
         (
             "queue_timeout",
             longer(old.queue_timeout, new.queue_timeout),
@@ -352,7 +351,7 @@ fn of_requests(old: &Request, new: &Request) -> Vec<Difference> {
             span(new.idle_timeout),
         ),
         both(
-            "start_timeout",
+            START_TIMEOUT,
             span(old.start_timeout),
             span(new.start_timeout),
         ),

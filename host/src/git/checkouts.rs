@@ -332,7 +332,7 @@ impl Git {
 /// Ignores the error that git does not know the checkout.
 fn unless_unknown<T>(removed: Result<T, GitError>) -> Result<(), GitError> {
     match removed {
-        Err(GitError::Failed { said, .. }) if said.contains("is not a working tree") => Ok(()),
+        Err(error) if error.says("is not a working tree") => Ok(()),
         done => done.map(drop),
     }
 }

@@ -539,7 +539,7 @@ fn changes_attributes(step: &Step) -> bool {
 /// itself would then fail in the middle of the checkout.
 fn is_lack_of_room(error: &GitError) -> bool {
     match error {
-        GitError::Failed { said, .. } => NOT_WRITTEN.iter().any(|it| said.contains(it)),
+        GitError::Failed { .. } => NOT_WRITTEN.iter().any(|it| error.says(it)),
         GitError::Read { source, .. } | GitError::Unmade { source, .. } => matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
@@ -633,6 +633,15 @@ mod tests {
 
     fn read(person: &Person, path: &str) -> String {
         fs::read_to_string(person.work().join(path)).unwrap_or_default()
+    }
+
+    /// A step whose files are replaced, and a step whose files are left to git, each in its own
+    /// repository.
+    async fn replaced_and_left_to_git() -> [(Person, Step); 2] {
+        let [replaced, left] = [(); 2].map(|()| Person::with_repository(""));
+        let to_replace = step(&replaced, "true").await;
+        let to_leave = step_with_attributes(&left, "", "file text\n").await;
+        [(replaced, to_replace), (left, to_leave)]
     }
 
     /// Replaces the files of a step; `None` if they are as before.
@@ -794,13 +803,7 @@ mod tests {
     /// If a person aborts the rebase, git puts the branch back to the old commit.
     #[tokio::test]
     async fn a_checkout_is_not_updated_while_a_person_edits_the_list_of_a_rebase_there() {
-        for is_left_to_git in [false, true] {
-            let person = Person::with_repository("");
-            let step = if is_left_to_git {
-                step_with_attributes(&person, "", "file text\n").await
-            } else {
-                step(&person, "true").await
-            };
+        for (person, step) in replaced_and_left_to_git().await {
             let rebase = "git -c sequence.editor='kill -9 $PPID' rebase -i HEAD 2> /dev/null";
             let rebase = format!("alias.try=!{rebase} || echo killed");
             assert_eq!(person.git(&["-c", &rebase, "try"]), "killed");
@@ -904,13 +907,7 @@ mod tests {
     /// Something has the name of the directory for the files that are not in their places.
     #[tokio::test]
     async fn a_checkout_is_not_updated_if_the_directory_for_its_files_cannot_be_made() {
-        for is_left_to_git in [false, true] {
-            let person = Person::with_repository("");
-            let step = if is_left_to_git {
-                step_with_attributes(&person, "", "file text\n").await
-            } else {
-                step(&person, "true").await
-            };
+        for (person, step) in replaced_and_left_to_git().await {
             let taken = person.work().join(".git").join(&step.note.aside);
             fs::write(&taken, "").unwrap();
             let git = person.at(".");

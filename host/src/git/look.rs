@@ -263,9 +263,8 @@ impl Git {
         }
         let place = inner.place().await?;
         if !is_top(&place, inner.dir()) {
-            return Err(GitError::NotItsOwn {
+            return Err(GitError::NotASubmodule {
                 dir: inner.dir().to_owned(),
-                top: place.top,
             });
         }
         let found = Box::pin(inner.look_at(&place, &Stamps::default())).await?;

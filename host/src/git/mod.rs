@@ -88,8 +88,11 @@ const NO: [&str; 3] = [
     // The name denotes a directory or a file.
     "expected commit type",
 ];
-/// The maximum number of characters of git's error output that an error contains.
+/// The maximum number of characters of git's error output in the message of an error.
 const SAID_CHARS: usize = 300;
+/// The maximum number of characters of git's error output that an error keeps. The words that show
+/// why git has failed may be anywhere in it.
+const KEPT_CHARS: usize = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GitError {
@@ -102,7 +105,7 @@ pub(crate) enum GitError {
     },
     #[error("`{called}` did not end within {} s", .limit.as_secs())]
     Timeout { called: String, limit: Duration },
-    #[error("`{called}` failed: {said}")]
+    #[error("`{called}` failed: {}", ends_on_one_line(said, SAID_CHARS))]
     Failed { called: String, said: String },
     /// The message is for a checkout in which nothing was changed.
     #[error(
@@ -121,8 +124,22 @@ pub(crate) enum GitError {
     TooMuch { called: String },
     #[error("the output of `{called}` cannot be parsed: {printed}")]
     Unreadable { called: String, printed: String },
-    #[error("{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files", dir.display())]
-    NotItsOwn { dir: PathBuf, top: PathBuf },
+    #[error(
+        "{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files; `git -C {} worktree repair` makes its `.git` again, and `core.worktree` must not be set for it",
+        dir.display(),
+        shell_word(&repository.display().to_string())
+    )]
+    NotItsOwn {
+        dir: PathBuf,
+        /// The top directory of the checkout in which git would work instead.
+        top: PathBuf,
+        repository: PathBuf,
+    },
+    #[error(
+        "{} is no longer the checkout of a submodule: its `.git` or `core.worktree` leads elsewhere; nothing was done with its files; once they are saved elsewhere and the directory is removed, `git submodule update --init` in the worktree makes it again",
+        dir.display()
+    )]
+    NotASubmodule { dir: PathBuf },
     #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
     Unread {
         checkout: PathBuf,
@@ -166,6 +183,13 @@ pub(crate) enum GitError {
     Read { path: PathBuf, source: io::Error },
     #[error("the file system of {} cannot be synced: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
+}
+
+impl GitError {
+    /// Whether git has failed and has said this.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Failed { said, .. } if said.contains(words))
+    }
 }
 
 /// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not
@@ -426,7 +450,7 @@ fn lock_named_in(said: &str) -> Option<&str> {
 
 fn failed(spec: &Spec, finished: &Finished) -> GitError {
     let text = String::from_utf8_lossy(&finished.stderr);
-    let said = ends_on_one_line(&text, SAID_CHARS);
+    let said = ends_on_one_line(&text, KEPT_CHARS);
     let said = if said.is_empty() {
         finished.status.to_string()
     } else {

@@ -15,6 +15,14 @@ const GIT_DIR: &str = "--git-dir";
 const TOP: &str = "--show-toplevel";
 const PREFIX: &str = "--show-prefix";
 
+/// Parts of git's message if a directory is in no repository, or if its `.git` is a file that names
+/// none.
+const NO_REPOSITORY: [&str; 3] = [
+    "not a git repository",
+    "invalid gitfile format",
+    "no path in gitfile",
+];
+
 /// The place of a directory in a repository.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
@@ -104,10 +112,11 @@ impl Git {
     /// `.git` of another checkout.
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
-            Err(GitError::Failed { said, .. }) if said.contains("not a git repository") => {
+            Err(error) if NO_REPOSITORY.iter().any(|it| error.says(it)) => {
                 return Err(GitError::NotItsOwn {
                     dir: self.dir().to_owned(),
                     top: self.dir().to_owned(),
+                    repository: repository.to_owned(),
                 });
             }
             place => place?,
@@ -120,6 +129,7 @@ impl Git {
         Err(GitError::NotItsOwn {
             dir: self.dir().to_owned(),
             top: place.top,
+            repository: repository.to_owned(),
         })
     }
 }

@@ -118,6 +118,12 @@ impl Catalog {
         start: fn() -> Result<Wasm, PluginError>,
     ) -> Result<Catalog, PluginError> {
         let cache = CodeCache::new(places.data_dir.join("cache"), places.compiler.clone());
+        // A catalog without a compiler reads beside a host that perhaps compiles.
+        if matches!(places.compiler, Compiler::Process)
+            && let Err(error) = cache.forget_unfinished()
+        {
+            tracing::warn!(%error, "files that a killed host was compiling cannot be removed");
+        }
         let shared = Arc::new(Shared::new(cache, start));
         let mut catalog = Catalog {
             entries: BTreeMap::new(),

@@ -90,6 +90,18 @@ impl CodeCache {
         CodeCache { dir, compiler }
     }
 
+    /// Removes the files that killed hosts were compiling. Another host with the pid of one of them
+    /// would seem to compile for ever. Must be called before this host compiles.
+    pub(crate) fn forget_unfinished(&self) -> io::Result<()> {
+        for path in fsx::entries(&self.dir)? {
+            let extension = path.extension();
+            if extension.is_some_and(|extension| extension == "wasm" || extension == "new") {
+                fsx::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The component, from the cache or compiled now.
     pub(crate) async fn load(
         &self,

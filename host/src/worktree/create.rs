@@ -345,8 +345,8 @@ impl Worktrees {
                 });
             }
             if git.has_submodules() {
-                let updated = git.update_submodules().await;
-                updated.map_err(WorktreeError::Submodules)?;
+                let (task, updated) = (record.task, git.update_submodules().await);
+                updated.map_err(|source| WorktreeError::Submodules { task, source })?;
             }
             Ok(git.ignored_at_first().await?)
         };

@@ -74,8 +74,10 @@ pub(crate) enum WorktreeError {
     },
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
-    #[error("the submodules of the worktree cannot be checked out: {0}")]
-    Submodules(GitError),
+    #[error(
+        "the submodules of the worktree cannot be checked out: {source}; `claudine retry {task:#}` tries again once `git submodule update --init --recursive` works in a new clone without a question; `git config submodule.NAME.update none` in the repository leaves out a submodule that is not needed"
+    )]
+    Submodules { task: TaskId, source: GitError },
     #[error("task {task:#} has no worktree")]
     NoWorktree { task: TaskId },
     #[error(
@@ -237,7 +239,7 @@ impl WorktreeError {
             Self::Io { .. }
                 | Self::BranchMoved { .. }
                 // The remotes of submodules may be unreachable at the moment.
-                | Self::Submodules(_)
+                | Self::Submodules { .. }
                 | Self::Git(
                     GitError::Timeout { .. }
                         | GitError::Killed { .. }

@@ -137,7 +137,7 @@ impl Worktrees {
         let merged = match begun.await {
             Ok(merged) => merged,
             // Git has changed nothing, because somebody has just made a file that is in the way.
-            Err(error) if error.to_string().contains(IN_THE_WAY) => {
+            Err(error) if error.says(IN_THE_WAY) => {
                 work.record.opening = None;
                 self.write_record(&work.record).await?;
                 return Err(error.into());

@@ -192,7 +192,8 @@ fn failed(what: &str, error: ClientError) -> Finding {
 }
 
 fn disk(data_dir: &Path, reserve: u64) -> Finding {
-    if let Some(reason) = fsx::link_to_nothing(data_dir) {
+    // A host could not make the directory below such a link either.
+    if let Some(reason) = data_dir.ancestors().find_map(fsx::link_to_nothing) {
         return Finding::new(Verdict::Fail, "data directory", reason);
     }
     // Before the first start the directory does not exist, so the disk of its nearest existing
@@ -374,6 +375,7 @@ fn of_plugin(plugin: &PluginView) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::api::cli::terminal::in_each_look;
 
@@ -401,6 +403,20 @@ mod tests {
             faults: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_data_directory_at_or_below_a_link_to_nothing_is_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("unmounted", &link).unwrap();
+        for data_dir in [link.clone(), link.join("below")] {
+            let found = disk(&data_dir, 0);
+            assert_eq!(found.verdict, Verdict::Fail, "{found:?}");
+            assert!(found.found.contains("does not exist"), "{found:?}");
+        }
+        let missing = disk(&dir.path().join("missing"), 0);
+        assert_ne!(missing.verdict, Verdict::Fail, "{missing:?}");
     }
 
     #[test]

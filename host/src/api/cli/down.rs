@@ -1,16 +1,15 @@
 //! `claudine down`
 
+mod process;
+
 use std::{collections::HashMap, fs, process::ExitCode, time::Duration};
 
 use clap::Args;
 use claudine_domain::time::Timestamp;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::process::{end, open, wait_for};
 use super::{
     failure::Failure,
     output, progress,
@@ -44,6 +43,8 @@ const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
+/// Time limit for the host to say that it drains, once it was asked to.
+const DRAINS_WITHIN: Duration = Duration::from_secs(5);
 /// Time limit for the end of processes that were told to end, after the end of the host.
 const LAST_ENDS: Duration = Duration::from_secs(15);
 /// Tolerated backward step of the clock. If the clock is set back by at most this much while the
@@ -367,8 +368,9 @@ async fn ask(
     } else {
         let mut spinner = Spinner::on_terminal();
         let mut interrupts = interrupts()?;
+        tokio::pin!(ending);
         let ended = tokio::select! {
-            ended = ending => Some(ended),
+            ended = &mut ending => Some(ended),
             () = show(session, &mut spinner) => None,
             _ = interrupts.recv() => None,
             pid = suspension(&client.start().layout) => {
@@ -381,19 +383,51 @@ async fn ask(
             }
         };
         spinner.clear();
-        let Some(ended) = ended else {
-            output::say(match mode {
-                DownMode::Kill => "still ending tasks; claudine up keeps the host",
-                _ => "still draining; claudine up lifts the drain",
-            });
-            return Ok(None);
-        };
-        ended?;
+        if let Some(ended) = ended {
+            ended?;
+        } else {
+            // The interrupt may have come before the host has got the request.
+            let has_begun = tokio::select! {
+                biased;
+                ended = &mut ending => Err(ended),
+                drains = drains(client) => Ok(drains),
+                _ = interrupts.recv() => Ok(false),
+            };
+            match has_begun {
+                Err(ended) => ended?,
+                Ok(has_begun) => {
+                    output::say(interrupted(mode, has_begun));
+                    return Ok(None);
+                }
+            }
+        }
     }
     if let Some(process) = process? {
         wait_for(&process, host.pid)?;
     }
     Ok(Some(ended(mode, host.running, &host.faults)))
+}
+
+/// Waits until the host says that it drains. Returns false if it does not say so in time.
+async fn drains(client: &Client) -> bool {
+    let drains = async {
+        // A host that does not answer is asked again.
+        while !client.info().await.is_ok_and(|host| host.draining) {
+            clock::sleep(LOOK_AGAIN).await;
+        }
+    };
+    clock::within(DRAINS_WITHIN, drains).await.is_some()
+}
+
+/// The message if the user interrupts the wait. `drains` says whether the host has begun to drain.
+fn interrupted(mode: DownMode, drains: bool) -> &'static str {
+    match (mode, drains) {
+        (_, false) => {
+            "the host has not said whether it ends; `claudine list` shows whether it drains"
+        }
+        (DownMode::Kill, true) => "still ending tasks; claudine up keeps the host",
+        (_, true) => "still draining; claudine up lifts the drain",
+    }
 }
 
 /// Resolves once a supervisor is stopped by a signal. There is no point in waiting then: the tasks
@@ -490,95 +524,16 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
     }
 }
 
-/// Ends a host that can be reached only by a signal.
-fn end(host: &HostProcess, mode: DownMode) -> Result<String, Failure> {
-    let pid = host.pid;
-    if !host.is_alive() {
-        return Ok("host ended".to_owned());
-    }
-    if mode != DownMode::Leave {
-        let cannot = AppError::new(
-            ErrorKind::Unavailable,
-            format!("the host (pid {pid}) has no socket, so it can be reached only by a signal"),
-        );
-        let hint = "use `claudine down`: running tasks continue, and the next host can drain";
-        return Err(cannot.hint(hint).into());
-    }
-    if host.is_stopped() {
-        let stopped = AppError::new(
-            ErrorKind::Unavailable,
-            format!("the host (pid {pid}) was stopped by a signal, and does nothing"),
-        );
-        return Err(stopped
-            .hint(format!("`kill -CONT {pid}` continues it"))
-            .into());
-    }
-    let Some(process) = open(pid)? else {
-        return Ok("host ended".to_owned());
-    };
-    // Checks that the opened process is still the host. From here on, the descriptor refers to this
-    // process even if its pid is reused.
-    if host.is_alive() {
-        match pidfd_send_signal(&process, Signal::TERM) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => {
-                let message = format!("the host (pid {pid}) cannot be signalled: {error}");
-                return Err(AppError::new(ErrorKind::Unavailable, message).into());
-            }
-        }
-        wait_for(&process, pid)?;
-    }
-    Ok("host ended by a signal, as its socket did not answer; running tasks continue".to_owned())
-}
-
-/// Opens a process. Returns none if the process has ended.
-fn open(pid: u32) -> Result<Option<std::os::fd::OwnedFd>, AppError> {
-    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let Some(raw) = raw else { return Ok(None) };
-    match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(process) => Ok(Some(process)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
-        Err(error) => Err(cannot_wait(pid, error)),
-    }
-}
-
-/// Waits for a process to end. Blocks the thread, as nothing else happens meanwhile.
-fn wait_for(process: &std::os::fd::OwnedFd, pid: u32) -> Result<(), AppError> {
-    let limit = Timespec {
-        tv_sec: i64::try_from(ENDS_WITHIN.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: 0,
-    };
-    let ended = rustix::io::retry_on_intr(|| {
-        rustix::event::poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit))
-    });
-    match ended {
-        Ok(0) => Err(AppError::new(
-            ErrorKind::Unavailable,
-            format!(
-                "the host (pid {pid}) has not ended within {} s",
-                ENDS_WITHIN.as_secs()
-            ),
-        )
-        .hint(format!(
-            "see its log; `kill -KILL {pid}` ends it without loss of accepted tasks"
-        ))),
-        Ok(_) => Ok(()),
-        Err(error) => Err(cannot_wait(pid, error)),
-    }
-}
-
-fn cannot_wait(pid: u32, error: rustix::io::Errno) -> AppError {
-    AppError::new(
-        ErrorKind::Internal,
-        format!("cannot wait for the host's end (pid {pid}): {error}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
     use super::*;
-    use crate::identity::Purpose;
+    use crate::{api::client::host_start, identity::Purpose};
 
     /// Ending takes longer than it takes to make a socket again.
     #[test]
@@ -597,13 +552,39 @@ mod tests {
         assert_eq!(patience_with(&host, &layout), OUT_OF_REACH);
     }
 
+    /// A person may interrupt the command before the host has begun to drain.
+    #[tokio::test]
+    async fn a_drain_is_reported_once_the_host_says_that_it_drains() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let listener = UnixListener::bind(layout.socket()).unwrap();
+        let host = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for draining in [false, false, true] {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+                }
+                let info = serde_json::json!({
+                    "version": "", "pid": 1, "url": "", "data_dir": "", "started_at": "",
+                    "slots": "auto", "running": 1, "queued": 0, "draining": draining,
+                    "supervisors": [], "warnings": [],
+                });
+                let (info, length) = (info.to_string(), info.to_string().len());
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                stream.write_all((head + &info).as_bytes()).await.unwrap();
+            }
+        });
+        assert!(drains(&Client::new(host_start(layout))).await);
+        host.await.unwrap();
+    }
+
     #[test]
-    fn a_host_that_has_ended_since_it_was_found_needs_no_signal() {
-        let gone = r#"{"pid":1,"start_time":1,"boot_id":"another"}"#;
-        let gone: HostProcess = serde_json::from_str(gone).unwrap();
-        for mode in [DownMode::Leave, DownMode::Drain, DownMode::Kill] {
-            let said = end(&gone, mode).ok();
-            assert_eq!(said.as_deref(), Some("host ended"), "{mode:?}");
+    fn an_interrupt_promises_no_drain_of_which_the_host_has_said_nothing() {
+        for mode in [DownMode::Drain, DownMode::Kill] {
+            assert!(interrupted(mode, true).starts_with("still "), "{mode:?}");
+            let unknown = interrupted(mode, false);
+            assert!(unknown.contains("`claudine list` shows"), "{unknown}");
         }
     }
 

@@ -181,10 +181,10 @@ async fn list(session: &Session, query: &WorktreesQuery) -> Result<ExitCode, Fai
     if worktrees.is_empty() {
         output::say("no worktrees");
     }
-    output::painted(&table(&worktrees, Look::of_stdout()))?;
-    let errors = worktrees.iter().filter_map(|found| found.error.as_ref());
-    let mut cut = errors.filter(|error| ends_on_one_line(error, OPEN_COLUMNS) != **error);
-    if cut.next().is_some() {
+    let look = Look::of_stdout();
+    output::painted(&table(&worktrees, look))?;
+    let mut errors = worktrees.iter().filter_map(|found| found.error.as_ref());
+    if errors.any(|error| is_cut(error, look)) {
         output::say("`claudine worktree list --json` shows the errors in full");
     }
     Ok(ExitCode::SUCCESS)
@@ -271,6 +271,16 @@ fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
         Cell::new(merge.unwrap_or_default()),
         Cell::new(&worktree.path),
     ]
+}
+
+/// Whether the list does not show all of an error.
+fn is_cut(error: &str, look: Look) -> bool {
+    let most = if look.columns.is_some() {
+        OPEN_COLUMNS
+    } else {
+        ERROR_CHARS
+    };
+    ends_on_one_line(error, most) != error
 }
 
 fn open_work(worktree: &FoundWorktree) -> String {
@@ -364,6 +374,21 @@ mod tests {
         assert!(open.starts_with("`git status` failed: line line"), "{open}");
         assert!(open.ends_with(" line fatal: no"), "{open}");
         assert!(open.chars().count() <= ERROR_CHARS + 3, "{open}");
+    }
+
+    #[test]
+    fn an_error_counts_as_cut_only_where_the_list_cuts_it() {
+        let check = |columns: Option<usize>, length: usize, expected: bool| {
+            let look = Look {
+                colours: false,
+                columns,
+            };
+            assert_eq!(is_cut(&"x".repeat(length), look), expected, "{length}");
+        };
+        check(Some(80), OPEN_COLUMNS, false);
+        check(Some(80), OPEN_COLUMNS + 1, true);
+        check(None, OPEN_COLUMNS + 1, false);
+        check(None, ERROR_CHARS + 1, true);
     }
 
     #[test]

@@ -103,8 +103,7 @@ impl EventReader<'_> {
     /// Waits a moment before the request is repeated.
     async fn look_again(&mut self) -> Result<(), ClientError> {
         self.open = None;
-        let removed = self.client.start.removed();
-        if let Some(removed) = removed.filter(|_| self.had_database) {
+        if let Some(removed) = self.client.start.removed_since(self.had_database) {
             return Err(removed);
         }
         self.client.revive().await;

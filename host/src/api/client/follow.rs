@@ -120,7 +120,7 @@ impl Follower<'_> {
             let frame = self.frame().await;
             // Without its database, a task is not found or seems to have ended.
             if !matches!(frame, Ok(Frame::Piece(_)))
-                && let Some(removed) = self.removed()
+                && let Some(removed) = self.client.start.removed_since(self.had_database)
             {
                 return Err(removed);
             }
@@ -190,14 +190,10 @@ impl Follower<'_> {
             if open.is_here() && self.client.has_lost_its_host() {
                 return Err(ClientError::cut(None));
             }
-            if let Some(removed) = self.client.start.removed().filter(|_| self.had_database) {
+            if let Some(removed) = self.client.start.removed_since(self.had_database) {
                 return Err(removed);
             }
         }
-    }
-
-    fn removed(&self) -> Option<ClientError> {
-        self.client.start.removed().filter(|_| self.had_database)
     }
 
     async fn open(&self) -> Result<Frames, ClientError> {

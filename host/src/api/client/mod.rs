@@ -45,7 +45,7 @@ use crate::{
 /// and an error is better than waiting for it for ever.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// Time without an answer after which the client checks whether the host is stopped by a signal.
-const LOOK_AFTER: Duration = Duration::from_secs(2);
+const LOOK_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 /// Limit of idle connections that are kept: as many as an agent usually has calls in flight. With
 /// fewer, most of these calls would open a connection, and close it after the answer. A host that
 /// needs the places of idle connections closes them.
@@ -255,9 +255,8 @@ impl Client {
             let now = clock::monotonic();
             if self.start.is_compiling() {
                 counted_from = now;
-                if !is_told && now >= begun + start::TELL_AFTER {
-                    self.start.tell_of_compiling();
-                    is_told = true;
+                if now >= begun + start::TELL_AFTER {
+                    self.start.tell_of_compiling(&mut is_told);
                 }
             }
             if now >= counted_from + limit {
@@ -441,7 +440,10 @@ fn refusal(head: &response::Parts, body: &[u8]) -> ClientError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use futures_util::future::join_all;
     use tokio::{
@@ -451,7 +453,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::layout::Layout;
+    use crate::{identity::Purpose, layout::Layout};
 
     /// Number of calls that an agent has in flight.
     const AT_ONCE: usize = 16;
@@ -498,6 +500,26 @@ mod tests {
         let asked = Ask::get("/v1".to_owned()).of_host();
         let client = Client::new(host_start(layout));
         client.ask::<()>(asked).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_late_as_long_as_the_host_compiles_plugins() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let mut lock = std::fs::File::create(layout.lock()).unwrap();
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
+        let source = layout.cache().join("shell");
+        let source = source.with_extension(Layout::compiled_by(std::process::id()));
+        std::fs::write(&source, "").unwrap();
+        let client = Client::new(host_start(layout));
+        let limit = Duration::from_millis(1);
+        let answered = client.answered(Some(limit), pending::<()>());
+        tokio::pin!(answered);
+        let early = clock::within(LOOK_AFTER * 10, answered.as_mut()).await;
+        assert!(early.is_none());
+        std::fs::remove_file(source).unwrap();
+        assert!(matches!(answered.await, Err(ClientError::Silent(_))));
     }
 
     #[tokio::test]

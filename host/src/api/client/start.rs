@@ -46,7 +46,7 @@ const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
 const TURN_LOOK: Duration = Duration::from_millis(5);
 /// Time after which the user is told that the host compiles plugins.
-pub(super) const TELL_AFTER: Duration = Duration::from_secs(5);
+pub(super) const TELL_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
 /// Time limit for the end of a host that has closed its output.
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// Limit of the bytes of the log that an error shows.
@@ -211,11 +211,14 @@ impl HostStart {
         HostProcess::of(&self.layout).is_some_and(|host| self.layout.is_compiling(host.pid))
     }
 
-    /// Tells the user that the host compiles plugins, so that its start takes long.
-    pub(super) fn tell_of_compiling(&self) {
-        (self.say)(
-            "note: the host is compiling plugins; it keeps their code, so this happens once for each version",
-        );
+    /// Tells the user, if this was not done before, that the host compiles plugins, so that its
+    /// start takes long.
+    pub(super) fn tell_of_compiling(&self, is_told: &mut bool) {
+        if !std::mem::replace(is_told, true) {
+            (self.say)(
+                "note: the host is compiling plugins; it keeps their code, so this happens once for each version",
+            );
+        }
     }
 
     /// The error for a wait for the next host, if the database was removed.
@@ -223,6 +226,11 @@ impl HostStart {
         fsx::is_missing(&self.layout.database()).then(|| ClientError::Gone {
             data_dir: self.layout.root().to_owned(),
         })
+    }
+
+    /// The error of [`Self::removed`], unless there was no database at the beginning.
+    pub(in crate::api) fn removed_since(&self, had_database: bool) -> Option<ClientError> {
+        self.removed().filter(|_| had_database)
     }
 
     /// Connects to the socket; `None` if nobody listens. Nothing is sent if the listener belongs to
@@ -280,27 +288,32 @@ impl HostStart {
             .write(true)
             .open(path)?;
         fsx::unmask(&file)?;
-        let mut give_up = clock::monotonic() + READY_LIMIT;
+        let begun = clock::monotonic();
+        let (mut give_up, mut look_at) = (begun + READY_LIMIT, begun + TELL_AFTER);
+        let mut is_told = false;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
-                // Another command is starting a host. This takes longer than `READY_LIMIT` only if
-                // that command was suspended.
-                Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
-                    std::thread::sleep(TURN_LOOK);
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) if self.is_compiling() => {
-                    give_up = clock::monotonic() + READY_LIMIT;
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let limit = READY_LIMIT.as_secs();
-                    return Err(io::Error::other(format!(
-                        "another command has been starting the host for more than {limit} s"
-                    )));
-                }
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::WOULDBLOCK) => {}
                 Err(error) => return Err(error.into()),
             }
+            // Another command is starting a host. Unless the host compiles plugins, this takes
+            // longer than `READY_LIMIT` only if that command was suspended.
+            let now = clock::monotonic();
+            if now >= look_at {
+                look_at = now + TELL_AFTER;
+                if self.is_compiling() {
+                    give_up = now + READY_LIMIT;
+                    self.tell_of_compiling(&mut is_told);
+                }
+            }
+            if now >= give_up {
+                let limit = READY_LIMIT.as_secs();
+                return Err(io::Error::other(format!(
+                    "another command has been starting the host for more than {limit} s"
+                )));
+            }
+            std::thread::sleep(TURN_LOOK);
         }
     }
 
@@ -389,10 +402,7 @@ impl HostStart {
             if !is_readable.map_err(|source| self.cannot_start(source))? {
                 if self.layout.is_compiling(pid) {
                     deadline = clock::monotonic() + READY_LIMIT;
-                    if !is_told {
-                        self.tell_of_compiling();
-                        is_told = true;
-                    }
+                    self.tell_of_compiling(&mut is_told);
                 }
                 continue;
             }
@@ -488,7 +498,10 @@ pub(in crate::api) fn layout(overrides: &Overrides) -> Result<Layout, config::Co
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::net::UnixListener;
+    use std::{
+        os::unix::net::UnixListener,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use rustix::{process::Uid, thread::set_thread_res_uid};
 
@@ -585,6 +598,34 @@ pub(super) mod tests {
         check(&format!("first\n123\n{fits}\n"), &fits);
         let long = "y".repeat(LOG_END_BYTES);
         check(&format!("first\nx{long}\n"), &long);
+    }
+
+    /// Whether the client of the test below has said something.
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn a_command_that_waits_for_its_turn_while_the_host_compiles_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let mut lock = File::create(layout.lock()).unwrap();
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
+        let source = layout.cache().join("shell");
+        let source = source.with_extension(Layout::compiled_by(std::process::id()));
+        fs::write(source, "").unwrap();
+        let client = HostStart {
+            say: |text| IS_TOLD.store(text.contains("compiling plugins"), Ordering::Relaxed),
+            ..host_start(layout)
+        };
+        let turn = client.turn().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| client.turn());
+            while !IS_TOLD.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            drop(turn);
+            waiting.join().unwrap().unwrap();
+        });
     }
 
     #[tokio::test]

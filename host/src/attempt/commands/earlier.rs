@@ -88,13 +88,14 @@ impl Commands {
     /// and lets supervisors forget them. Waits until this is done, but not for ever.
     pub(in crate::attempt) async fn end_all_earlier(&self) {
         let all = self.all_earlier();
-        for (key, state) in &all {
-            let is_over = state.borrow().is_over();
-            if !is_over {
-                self.stop(key).await;
-            }
-        }
         let forgotten = async {
+            // All are stopped first, so that they end at the same time.
+            for (key, state) in &all {
+                let is_over = state.borrow().is_over();
+                if !is_over {
+                    self.stop(key).await;
+                }
+            }
             for (key, state) in &all {
                 over(state).await;
                 if let Some((owner, name)) = command_of(key) {
@@ -235,14 +236,17 @@ mod tests {
             let (commands, reports) = without_supervisors(dir.path(), known()).await;
             route(&commands, reports);
             let (_, state) = commands.all_earlier().pop().unwrap();
+            let begun = clock::monotonic();
             if at_once {
-                let commands = commands.clone();
-                tokio::spawn(async move { commands.end_all_earlier().await });
+                commands.end_all_earlier().await;
             } else {
                 commands.see_to_earlier();
+                commands.tasks.close();
+                commands.tasks.wait().await;
+                assert!(clock::monotonic() >= begun + GOES_ON_FOR);
             }
-            let mut changes = state.subscribe();
-            assert!(changes.wait_for(|state| state.ended).await.is_ok());
+            assert!(state.borrow().ended);
+            assert!(commands.all_earlier().is_empty(), "it is not forgotten");
         }
     }
 

@@ -49,6 +49,32 @@ async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused()
 }
 
 #[tokio::test]
+async fn the_advice_on_a_directory_that_is_no_longer_a_worktree_makes_it_one_again() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    let own = git.dir().join(".git");
+    let theirs = format!("gitdir: {}\n", repository.display());
+    for text in [
+        None,
+        Some(theirs.as_str()),
+        Some("text\n"),
+        Some("gitdir: \n"),
+    ] {
+        match text {
+            None => fs::remove_file(&own).unwrap(),
+            Some(text) => fs::write(&own, text).unwrap(),
+        }
+        let error = git.own_place(&repository).await.unwrap_err();
+        assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+        let advice = format!("`git -C {} worktree repair`", repository.display());
+        assert!(error.to_string().contains(&advice), "{error}");
+        person.git(&["-C", repository.to_str().unwrap(), "worktree", "repair"]);
+        git.own_place(&repository).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn checkouts_are_listed_and_made_although_another_one_is_being_made() {
     let person = somebody("");
     worktree(&person, "beside").await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{look, somebody, worktree};
-use crate::git::{BranchRef, Stamps};
+use crate::git::{BranchRef, GitError, Stamps};
 
 #[tokio::test]
 async fn look_finds_changes_and_ignored_files_and_own_commits_and_a_bisect() {
@@ -201,6 +201,27 @@ async fn files_in_the_directory_of_a_submodule_that_is_not_checked_out_are_found
     let loss = look(&person, &git).await.loss().unwrap();
     let says = "its submodule `vendor/lib` is not checked out, but its directory has files";
     assert!(loss.starts_with(says), "{loss}");
+}
+
+/// Git would look at the files of another directory.
+#[tokio::test]
+async fn a_submodule_whose_settings_lead_elsewhere_is_refused() {
+    let person = somebody("");
+    let link = format!("160000,{},lib", person.commit("main").await.hash());
+    person.git(&["update-index", "--add", "--cacheinfo", &link]);
+    person.git(&["commit", "-q", "-m", "a link"]);
+    let git = worktree(&person, "work").await;
+    let lib = git.dir().join("lib");
+    let inner = |arguments: &[&str]| person.git_in(&lib, arguments);
+    inner(&["init", "-q"]);
+    inner(&["commit", "-q", "--allow-empty", "-m", "inner"]);
+    let other = person.home().join("other");
+    fs::create_dir(&other).unwrap();
+    inner(&["config", "core.worktree", other.to_str().unwrap()]);
+    let repository = person.work().join(".git");
+    let refused = git.look(&repository, &Stamps::default()).await;
+    let error = refused.unwrap_err();
+    assert!(matches!(error, GitError::NotASubmodule { .. }), "{error}");
 }
 
 /// In a directory with committed files, git sees only these files.

@@ -2,10 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    process::ExitStatus,
+};
 
 use super::{look, repository, somebody, worktree};
-use crate::git::{BranchRef, Commit, Git, Unmakable, lock_named_in};
+use crate::{
+    command::Finished,
+    git::{BranchRef, Commit, Git, Unmakable, failed, lock_named_in, spec::Spec},
+};
 
 #[tokio::test]
 async fn a_tag_is_never_taken_for_a_branch_of_the_same_name() {
@@ -241,4 +248,24 @@ fn only_a_lock_on_this_machine_is_named() {
     let said = format!("remote: error: {lock}\nerror: failed to push some refs\n");
     assert_eq!(lock_named_in(&said), None);
     assert_eq!(lock_named_in("fatal: not a git repository\n"), None);
+}
+
+/// Git lists files before and after the reason, and programs that it runs say much too.
+#[test]
+fn the_reason_is_found_anywhere_in_what_git_has_said_and_the_message_is_short() {
+    let much = "a word and another one\n".repeat(100);
+    let reason = "error: unable to write file";
+    let error = failed(
+        &Spec::reads(["status"]),
+        &Finished {
+            status: ExitStatus::from_raw(1 << 8),
+            stdout: Vec::new(),
+            stderr: format!("first\n{much}{reason} file\n{much}last\n").into_bytes(),
+        },
+    );
+    assert!(error.says(reason) && !error.says("no room"));
+    let message = error.to_string();
+    assert!(message.contains(" failed: first a word"), "{message}");
+    assert!(message.ends_with(" one last"), "{message}");
+    assert!(message.chars().count() < 400, "{message}");
 }

@@ -1,13 +1,17 @@
 //! Plugins that cannot be used, and the reasons that are given.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{House, MANIFEST, open, run};
-use crate::plugin::{
-    catalog::Status,
-    engine::Wasm,
-    error::PluginError,
-    fixtures::{self, Recorder, Wat},
+use crate::{
+    layout::Layout,
+    plugin::{
+        catalog::{Catalog, Places, Status},
+        engine::Wasm,
+        error::PluginError,
+        fixtures::{self, Recorder, Wat},
+        load::Compiler,
+    },
 };
 
 /// A file that is not an executor is refused with a reason, at a second request too.
@@ -94,6 +98,35 @@ async fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
         message.contains("imports claudine:plugin/process@0.1.0, and its manifest does not ask"),
         "{message}"
     );
+}
+
+/// The next host may have the pid of the killed one.
+#[test]
+fn files_that_a_killed_host_was_compiling_are_removed_by_the_next_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    layout.create().unwrap();
+    let pid = std::process::id();
+    let code = layout.cache().join("shell-0123-4567.cwasm");
+    let record = code.with_extension("sha256");
+    let source = code.with_extension(Layout::compiled_by(pid));
+    let target = code.with_extension(format!("{pid}.new"));
+    for file in [&code, &record, &source, &target] {
+        std::fs::write(file, "").unwrap();
+    }
+    let open = |compiler: Compiler| {
+        let places = Places {
+            data_dir: dir.path().into(),
+            compiler,
+            configs: BTreeMap::new(),
+        };
+        Catalog::open(places, &[]).unwrap();
+    };
+    open(Compiler::Nobody);
+    assert!(layout.is_compiling(pid) && target.exists());
+    open(Compiler::Process);
+    assert!(!layout.is_compiling(pid) && !target.exists());
+    assert!(code.exists() && record.exists());
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
     let mut journal = last_journal(dir).map_err(fault)?;
     let mut swept = 0;
     if let Some(supervisor) = journal.supervisor.clone()
-        && supervisor.boot_id == *clock::boot_id()
+        && journal.is_of_this_boot()
     {
         if !has_ended(&supervisor).map_err(fault)? {
             return Err(copied(dir, supervisor.pid));
@@ -126,16 +126,16 @@ pub(super) fn runs_as_noted(dir: &Path, attempt: &AttemptKey) -> io::Result<Opti
 /// boot. Blocks.
 pub(super) fn has_unended(dir: &Path) -> io::Result<bool> {
     let journal = last_journal(dir)?;
-    let is_of_this_boot = journal
-        .supervisor
-        .is_some_and(|supervisor| supervisor.boot_id == *clock::boot_id());
-    Ok(is_of_this_boot && journal.attempts.values().any(|state| state.ended.is_none()))
+    Ok(journal.is_of_this_boot() && journal.attempts.values().any(|state| state.ended.is_none()))
 }
 
 /// The pids of the children that are alive, of all attempts and commands that are not over
-/// according to the notes of a supervisor. Blocks.
+/// according to the notes of a supervisor of this boot. Blocks.
 pub(super) fn leaders_alive(dir: &Path) -> io::Result<Vec<u32>> {
     let journal = read_journal(dir)?;
+    if !journal.is_of_this_boot() {
+        return Ok(Vec::new());
+    }
     let states = journal.attempts.values();
     let open = states.filter(|state| state.ended.is_none());
     let mut alive = Vec::new();
@@ -191,6 +191,13 @@ struct Journal {
 }
 
 impl Journal {
+    /// Whether the notes are of this boot. In another boot, another process may have the same pid
+    /// and the same start time.
+    fn is_of_this_boot(&self) -> bool {
+        let supervisor = self.supervisor.as_ref();
+        supervisor.is_some_and(|supervisor| supervisor.boot_id == *clock::boot_id())
+    }
+
     fn take(&mut self, message: Message) {
         match message {
             Message::Supervisor(identity) => self.supervisor = Some(identity),
@@ -516,7 +523,13 @@ mod tests {
         check(&[identity(), alive(), ended()], false, &[]);
         check(&[identity(), started(0), exited(0, true)], false, &[]);
         // Nobody knows whether the notes are of this boot.
-        check(&[started(0)], false, &[]);
+        check(&[alive()], false, &[]);
+        // Another process has the same pid and the same start time in this boot.
+        let Message::Supervisor(mut other) = identity() else {
+            unreachable!("it is the identity of a supervisor");
+        };
+        other.boot_id = "another".to_owned();
+        check(&[Message::Supervisor(other), alive()], false, &[]);
     }
 
     #[test]

@@ -178,6 +178,17 @@ impl Host {
         }
     }
 
+    /// Waits until the supervisor is reported lost; returns its attempts and its children.
+    pub(super) async fn supervisor_lost(&mut self) -> (Vec<AttemptKey>, Vec<ChildId>) {
+        loop {
+            match self.next().await {
+                Report::SupervisorLost { attempts, children } => return (attempts, children),
+                Report::Started { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     pub(super) async fn close(self) {
         drop(self.supervisors);
         drop(self.reports);

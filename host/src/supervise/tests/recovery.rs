@@ -35,13 +35,7 @@ async fn all_processes_of_a_killed_supervisor_are_ended_and_its_attempts_are_rep
     assert!(family.len() >= 9, "{family:?}");
     kill(supervisor);
 
-    let (attempts, children) = loop {
-        match lab.host.next().await {
-            Report::SupervisorLost { attempts, children } => break (attempts, children),
-            Report::Started { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    };
+    let (attempts, children) = lab.host.supervisor_lost().await;
     let names: Vec<&str> = attempts.iter().map(name_of).collect();
     assert_eq!(
         names,
@@ -76,6 +70,49 @@ async fn all_processes_of_a_killed_supervisor_are_ended_and_its_attempts_are_rep
     assert!(!lab.dir.path().join("supervisors/1").exists());
 }
 
+/// A git that is killed leaves its locks in the repository.
+#[tokio::test]
+async fn commands_that_a_host_had_run_are_asked_to_end_before_they_are_killed() {
+    let mut lab = Lab::new().await;
+    let all = [
+        ("host+1.1", "echo ended > asked; exit 0"),
+        ("host+1.2", ""),
+        ("task.1", "echo ended > task; exit 0"),
+    ];
+    for (name, trap) in all {
+        // A shell tells of a child that a signal has ended. Without its supervisor, nobody reads
+        // the pipe, and PIPE would end the shell before its trap.
+        let script =
+            format!("trap '{trap}' TERM; exec 2> /dev/null; echo up; while :; do sleep 0.02; done");
+        lab.start(lab.script(name, &script)).await;
+        lab.lines(name, 1).await;
+    }
+    kill(lab.supervisor_pid());
+    lab.host.supervisor_lost().await;
+    for (name, _) in all {
+        assert!(marked(name).is_empty(), "{name}");
+    }
+    assert!(lab.dir.path().join("asked").exists());
+    // The processes of attempts are killed at once.
+    assert!(!lab.dir.path().join("task").exists());
+}
+
+/// A hook may have started the next host.
+#[tokio::test]
+async fn a_detached_process_in_the_group_of_a_command_is_neither_asked_nor_killed() {
+    let mut lab = Lab::new().await;
+    let script = "CLAUDINE_DETACHED=1 sh -c 'echo $$; exec sleep 1000' & wait";
+    lab.start(lab.script("host+1.1", script)).await;
+    let detached: u32 = lab.lines("host+1.1", 1).await[0].parse().unwrap();
+    let group = procfs::stat(detached).unwrap().group;
+    assert_ne!(group, detached);
+    kill(lab.supervisor_pid());
+    lab.host.supervisor_lost().await;
+    assert!(!is_alive(group));
+    assert!(is_alive(detached));
+    kill(detached);
+}
+
 /// The process has changed its parent, session, group, environment and tag.
 #[tokio::test]
 async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
@@ -97,13 +134,7 @@ async fn a_process_without_any_mark_is_ended_if_the_supervisor_had_seen_it() {
     seen.expect("the supervisor does not see the stray");
     assert!(is_alive(bare));
     kill(lab.supervisor_pid());
-    loop {
-        match lab.host.next().await {
-            Report::SupervisorLost { .. } => break,
-            Report::Started { .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    lab.host.supervisor_lost().await;
     wait_gone(bare);
 }
 

@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf};
 
+use claudine_tests::harness::short_id;
+
 use super::{COMMIT, REFUSED, Repository, git_in, merged};
 
 /// A repository with a submodule `lib`, which has its own submodule `lib/deep`. By default, git
@@ -101,6 +103,15 @@ fn unavailable_submodules_fail_the_task_and_leave_nothing() {
     assert!(!repository.worktree(&task).exists());
     assert_eq!(repository.branches(), ["main"]);
     repository.is_untouched();
+    // The way out.
+    let id = task["id"].as_str().unwrap();
+    let retry = format!("`claudine retry {}`", short_id(id));
+    for says in [&*retry, "`git config submodule.NAME.update none`"] {
+        assert!(message.contains(says), "{message}");
+    }
+    repository.git(&["config", "submodule.lib.update", "none"]);
+    repository.host.run(["retry", id]).check();
+    assert_eq!(repository.host.finished(id)["outcome"], "succeeded");
 }
 
 #[test]

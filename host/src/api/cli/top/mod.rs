@@ -298,8 +298,8 @@ impl<'a> View<'a> {
                 self.read_tail();
             }
             News::Away(error, stored) => {
-                let removed = self.patient.start().removed();
-                if let Some(removed) = removed.filter(|_| self.had_database) {
+                let removed = self.patient.start().removed_since(self.had_database);
+                if let Some(removed) = removed {
                     return Err(removed);
                 }
                 // If the read failed, the tasks that were read before stay on the screen.

@@ -9,11 +9,10 @@ use std::time::Duration;
 use super::{Journal, wait_for_ends};
 use crate::clock;
 use crate::proc_stat::is_out_of_room;
-use crate::supervise::protocol::{ChildState, Identity};
+use crate::supervise::protocol::{AttemptState, ChildState, Identity};
 use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
 use crate::supervise::sys::tag::{Tag, supervisor_number};
-use crate::supervise::words::AttemptKey;
 
 /// How long to wait for the ends of commands that were asked to end.
 const ASKED_FOR: Duration = Duration::from_secs(1);
@@ -26,15 +25,16 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// Ends the processes that are left; returns their number. An error if there are too few
 /// descriptors or too little memory to look for them.
 pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
-    let keys: HashSet<&str> = journal.attempts.keys().map(AttemptKey::as_str).collect();
     let mut ended = ask_commands(journal)?;
-    let leaders = leaders(journal);
+    let mut all = Proofs::of(journal.attempts.values());
+    all.known.extend(&journal.strays);
+    all.supervisor = Some(supervisor);
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
     // the search ends only after two looks in a row that find no process.
     let mut empty_looks = 0;
     while empty_looks < 2 {
-        let left = ours(&procfs::all()?, &leaders, &keys, supervisor)?;
+        let left = all.proven(&procfs::all()?)?;
         if left.is_empty() {
             empty_looks += 1;
             continue;
@@ -56,35 +56,19 @@ pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Re
     Ok(ended.len())
 }
 
-/// Asks the commands that hosts had run to end, with the processes in their groups, and waits a
-/// moment. Returns the pids and start times of all that were asked.
+/// Asks the commands that hosts had run to end, with all their processes, and waits a moment.
+/// Returns the pids and start times of all that were asked.
 fn ask_commands(journal: &Journal) -> io::Result<HashSet<(u32, u64)>> {
-    let commands = journal.attempts.values();
-    let commands = commands.filter(|state| state.attempt.command().is_some());
-    let leaders: Vec<(u32, u64)> = commands
-        .flat_map(|state| &state.children)
-        .filter_map(|view| match view.state {
-            ChildState::Running { pid, start_time } => Some((pid, start_time)),
-            _ => None,
-        })
-        .collect();
-    if leaders.is_empty() {
+    let is_open = |state: &&AttemptState| state.ended.is_none();
+    let is_command = |state: &&AttemptState| state.attempt.command().is_some();
+    let open = journal.attempts.values().filter(is_open);
+    let commands = Proofs::of(open.filter(is_command));
+    if commands.keys.is_empty() {
         return Ok(HashSet::new());
     }
-    let processes = procfs::all()?;
-    // As long as its leader exists, the number of a group is not used again.
-    let groups: HashSet<u32> = processes
-        .iter()
-        .map(|process| (process.pid, process.start_time))
-        .filter(|process| leaders.contains(process))
-        .map(|(pid, _)| pid)
-        .collect();
-    let asked: Vec<Stat> = processes
-        .into_iter()
-        .filter(|process| groups.contains(&process.group))
-        .collect();
+    let left = commands.proven(&procfs::all()?)?;
     let (asked, pinned): (HashSet<_>, Vec<_>) =
-        signal_all(&asked, signals::ask_pinned)?.into_iter().unzip();
+        signal_all(&left, signals::ask_pinned)?.into_iter().unzip();
     wait_for_ends(&pinned, ASKED_FOR)?;
     Ok(asked)
 }
@@ -111,70 +95,93 @@ fn signal_all(
     Ok(signalled)
 }
 
-/// The leaders that were started and the strays that were seen, with their start times.
-fn leaders(journal: &Journal) -> Vec<(u32, u64)> {
-    let children = journal.attempts.values().flat_map(|state| &state.children);
-    children
-        .filter_map(|view| match &view.state {
-            ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
-            // An ended leader is included because it may have left processes in its group: as long
-            // as nobody has reaped the leader, its pid identifies that group.
-            ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
-            ChildState::NotStarted { .. } => None,
-        })
-        .chain(journal.strays.iter().copied())
-        .collect()
+/// What proves that a process belongs to an attempt or a command of a dead supervisor.
+struct Proofs<'a> {
+    /// Processes that are known to belong to it, with their start times. Each of them proves its
+    /// descendants, its group and its session.
+    known: Vec<(u32, u64)>,
+    /// The markers.
+    keys: HashSet<&'a str>,
+    /// The supervisor whose tag proves a process, if all of its attempts and commands are meant.
+    supervisor: Option<&'a Identity>,
 }
 
-fn ours(
-    processes: &[Stat],
-    leaders: &[(u32, u64)],
-    keys: &HashSet<&str>,
-    supervisor: &Identity,
-) -> io::Result<Vec<Stat>> {
-    let present = |(pid, start_time): &&(u32, u64)| {
-        processes
+impl<'a> Proofs<'a> {
+    /// Those of some attempts and commands: their leaders and their markers.
+    fn of(states: impl Iterator<Item = &'a AttemptState>) -> Self {
+        let mut proofs = Self {
+            known: Vec::new(),
+            keys: HashSet::new(),
+            supervisor: None,
+        };
+        for state in states {
+            proofs.keys.insert(state.attempt.as_str());
+            let leaders = state.children.iter().filter_map(|view| match &view.state {
+                ChildState::Running { pid, start_time } => Some((*pid, *start_time)),
+                // An ended leader is included because it may have left processes in its group: as
+                // long as nobody has reaped the leader, its pid identifies that group.
+                ChildState::Exited(exit) => Some((exit.pid, exit.start_time)),
+                ChildState::NotStarted { .. } => None,
+            });
+            proofs.known.extend(leaders);
+        }
+        proofs
+    }
+
+    /// The proven processes among these. Neither this process nor a detached one is among them.
+    fn proven(&self, processes: &[Stat]) -> io::Result<Vec<Stat>> {
+        let present = |(pid, start_time): &&(u32, u64)| {
+            processes
+                .iter()
+                .any(|process| process.pid == *pid && process.start_time == *start_time)
+        };
+        let vouched: HashSet<u32> = self
+            .known
             .iter()
-            .any(|process| process.pid == *pid && process.start_time == *start_time)
-    };
-    let vouched: HashSet<u32> = leaders
-        .iter()
-        .filter(present)
-        .map(|(pid, _)| *pid)
-        .collect();
-    let roots: Vec<u32> = vouched.iter().copied().collect();
-    let below: HashSet<u32> = procfs::below(processes, &roots)?
-        .iter()
-        .map(|process| process.pid)
-        .collect();
-    let number = supervisor_number(supervisor.pid, supervisor.start_time);
-    let is_ours = |process: &Stat| -> io::Result<bool> {
-        if process.is_zombie() || process.pid == std::process::id() {
+            .filter(present)
+            .map(|(pid, _)| *pid)
+            .collect();
+        let roots: Vec<u32> = vouched.iter().copied().collect();
+        let below: HashSet<u32> = procfs::below(processes, &roots)?
+            .iter()
+            .map(|process| process.pid)
+            .collect();
+        let is_proven = |process: &Stat| -> io::Result<bool> {
+            if process.is_zombie() || process.pid == std::process::id() {
+                return Ok(false);
+            }
+            if below.contains(&process.pid) {
+                return Ok(true);
+            }
+            let marks = procfs::marks(process.pid)?;
+            if marks.detached {
+                return Ok(false);
+            }
+            let vouched_for =
+                vouched.contains(&process.group) || vouched.contains(&process.session);
+            let is_marked = marks
+                .attempt
+                .is_some_and(|key| self.keys.contains(key.as_str()));
+            Ok(vouched_for || is_marked || self.is_tagged(process)?)
+        };
+        let mut proven = Vec::new();
+        for process in processes {
+            if is_proven(process)? {
+                proven.push(*process);
+            }
+        }
+        Ok(proven)
+    }
+
+    fn is_tagged(&self, process: &Stat) -> io::Result<bool> {
+        let Some(of) = self.supervisor else {
             return Ok(false);
-        }
-        if below.contains(&process.pid) {
-            return Ok(true);
-        }
-        let marks = procfs::marks(process.pid)?;
-        if marks.detached {
-            return Ok(false);
-        }
-        let vouched_for = vouched.contains(&process.group) || vouched.contains(&process.session);
-        let is_marked = marks.attempt.is_some_and(|key| keys.contains(key.as_str()));
-        if vouched_for || is_marked {
-            return Ok(true);
-        }
-        Ok(process.start_time >= supervisor.start_time
+        };
+        let number = supervisor_number(of.pid, of.start_time);
+        Ok(process.start_time >= of.start_time
             && matches!(Tag::of(process.pid)?,
                 Some(Tag::Attempt { supervisor, .. }) if supervisor == number))
-    };
-    let mut ours = Vec::new();
-    for process in processes {
-        if is_ours(process)? {
-            ours.push(*process);
-        }
     }
-    Ok(ours)
 }
 
 #[cfg(test)]
