@@ -65,8 +65,9 @@ impl Host {
         may_widen(by, task, &request, [&before, &after])?;
         may_ask_for_mode(by, old.class, new.spec.get(), &self.settings.mcp)?;
         if change.spec.contains_key("resume_session") {
-            self.may_continue_session(by, old.class, new.spec.get())
-                .await?;
+            let documents = [(old.class, new.spec.get())];
+            let continued = self.may_continue_sessions(by, &documents).await;
+            continued.map_err(|(_, error)| error)?;
         }
         let is_other = after != before;
         let session = session_of(old.class, new.spec.get())?;
