@@ -38,7 +38,9 @@ const LIMITS: [(&str, Resource); 15] = [
 ];
 
 /// The first name of the short encoding. It has a pair of numbers as its value, like a limit,
-/// because older versions skip an unknown name only if its value has this form.
+/// because older versions skip an unknown name only if its value has this form. It stands for the
+/// values of [`Bounds::usual`] in stored rows, so these must never change: other usual values need
+/// another first name.
 const USUAL: &str = "usual";
 
 /// The limits of a login session by default: those of the kernel, and of systemd where they differ.
@@ -84,7 +86,7 @@ impl Bounds {
         }
     }
 
-    /// The bounds of a process of which nothing was changed.
+    /// The bounds of a process of which nothing was changed. They are a part of the encoding.
     fn usual() -> Self {
         Self {
             nice: Some(0),
@@ -271,6 +273,18 @@ mod tests {
         for none in ["nice", "nice=x", "cpu=1", "cpu=1:", "cpu=a:-", "oom=1:2"] {
             assert_eq!(none.parse::<Bounds>(), Err(NoBounds), "{none}");
         }
+    }
+
+    /// Otherwise tasks that are stored in the short encoding would run with other bounds.
+    #[test]
+    fn the_short_encoding_of_a_stored_row_keeps_its_meaning() {
+        let read: Bounds = "usual=0:0 nice=5 nproc=9:10".parse().unwrap();
+        assert_eq!(
+            read.to_string(),
+            "nice=5 oom=0 as=-:- core=0:- cpu=-:- data=-:- fsize=-:- memlock=8388608:8388608 \
+             msgqueue=819200:819200 nice_max=0:0 nofile=1024:524288 nproc=9:10 rss=-:- \
+             rtprio=0:0 rttime=-:- stack=8388608:- policy=0:0 io=0:0 cpus=-:-"
+        );
     }
 
     #[test]

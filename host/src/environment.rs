@@ -30,8 +30,8 @@ use crate::{
 pub(crate) struct Environment {
     /// The submitter's whole environment, or, with `--env-clean`, a minimal environment (`HOME`,
     /// `PATH`, `USER`, `LANG`, `TERM`, `TMPDIR`). It may contain the marker of an enclosing attempt
-    /// (`CLAUDINE_ATTEMPT`). The host determines the task's parent task from this marker, and then
-    /// removes the marker.
+    /// (`CLAUDINE_ATTEMPT`). If the host does not know the attempt of the submitter's process, it
+    /// determines the task's parent task from this marker. The marker is then removed.
     pub(crate) base: BTreeMap<String, String>,
     /// Variables given by name (`--env K=V`). They override `base` and ignore `env.exclude`.
     #[serde(default)]

@@ -142,7 +142,7 @@ impl<'de> Visitor<'de> for Fields {
 }
 
 /// Whether an agent's document requests that the attempt fails if a tool was denied.
-fn fails_on_denied(spec: &str) -> bool {
+pub(super) fn fails_on_denied(spec: &str) -> bool {
     #[derive(serde::Deserialize)]
     struct Asks {
         #[serde(default)]

@@ -51,10 +51,17 @@ impl Host {
             };
             may(by, Verb::Submit(work), None, &self.settings.mcp)
                 .map_err(|error| (index, error))?;
-            let continued = self.may_continue_session(by, class, work.spec).await;
-            continued.map_err(|error| (index, error))?;
             authorities.push(Some(Arc::new(authority)));
         }
+        if !by.restrained {
+            return Ok(authorities);
+        }
+        let documents = tasks.iter().map(|one| {
+            let class = class_of(one.executor.manifest());
+            (class, one.task.spec.get())
+        });
+        let documents: Vec<_> = documents.collect();
+        self.may_continue_sessions(by, &documents).await?;
         Ok(authorities)
     }
 
@@ -160,13 +167,15 @@ impl Host {
         let spec = String::from_utf8_lossy(&spec).into_owned();
         let request = &task.request;
         let variables = self.variables_of(Some(task)).await?;
+        // The documents to check; `None` stands for one that nobody knows.
+        let mut documents = vec![Some(&spec)];
         let told = said.map_or(Told::Nothing, |said| told(&spec, said));
-        let with_told = match &told {
-            Told::Nothing => None,
-            Told::Document(document) => Some(Some(document)),
-            Told::Unknown => Some(None),
-        };
-        for document in std::iter::once(Some(&spec)).chain(with_told) {
+        match &told {
+            Told::Nothing => {}
+            Told::Document(document) => documents.push(Some(document)),
+            Told::Unknown => documents.push(None),
+        }
+        for document in documents {
             // A plugin that no longer exists cannot state an authority, nor can any plugin if the
             // document is unknown. So the task is assumed to have every authority.
             let authority = match (document, self.plugins.executor(&request.executor)) {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, value::RawValue};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    check::check,
+    check::{check, fails_on_denied},
     error::{AppError, ErrorKind},
     host::Host,
     may::{forbidden_to, may_change, may_keep_output},
@@ -67,8 +67,9 @@ impl Host {
         may_widen(by, task, &request, [&before, &after])?;
         may_ask_for_mode(by, old.class, new.spec.get(), &self.settings.mcp)?;
         if change.spec.contains_key("resume_session") {
-            self.may_continue_session(by, old.class, new.spec.get())
-                .await?;
+            let documents = [(old.class, new.spec.get())];
+            let continued = self.may_continue_sessions(by, &documents).await;
+            continued.map_err(|(_, error)| error)?;
         }
         let is_other = after != before;
         let session = session_of(old.class, new.spec.get())?;
@@ -170,7 +171,7 @@ fn changed(task: &Task, change: &Change, after: &Map<String, Value>) -> Result<N
     let labels = request.labels.clone().into_iter();
     let group = change.group.clone();
     // A request that denied tools fail the attempt takes back that they are allowed.
-    let fails = after.get(FAIL_ON_DENIED) == Some(&Value::Bool(true));
+    let fails = fails_on_denied(&spec);
     Ok(NewTask {
         spec: RawValue::from_string(spec).map_err(cannot)?,
         priority: change.priority.unwrap_or(request.priority),

@@ -11,25 +11,29 @@ use claudine_domain::{
 
 use super::{error::AppError, host::Host};
 use crate::ceiling::{
-    is_of_others,
+    Refusal, is_of_others,
     session::{may_enter, may_go_on, session_continued, session_of, shared_with},
 };
 
 impl Host {
-    /// Decides whether a task with this document may continue the session that the document names.
-    pub(super) async fn may_continue_session(
+    /// Decides whether tasks with these documents may continue the sessions that they name. An
+    /// error comes with the index of its document. Each session is looked up once, however many
+    /// documents name it, because a look-up passes over all stored tasks.
+    pub(super) async fn may_continue_sessions(
         &self,
         by: &Principal,
-        class: Class,
-        spec: &str,
-    ) -> Result<(), AppError> {
+        documents: &[(Class, &str)],
+    ) -> Result<(), (usize, AppError)> {
         if !by.restrained {
             return Ok(());
         }
-        match session_of(class, spec)? {
-            Some(session) => self.may_enter(by, session).await,
-            None => Ok(()),
+        let named = named_by(documents);
+        let named = named.map_err(|(index, refusal)| (index, AppError::from(refusal)))?;
+        for (index, session) in named {
+            let entered = self.may_enter(by, session).await;
+            entered.map_err(|error| (index, error))?;
         }
+        Ok(())
     }
 
     /// Decides whether a restrained principal may let an agent continue this session.
@@ -120,6 +124,21 @@ impl Host {
     }
 }
 
+/// The sessions that these documents name, each at the index of the first document that names it.
+/// The ids are in lower case, because case does not matter in them.
+fn named_by(documents: &[(Class, &str)]) -> Result<BTreeMap<usize, String>, (usize, Refusal)> {
+    let mut seen = BTreeSet::new();
+    let mut named = BTreeMap::new();
+    for (index, (class, spec)) in documents.iter().enumerate() {
+        let session = session_of(*class, spec).map_err(|refusal| (index, refusal))?;
+        let session = session.map(|session| session.to_ascii_lowercase());
+        if let Some(session) = session.filter(|session| seen.insert(session.clone())) {
+            named.insert(index, session);
+        }
+    }
+    Ok(named)
+}
+
 /// The sessions that a task and its dependants may continue if they run again, if restrained
 /// principals may use these sessions too. They may not use a session that a task of somebody less
 /// restrained has begun.
@@ -138,6 +157,7 @@ fn continued_by(retry: &Retry) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::sync::Arc;
 
     use claudine_domain::{
@@ -167,6 +187,29 @@ mod tests {
     fn naming(mut task: Task, session: &str) -> Task {
         Arc::make_mut(&mut task.request).resumes_session = Some(session.into());
         task
+    }
+
+    #[test]
+    fn each_session_that_documents_name_is_looked_up_once() {
+        let named = |documents: &[(Class, &str)]| {
+            let found = named_by(documents).map_err(|(index, refusal)| (index, refusal.message));
+            found.map(|named| named.into_iter().collect::<Vec<_>>())
+        };
+        let agent = |spec: &'static str| (Class::Agent, spec);
+        let documents = [
+            agent(r#"{"prompt":"p"}"#),
+            agent(r#"{"resume_session":"0B6b"}"#),
+            agent(r#"{"resume_session":"77aa"}"#),
+            agent(r#"{"resume_session":"0b6b"}"#),
+            (Class::Command, r#"{"resume_session":"11"}"#),
+            agent(r#"{"resume_session":"77aa"}"#),
+        ];
+        let expected: [(usize, String); 2] = [(1, "0b6b".to_owned()), (2, "77aa".to_owned())];
+        assert_eq!(named(&documents).unwrap(), expected);
+        let (index, message) =
+            named(&[documents[0], agent(r#"{"resume_session":7}"#)]).unwrap_err();
+        assert_eq!(index, 1);
+        assert!(message.contains("cannot be read"), "{message}");
     }
 
     #[test]

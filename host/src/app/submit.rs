@@ -5,6 +5,7 @@ mod members;
 use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
+    attempt::Phase,
     id::{AttemptId, TaskId},
     principal::{Authority, Kind, Principal},
     step::{Accepted, Answer, Ends, Input, Refused, Submit as Together},
@@ -372,23 +373,26 @@ impl Host {
         Ok(graph.with(none.collect(), Ends::default()))
     }
 
-    /// The task inside which the request is made: the task of the caller's process, or else the
-    /// task of the caller's marker. A marker of an unknown task is ignored, because the marker is
-    /// from another host or forged.
+    /// The task inside which the request is made: the task of the caller's process or, if this is
+    /// not known, the task of the caller's marker. Anybody can name any attempt in a marker. So a
+    /// marker counts only while its attempt runs, and nobody spends the budget of a graph without a
+    /// running attempt.
     async fn parent(
         &self,
         by: &Principal,
         marker: Option<&String>,
     ) -> Result<Option<Task>, AppError> {
-        let marked = || Some(marker?.parse::<AttemptId>().ok()?.task);
-        let parent = match by.kind {
-            Kind::Agent { task: Some(task) } => Some(task),
-            _ => marked(),
-        };
-        match parent {
-            Some(task) => self.read(move |reader| Ok(reader.store.task(task)?)).await,
-            None => Ok(None),
+        if let Kind::Agent { task: Some(task) } = by.kind {
+            return self.read(move |reader| Ok(reader.store.task(task)?)).await;
         }
+        let marked = marker.and_then(|marker| marker.parse::<AttemptId>().ok());
+        let Some(AttemptId { task, number }) = marked else {
+            return Ok(None);
+        };
+        let found = self
+            .read(move |reader| Ok(reader.store.task(task)?))
+            .await?;
+        Ok(found.filter(|task| runs_attempt(task, number)))
     }
 
     fn new_id(&self) -> TaskId {
@@ -418,6 +422,13 @@ impl Host {
             .hint(format!("`claudine plugin inspect {name}` shows the reason"))),
         }
     }
+}
+
+/// Whether an attempt has begun and not ended.
+fn runs_attempt(task: &Task, number: u32) -> bool {
+    let last = task.last_attempt();
+    let is_last = last.is_some_and(|last| last.number == number);
+    is_last && task.phase().is_some_and(|it| *it != Phase::Assigned)
 }
 
 pub(super) fn budget(usd: f64) -> Result<u64, AppError> {
@@ -451,7 +462,40 @@ fn cannot_keep(error: std::io::Error) -> AppError {
 
 #[cfg(test)]
 mod tests {
+    use claudine_domain::{attempt::Attempt, task::State};
+
     use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn only_the_last_attempt_of_a_running_task_counts_as_running() {
+        let check = |state: State, number: u32, expected: bool| {
+            let mut task = sample_task(1);
+            task.attempts = vec![
+                Attempt::new(1, task.created_at),
+                Attempt::new(2, task.created_at),
+            ];
+            task.state = state;
+            assert_eq!(runs_attempt(&task, number), expected, "{:?}", task.state);
+        };
+        let since = sample_task(1).created_at;
+        for phase in [Phase::Preparing, Phase::Starting, Phase::Live] {
+            let running = State::Running { phase, since };
+            check(running.clone(), 2, true);
+            check(running.clone(), 1, false);
+            check(running, 3, false);
+        }
+        let reserved = State::Running {
+            phase: Phase::Assigned,
+            since,
+        };
+        check(reserved, 2, false);
+        check(State::Held { since }, 2, false);
+        check(State::Ready { since, clock: None }, 2, false);
+        let mut unbegun = sample_task(1);
+        unbegun.attempts.clear();
+        assert!(!runs_attempt(&unbegun, 1));
+    }
 
     #[test]
     fn a_number_with_very_many_digits_is_shown_in_its_short_form() {

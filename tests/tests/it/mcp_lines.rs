@@ -139,6 +139,23 @@ fn second_initialization_is_answered_like_the_first_and_unoffered_lists_are_refu
 }
 
 #[test]
+fn notification_before_the_session_does_not_end_the_server() {
+    let host = TestHost::new();
+    let answers = said(
+        &host,
+        &[
+            json!({"jsonrpc": "2.0", "id": 7, "method": "ping"}),
+            json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+            hello(),
+            json!({"jsonrpc": "2.0", "id": 8, "method": "tools/list"}),
+        ],
+    );
+    let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(ids, [7, 1, 8]);
+    assert!(answers[2]["result"]["tools"].is_array(), "{}", answers[2]);
+}
+
+#[test]
 fn texts_of_a_client_are_cut_and_made_harmless_in_refusals() {
     let host = TestHost::new();
     let method = "x".repeat(100_000);

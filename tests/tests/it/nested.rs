@@ -3,6 +3,7 @@
 use std::fs;
 
 use claudine_tests::{TestHost, harness::binary, process::alive, short_id, wait_for};
+use serde_json::{Value, json};
 
 fn claudine() -> String {
     format!("'{}'", binary().display())
@@ -26,6 +27,33 @@ fn task_that_waits_for_its_child_frees_its_slot() {
         .find(|task| task["id"] != id.as_str())
         .unwrap();
     assert_eq!(child["parent"], id.as_str());
+}
+
+/// Otherwise a process in another pid namespace could spend the budget of any stored graph.
+#[test]
+fn request_is_inside_the_attempt_that_it_names_only_while_this_attempt_runs() {
+    let host = TestHost::new();
+    let parent = host.script("until test -e over; do sleep 0.1; done");
+    host.live(&parent);
+    let parent_of = |name: &str, attempt: u32| {
+        let base = json!({
+            "HOME": host.home(), "PATH": std::env::var("PATH").unwrap(),
+            "CLAUDINE_ATTEMPT": format!("{parent}.{attempt}"),
+        });
+        let task = json!({
+            "executor": "shell", "name": name, "working_directory": host.work(),
+            "spec": {"script": "true"},
+        });
+        let request = json!({"environment": {"base": base}, "tasks": [task]});
+        let answer = host.post_as_client("/v1/tasks", &request.to_string());
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+        host.status(name)["parent"].clone()
+    };
+    assert_eq!(parent_of("during", 1), json!(parent));
+    assert_eq!(parent_of("other", 2), Value::Null);
+    fs::write(host.work().join("over"), "").unwrap();
+    assert_eq!(host.finished(&parent)["outcome"], "succeeded");
+    assert_eq!(parent_of("after", 1), Value::Null);
 }
 
 #[test]

@@ -235,14 +235,27 @@ fn tell_all(
     if let ([task], []) = (done.as_slice(), failed.as_slice()) {
         return tell(task);
     }
-    let warned = done
-        .iter()
-        .filter_map(|task| Some((*task, task.warning.as_ref()?)));
-    for (task, warning) in warned.take(SHOWN) {
-        output::say(&format!("warning: {}: {warning}", named(task)));
+    for line in warnings(&done) {
+        output::say(&line);
     }
     output::say(&summary(action, &done, failed.len()));
     Ok(())
+}
+
+/// The first warnings, and the number of the others.
+fn warnings(done: &[&TaskActed]) -> Vec<String> {
+    let warned = done
+        .iter()
+        .filter_map(|task| Some((task, task.warning.as_ref()?)));
+    let mut lines: Vec<String> = warned
+        .map(|(task, warning)| format!("warning: {}: {warning}", named(task)))
+        .collect();
+    let more = lines.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.truncate(SHOWN);
+        lines.push(format!("… and {more} more warnings"));
+    }
+    lines
 }
 
 /// The summary: `cancelled 7 tasks; 1 could not be cancelled`.
@@ -309,6 +322,20 @@ mod tests {
             "graph": {"id": "task_01kb2m8r4zq8w3v5x7y9abcdef", "name": name},
         });
         serde_json::from_value(found).unwrap_or_default()
+    }
+
+    #[test]
+    fn warnings_that_are_left_out_are_counted() {
+        let warned = TaskActed {
+            warning: Some("look out".to_owned()),
+            ..task(Some("deploy"))
+        };
+        let (quiet, line) = (task(None), "warning: deploy: look out");
+        assert_eq!(warnings(&[&quiet, &warned]), [line]);
+        let many = vec![&warned; SHOWN + 2];
+        let lines = warnings(&many);
+        assert_eq!(lines[..SHOWN], vec![line; SHOWN]);
+        assert_eq!(lines[SHOWN..], ["… and 2 more warnings"]);
     }
 
     #[test]

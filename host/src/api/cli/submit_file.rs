@@ -1,6 +1,7 @@
 //! `claudine submit`
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal},
     path::PathBuf,
     process::ExitCode,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     api::{client::ClientError, status},
     app::{
-        GraphQuery, Origin, Submit as Request, Submitted,
+        Delegated, GraphQuery, Origin, Submit as Request, Submitted,
         graph::{self, Graph, TextLook},
     },
     text::{ShortIds, short_id},
@@ -135,7 +136,7 @@ impl Submit {
             return show(session, &graph);
         }
         let submitted = client.submit(&request).await.map_err(located)?;
-        submitted.tasks.iter().for_each(submit::say_warning);
+        warned(&submitted).for_each(submit::say_warning);
         let written = if session.json {
             output::json(&submitted)
         } else if self.wait {
@@ -156,6 +157,14 @@ impl Submit {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The first task with each warning: all tasks of a file may continue the same session, or have the
+/// same repository.
+fn warned(submitted: &Submitted) -> impl Iterator<Item = &Delegated> {
+    let mut seen = BTreeSet::new();
+    let tasks = submitted.tasks.iter();
+    tasks.filter(move |task| task.warning.as_deref().is_some_and(|it| seen.insert(it)))
 }
 
 const COLUMNS: [Column; 2] = [Column::new("ID"), Column::new("NAME").cut(24, 6)];
@@ -271,6 +280,23 @@ mod tests {
     fn the_example_file_is_a_valid_graph() {
         let tasks = GraphFile::of("example", EXAMPLE).tasks(Path::new("/work"));
         assert_eq!(tasks.map(|tasks| tasks.len()), Ok(3));
+    }
+
+    #[test]
+    fn a_warning_about_several_tasks_of_a_file_is_given_once() {
+        let task = |id: &str, warning: Option<&str>| {
+            let warning = serde_json::json!(warning);
+            serde_json::json!({"id": id, "existing": false, "warning": warning})
+        };
+        let submitted: Submitted = serde_json::from_value(serde_json::json!({
+            "tasks": [
+                task("a", None), task("b", Some("one")), task("c", Some("two")),
+                task("d", Some("one")),
+            ],
+        }))
+        .unwrap();
+        let ids: Vec<&str> = warned(&submitted).map(|task| task.id.as_str()).collect();
+        assert_eq!(ids, ["b", "c"]);
     }
 
     #[test]

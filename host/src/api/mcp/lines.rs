@@ -63,6 +63,8 @@ const NOT_BEGUN: &str = "the session has not begun: send the request `initialize
 const INCOMPLETE: &str = "`initialize` needs `protocolVersion` (a string), `capabilities` (an \
                           object) and `clientInfo` (an object with `name` and `version`)";
 
+const UNCALLED: &str = "a call needs the `name` of a tool (a string) and `arguments` (an object)";
+
 /// The methods that the server offers.
 const OFFERED: [&str; 5] = [
     "initialize",
@@ -78,10 +80,8 @@ pub(super) struct Lines {
     /// The id of a line that is too long, and the line's length so far; the remainder of the line
     /// is skipped.
     too_long: Option<(RequestId, usize)>,
-    /// Whether a request was passed on. Notifications before the first request are dropped, because
-    /// they would end the server.
-    begun: bool,
-    /// Whether the session has begun, so that any request may come.
+    /// Whether the session has begun, so that any message may come. Notifications and answers that
+    /// come before it are dropped, because they would end the server.
     in_session: bool,
     /// Ids of unanswered requests, with their shares of `room`. If a second request with the same
     /// id were executed, its answer would be taken for the answer to the first request.
@@ -147,7 +147,6 @@ impl Lines {
             input: BufReader::new(input),
             line: Vec::new(),
             too_long: None,
-            begun: false,
             in_session: false,
             unanswered: Arc::default(),
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
@@ -217,16 +216,15 @@ impl Lines {
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
-                let begins = if self.in_session {
-                    Ok(true)
-                } else {
-                    begins_session(&request.request)
-                };
-                let refused = match begins {
-                    Ok(begins) => refused(&request.request).map_or(Ok(begins), Err),
-                    Err((code, why)) => Err((code, why.to_owned())),
-                };
-                match refused {
+                let refused = refused(&request.request).map_or(Ok(()), Err);
+                let begins = refused.and_then(|()| {
+                    if self.in_session {
+                        Ok(true)
+                    } else {
+                        begins_session(&request.request)
+                    }
+                });
+                match begins {
                     Ok(begins) => self.in_session = begins,
                     Err((code, why)) => {
                         let id = serde_json::to_value(&request.id).ok();
@@ -234,7 +232,6 @@ impl Lines {
                         return None;
                     }
                 }
-                self.begun = true;
                 let former = lock(&self.unanswered).insert(request.id.clone(), None);
                 if let Some(room) = former {
                     lock(&self.unanswered).insert(request.id.clone(), room);
@@ -249,7 +246,7 @@ impl Lines {
                 if let Some(id) = called_off(&other) {
                     lock(&self.unanswered).remove(id);
                 }
-                self.begun.then_some(other)
+                self.in_session.then_some(other)
             }
             Err(Unreadable::Ignored) => None,
             Err(Unreadable::Refused { id, code, why }) => {
@@ -400,7 +397,7 @@ impl Transport<RoleServer> for Lines {
 
 /// Whether this request, which was received outside of a session, begins one. An error code and a
 /// reason if the request may only come within a session.
-fn begins_session(request: &ClientRequest) -> Result<bool, (i32, &'static str)> {
+fn begins_session(request: &ClientRequest) -> Result<bool, (i32, String)> {
     // Clients of later versions describe themselves with each request.
     let is_described = || {
         let missing = request
@@ -408,13 +405,17 @@ fn begins_session(request: &ClientRequest) -> Result<bool, (i32, &'static str)> 
             .missing_required_keys(&ProtocolVersion::V_2026_07_28);
         missing.is_empty()
     };
+    // A request of an unknown version is answered with the known ones, and begins nothing.
+    let is_known = || {
+        let version = request.get_meta().protocol_version();
+        version.is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version))
+    };
     match request {
         ClientRequest::InitializeRequest(_) => Ok(true),
         ClientRequest::PingRequest(_) => Ok(false),
         ClientRequest::DiscoverRequest(_) if is_described() => Ok(false),
-        _ if is_described() => Ok(true),
-        other if other.method() == "initialize" => Err((INVALID_PARAMS, INCOMPLETE)),
-        _ => Err((INVALID_REQUEST, NOT_BEGUN)),
+        _ if is_described() => Ok(is_known()),
+        _ => Err((INVALID_REQUEST, NOT_BEGUN.to_owned())),
     }
 }
 
@@ -433,7 +434,10 @@ fn refused(request: &ClientRequest) -> Option<(i32, String)> {
     is_malformed.then(|| {
         let why = match method {
             "initialize" => INCOMPLETE.to_owned(),
-            other => format!("the parameters of `{other}` cannot be read"),
+            "tools/call" => UNCALLED.to_owned(),
+            other => format!(
+                "the parameters of `{other}` cannot be read: leave them out, or give them the types of the protocol"
+            ),
         };
         (INVALID_PARAMS, why)
     })
@@ -470,15 +474,6 @@ enum Unreadable {
     },
 }
 
-/// Whether this is a tool call that was parsed as an unknown request because its parameters are
-/// invalid.
-fn is_malformed_call(message: &RxJsonRpcMessage<RoleServer>) -> bool {
-    let JsonRpcMessage::Request(request) = message else {
-        return false;
-    };
-    matches!(&request.request, ClientRequest::CustomRequest(custom) if custom.method == "tools/call")
-}
-
 fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
     let line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
     let line = line.trim_ascii();
@@ -486,14 +481,6 @@ fn read(line: &[u8]) -> Result<RxJsonRpcMessage<RoleServer>, Unreadable> {
         return Err(Unreadable::Ignored);
     }
     let error = match serde_json::from_slice(line) {
-        Ok(message) if is_malformed_call(&message) => {
-            return Err(Unreadable::Refused {
-                id: RequestId::of(line),
-                code: INVALID_PARAMS,
-                why: "a call needs the `name` of a tool (a string) and `arguments` (an object)"
-                    .to_owned(),
-            });
-        }
         Ok(message) => return Ok(message),
         Err(error) => error,
     };
@@ -600,6 +587,15 @@ mod tests {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap());
         (methods, answers.collect())
+    }
+
+    /// The request that begins a session.
+    fn hello() -> String {
+        let params = json!({
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        });
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).to_string()
     }
 
     #[tokio::test]
@@ -755,6 +751,40 @@ mod tests {
         assert_eq!(answers, [Value::Null; 0]);
     }
 
+    /// The server would end if it got one of them.
+    #[tokio::test]
+    async fn notifications_and_answers_before_the_session_are_dropped() {
+        let hello = hello();
+        let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let answer = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+        let described = |version: &str, method: &str| {
+            let meta = json!({
+                "io.modelcontextprotocol/protocolVersion": version,
+                "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+                "io.modelcontextprotocol/clientCapabilities": {},
+            });
+            let params = json!({ "_meta": meta });
+            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string()
+        };
+        let check = async |first: &str, expected: &[&str]| {
+            let lines = [first, notification, answer, &hello, notification];
+            let (methods, answers) = said(lines.join("\n").into_bytes()).await;
+            assert_eq!(methods, expected, "{first}");
+            assert_eq!(answers, [Value::Null; 0], "{first}");
+        };
+        let after = "notifications/initialized";
+        check(notification, &["initialize", after]).await;
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        check(ping, &["ping", "initialize", after]).await;
+        let discover = described("2026-07-28", "server/discover");
+        check(&discover, &["server/discover", "initialize", after]).await;
+        let unknown = described("2999-01-01", "tools/list");
+        check(&unknown, &["tools/list", "initialize", after]).await;
+        let known = described("2026-07-28", "tools/list");
+        let all = ["tools/list", after, "answer", "initialize", after];
+        check(&known, &all).await;
+    }
+
     #[tokio::test]
     async fn a_request_that_the_server_does_not_offer_is_refused_with_the_reason() {
         let request = |id: usize, method: &str, params: Value| {
@@ -794,8 +824,9 @@ mod tests {
             let why = answer["error"]["message"].as_str().unwrap();
             assert!(why.contains(method) && why.contains("tools only"), "{why}");
         }
-        for answer in &answers[unknown.len()..] {
+        for (answer, says) in answers[unknown.len()..].iter().zip([INCOMPLETE, UNCALLED]) {
             assert_eq!(answer["error"]["code"], INVALID_PARAMS, "{answer}");
+            assert_eq!(answer["error"]["message"], says, "{answer}");
         }
         // A refused request is none of the session, so a notification after it is still too early.
         let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -818,8 +849,10 @@ mod tests {
         assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
 
         // A cancelled request no longer counts as unanswered.
-        let (methods, answers) = said(format!("{ping}\n{call_off}\n{ping}\n").into_bytes()).await;
-        assert_eq!(methods, ["ping", "notifications/cancelled", "ping"]);
+        let input = format!("{}\n{ping}\n{call_off}\n{ping}\n", hello());
+        let (methods, answers) = said(input.into_bytes()).await;
+        let expected = ["initialize", "ping", "notifications/cancelled", "ping"];
+        assert_eq!(methods, expected);
         assert_eq!(answers, [Value::Null; 0]);
 
         // An answered request no longer counts as unanswered either.
@@ -847,6 +880,7 @@ mod tests {
         let input: String = (0..CALLS_AT_ONCE).map(ping).collect();
         let input = io::Cursor::new((input + more).into_bytes());
         let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        lines.in_session = true;
         for _ in 0..CALLS_AT_ONCE {
             assert!(lines.receive().await.is_some());
         }
@@ -932,12 +966,6 @@ mod tests {
 
     #[tokio::test]
     async fn large_requests_leave_room_for_fewer_others() {
-        let hello = json!({
-            "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-                "protocolVersion": "2025-06-18", "capabilities": {},
-                "clientInfo": {"name": "test", "version": "1"},
-            },
-        });
         let text = "x".repeat(LINE_BYTES - 100);
         let large = |id: usize| {
             let call = json!({"name": "any", "arguments": {"x": text}});
@@ -946,7 +974,7 @@ mod tests {
             format!("{request}\n")
         };
         let input: String = (1..=3).map(large).collect();
-        let input = format!("{hello}\n{input}");
+        let input = format!("{}\n{input}", hello());
         let (output, _reader) = tokio::io::duplex(1 << 20);
         let input = io::Cursor::new(input.into_bytes());
         let mut lines = Lines::new(Box::pin(input), Box::pin(output));
@@ -981,11 +1009,12 @@ mod tests {
         let request = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         let broken = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":7}"#;
         let answer = r#"{"jsonrpc":"2.0","id":9,"result":7}"#;
+        let hello = hello();
         // The last line has no newline.
-        let input = format!("{early}\n\n{request}\r\n{broken}\n{answer}\n{early}");
+        let input = format!("{early}\n\n{request}\r\n{hello}\n{broken}\n{answer}\n{early}");
         let (methods, answers) = said(input.into_bytes()).await;
         assert_eq!(answers, [Value::Null; 0]);
-        assert_eq!(methods[0], "ping");
+        assert_eq!(methods[..2], ["ping", "initialize"]);
         assert_eq!(methods.last().unwrap(), "notifications/initialized");
     }
 }
