@@ -237,15 +237,22 @@ mod tests {
             route(&commands, reports);
             let (_, state) = commands.all_earlier().pop().unwrap();
             let begun = clock::monotonic();
-            if at_once {
-                commands.end_all_earlier().await;
-            } else {
-                commands.see_to_earlier();
-                commands.tasks.close();
-                commands.tasks.wait().await;
-                assert!(clock::monotonic() >= begun + GOES_ON_FOR);
-            }
-            assert!(state.borrow().ended);
+            let ending = commands.clone();
+            let ending = tokio::spawn(async move {
+                if at_once {
+                    ending.end_all_earlier().await;
+                } else {
+                    ending.see_to_earlier();
+                    ending.tasks.close();
+                    ending.tasks.wait().await;
+                }
+            });
+            let mut changes = state.subscribe();
+            assert!(changes.wait_for(|state| state.ended).await.is_ok());
+            assert!(at_once || clock::monotonic() >= begun + GOES_ON_FOR);
+            // Its first process is this one, whose end no supervisor reports.
+            state.send_modify(State::lose);
+            ending.await.unwrap();
             assert!(commands.all_earlier().is_empty(), "it is not forgotten");
         }
     }
