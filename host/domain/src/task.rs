@@ -14,6 +14,7 @@ use crate::{
     budget::GraphBudget,
     dependency::{Condition, Dependency, End},
     id::{AccountKey, AttemptId, TaskId},
+    ladder::{self, Rung},
     outcome::{Outcome, Reason},
     principal::{Authority, Principal},
     retry_policy::{self, RetryPolicy},
@@ -53,14 +54,6 @@ pub enum Priority {
 pub enum Class {
     Agent,
     Command,
-}
-
-/// One step in stopping an attempt: a signal to its process groups, and the wait before the next
-/// step. The last step is followed by KILL.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Rung {
-    pub signal: String,
-    pub wait_ms: u64,
 }
 
 /// A key under which a repeated submission returns the first task, and the digest of the first
@@ -142,7 +135,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attached_above: usize,
     /// Whether the task is detached. A detached task is not cancelled with its parent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
     /// Earliest time at which the task may start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +167,7 @@ pub struct Request {
     pub serial_start: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Box<Idempotency>>,
+    #[serde(default = "ladder::usual", skip_serializing_if = "ladder::is_usual")]
     pub ladder: Arc<[Rung]>,
 }
 
@@ -413,7 +407,7 @@ pub struct Task {
     /// principal's own tasks, even if another principal submitted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrained: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
     /// Changes to the task's request between attempts, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

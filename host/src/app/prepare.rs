@@ -4,10 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
+    ladder::Rung,
     outcome::ReasonClass,
     principal::Principal,
     retry_policy::{Backoff, RetryPolicy, may_be_retried},
-    task::{Class, Idempotency, Rung},
+    task::{Class, Idempotency},
 };
 use serde::Deserialize;
 

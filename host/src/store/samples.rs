@@ -15,11 +15,12 @@ use claudine_domain::{
     capacity::Slots,
     event::{Event, Fact},
     id::{AccountKey, AttemptId, TaskId},
+    ladder::Rung,
     outcome::{Outcome, Reason, ReasonClass},
     principal::{Authority, Kind, Principal, Via},
     profile::{Profile, ProfileKey},
     queue::{Pause, Queue},
-    task::{Class, Idempotency, InGraph, Priority, Request, Rung, State, Task, WaitingFor},
+    task::{Class, Idempotency, InGraph, Priority, Request, State, Task, WaitingFor},
     time::{MonotonicMs, Timestamp},
 };
 

@@ -94,7 +94,7 @@ pub(super) fn cold_start(trial: &Trial) -> Result<f64> {
 const SETTLED: (Duration, f64) = (Duration::from_millis(200), 0.002);
 
 /// Waits until the host has no more work. The first host in a data directory compiles the plugins
-/// in the background, which would be measured as a part of everything else.
+/// in processes below it, which would be measured as a part of everything else.
 pub(super) fn until_idle(trial: &Trial) -> Result<()> {
     let (pause, at_most) = SETTLED;
     let pid = trial.host_pid()?;
@@ -103,8 +103,23 @@ pub(super) fn until_idle(trial: &Trial) -> Result<()> {
         thread::sleep(pause);
         let now = on_a_processor(pid).ok()?;
         let used = now - std::mem::replace(&mut before, now);
-        (used <= at_most).then_some(())
+        let runs_others = has_other_children(trial, pid).ok()?;
+        (used <= at_most && !runs_others).then_some(())
     })
+}
+
+/// Whether the host has child processes that are not supervisors.
+fn has_other_children(trial: &Trial, pid: u32) -> Result<bool> {
+    let supervisors = trial.supervisor_pids()?;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let children = fs::read_to_string(thread?.path().join("children"))?;
+        for child in children.split_whitespace() {
+            if !supervisors.contains(&child.parse()?) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Seconds that the process's threads were on a processor. The scheduler's figure is used because

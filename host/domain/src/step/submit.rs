@@ -62,11 +62,13 @@ impl Board {
 
     fn look_at(&mut self, now: Now, submit: Submit) -> Result<Looked, Refused> {
         self.forget_old_keys(now);
-        let Submit { tasks, ended } = submit;
-        let mut accepted = Vec::with_capacity(tasks.len());
-        let mut fresh = Vec::with_capacity(tasks.len());
+        let Submit {
+            tasks: mut fresh,
+            ended,
+        } = submit;
+        let mut accepted = Vec::with_capacity(fresh.len());
         let mut keys = BTreeSet::new();
-        for mut submission in tasks {
+        for submission in &mut fresh {
             if let Some(idempotency) = &submission.request.idempotency
                 && !keys.insert(idempotency.key.clone())
             {
@@ -81,9 +83,11 @@ impl Board {
             if existing.is_none() {
                 let parent = submission.parent.as_ref();
                 submission.request.place_under(parent);
-                fresh.push(submission);
             }
         }
+        // The others stay where they are, since a request may have many large tasks.
+        let mut each = accepted.iter();
+        fresh.retain(|_| each.next().is_some_and(|it| !it.existing));
         // If a repeated request has more tasks than the first one, the additional tasks join the
         // same graph.
         if let Some(Accepted { task: first, .. }) = accepted.first().filter(|it| it.existing) {

@@ -11,9 +11,9 @@ use clap::{
 };
 
 use super::{
-    Asking, Cli, Common, Verb, cancel::Cancel, delegate::Delegate, down::Down, failure::Failure,
-    list::List, logs::Logs, mcp::Mcp, run::Run, serve::Serve, status::Status, submit_file::Submit,
-    up::Up, wait::Wait, why::Why,
+    Asking, Cli, Common, Local, Verb, cancel::Cancel, delegate::Delegate, down::Down,
+    failure::Failure, list::List, logs::Logs, mcp::Mcp, run::Run, serve::Serve, status::Status,
+    submit_file::Submit, terminal::ColourWhen, up::Up, wait::Wait, why::Why,
 };
 use crate::{
     app::{self, AppError},
@@ -43,7 +43,8 @@ const TAKE_ONE_TASK: [&str; 8] = [
 /// because the errors of clap do not say which argument is invalid.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
     check(&arguments)?;
-    if let Some(cli) = frequent(&arguments) {
+    let known = start_in_background(&arguments).or_else(|| frequent(&arguments));
+    if let Some(cli) = known {
         return Ok(cli);
     }
     Cli::try_parse_from(&arguments).or_else(|error| {
@@ -106,6 +107,17 @@ fn command_among_tasks(arguments: &[OsString], error: &clap::Error) -> Option<Fa
         "there is no command: `{words}` was taken for tasks of {option}; `--` separates the \
          command from them: `-- {words}`"
     )))
+}
+
+fn start_in_background(arguments: &[OsString]) -> Option<Cli> {
+    let (serve, data_dir) = Serve::in_background(arguments)?;
+    let common = Common {
+        data_dir: Some(data_dir),
+        json: None,
+        color: ColourWhen::default(),
+    };
+    let verb = Verb::Local(Local::Serve(serve));
+    Some(Cli { common, verb })
 }
 
 /// Parses a frequent command, or one that starts a host, with the definition of this command alone.
@@ -337,6 +349,39 @@ mod tests {
             let words = ["claudine"].into_iter().chain(line.split(' '));
             let words: Vec<OsString> = words.map(OsString::from).collect();
             assert!(frequent(&words).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_start_in_the_background_is_parsed_as_by_all_definitions() {
+        let words = |line: &str| -> Vec<OsString> {
+            let words = ["claudine"].into_iter().chain(line.split(' '));
+            words.map(OsString::from).collect()
+        };
+        let lines = [
+            "serve --background --data-dir /tmp/x",
+            "serve --background --data-dir /tmp/x --asked --slots 3 --keep 36h",
+            "serve --background --data-dir /tmp/x --slots auto --paused",
+            "serve --background --data-dir /tmp/x --draining",
+            "serve --background --data-dir /tmp/x --keep 1h --killing",
+        ];
+        for line in lines {
+            let alone = start_in_background(&words(line)).map(|cli| format!("{cli:?}"));
+            let whole = Cli::try_parse_from(words(line)).unwrap();
+            assert_eq!(alone, Some(format!("{whole:?}")), "{line}");
+        }
+        let others = [
+            "serve",
+            "serve --background --data-dir",
+            "serve --background --slots 3 --data-dir /tmp/x",
+            "serve --background --data-dir /tmp/x --slots",
+            "serve --background --data-dir /tmp/x --slots -1",
+            "serve --background --data-dir /tmp/x --paused --killing",
+            "serve --background --data-dir /tmp/x --help",
+            "up --background --data-dir /tmp/x",
+        ];
+        for line in others {
+            assert!(start_in_background(&words(line)).is_none(), "{line}");
         }
     }
 

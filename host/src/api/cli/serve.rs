@@ -1,6 +1,6 @@
 //! `claudine serve`
 
-use std::process::ExitCode;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
@@ -49,6 +49,42 @@ pub(super) struct Serve {
 }
 
 impl Serve {
+    /// Parses the arguments with which another command starts a host in the background, without the
+    /// parser of all commands, whose code would stay in the host's memory. Returns none for other
+    /// arguments. The second value is the data directory.
+    pub(super) fn in_background(arguments: &[OsString]) -> Option<(Self, PathBuf)> {
+        let [_, begin @ .., dir] = arguments.get(..5)? else {
+            return None;
+        };
+        if begin != ["serve", "--background", "--data-dir"] {
+            return None;
+        }
+        let mut serve = Self {
+            slots: None,
+            keep: None,
+            background: true,
+            asked: false,
+            paused: false,
+            draining: false,
+            killing: false,
+        };
+        let mut others = arguments[5..].iter().map(|word| word.to_str());
+        while let Some(word) = others.next() {
+            match word? {
+                "--asked" => serve.asked = true,
+                "--slots" => serve.slots = Some(value(others.next()??)?),
+                "--keep" => serve.keep = Some(value(others.next()??)?),
+                "--paused" => serve.paused = true,
+                "--draining" => serve.draining = true,
+                "--killing" => serve.killing = true,
+                _ => return None,
+            }
+        }
+        let begins = [serve.paused, serve.draining, serve.killing];
+        let begins = begins.iter().filter(|is_set| **is_set).count();
+        (begins <= 1).then(|| (serve, PathBuf::from(dir)))
+    }
+
     pub(super) fn run(self, common: &Common, wiring: Wiring) -> Result<ExitCode, Failure> {
         let overrides = Overrides {
             data_dir: common.data_dir.clone(),
@@ -82,6 +118,11 @@ impl Serve {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The value of an option, unless it could be another option.
+fn value(word: &str) -> Option<String> {
+    (!word.starts_with('-')).then(|| word.to_owned())
 }
 
 /// Logs an error, and passes it on to the command that started this host, which shows the error.
