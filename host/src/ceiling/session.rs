@@ -5,6 +5,7 @@ use claudine_domain::{
     attempt::Attempt,
     outcome::ReasonClass,
     principal::{Authority, Principal},
+    queue::Queue,
     task::{Class, Task},
     time::Timestamp,
 };
@@ -39,24 +40,26 @@ pub(crate) fn may_enter(
         ..Filter::default()
     };
     match may_continue(by, session, each_task(store, filter), ceiling)? {
-        Some(last_use) => still_known(store, by, session, last_use),
+        Some(last_use) => still_known(store, by, session, last_use, |queue| {
+            queue.sessions_forgotten_to
+        }),
         None => Ok(()),
     }
 }
 
 /// Refuses a session if nobody knows whether others have continued it since its last use: their
 /// tasks may have been removed because of their age, while a task that has reported the session is
-/// still stored. Must be called after the tasks of the session were read, because some may be
-/// removed meanwhile.
+/// still stored. `forgotten_to` is the time up to which such uses are forgotten. Must be called
+/// after the tasks of the session were read, because some may be removed meanwhile.
 fn still_known(
     store: &dyn Store,
     by: &Principal,
     session: &str,
     last_use: Timestamp,
+    forgotten_to: fn(&Queue) -> Option<Timestamp>,
 ) -> Result<(), SessionError> {
     let queue = store.queue().map_err(SessionError::Store)?;
-    let forgotten_to = queue.sessions_forgotten_to;
-    if forgotten_to.is_none_or(|to| to <= last_use) {
+    if forgotten_to(&queue).is_none_or(|to| to <= last_use) {
         return Ok(());
     }
     let why = "a task that has continued it since its last use may be no longer stored";
@@ -131,6 +134,7 @@ pub(crate) fn may_go_on(
         session: Some(session.to_owned()),
         ..Filter::default()
     };
+    let wanted = last_wanted(task);
     for other in each_task(store, filter) {
         let other = other.map_err(SessionError::Store)?;
         if other.id == task.id {
@@ -139,21 +143,32 @@ pub(crate) fn may_go_on(
         let why = if is_of_others(by, &other) {
             obstacle(by, session, &other, &Authority::full())
         } else {
-            unexpected(&other, session, task)
+            unexpected(&other, session, task, wanted)
         };
         if let Some(why) = why {
             return Err(SessionError::Refused(refusal(by, session, &why)));
         }
     }
-    let last_use = last_use(task, session).unwrap_or(task.created_at);
-    still_known(store, by, session, last_use)
+    let last_use = last_use(task, session);
+    let known_since = last_use.unwrap_or(task.created_at);
+    still_known(store, by, session, known_since, |queue| {
+        queue.sessions_forgotten_to
+    })?;
+    // A use at that very time is unexpected too. Once the task itself has used the session, the
+    // session is closed to restrained principals.
+    let before = Timestamp(wanted.0.saturating_sub(1));
+    let known_since = before.max(last_use.unwrap_or(before));
+    still_known(store, by, session, known_since, |queue| {
+        queue.all_sessions_forgotten_to
+    })
 }
 
 /// Why the submitter of a task does not expect it to go on in a session, because of another task
-/// that a restrained principal submitted.
-fn unexpected(other: &Task, session: &str, task: &Task) -> Option<String> {
+/// that a restrained principal submitted. `wanted` is the time at which somebody unrestrained last
+/// asked for the task.
+fn unexpected(other: &Task, session: &str, task: &Task, wanted: Timestamp) -> Option<String> {
     let id = other.id;
-    if let Some(user) = user_since(other, session, last_wanted(task), |_| true) {
+    if let Some(user) = user_since(other, session, wanted, |_| true) {
         let submitter = &task.request.by;
         return Some(format!(
             "{user} has continued it in task {id:#} since {submitter} last asked for this task"
@@ -413,7 +428,6 @@ mod tests {
         batch::Batch,
         outcome::Outcome,
         principal::Via,
-        queue::Queue,
         revision::Requested,
         task::State,
     };
@@ -634,15 +648,13 @@ mod tests {
         check(running(runs, Some(SESSION)), None);
     }
 
-    /// A store that lacks tasks in which persons have used sessions up to this time.
-    fn forgetful(tasks: Vec<Task>, forgotten_to: Timestamp) -> MemoryStore {
+    /// A store that lacks tasks in which persons have used sessions up to this time, and clients
+    /// too if the queue says so.
+    fn forgetful(tasks: Vec<Task>, queue: Queue) -> MemoryStore {
         let store = store(tasks);
         let batch = Batch {
             number: 2,
-            queue: Some(Queue {
-                sessions_forgotten_to: Some(forgotten_to),
-                ..Queue::default()
-            }),
+            queue: Some(queue),
             ..Batch::default()
         };
         store.commit(store.lead().unwrap(), &batch).unwrap();
@@ -663,8 +675,12 @@ mod tests {
             done(task)
         };
         let used = |by: Principal| running(queued(1, by), Some(SESSION));
+        let persons_to = |to: Timestamp| Queue {
+            sessions_forgotten_to: Some(to),
+            ..Queue::default()
+        };
         let check = |task: Task, forgotten_to: Timestamp, is_open: bool| {
-            let store = forgetful(vec![task.clone()], forgotten_to);
+            let store = forgetful(vec![task.clone()], persons_to(forgotten_to));
             let decided = if task.request.by.restrained {
                 may_enter(&store, &chat(), SESSION, &McpCeiling::default())
             } else {
@@ -692,7 +708,7 @@ mod tests {
         check(queued(1, Principal::default()), begun, true);
         check(queued(1, Principal::default()), after(begun), false);
         // Somebody unrestrained may continue every session.
-        let store = forgetful(vec![done(used(chat()))], after(begun));
+        let store = forgetful(vec![done(used(chat()))], persons_to(after(begun)));
         may_enter(
             &store,
             &Principal::default(),
@@ -700,6 +716,54 @@ mod tests {
             &McpCeiling::default(),
         )
         .unwrap();
+    }
+
+    /// Otherwise a client could go on in the session with a task that is removed at once.
+    #[test]
+    fn a_persons_task_does_not_go_on_if_a_clients_task_may_be_removed_that_has_gone_on_there() {
+        let check = |task: &Task, to: u64, is_open: bool| {
+            let queue = Queue {
+                all_sessions_forgotten_to: Some(time(to)),
+                ..Queue::default()
+            };
+            let store = forgetful(vec![task.clone()], queue);
+            let decided = if task.request.by.restrained {
+                may_enter(&store, &chat(), SESSION, &McpCeiling::default())
+            } else {
+                may_go_on(&store, &chat(), task, SESSION)
+            };
+            let why = match decided {
+                Err(SessionError::Refused(refusal)) => refusal.message,
+                other => format!("{other:?}"),
+            };
+            let says = if is_open {
+                "Ok(())"
+            } else {
+                "may be no longer stored"
+            };
+            assert!(why.contains(says), "{to}: {why}");
+        };
+        let mine = edited(done(queued(1, Principal::default())), |task| {
+            task.created_at = time(10);
+        });
+        check(&mine, 9, true);
+        check(&mine, 10, false);
+        check(&mine, 11, false);
+        let again = edited(mine, |task| task.attempts.push(Attempt::new(1, time(20))));
+        check(&again, 11, true);
+        check(&again, 20, false);
+        let used = edited(again, |task| {
+            let mut attempt = Attempt::new(2, time(30));
+            attempt.session = Some(Session {
+                id: SESSION.to_owned(),
+                model: None,
+            });
+            task.attempts.push(attempt);
+        });
+        check(&used, 30, true);
+        check(&used, 31, false);
+        // The client may go on itself, since the removed tasks are those of clients.
+        check(&begun(1, chat(), time(10), Some(SESSION)), 11, true);
     }
 
     #[test]
