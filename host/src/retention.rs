@@ -122,12 +122,14 @@ impl Retention {
         loop {
             let (as_of, found) = self.blocking(move |this| this.note_old(old, after)).await?;
             after = found.last().map(|last| last.task);
+            let unrestrained = found.iter().filter(|found| found.is_unrestrained);
             let prune = Prune {
                 tasks: found.iter().map(|found| found.task).collect(),
                 events_to: 0,
                 older_than: old.finished_before,
                 as_of,
-                sessions_to: found.iter().filter_map(|found| found.session_to).max(),
+                sessions_to: unrestrained.filter_map(|found| found.session_to).max(),
+                all_sessions_to: found.iter().filter_map(|found| found.session_to).max(),
             };
             let is_last = found.len() < TASKS_AT_ONCE;
             count += self.prune(prune).await?.len();
@@ -256,6 +258,7 @@ mod tests {
         batch::Batch,
         event::{Event, Fact},
         outcome::Outcome,
+        principal::Principal,
         task::{Class, Idempotency, State, Task},
     };
 
@@ -398,19 +401,33 @@ mod tests {
         assert!(!layout.forgetting().exists());
     }
 
-    /// Otherwise a client could continue a session that a person has used in a removed task.
+    /// Otherwise a client could continue a session that a person has used in a removed task, or run
+    /// a person's task again in a session that it has used itself in a removed task.
     #[tokio::test]
-    async fn the_end_of_a_persons_removed_task_of_an_agent_is_kept() {
+    async fn the_end_of_a_removed_task_of_an_agent_is_kept() {
         let mut world = World::new();
-        let forgotten = |world: &World| world.store.queue().unwrap().sessions_forgotten_to;
+        let forgotten = |world: &World| {
+            let queue = world.store.queue().unwrap();
+            [queue.sessions_forgotten_to, queue.all_sessions_forgotten_to]
+        };
         let after = Timestamp(OLD.0 + millis(KEEP) + 1);
-        for (class, expected) in [(Class::Command, None), (Class::Agent, Some(OLD))] {
+        let old = Some(OLD);
+        for (class, restrained, expected) in [
+            (Class::Command, false, [None, None]),
+            (Class::Agent, true, [None, old]),
+            (Class::Agent, false, [old, old]),
+        ] {
             world.put(TaskId::new(1, 1), |task| {
-                Arc::make_mut(&mut task.request).class = class;
+                let request = Arc::make_mut(&mut task.request);
+                request.class = class;
+                request.by = Arc::new(Principal {
+                    restrained,
+                    ..Principal::default()
+                });
             });
             let (retention, _fixture) = world.retention();
             assert_eq!(retention.forget(after).await.unwrap(), 1);
-            assert_eq!(forgotten(&world), expected, "{class:?}");
+            assert_eq!(forgotten(&world), expected, "{class:?} {restrained}");
             world.batch = world.store.last_batch().unwrap();
         }
     }

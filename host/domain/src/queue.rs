@@ -20,6 +20,9 @@ pub struct Queue {
     /// there are no such tasks. Earlier versions did not store the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions_forgotten_to: Option<Timestamp>,
+    /// The same time for tasks in which anybody may have used sessions of agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_sessions_forgotten_to: Option<Timestamp>,
 }
 
 /// Time of a pause of the queue, and who paused it.
@@ -40,8 +43,10 @@ mod tests {
         let earlier: Queue = serde_json::from_str(r#"{"slots":{"fixed":3}}"#).unwrap();
         assert_eq!(earlier.slots, Some(Slots::Fixed(3)));
         assert_eq!(earlier.sessions_forgotten_to, None);
+        assert_eq!(earlier.all_sessions_forgotten_to, None);
         let queue = Queue {
             sessions_forgotten_to: Some(Timestamp(7)),
+            all_sessions_forgotten_to: Some(Timestamp(8)),
             ..earlier
         };
         let text = serde_json::to_string(&queue).unwrap();

@@ -6,15 +6,17 @@ use std::{
 };
 
 use claudine_domain::{
+    capacity::Refusal,
     id::TaskId,
     principal::Principal,
     step::{Answer, Ends, Input, Refused, Retry},
-    task::{State, Task},
+    task::{State, Task, WaitingFor},
 };
 
 use super::{
     check::without_nul,
     error::{AppError, ErrorKind},
+    explain::is_queued,
     host::Host,
     may::may_end_anew,
     present::held_by,
@@ -70,7 +72,7 @@ impl Host {
         self.may_try_now(by, &task).await?;
         let input = Input::TryNow { task: task.id };
         match self.engine.asked(by, input).await {
-            Ok(answer) => retried(answer).map(Some),
+            Ok(answer) => self.retried(task.id, answer).await.map(Some),
             // The task has ended meanwhile.
             Err(EngineError::Refused(Refused::Unknown { .. })) => Ok(None),
             Err(EngineError::Refused(refused)) => {
@@ -140,11 +142,12 @@ impl Host {
             self.may_retry(by, &retry).await?;
             let shared = self.shared_again(by, &retry).await?;
             let warning = shared.or_else(|| later_start(by, &retry.task));
+            let id = retry.task.id;
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
                 Ok(answer) => {
                     return Ok(Retried {
                         warning,
-                        ..retried(answer)?
+                        ..self.retried(id, answer).await?
                     });
                 }
                 Err(EngineError::Refused(Refused::Moved { task: moved })) => {
@@ -161,6 +164,47 @@ impl Host {
             ErrorKind::Unavailable,
             "the task's dependants change too fast to be looked up; try again",
         ))
+    }
+
+    /// The answer to a retry of this task.
+    async fn retried(&self, id: TaskId, answer: Answer) -> Result<Retried, AppError> {
+        let Answer::Retrying {
+            task,
+            attempt,
+            downstream,
+            held,
+        } = answer
+        else {
+            return Err(AppError::new(
+                ErrorKind::Internal,
+                format!("unexpected answer to a retry: {answer:?}"),
+            ));
+        };
+        let waits = self.waits(id).await.unwrap_or_else(|error| {
+            tracing::warn!("why task {id:#} does not start yet is unknown: {error}");
+            None
+        });
+        Ok(Retried {
+            id: task.to_string(),
+            attempt,
+            downstream,
+            held,
+            waits,
+            warning: None,
+        })
+    }
+
+    /// Why a task that was just retried does not start yet.
+    async fn waits(&self, id: TaskId) -> Result<Option<String>, AppError> {
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        let Some(task) = task else { return Ok(None) };
+        let refusal = if is_queued(&task) {
+            self.engine.refusal_of(task.clone()).await?
+        } else {
+            None
+        };
+        let is_draining = self.engine.snapshot().draining;
+        Ok(waits_for(&task, refusal.as_ref(), is_draining))
     }
 
     /// The error for a refused retry or resume, with a hint if another command or an option would
@@ -235,24 +279,39 @@ fn holders_of(task: &Task) -> Option<String> {
     matches!(task.state, State::Held { .. }).then(|| held_by(task))
 }
 
-fn retried(answer: Answer) -> Result<Retried, AppError> {
-    match answer {
-        Answer::Retrying {
-            task,
-            attempt,
-            downstream,
-            held,
-        } => Ok(Retried {
-            id: task.to_string(),
-            attempt,
-            downstream,
-            held,
-            warning: None,
-        }),
-        other => Err(AppError::new(
-            ErrorKind::Internal,
-            format!("unexpected answer to a retry: {other:?}"),
-        )),
+/// Why another attempt of a task does not start yet, even if there is room for it, and when it
+/// starts.
+fn waits_for(task: &Task, refusal: Option<&Refusal>, is_draining: bool) -> Option<String> {
+    let until_lifted = "so it starts when a person lifts the pause";
+    match &task.state {
+        State::Held { .. } => Some("it is held and starts when a person releases it".to_owned()),
+        State::Blocked { .. } => {
+            Some("it is blocked and starts after the tasks that it depends on".to_owned())
+        }
+        State::Waiting { until, why } => match why {
+            WaitingFor::Account(_) => Some(format!(
+                "its account is at a usage limit, so it starts after {}",
+                rfc3339(*until)
+            )),
+            WaitingFor::StartTime => Some(format!("it starts no earlier than {}", rfc3339(*until))),
+            // A warning tells this: see `later_start`.
+            WaitingFor::Retry => None,
+        },
+        _ if !is_queued(task) => None,
+        _ if is_draining => {
+            Some("the host is draining, so it starts once the drain is lifted".to_owned())
+        }
+        _ => match refusal? {
+            Refusal::Paused { .. } => Some(format!("the queue is paused, {until_lifted}")),
+            Refusal::GroupPaused { group } => {
+                Some(format!("group `{group}` is paused, {until_lifted}"))
+            }
+            Refusal::DailyBudget { until, .. } => Some(format!(
+                "agents have spent the budget of the day, so it starts after {}",
+                rfc3339(*until)
+            )),
+            _ => None,
+        },
     }
 }
 
@@ -313,4 +372,62 @@ fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
         }
     }
     Ok(found.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{id::AccountKey, time::Timestamp};
+
+    use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn the_answer_to_a_retry_says_what_the_task_waits_for() {
+        let since = Timestamp(0);
+        let until = Timestamp(86_400_000);
+        let check = |state: State, refusal: Option<Refusal>, expected: Option<&str>| {
+            let mut task = sample_task(1);
+            task.state = state;
+            let told = waits_for(&task, refusal.as_ref(), false);
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            let (told, expected) = (told.unwrap_or_default(), expected.unwrap_or_default());
+            assert!(told.contains(expected), "{told}");
+        };
+        let waiting = |why| State::Waiting { until, why };
+        let ready = || State::Ready { since, clock: None };
+        let account = AccountKey("a".into());
+        check(State::Held { since }, None, Some("a person releases it"));
+        check(State::Blocked { since }, None, Some("it depends on"));
+        check(
+            waiting(WaitingFor::Account(account)),
+            None,
+            Some("usage limit"),
+        );
+        check(
+            waiting(WaitingFor::StartTime),
+            None,
+            Some("no earlier than 1970-01-"),
+        );
+        check(waiting(WaitingFor::Retry), None, None);
+        check(ready(), None, None);
+        check(
+            ready(),
+            Some(Refusal::Paused { since }),
+            Some("the queue is paused"),
+        );
+        let group = "gpu".to_owned();
+        check(
+            ready(),
+            Some(Refusal::GroupPaused { group }),
+            Some("group `gpu` is paused"),
+        );
+        check(ready(), Some(Refusal::NoReading), None);
+        // The state says more than the queue.
+        let paused = Some(Refusal::Paused { since });
+        check(State::Held { since }, paused, Some("a person releases it"));
+        let mut task = sample_task(1);
+        task.state = ready();
+        let told = waits_for(&task, None, true).unwrap_or_default();
+        assert!(told.contains("draining"), "{told}");
+    }
 }

@@ -7,12 +7,15 @@ use claudine_domain::{
     principal::Principal,
     step::Retry,
     task::{Class, Task},
+    time::Timestamp,
 };
 
 use super::{error::AppError, host::Host};
 use crate::ceiling::{
     Refusal, is_of_others,
-    session::{may_enter, may_go_on, session_continued, session_of, shared_with},
+    session::{
+        gone_on_in, last_wanted, may_enter, may_go_on, session_continued, session_of, shared_with,
+    },
 };
 
 impl Host {
@@ -66,8 +69,9 @@ impl Host {
 
     /// Decides whether another attempt of a restrained principal's task may continue the session
     /// that the task's document names, or that its earlier attempts have used. A task of somebody
-    /// else runs only as it is, so the principal says nothing in its sessions, and the task may go
-    /// on there unless another task of that person has, or may have.
+    /// else runs only as it is, so the principal says nothing in its sessions. The task may go on
+    /// there unless another task has gone on there, or may have, which its submitter does not
+    /// expect.
     pub(super) async fn may_enter_again(
         &self,
         by: &Principal,
@@ -113,14 +117,30 @@ impl Host {
     }
 
     /// A warning for somebody unrestrained who runs a task again, if a task of a restrained
-    /// principal uses one of the sessions too that are to be continued.
+    /// principal uses one of the sessions too that are to be continued, or has gone on there since
+    /// they last asked for theirs.
     pub(super) async fn shared_again(
         &self,
         by: &Principal,
         retry: &Retry,
     ) -> Result<Option<String>, AppError> {
         let shared = self.shared_sessions(by, continued_by(retry)).await?;
-        Ok(shared.into_values().next())
+        let shared = shared.into_values().next();
+        let once_more = continued_once_more(retry);
+        if by.restrained || once_more.is_empty() {
+            return Ok(shared);
+        }
+        let gone_on = self.read(move |reader| {
+            for (session, since) in once_more {
+                let told = gone_on_in(&*reader.store, &session, since)?;
+                if told.is_some() {
+                    return Ok(told);
+                }
+            }
+            Ok(None)
+        });
+        let told: Vec<String> = shared.into_iter().chain(gone_on.await?).collect();
+        Ok((!told.is_empty()).then(|| told.join("; ")))
     }
 }
 
@@ -153,6 +173,36 @@ fn continued_by(retry: &Retry) -> BTreeSet<String> {
     let named = named.chain(request.resumes_session.as_deref());
     let all = continued.filter(|_| is_shareable).into_iter().chain(named);
     all.map(str::to_owned).collect()
+}
+
+/// The sessions that tasks of somebody unrestrained are to continue once more, in lower case, each
+/// with the time at which they last asked for one of these tasks. Restrained principals may have
+/// gone on there since.
+fn continued_once_more(retry: &Retry) -> BTreeMap<String, Timestamp> {
+    let task = &retry.task;
+    let named = task.request.resumes_session.as_deref();
+    let continued = session_continued(&task.attempts, retry.resume.is_some());
+    // Restrained principals may not use a session that the task itself has begun.
+    let continued = continued.filter(|_| named.is_some());
+    // A session that only the changed task names is chosen just now.
+    let changed = retry.revision.as_ref();
+    let changed = changed.map(|it| it.request.resumes_session.as_deref());
+    let named = named.filter(|_| changed.is_none_or(|changed| changed == named));
+    let own = continued.into_iter().chain(named);
+    let own = own.map(|session| (task, session));
+    let below = retry.downstream.iter().filter_map(|task| {
+        let named = task.request.resumes_session.as_deref()?;
+        Some((task, named))
+    });
+    let mut all: BTreeMap<String, Timestamp> = BTreeMap::new();
+    for (task, session) in own.chain(below) {
+        if !task.request.by.restrained {
+            let wanted = last_wanted(task);
+            let earliest = all.entry(session.to_ascii_lowercase()).or_insert(wanted);
+            *earliest = wanted.min(*earliest);
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -255,5 +305,48 @@ mod tests {
             ..retry(own, false)
         };
         check(changed, &["other"]);
+    }
+
+    #[test]
+    fn a_persons_sessions_are_looked_up_since_the_person_last_asked_for_the_task() {
+        let client = || Principal {
+            restrained: true,
+            ..Principal::default()
+        };
+        let at = |task: Task, created: u64, begun: u64| {
+            let mut task = naming(task, "Named");
+            task.created_at = Timestamp(created);
+            task.attempts[0].assigned_at = Timestamp(begun);
+            task
+        };
+        let retry = |task: Task, downstream: Vec<Task>| Retry {
+            task,
+            downstream,
+            ended: Ends::default(),
+            resume: None,
+            revision: None,
+        };
+        let check = |retry: &Retry, expected: Option<u64>| {
+            let found = continued_once_more(retry).into_iter().collect::<Vec<_>>();
+            let expected = expected.map(|since| ("named".to_owned(), Timestamp(since)));
+            assert_eq!(found, Vec::from_iter(expected), "{retry:?}");
+        };
+        let mine = at(ended(Principal::default(), "other"), 3, 7);
+        let theirs = at(ended(client(), "other"), 1, 2);
+        check(&retry(mine.clone(), Vec::new()), Some(7));
+        check(&retry(theirs.clone(), Vec::new()), None);
+        let mut queued = mine.clone();
+        queued.attempts.clear();
+        check(&retry(theirs, vec![mine.clone(), queued]), Some(3));
+        // The person names the session just now.
+        let mut before = mine.clone();
+        Arc::make_mut(&mut before.request).resumes_session = None;
+        let mut changed = retry(before, Vec::new());
+        changed.revision = Some(Box::new(Revision {
+            request: (*mine.request).clone(),
+            spec: None,
+            differences: Vec::new(),
+        }));
+        check(&changed, None);
     }
 }

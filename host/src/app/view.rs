@@ -430,6 +430,9 @@ pub(crate) struct Retried {
     /// Whether the task is held and must be released before it starts.
     #[serde(default)]
     pub(crate) held: bool,
+    /// Why the attempt does not start yet, even if there is room for it, and when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waits: Option<String>,
     /// A possible problem of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,

@@ -128,8 +128,8 @@ pub(super) fn worktree_still_free(
 
 /// Refuses the start of an attempt that a restrained principal has requested, if the attempt would
 /// continue a session that this principal may not continue, or in which it may not let a task of
-/// somebody else go on. New requests are checked in the same way, but a person may have continued
-/// the session since the request.
+/// somebody else go on. New requests are checked in the same way, but others may have continued the
+/// session since the request.
 pub(super) async fn sessions_still_allowed(
     launch: &Launch,
     guest: &GuestTask,
@@ -217,8 +217,8 @@ mod tests {
 
     /// The second attempt of a person's task goes on in the session of the first one.
     #[tokio::test]
-    async fn a_persons_task_does_not_begin_for_a_client_in_a_session_that_another_task_is_to_continue()
-     {
+    async fn a_persons_task_does_not_begin_for_a_client_in_a_session_in_which_another_task_goes_on()
+    {
         let mut task = agent(1, Arc::default());
         let mut first = Attempt::new(1, task.created_at);
         first.session = Some(Session {
@@ -241,22 +241,29 @@ mod tests {
             previous: None,
             budget_micro_usd: None,
         };
-        let decided = async |requester: Arc<Principal>, other: Option<Arc<Principal>>| {
+        let queued = |by: Arc<Principal>| {
+            let mut other = agent(2, by);
+            Arc::make_mut(&mut other.request).resumes_session = Some("0b6b".into());
+            other
+        };
+        let begun = |by: Arc<Principal>| {
+            let mut other = queued(by);
+            other.attempts = vec![Attempt::new(1, other.created_at)];
+            other
+        };
+        let decided = async |requester: Arc<Principal>, other: Option<Task>| {
             let mut task = task.clone();
             task.requested = vec![Requested {
                 from_attempt: 2,
                 by: requester,
             }];
-            let other = other.map(|by| {
-                let mut other = agent(2, by);
-                Arc::make_mut(&mut other.request).resumes_session = Some("0b6b".into());
-                Arc::new(other)
-            });
             let task = Arc::new(task);
             let store = MemoryStore::new();
             let batch = Batch {
                 number: 1,
-                tasks: std::iter::once(task.clone()).chain(other).collect(),
+                tasks: std::iter::once(task.clone())
+                    .chain(other.map(Arc::new))
+                    .collect(),
                 ..Batch::default()
             };
             store.commit(store.lead().unwrap(), &batch).unwrap();
@@ -274,18 +281,24 @@ mod tests {
         };
         let owner = Arc::<Principal>::default;
         decided(client(), None).await.unwrap();
-        decided(client(), Some(client())).await.unwrap();
-        decided(owner(), Some(owner())).await.unwrap();
-        let message = match decided(client(), Some(owner())).await {
-            Err(GuestEnd::Failed(failure)) => format!("{}: {}", failure.code, failure.message),
-            other => format!("{other:?}"),
-        };
-        for says in [
-            "permission: session `0b6b` may not be continued",
-            "is to continue it",
-            "a person can run the task again with `claudine retry",
+        decided(client(), Some(queued(client()))).await.unwrap();
+        decided(owner(), Some(queued(owner()))).await.unwrap();
+        decided(owner(), Some(begun(client()))).await.unwrap();
+        for (other, why) in [
+            (queued(owner()), "is to continue it"),
+            (begun(client()), "has continued it in task"),
         ] {
-            assert!(message.contains(says), "{message}");
+            let message = match decided(client(), Some(other)).await {
+                Err(GuestEnd::Failed(failure)) => format!("{}: {}", failure.code, failure.message),
+                other => format!("{other:?}"),
+            };
+            for says in [
+                "permission: session `0b6b` may not be continued",
+                why,
+                "a person can run the task again with `claudine retry",
+            ] {
+                assert!(message.contains(says), "{message}");
+            }
         }
     }
 

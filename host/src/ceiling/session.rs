@@ -5,6 +5,7 @@ use claudine_domain::{
     attempt::Attempt,
     outcome::ReasonClass,
     principal::{Authority, Principal},
+    queue::Queue,
     task::{Class, Task},
     time::Timestamp,
 };
@@ -39,24 +40,26 @@ pub(crate) fn may_enter(
         ..Filter::default()
     };
     match may_continue(by, session, each_task(store, filter), ceiling)? {
-        Some(last_use) => still_known(store, by, session, last_use),
+        Some(last_use) => still_known(store, by, session, last_use, |queue| {
+            queue.sessions_forgotten_to
+        }),
         None => Ok(()),
     }
 }
 
 /// Refuses a session if nobody knows whether others have continued it since its last use: their
 /// tasks may have been removed because of their age, while a task that has reported the session is
-/// still stored. Must be called after the tasks of the session were read, because some may be
-/// removed meanwhile.
+/// still stored. `forgotten_to` is the time up to which such uses are forgotten. Must be called
+/// after the tasks of the session were read, because some may be removed meanwhile.
 fn still_known(
     store: &dyn Store,
     by: &Principal,
     session: &str,
     last_use: Timestamp,
+    forgotten_to: fn(&Queue) -> Option<Timestamp>,
 ) -> Result<(), SessionError> {
     let queue = store.queue().map_err(SessionError::Store)?;
-    let forgotten_to = queue.sessions_forgotten_to;
-    if forgotten_to.is_none_or(|to| to <= last_use) {
+    if forgotten_to(&queue).is_none_or(|to| to <= last_use) {
         return Ok(());
     }
     let why = "a task that has continued it since its last use may be no longer stored";
@@ -119,7 +122,8 @@ pub(crate) fn may_continue(
 }
 
 /// Decides whether a restrained principal may let a task of somebody else go on in a session. It
-/// says nothing there, but the person may have gone on in the session with another task since.
+/// says nothing there, but the person may have gone on in the session with another task, or another
+/// task may have said something there that the person does not expect.
 pub(crate) fn may_go_on(
     store: &dyn Store,
     by: &Principal,
@@ -130,17 +134,60 @@ pub(crate) fn may_go_on(
         session: Some(session.to_owned()),
         ..Filter::default()
     };
+    let wanted = last_wanted(task);
     for other in each_task(store, filter) {
         let other = other.map_err(SessionError::Store)?;
-        if other.id == task.id || !is_of_others(by, &other) {
+        if other.id == task.id {
             continue;
         }
-        if let Some(why) = obstacle(by, session, &other, &Authority::full()) {
+        let why = if is_of_others(by, &other) {
+            obstacle(by, session, &other, &Authority::full())
+        } else {
+            unexpected(&other, session, task, wanted)
+        };
+        if let Some(why) = why {
             return Err(SessionError::Refused(refusal(by, session, &why)));
         }
     }
-    let last_use = last_use(task, session).unwrap_or(task.created_at);
-    still_known(store, by, session, last_use)
+    let last_use = last_use(task, session);
+    let known_since = last_use.unwrap_or(task.created_at);
+    still_known(store, by, session, known_since, |queue| {
+        queue.sessions_forgotten_to
+    })?;
+    // A use at that very time is unexpected too. Once the task itself has used the session, the
+    // session is closed to restrained principals.
+    let before = Timestamp(wanted.0.saturating_sub(1));
+    let known_since = before.max(last_use.unwrap_or(before));
+    still_known(store, by, session, known_since, |queue| {
+        queue.all_sessions_forgotten_to
+    })
+}
+
+/// Why the submitter of a task does not expect it to go on in a session, because of another task
+/// that a restrained principal submitted. `wanted` is the time at which somebody unrestrained last
+/// asked for the task.
+fn unexpected(other: &Task, session: &str, task: &Task, wanted: Timestamp) -> Option<String> {
+    let id = other.id;
+    if let Some(user) = user_since(other, session, wanted, |_| true) {
+        let submitter = &task.request.by;
+        return Some(format!(
+            "{user} has continued it in task {id:#} since {submitter} last asked for this task"
+        ));
+    }
+    let next = other.requester_of(u32::MAX);
+    (!other.is_done() && !next.restrained)
+        .then(|| format!("{next} is to continue it in task {id:#}"))
+}
+
+/// Time at which somebody unrestrained last asked for this task: its submission, or the beginning
+/// of the last attempt that they have requested. A request that no attempt has followed is not
+/// known, so this time may be too early.
+pub(crate) fn last_wanted(task: &Task) -> Timestamp {
+    let is_theirs =
+        |attempt: &&Attempt| !attempt.by_hand && !task.requester_of(attempt.number).restrained;
+    let attempts = task.attempts.iter().filter(is_theirs);
+    let begun = attempts.map(|attempt| attempt.assigned_at).max();
+    task.created_at.max(begun.unwrap_or(task.created_at))
 }
 
 fn refusal(by: &Principal, session: &str, why: &str) -> Refusal {
@@ -205,20 +252,43 @@ fn last_use(task: &Task, session: &str) -> Option<Timestamp> {
     attempts.map(|attempt| attempt.assigned_at).max()
 }
 
+/// Whether an attempt uses the session, or may use it because it has not reported one.
+fn perhaps_uses(attempt: &Attempt, session: &str) -> bool {
+    let reported = attempt.session.as_ref();
+    !attempt.by_hand && reported.is_none_or(|reported| is_same(&reported.id, session))
+}
+
 /// Those who have requested the attempts of this task that use the session, or may use it: an
 /// attempt that has not reported its session yet, and the next attempt of an unfinished task.
 fn perhaps_users<'a>(task: &'a Task, session: &str) -> impl Iterator<Item = &'a Principal> {
-    let may_use = |attempt: &&Attempt| {
-        let reported = attempt.session.as_ref();
-        !attempt.by_hand && reported.is_none_or(|reported| is_same(&reported.id, session))
-    };
-    let attempts = task.attempts.iter().filter(may_use);
+    let attempts = task.attempts.iter();
+    let attempts = attempts.filter(|attempt| perhaps_uses(attempt, session));
     let mut numbers: Vec<u32> = attempts.map(|attempt| attempt.number).collect();
     numbers.extend((!task.is_done()).then_some(u32::MAX));
     let requesters = numbers
         .into_iter()
         .map(move |number| task.requester_of(number));
     requesters.map(|requester| &**requester)
+}
+
+/// Whoever has requested the last attempt of this task that has begun since then and uses the
+/// session, or may use it. Only requesters that count are looked for.
+fn user_since<'a>(
+    task: &'a Task,
+    session: &str,
+    since: Timestamp,
+    counts: fn(&Principal) -> bool,
+) -> Option<&'a Principal> {
+    let has_begun = |attempt: &&Attempt| {
+        let never_began = attempt.ended.as_ref().is_some_and(|it| it.never_began);
+        // An attempt may be prepared, or wait for its turn, long before it begins.
+        let begun = attempt.started_at.unwrap_or(attempt.assigned_at);
+        !never_began && begun >= since
+    };
+    let latest_first = task.attempts.iter().rev().filter(has_begun);
+    let users = latest_first.filter(|attempt| perhaps_uses(attempt, session));
+    let mut requesters = users.map(|attempt| &**task.requester_of(attempt.number));
+    requesters.find(|requester| counts(requester))
 }
 
 /// What somebody unrestrained has to know before a task of theirs continues a session: an
@@ -271,6 +341,34 @@ fn told_of(task: &Task, session: &str, is_running: bool) -> String {
              its start, unless your task is cancelled before"
         )
     }
+}
+
+/// What somebody unrestrained has to know before a task of theirs continues a session once more: a
+/// task of a restrained principal has gone on there since they last asked for theirs. A running one
+/// is left to [`shared_with`].
+pub(crate) fn gone_on_in(
+    store: &dyn Store,
+    session: &str,
+    since: Timestamp,
+) -> Result<Option<String>, StoreError> {
+    let filter = Filter {
+        session: Some(session.to_owned()),
+        ..Filter::default()
+    };
+    for task in each_task(store, filter) {
+        let task = task?;
+        if !task.request.by.restrained || Status::of(&task) == Status::Running {
+            continue;
+        }
+        if let Some(user) = user_since(&task, session, since, |user| user.restrained) {
+            let (id, session) = (task.id, shown(session));
+            return Ok(Some(format!(
+                "task {id:#} of {user} has gone on in session {session} meanwhile, and what it \
+                 said is part of the conversation; `claudine logs {id:#}` shows it"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Failures after which executors begin a new conversation. After all others they may continue the
@@ -326,11 +424,10 @@ mod tests {
     use std::sync::Arc;
 
     use claudine_domain::{
-        attempt::{Phase, Session},
+        attempt::{Ended, Phase, Session},
         batch::Batch,
         outcome::Outcome,
         principal::Via,
-        queue::Queue,
         revision::Requested,
         task::State,
     };
@@ -445,15 +542,119 @@ mod tests {
         check(vec![done(person())], None);
     }
 
-    /// A store that lacks tasks in which persons have used sessions up to this time.
-    fn forgetful(tasks: Vec<Task>, forgotten_to: Timestamp) -> MemoryStore {
+    fn time(seconds: u64) -> Timestamp {
+        Timestamp(1_000 * seconds)
+    }
+
+    /// A finished task that names the session, with an attempt that has begun at this time.
+    fn begun(number: u64, by: Principal, at: Timestamp, session: Option<&str>) -> Task {
+        let mut task = queued(number, by);
+        task.created_at = at;
+        done(running(task, session))
+    }
+
+    fn edited(mut task: Task, edit: impl FnOnce(&mut Task)) -> Task {
+        edit(&mut task);
+        task
+    }
+
+    /// A client could cancel the person's task, go on in its session, and run the task again.
+    #[test]
+    fn a_persons_task_does_not_go_on_if_a_client_has_since_gone_on_in_its_session() {
+        let person = Principal::default;
+        // The task was cancelled before it began.
+        let mine = edited(done(queued(1, person())), |task| {
+            task.created_at = time(10);
+        });
+        let requested = |by: Principal| {
+            vec![Requested {
+                from_attempt: 1,
+                by: Arc::new(by),
+            }]
+        };
+        let again = |by: Principal| {
+            edited(mine.clone(), |task| {
+                task.attempts.push(Attempt::new(1, time(20)));
+                task.requested = requested(by);
+            })
+        };
+        let check = |mine: &Task, other: Task, expected: Option<&str>| {
+            let store = store(vec![mine.clone(), other]);
+            let why = match may_go_on(&store, &chat(), mine, SESSION) {
+                Err(SessionError::Refused(refusal)) => refusal.message,
+                other => format!("{other:?}"),
+            };
+            assert!(why.contains(expected.unwrap_or("Ok(())")), "{why}");
+        };
+        let theirs = |at: u64, session: Option<&str>| begun(2, chat(), time(at), session);
+        let said = Some("owner via mcp has continued it in task");
+        check(&mine, theirs(9, Some(SESSION)), None);
+        check(&mine, theirs(10, Some(SESSION)), said);
+        check(&mine, theirs(11, Some(SESSION)), said);
+        check(&mine, theirs(11, Some(&SESSION.to_uppercase())), said);
+        check(&mine, theirs(11, None), said);
+        check(&mine, theirs(11, Some("77aa")), None);
+        let late = edited(theirs(9, Some(SESSION)), |task| {
+            task.attempts[0].started_at = Some(time(11));
+        });
+        check(&mine, late, said);
+        let never = edited(theirs(11, None), |task| {
+            task.attempts[0].ended = Some(Ended {
+                never_began: true,
+                ..Ended::new(time(11), Outcome::Failed)
+            });
+        });
+        check(&mine, never, None);
+        // The client's task still waits, so it is refused at its start.
+        check(&mine, queued(2, chat()), None);
+        let resumed = edited(queued(2, chat()), |task| {
+            task.requested = requested(person());
+        });
+        check(&mine, resumed, Some("owner is to continue it in task"));
+        let resumed = edited(theirs(11, Some(SESSION)), |task| {
+            task.requested = requested(person());
+        });
+        check(&mine, resumed, Some("owner has continued it in task"));
+        // The person has run the task since the client went on, or the client has.
+        check(&again(person()), theirs(11, Some(SESSION)), None);
+        check(&again(person()), theirs(21, Some(SESSION)), said);
+        check(&again(chat()), theirs(11, Some(SESSION)), said);
+    }
+
+    #[test]
+    fn a_person_is_told_if_a_client_has_gone_on_in_the_session_since_the_person_asked() {
+        let check = |task: Task, expected: Option<&str>| {
+            let told = gone_on_in(&store(vec![task]), SESSION, time(10)).unwrap();
+            assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+            let (told, expected) = (told.unwrap_or_default(), expected.unwrap_or_default());
+            assert!(told.contains(expected), "{told}");
+        };
+        let theirs = |at: u64| begun(2, chat(), time(at), Some(SESSION));
+        let told = Some("of owner via mcp has gone on in session `0b6b` meanwhile");
+        check(theirs(9), None);
+        check(theirs(11), told);
+        check(queued(2, chat()), None);
+        check(begun(2, Principal::default(), time(11), None), None);
+        // The person has run the client's task again.
+        let resumed = edited(theirs(11), |task| {
+            task.requested = vec![Requested {
+                from_attempt: 1,
+                by: Arc::default(),
+            }];
+        });
+        check(resumed, None);
+        // Another message names the running tasks.
+        let runs = edited(queued(2, chat()), |task| task.created_at = time(11));
+        check(running(runs, Some(SESSION)), None);
+    }
+
+    /// A store that lacks tasks in which persons have used sessions up to this time, and clients
+    /// too if the queue says so.
+    fn forgetful(tasks: Vec<Task>, queue: Queue) -> MemoryStore {
         let store = store(tasks);
         let batch = Batch {
             number: 2,
-            queue: Some(Queue {
-                sessions_forgotten_to: Some(forgotten_to),
-                ..Queue::default()
-            }),
+            queue: Some(queue),
             ..Batch::default()
         };
         store.commit(store.lead().unwrap(), &batch).unwrap();
@@ -474,8 +675,12 @@ mod tests {
             done(task)
         };
         let used = |by: Principal| running(queued(1, by), Some(SESSION));
+        let persons_to = |to: Timestamp| Queue {
+            sessions_forgotten_to: Some(to),
+            ..Queue::default()
+        };
         let check = |task: Task, forgotten_to: Timestamp, is_open: bool| {
-            let store = forgetful(vec![task.clone()], forgotten_to);
+            let store = forgetful(vec![task.clone()], persons_to(forgotten_to));
             let decided = if task.request.by.restrained {
                 may_enter(&store, &chat(), SESSION, &McpCeiling::default())
             } else {
@@ -503,7 +708,7 @@ mod tests {
         check(queued(1, Principal::default()), begun, true);
         check(queued(1, Principal::default()), after(begun), false);
         // Somebody unrestrained may continue every session.
-        let store = forgetful(vec![done(used(chat()))], after(begun));
+        let store = forgetful(vec![done(used(chat()))], persons_to(after(begun)));
         may_enter(
             &store,
             &Principal::default(),
@@ -511,6 +716,54 @@ mod tests {
             &McpCeiling::default(),
         )
         .unwrap();
+    }
+
+    /// Otherwise a client could go on in the session with a task that is removed at once.
+    #[test]
+    fn a_persons_task_does_not_go_on_if_a_clients_task_may_be_removed_that_has_gone_on_there() {
+        let check = |task: &Task, to: u64, is_open: bool| {
+            let queue = Queue {
+                all_sessions_forgotten_to: Some(time(to)),
+                ..Queue::default()
+            };
+            let store = forgetful(vec![task.clone()], queue);
+            let decided = if task.request.by.restrained {
+                may_enter(&store, &chat(), SESSION, &McpCeiling::default())
+            } else {
+                may_go_on(&store, &chat(), task, SESSION)
+            };
+            let why = match decided {
+                Err(SessionError::Refused(refusal)) => refusal.message,
+                other => format!("{other:?}"),
+            };
+            let says = if is_open {
+                "Ok(())"
+            } else {
+                "may be no longer stored"
+            };
+            assert!(why.contains(says), "{to}: {why}");
+        };
+        let mine = edited(done(queued(1, Principal::default())), |task| {
+            task.created_at = time(10);
+        });
+        check(&mine, 9, true);
+        check(&mine, 10, false);
+        check(&mine, 11, false);
+        let again = edited(mine, |task| task.attempts.push(Attempt::new(1, time(20))));
+        check(&again, 11, true);
+        check(&again, 20, false);
+        let used = edited(again, |task| {
+            let mut attempt = Attempt::new(2, time(30));
+            attempt.session = Some(Session {
+                id: SESSION.to_owned(),
+                model: None,
+            });
+            task.attempts.push(attempt);
+        });
+        check(&used, 30, true);
+        check(&used, 31, false);
+        // The client may go on itself, since the removed tasks are those of clients.
+        check(&begun(1, chat(), time(10), Some(SESSION)), 11, true);
     }
 
     #[test]

@@ -207,8 +207,10 @@ pub(crate) struct Prunable {
     pub(crate) task: TaskId,
     /// The numbers of the task's attempts, whose logs may be removed.
     pub(crate) attempts: Vec<u32>,
-    /// The end of the task, if an unrestrained principal may have used a session of an agent in it.
+    /// The end of the task, if somebody may have used a session of an agent in it.
     pub(crate) session_to: Option<Timestamp>,
+    /// Whether that may have been an unrestrained principal.
+    pub(crate) is_unrestrained: bool,
 }
 
 impl Prunable {
@@ -224,7 +226,8 @@ impl Prunable {
         Self {
             task: task.id,
             attempts: task.attempts.iter().map(|attempt| attempt.number).collect(),
-            session_to: ended.filter(|_| has_run && is_unrestrained),
+            session_to: ended.filter(|_| has_run),
+            is_unrestrained,
         }
     }
 }

@@ -269,6 +269,7 @@ pub(super) fn queue() -> Queue {
         paused: Some(Pause { since: at(9), by }),
         slots: Some(Slots::Fixed(3)),
         sessions_forgotten_to: None,
+        all_sessions_forgotten_to: None,
     }
 }
 

@@ -309,6 +309,66 @@ fn no_text_of_a_request_over_mcp_may_have_a_nul_byte() {
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
 }
 
+/// Otherwise a client, or a person, would believe that the attempt runs.
+#[test]
+fn retry_and_resume_say_what_the_task_waits_for() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let failed = |options: &[&str]| {
+        let command = ["--", "sh", "-c", "exit 3"];
+        let id = host.text([&["run"][..], options, &command].concat());
+        host.finished(&id);
+        id
+    };
+    let never_begun = |options: &[&str]| {
+        let id = host.text([&["run"][..], options, &["--", "true"]].concat());
+        host.run(["cancel", &id]).check();
+        id
+    };
+    let [plain, grouped, held] = [&[] as &[&str], &["-g", "g"], &[]].map(failed);
+    let retried = client.call("RetryTask", json!({ "taskId": plain }));
+    let message = retried["message"].as_str().unwrap();
+    assert!(message.ends_with(" as attempt 2"), "{message}");
+    host.finished(&plain);
+
+    // Each task is cancelled again before it has begun another attempt.
+    let mut check = |id: &str, tools: &[&str], says: &str| {
+        for tool in tools {
+            let answer = client.call(tool, json!({ "taskId": id }));
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains(says), "{tool}: {message}");
+            host.run(["cancel", id]).check();
+        }
+    };
+    let both = ["RetryTask", "ResumeTask"];
+    host.run(["group", "pause", "g"]).check();
+    check(&grouped, &both, "; group `g` is paused, so it starts when");
+    host.run(["resume", &grouped])
+        .ok()
+        .says(&["group `g` is paused"]);
+    host.run(["pause"]).check();
+    check(&plain, &both, "; the queue is paused, so it starts when");
+    for verb in ["retry", "resume"] {
+        host.run([verb, &plain]).ok().says(&["the queue is paused"]);
+        host.run(["cancel", &plain]).check();
+    }
+    host.run(["retry", &held]).check();
+    host.run(["hold", &held]).check();
+    host.run(["cancel", &held]).check();
+    let releases = "; it is held and starts when a person releases it";
+    check(&held, &both, releases);
+    host.run(["resume", &held])
+        .ok()
+        .says(&["is held: `claudine release"]);
+    let later = never_begun(&["--after", "1h"]);
+    check(&later, &["RetryTask"], "; it starts no earlier than ");
+    let below = never_begun(&["--depends-on", &held]);
+    check(&below, &["RetryTask"], "; it is blocked and starts after");
+    host.run(["retry", &below])
+        .ok()
+        .says(&["it is blocked and starts after"]);
+}
+
 #[test]
 fn executor_that_the_settings_do_not_allow_is_refused_over_mcp() {
     let host = TestHost::builder()

@@ -295,6 +295,78 @@ fn persons_task_fails_at_its_start_for_a_client_if_the_person_has_gone_on_in_its
     assert_eq!(task["attempts"][1]["session_id"], other, "{task:#}");
 }
 
+/// Otherwise a client could say something before the next turn of the person, although the session
+/// is closed to it as long as the person's task is queued.
+#[test]
+fn client_does_not_revive_a_persons_task_after_it_has_gone_on_in_its_session() {
+    let (host, _agent) = with_agent(READ, AGENT);
+    let mut client = Client::connect(&host);
+    let delegated =
+        |session: &str| json!({"prompt": "p", "permissionMode": "plan", "resumeSession": session});
+    let up = json!({"name": "up", "prompt": "p", "permissionMode": "plan", "hold": true});
+    let up = client.call("SubmitGraph", json!({ "tasks": [up] }))["taskIds"][0].clone();
+    let up = up.as_str().unwrap();
+    // Each of the person's tasks cannot run once the client has cancelled a task: the task itself,
+    // or the client's own one above it.
+    for (waits, above) in [
+        (&["--hold"][..], None),
+        (&["--depends-on-success", up][..], Some(up)),
+    ] {
+        let (_, session) = begun(&host, &mut client);
+        let mine = mine(&host, &[waits, &["--resume-session", &session]].concat());
+        let cancelled = above.unwrap_or(&mine);
+        let again = json!({ "taskId": cancelled });
+        client.call("CancelTask", again.clone());
+        let ended = host.finished(&mine);
+        // As long as nobody has gone on in the session, the client may take that back.
+        client.call("RetryTask", again.clone());
+        assert_ne!(host.status(&mine)["state"], "done");
+        client.call("CancelTask", again.clone());
+        assert_eq!(host.finished(&mine)["outcome"], ended["outcome"]);
+
+        let said = client.call("DelegateTask", delegated(&session))["taskId"].clone();
+        let said = said.as_str().unwrap();
+        assert_eq!(host.finished(said)["outcome"], "succeeded");
+        let continued = format!("has continued it in task {}", short_id(said));
+        let says = ["may not be continued over MCP", continued.as_str()];
+        refused(&mut client, "RetryTask", again, &says);
+        let task = host.status(&mine);
+        assert_eq!(task["outcome"], ended["outcome"], "{task:#}");
+
+        let told = format!("task {} of owner via mcp has gone on", short_id(said));
+        let says = [told.as_str(), "`claudine logs"];
+        host.run(["retry", cancelled]).ok().says(&says);
+        host.run(["release", cancelled]).check();
+        let task = host.finished(&mine);
+        assert_eq!(task["outcome"], "succeeded", "{task:#}");
+        assert_eq!(task["attempts"][0]["session_id"], session, "{task:#}");
+    }
+}
+
+/// The same, but the person goes on, with the task of the client that has begun the session.
+#[test]
+fn persons_task_fails_at_its_start_for_a_client_if_the_person_has_resumed_the_clients_task() {
+    let (host, _agent) = with_agent(READ, AGENT);
+    let mut client = Client::connect(&host);
+    let (own, session) = begun(&host, &mut client);
+    let mine = mine(&host, &["--hold", "--resume-session", &session]);
+    host.run(["cancel", &mine]).check();
+    client.call("RetryTask", json!({ "taskId": mine }));
+    host.run(["resume", &own, "--context", "mine"]).check();
+    assert_eq!(host.finished(&own)["outcome"], "succeeded");
+    host.run(["release", &mine]).check();
+    let task = host.finished(&mine);
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    let continued = format!("owner has continued it in task {}", short_id(&own));
+    for says in [
+        continued.as_str(),
+        "a person can run the task again with `claudine retry",
+    ] {
+        assert!(message.contains(says), "{message}");
+    }
+}
+
 #[test]
 fn person_is_told_of_a_clients_task_that_runs_in_the_session_to_be_continued() {
     // An agent that is to stay waits until a file exists.

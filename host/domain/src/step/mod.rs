@@ -205,6 +205,8 @@ pub struct Prune {
     /// Latest end of those of the tasks in which unrestrained principals have used sessions of
     /// agents.
     pub sessions_to: Option<Timestamp>,
+    /// Latest end of those of the tasks in which anybody has used sessions of agents.
+    pub all_sessions_to: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]

@@ -24,14 +24,13 @@ impl Board {
             older_than,
             as_of,
             sessions_to,
+            all_sessions_to,
         } = prune;
         let may_go = |id: &TaskId| self.may_go(*id, as_of);
         let gone: Vec<TaskId> = tasks.into_iter().filter(may_go).collect();
         if !gone.is_empty() {
             self.ended_again.note_pruned(self.pending.number);
-            if let Some(to) = sessions_to {
-                self.note_forgotten_sessions(to);
-            }
+            self.note_forgotten_sessions(sessions_to, all_sessions_to);
         }
         for id in &gone {
             self.ended_again.forget(*id);

@@ -31,12 +31,22 @@ impl Board {
         Answer::Noted
     }
 
-    /// Notes that tasks in which unrestrained principals have used sessions of agents up to this
-    /// time may be stored no longer.
-    pub(super) fn note_forgotten_sessions(&mut self, to: Timestamp) {
-        if self.queue.sessions_forgotten_to < Some(to) {
-            self.queue.sessions_forgotten_to = Some(to);
-            self.pending.queue = true;
+    /// Notes that tasks in which sessions of agents were used up to these times may be stored no
+    /// longer: the time for unrestrained principals, and the time for anybody.
+    pub(super) fn note_forgotten_sessions(
+        &mut self,
+        by_unrestrained: Option<Timestamp>,
+        by_anybody: Option<Timestamp>,
+    ) {
+        let queue = &mut self.queue;
+        for (noted, to) in [
+            (&mut queue.sessions_forgotten_to, by_unrestrained),
+            (&mut queue.all_sessions_forgotten_to, by_anybody),
+        ] {
+            if *noted < to {
+                *noted = to;
+                self.pending.queue = true;
+            }
         }
     }
 

@@ -30,7 +30,7 @@ impl Board {
             });
             self.record(*id, now, Fact::Restored { taken_at });
         }
-        self.note_forgotten_sessions(now.wall);
+        self.note_forgotten_sessions(Some(now.wall), Some(now.wall));
         Answer::Changed(queued.len())
     }
 

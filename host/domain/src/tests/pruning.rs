@@ -7,6 +7,7 @@ use crate::{
     dependency::{Condition, Dependency},
     id::TaskId,
     outcome::ReasonClass,
+    queue::Queue,
     step::{Answer, Ends, Input, Prune, Refused, Submit},
     time::Timestamp,
 };
@@ -78,25 +79,34 @@ fn old_rows_are_removed_with_a_batch() {
 #[test]
 fn batch_that_removes_tasks_notes_up_to_when_uses_of_sessions_may_be_forgotten() {
     let mut desk = Desk::new(1);
-    let [one, two, three] = [(); 3].map(|()| desk.failed());
-    let prune = |desk: &mut Desk, tasks: &[TaskId], sessions_to: Option<u64>| {
+    let [one, two, three, four] = [(); 4].map(|()| desk.failed());
+    // The times are those for unrestrained principals and for anybody. Returned are the times in
+    // the batch and on the board.
+    let prune = |desk: &mut Desk,
+                 tasks: &[TaskId],
+                 [sessions_to, all_sessions_to]: [Option<Timestamp>; 2]| {
         let prune = Prune {
             tasks: tasks.to_vec(),
-            sessions_to: sessions_to.map(Timestamp),
+            sessions_to,
+            all_sessions_to,
             as_of: desk.board.pending_batch() - 1,
             ..Prune::default()
         };
         desk.step(Input::Prune(prune)).unwrap();
         let (batch, _) = desk.board.seal();
         desk.keep(&batch);
-        let written = batch.queue.and_then(|queue| queue.sessions_forgotten_to);
-        (written, desk.board.queue().sessions_forgotten_to)
+        let times = |queue: &Queue| [queue.sessions_forgotten_to, queue.all_sessions_forgotten_to];
+        (batch.queue.as_ref().map(times), times(desk.board.queue()))
     };
-    let nine = Some(Timestamp(9));
-    assert_eq!(prune(&mut desk, &[], Some(5)), (None, None));
-    assert_eq!(prune(&mut desk, &[one], None), (None, None));
-    assert_eq!(prune(&mut desk, &[two], Some(9)), (nine, nine));
-    assert_eq!(prune(&mut desk, &[three], Some(7)), (None, nine));
+    let at = |time: u64| Some(Timestamp(time));
+    let (none, nine) = ([None; 2], [at(9); 2]);
+    assert_eq!(prune(&mut desk, &[], [at(5); 2]), (None, none));
+    assert_eq!(prune(&mut desk, &[one], none), (None, none));
+    assert_eq!(prune(&mut desk, &[two], nine), (Some(nine), nine));
+    assert_eq!(prune(&mut desk, &[three], [at(7); 2]), (None, nine));
+    let later = [at(9), at(11)];
+    let found = prune(&mut desk, &[four], [None, at(11)]);
+    assert_eq!(found, (Some(later), later));
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Retry {
     }
 }
 
-/// Prints the id, and reports a warning, dependants and holds.
+/// Prints the id, and reports a warning, dependants, and what the task waits for.
 pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
     output::id(&task.id)?;
     if let Some(warning) = &task.warning {
@@ -79,6 +79,8 @@ pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
         output::say(&format!(
             "{id} is held: `claudine release {id}` lets it start"
         ));
+    } else if let Some(waits) = &task.waits {
+        output::say(&format!("{}: {waits}", short_id(&task.id)));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::{
     api::{client::ClientError, lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
-        Retries, RetryOptions, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
+        Retried, Retries, RetryOptions, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
     },
     random,
     text::short_id,
@@ -321,15 +321,10 @@ impl Server {
         Ok(answers::Retried {
             success: true,
             message: format!(
-                "Retrying task {} as attempt {}{}{}",
+                "Retrying task {} as attempt {}{}",
                 retried.id,
                 retried.attempt,
-                if retried.held {
-                    "; it is held and starts when a person releases it"
-                } else {
-                    ""
-                },
-                noted(retried.warning.as_deref()),
+                about_next(&retried),
             ),
             new_task_id: retried.id.clone(),
             retry_count: retried.attempt.saturating_sub(1),
@@ -360,7 +355,7 @@ impl Server {
                 "Continuing task {} as attempt {}{}",
                 resumed.id,
                 resumed.attempt,
-                noted(resumed.warning.as_deref()),
+                about_next(&resumed),
             ),
             task_id: resumed.id,
             attempt_number: resumed.attempt,
@@ -530,6 +525,11 @@ pub(super) fn as_many(
 /// A warning, as the end of a message.
 fn noted(warning: Option<&str>) -> String {
     warning.map_or_else(String::new, |warning| format!("; {warning}"))
+}
+
+/// What is to be known about the next attempt of a task, as the end of a message.
+fn about_next(retried: &Retried) -> String {
+    noted(retried.waits.as_deref()) + &noted(retried.warning.as_deref())
 }
 
 fn one_time_key() -> String {

@@ -192,6 +192,9 @@ pub(crate) struct TaskActed {
     /// Whether the task is held and must be released before it starts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) held: bool,
+    /// Why the next attempt does not start yet, even if there is room for it, and when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waits: Option<String>,
     /// A possible problem of the next attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,
@@ -248,6 +251,7 @@ impl TaskActed {
         self.attempt = Some(retried.attempt);
         self.downstream = Some(retried.downstream);
         self.held = retried.held;
+        self.waits.clone_from(&retried.waits);
         self.warning.clone_from(&retried.warning);
     }
 }

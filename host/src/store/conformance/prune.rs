@@ -19,10 +19,9 @@ use crate::store::{
     samples::{asked, at, child, done, event, id, in_graph, ready, running},
 };
 
-/// Sessions that unrestrained principals have used must stay closed to others once the tasks are
-/// gone.
+/// What was decided by the tasks that have used a session must not change once they are gone.
 #[test]
-fn prunable_tasks_tell_until_when_an_unrestrained_principal_may_have_used_a_session_in_them() {
+fn prunable_tasks_tell_until_when_and_by_whom_a_session_may_have_been_used_in_them() {
     check(|store| {
         let mut leader = Leader::of(store);
         let client = Arc::new(Principal {
@@ -55,9 +54,11 @@ fn prunable_tasks_tell_until_when_an_unrestrained_principal_may_have_used_a_sess
         });
         leader.commit(of_tasks(tasks));
         let found = store.prunable(old(at(9)), None, 9).unwrap();
-        let found: Vec<_> = found.iter().map(|found| found.session_to).collect();
-        assert_eq!(found, [None, ends[1], None, ends[3], None]);
-        assert!(ends[1].is_some() && ends[3].is_some());
+        let to: Vec<_> = found.iter().map(|found| found.session_to).collect();
+        assert_eq!(to, [None, ends[1], ends[2], ends[3], None]);
+        assert!(ends[1..4].iter().all(Option::is_some));
+        let unrestrained: Vec<_> = found.iter().map(|found| found.is_unrestrained).collect();
+        assert_eq!(unrestrained, [true, true, false, true, true]);
     });
 }
 
@@ -90,6 +91,7 @@ fn old_finished_tasks_are_pruned() {
             task: id(number),
             attempts,
             session_to: None,
+            is_unrestrained: true,
         });
         assert_eq!(found, expected);
         let rest = store.prunable(old(at(8)), Some(id(6)), 2).unwrap();
