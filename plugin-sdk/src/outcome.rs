@@ -21,9 +21,10 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// One sentence for a person, without a full stop.
     pub summary: String,
-    /// Results by name. The host understands `result` (a string: shown as the task's output),
-    /// `session_id`, `cost_usd`, `denials`, `model`, `num_turns` and, for a usage limit,
-    /// `usage_limit` (its name, such as `5-hour`). Others are stored and shown unchanged.
+    /// Results by name. The host understands `result` (a string: shown as the task's output, and
+    /// cut to a quarter of the task's output limit and to 1 MiB), `session_id`, `cost_usd`,
+    /// `denials`, `model`, `num_turns` and, for a usage limit, `usage_limit` (its name, such as
+    /// `5-hour`). Others are stored and shown unchanged.
     pub outputs: Map<String, Value>,
     /// For [`Class::RateLimit`]: time until the limit ends, if known.
     pub retry_after: Option<Duration>,

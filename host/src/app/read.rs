@@ -226,6 +226,7 @@ impl Host {
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,
             dropped_reports: snapshot.dropped_reports,
             commands_over_mcp: self.settings.mcp.allows_commands(),
+            any_variable_over_mcp: self.settings.mcp.allows_any_variable(),
             budget: self.day_budget().await,
             faults,
             warnings,

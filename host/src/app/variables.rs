@@ -69,8 +69,14 @@ pub(super) fn set_for(
             "the names of the variables that are set for a task {} have {bytes} bytes together; {NAMES_MAX_BYTES} is the limit",
             way(by)
         );
-        return Err(AppError::new(ErrorKind::Limit, message)
-            .hint("unset the variables that the task does not need"));
+        let hint = match by.kind {
+            // The variables of the agent's own task count whether the agent unsets them or not.
+            Kind::Agent { .. } => {
+                "set fewer variables beside those that the agent's own task was given"
+            }
+            _ => "unset the variables that the task does not need",
+        };
+        return Err(AppError::new(ErrorKind::Limit, message).hint(hint));
     }
     Ok(names)
 }
@@ -298,5 +304,13 @@ mod tests {
         let long = format!("LC_{}", "X".repeat(NAMES_MAX_BYTES));
         let refused = set_for(&chat, &task(&[&long]), None).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Limit);
+        assert!(refused.hint.unwrap().contains("unset"));
+        // An agent cannot unset the variables that its own task was given.
+        let agent = Principal {
+            kind: Kind::Agent { task: None },
+            ..chat
+        };
+        let refused = set_for(&agent, &task(&[&long]), None).unwrap_err();
+        assert!(refused.hint.unwrap().contains("set fewer variables"));
     }
 }

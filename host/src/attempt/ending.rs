@@ -1,11 +1,14 @@
 //! Makes the end of an attempt from the answer of its executor and the reports of its supervisor.
 
+use std::collections::BTreeMap;
+
 use claudine_domain::{
     attempt::{StopWhy, Usage},
     outcome::ReasonClass,
     step::{Cause, Ending},
 };
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::live::{ChildState, State};
 use crate::{
@@ -108,6 +111,47 @@ fn bounded(mut message: String) -> String {
         return format!("{message}… {left_out} more bytes are in the log");
     }
     message
+}
+
+/// Length limit of the result of an attempt.
+const RESULT_BYTES: usize = 1 << 20;
+
+/// Cuts the result of an executor to the limit for an attempt of which this much output is kept: a
+/// quarter of the output, and at most [`RESULT_BYTES`].
+///
+/// An executor reads its result from the attempt's output. The middle of output over its limit is
+/// removed while the executor reads, so it depends on the executor's speed how much of a longer
+/// result it finds. The first half of the limit is never removed. As a result is cut to a smaller
+/// part, the rest of it does not matter.
+pub(super) fn with_bounded_result(
+    mut outcome: GuestOutcome,
+    max_output_bytes: u64,
+) -> GuestOutcome {
+    let most =
+        usize::try_from(max_output_bytes / 4).map_or(RESULT_BYTES, |it| it.min(RESULT_BYTES));
+    if let Some(outputs) = with_cut_result(&outcome.outputs, most) {
+        outcome.outputs = outputs;
+    }
+    outcome
+}
+
+/// The outputs with a shorter result. `None` if there is no result of more than `most` bytes.
+fn with_cut_result(outputs: &str, most: usize) -> Option<String> {
+    // A text is not longer than the document that contains it.
+    if outputs.len() <= most {
+        return None;
+    }
+    // All other outputs are kept as they are written.
+    let mut all: BTreeMap<String, Box<RawValue>> = serde_json::from_str(outputs).ok()?;
+    let text: String = serde_json::from_str(all.get("result")?.get()).ok()?;
+    if text.len() <= most {
+        return None;
+    }
+    let kept = &text[..text.floor_char_boundary(most)];
+    let limit = units::bytes_text(most as u64);
+    let cut = format!("{kept}… [claudine: the rest is left out: a result is kept up to {limit}]");
+    all.insert("result".to_owned(), to_raw_value(&cut).ok()?);
+    serde_json::to_string(&all).ok()
 }
 
 /// Adds to the message that the child's input broke off, because the executor knows only that the
@@ -280,6 +324,49 @@ mod tests {
             (20 << 20) - MESSAGE_BYTES
         );
         assert!(long.ends_with(&told), "{}", &long[MESSAGE_BYTES - 10..]);
+    }
+
+    #[test]
+    fn a_long_result_is_cut_to_a_part_of_the_output_limit_and_says_so() {
+        let cut = |outputs: &str, max_output_bytes: u64| {
+            let outcome = GuestOutcome {
+                cause: "success".to_owned(),
+                code: None,
+                signal: None,
+                summary: String::new(),
+                outputs: outputs.to_owned(),
+                retry_after: None,
+                metrics: Vec::new(),
+            };
+            with_bounded_result(outcome, max_output_bytes).outputs
+        };
+        let with = |result: &str| format!(r#"{{"cost_usd":0.10,"result":"{result}"}}"#);
+        let check = |length: usize, max_output_bytes: u64, most: usize, limit: &str| {
+            let note =
+                format!("… [claudine: the rest is left out: a result is kept up to {limit}]");
+            let expected = with(&format!("{}{note}", "x".repeat(most)));
+            assert!(
+                cut(&with(&"x".repeat(length)), max_output_bytes) == expected,
+                "{length} of {max_output_bytes}"
+            );
+        };
+        check(8 << 20, 1 << 30, 1 << 20, "1.0 MiB");
+        check((1 << 20) + 1, u64::MAX, 1 << 20, "1.0 MiB");
+        check(8 << 20, 1 << 20, 256 << 10, "256.0 KiB");
+        // An executor that found less of the same result, but enough, leaves the same text.
+        check(500 << 10, 1 << 20, 256 << 10, "256.0 KiB");
+        check(300, 1024, 256, "256 B");
+        // A character is not cut, and quotes are escaped again.
+        assert!(cut(&with(&r#"\""#.repeat(300)), 1024).contains(r#"\"… [claudine: "#));
+        assert!(cut(&with(&format!("x{}", "ä".repeat(300))), 1024).contains("ä… [claudine: "));
+        for outputs in [
+            with(&"x".repeat(256)),
+            format!(r#"{{"other":"{}"}}"#, "x".repeat(300)),
+            format!(r#"{{"result":[{}1]}}"#, "1,".repeat(300)),
+            "{}".to_owned(),
+        ] {
+            assert_eq!(cut(&outputs, 1024), outputs);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     allowed::{request_within, sessions_still_allowed, still_allowed, worktree_still_free},
     commands::{Commands, OfAttempt},
-    ending::ending,
+    ending::{ending, with_bounded_result},
     guest_host::GuestHost,
     inputs::{Inputs, Prepared},
     live::{self, ChildState, Live, State},
@@ -180,7 +180,10 @@ impl Launcher {
         let running = pin!(executor.run(task, start, host.clone(), stopped));
         tokio::select! {
             biased;
-            ended = running => ended,
+            ended = running => {
+                let most = host.request.max_output_bytes;
+                ended.map(|outcome| with_bounded_result(outcome, most))
+            }
             never = host.tell_output() => match never {},
         }
     }

@@ -64,82 +64,269 @@ const MODES: [(&str, Step); 11] = [
     ("full", Step::Full),
 ];
 
-/// Variables that make programs run code, find other programs, send data elsewhere, or read
-/// settings from another place. No setting lets an agent set them, and a plugin may set them only
-/// for commands granted with `*`. A `*` at the beginning or end matches any characters; case does
-/// not matter.
+/// The known variables that make programs run code, find other programs, send data elsewhere, or
+/// read settings from another place. No setting lets an agent set them, and a plugin may set them
+/// only for commands granted with `*`. A `*` at the beginning or end matches any characters; case
+/// does not matter.
+///
+/// No list has all of them, so kinds of names are listed where the programs follow a convention.
 const NEVER: &[&str] = &[
+    // Where programs and files are found.
     "PATH",
-    "HOME",
-    "SHELL",
-    "ENV",
-    "BASH_*",
-    "BASHOPTS",
-    "SHELLOPTS",
-    "PS4",
-    "GLOBIGNORE",
-    "PROMPT_COMMAND",
-    "IFS",
+    "*HOME",
     "CDPATH",
-    "ZDOTDIR",
     "FPATH",
-    "LD_*",
-    "DYLD_*",
+    "CPATH",
+    "GOPATH",
+    "HGRCPATH",
+    "CLASSPATH",
     "GCONV_PATH",
     "LOCPATH",
     "NLSPATH",
+    "*LOAD_PATH",
+    "*LOADPATH",
+    "*LIBPATH",
+    "*LIBRARY_PATH",
+    "*INCLUDE_PATH",
+    "*PLUGIN_PATH",
+    "*MODULE_PATH",
+    "*LAYER_PATH",
+    "*DRIVERS_PATH",
+    "*_PLUGINS",
+    "*_MODULES",
     "TERMINFO*",
+    "TERMCAP",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+    "XDG_*",
+    // Programs that other programs start.
+    "SHELL",
+    "*_SHELL",
+    "COMSPEC",
+    "*EDITOR",
+    "VISUAL",
+    "*PAGER",
+    "BROWSER",
+    "*_ASKPASS",
+    "*_RSH",
+    "*_SSH",
+    "*_COMMAND",
+    "*_CMD",
+    "*_LAUNCHER",
+    "*_WRAPPER",
+    "*_LINKER",
+    "*_BIN",
+    "*_BINARY",
+    "*_BINARY_PATH",
+    "*_EXECUTABLE",
+    "*_EXECUTABLE_PATH",
+    "*_PROG",
+    "*_PROGRAM",
+    "CC",
+    "CC_*",
+    "*_CC",
+    "CXX",
+    "CXX_*",
+    "*_CXX",
+    "CPP",
+    "FC",
+    "LD",
+    "AS",
+    "AR",
+    "NM",
+    "RANLIB",
+    "STRIP",
+    "OBJCOPY",
+    "MAKE",
+    "CROSS_COMPILE",
+    // Arguments that programs take beside those of their command line.
+    "*OPTS",
+    "*OPTIONS",
+    "*_ARGS",
+    "*FLAGS",
+    "LESS*",
+    // Files with settings.
+    "*CONFIG",
+    "*_CONFIG_FILE",
+    "*_CONFIG_PATH",
+    "*_CONFIG_DIR",
+    "*_RCFILE",
+    "*_CREDENTIALS",
+    "*_CREDENTIALS_FILE",
+    "CONFIG_SITE",
+    "CURLRC",
+    "CONDARC",
+    "EXRC",
+    "GHCRTS",
+    "INPUTRC",
+    "LDAPCONF",
+    "LDAPRC",
+    "MAILRC",
+    "MAMBARC",
+    "NETRC",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "PSQLRC",
+    "PYLINTRC",
+    "SCREENRC",
+    "WGETRC",
+    "XAUTHORITY",
+    // Servers and certificates.
+    "*PROXY",
+    "*INDEX_URL",
+    "*_REGISTRY",
+    "*_MIRROR",
+    "*_ENDPOINT",
+    "*_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL*",
+    "*_CA_BUNDLE",
+    "*_CA_FILE",
+    "*_CA_PATH",
+    "*_CA_CERT",
+    "*_CA_CERTS",
+    "*_CERT_DIR",
+    "*_CERT_FILE",
+    "PGSSL*",
+    "SSL_*",
+    "SSLKEYLOGFILE",
+    "OPENSSL_*",
+    "KRB5*",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "RESOLV_*",
+    "DBUS_*",
+    "DISPLAY",
+    "WAYLAND_*",
+    "OTEL_*",
+    // Shells.
+    "ENV",
+    "BASH_*",
+    "PS4",
+    "GLOBIGNORE",
+    "IFS",
+    "ZDOTDIR",
+    // The C library, and libraries that load others.
+    "LD_*",
+    "DYLD_*",
+    "*_PRELOAD",
     "GLIBC_*",
     "MALLOC_*",
-    "TMPDIR",
-    "XDG_*",
-    "GIT_*",
-    "SSH_*",
-    "GH_*",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "MANPAGER",
-    "BROWSER",
-    "LESS*",
+    "GTK*",
+    "GIO_*",
+    "GST_*",
+    "QT_*",
+    "QML*",
+    "VK_*",
+    "LIBGL_*",
+    // Languages and their tools.
     "NODE_*",
     "NPM_*",
+    "PNPM_*",
+    "YARN_*",
+    "BUN_*",
+    "DENO_*",
+    "TS_NODE_*",
+    "ELECTRON_*",
     "PYTHON*",
+    "PIP_*",
+    "UV_*",
+    "POETRY_*",
+    "CONDA_*",
+    "COVERAGE_PROCESS_START",
     "PERL*",
     "RUBY*",
     "GEM_*",
     "BUNDLE_*",
     "LUA_*",
     "PHP*",
+    "COMPOSER*",
     "JAVA_*",
     "_JAVA_*",
     "JDK_*",
-    "CLASSPATH",
+    "MAVEN_*",
+    "GRADLE_*",
     "CARGO*",
     "RUSTC*",
     "RUSTUP_*",
-    "RUSTFLAGS",
-    "MAKEFLAGS",
+    "GOAUTH",
+    "GOBIN",
+    "GOCACHE",
+    "GOENV",
+    "GOINSECURE",
+    "GOMODCACHE",
+    "GONOSUMDB",
+    "GOPRIVATE",
+    "GOROOT",
+    "GOSUMDB",
+    "GOTMPDIR",
+    "GOTOOLCHAIN",
+    "GOVCS",
+    "DOTNET_*",
+    "CORECLR_*",
+    "COMPLUS_*",
+    "COR_*",
+    "NUGET_*",
+    "ERL*",
+    "ELIXIR_*",
+    "R_*",
+    "JULIA_*",
+    "GUILE_*",
+    "TCL*",
+    "GHC_*",
     "MAKEFILES",
-    "GNUMAKEFLAGS",
+    "CMAKE_*",
+    "PKG_CONFIG*",
+    // Other programs.
+    "GIT_*",
+    "HG",
+    "HGMERGE",
+    "RSYNC_*",
+    "SSH_*",
+    "GH_*",
+    "GPG_*",
+    "CURL_*",
+    "DOCKER_*",
+    "KUBE*",
+    "HELM_*",
+    "ANSIBLE_*",
+    "TF_CLI_*",
+    "NIX_*",
+    "VIM*",
+    "NVIM*",
+    "GVIMINIT",
+    "EXINIT",
+    // The agent and Claudine.
     "CLAUDE*",
     "CLAUDINE_*",
     "ANTHROPIC_*",
+    "VERTEX_*",
     "IS_SANDBOX",
-    "*_PROXY",
-    "*_PRELOAD",
-    "*_ASKPASS",
-    "DOCKER_*",
+];
+
+/// Variables that a rule above matches although they do none of that.
+const HARMLESS: &[&str] = &[
+    "FEATURE_FLAGS",
+    "*_FEATURE_FLAGS",
+    "NODE_ENV",
+    "PYTHONUNBUFFERED",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHASHSEED",
+    "CARGO_TERM_COLOR",
+    "DOTNET_ENVIRONMENT",
 ];
 
 /// Whether a variable is dangerous: no setting lets an agent set it, and a plugin may set it only
 /// for commands granted with `*`.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
-    NEVER.iter().any(|rule| match rule.strip_prefix('*') {
-        Some(end) => upper.ends_with(end),
-        None => matches(rule, &upper),
-    })
+    let is_among = |rules: &[&str]| {
+        rules.iter().any(|rule| match rule.strip_prefix('*') {
+            Some(end) => upper.ends_with(end),
+            None => matches(rule, &upper),
+        })
+    };
+    is_among(NEVER) && !is_among(HARMLESS)
 }
 
 impl McpCeiling {
@@ -185,6 +372,11 @@ impl McpCeiling {
     /// Whether a variable may be set.
     pub(crate) fn may_set(&self, name: &str) -> bool {
         !is_dangerous(name) && self.env.iter().any(|rule| matches(rule, name))
+    }
+
+    /// Whether any variable may be set that is not known as dangerous.
+    pub(crate) fn allows_any_variable(&self) -> bool {
+        self.env.iter().any(|rule| rule == "*")
     }
 
     /// Whether a request may use the executor `shell`, whose tasks can run any command. This makes
@@ -288,5 +480,83 @@ mod tests {
             let error = ceiling(&format!("env = [{name:?}]")).unwrap_err();
             assert!(error.contains("mcp.env"), "{error}");
         }
+        assert!(all.allows_any_variable() && !usual.allows_any_variable());
+    }
+
+    #[test]
+    fn a_variable_is_dangerous_by_its_name_or_its_kind() {
+        let check = |expected: bool, names: &str| {
+            for name in names.split_whitespace() {
+                assert_eq!(is_dangerous(name), expected, "{name}");
+            }
+        };
+        // Programs, and their arguments.
+        check(
+            true,
+            "CC CXX LD AR MAKE CMAKE_C_COMPILER_LAUNCHER CMAKE_CXX_COMPILER_LAUNCHER",
+        );
+        check(
+            true,
+            "TAR_OPTIONS BUN_OPTIONS CFLAGS GOFLAGS ERL_FLAGS ERL_AFLAGS PYTEST_ADDOPTS",
+        );
+        check(
+            true,
+            "MAVEN_OPTS GRADLE_OPTS MAVEN_ARGS SVN_SSH CVS_RSH BAT_PAGER DELTA_PAGER",
+        );
+        check(
+            true,
+            "TARGET_CC SCCACHE_WRAPPER CHROME_BIN FZF_DEFAULT_COMMAND KUBE_EDITOR",
+        );
+        // Code that programs load.
+        check(
+            true,
+            "DOTNET_STARTUP_HOOKS CORECLR_PROFILER PYTEST_PLUGINS GTK_MODULES VIMINIT",
+        );
+        check(
+            true,
+            "QT_PLUGIN_PATH VK_LAYER_PATH EMACSLOADPATH LIBRARY_PATH R_PROFILE HGRCPATH",
+        );
+        // Files with settings.
+        check(
+            true,
+            "AWS_CONFIG_FILE KUBECONFIG CURL_HOME WGETRC PSQLRC GNUPGHOME OPENSSL_CONF",
+        );
+        check(
+            true,
+            "AWS_SHARED_CREDENTIALS_FILE GOOGLE_APPLICATION_CREDENTIALS M2_HOME TMP",
+        );
+        // Servers.
+        check(
+            true,
+            "SSL_CERT_FILE REQUESTS_CA_BUNDLE GOPROXY PIP_INDEX_URL UV_INDEX_URL",
+        );
+        check(
+            true,
+            "OTEL_EXPORTER_OTLP_ENDPOINT AWS_ENDPOINT_URL_S3 HOSTALIASES res_options",
+        );
+        check(
+            false,
+            "FOO DEBUG NO_COLOR FORCE_COLOR CI RUST_LOG RUST_BACKTRACE LANG LC_ALL TZ",
+        );
+        check(
+            false,
+            "DATABASE_URL REDIS_URL API_URL PORT HOST NODE_ENV RAILS_ENV APP_ENV MIX_ENV",
+        );
+        check(
+            false,
+            "FEATURE_FLAGS APP_FEATURE_FLAGS LOG_LEVEL VERBOSE TERM COLUMNS LINES USER",
+        );
+        check(
+            false,
+            "API_KEY SECRET_KEY_BASE BASE_PATH PUBLIC_PATH SRC OUT_DIR BUILD_NUMBER",
+        );
+        check(
+            false,
+            "GOOS GOARCH GOMAXPROCS GODEBUG PYTHONUNBUFFERED CARGO_TERM_COLOR",
+        );
+        check(
+            false,
+            "AWS_REGION AWS_PROFILE TEST_THREADS SEED VERSION TARGET STAGE TIMEOUT",
+        );
     }
 }

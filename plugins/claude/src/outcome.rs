@@ -156,6 +156,11 @@ fn no_result(transcript: &Transcript, ending: &Ending) -> Judgement {
         Class::NoResult
     };
     let mut text = format!("claude {} without a result", ending.status);
+    if let Some(bytes) = transcript.last_skipped_bytes {
+        text = format!(
+            "{text}; a part of its last line, which has {bytes} bytes, could not be read: it is over 4 MiB, or its output is over --max-output"
+        );
+    }
     if let Some(complaint) = &ending.complaint {
         text = format!("{text}: {complaint}");
     } else if transcript.session_id.is_none() && transcript.lines_skipped > 0 {
@@ -367,6 +372,26 @@ mod tests {
             ..ending()
         };
         assert_eq!(end("", killed).cause, Some(Class::Signal));
+    }
+
+    #[test]
+    fn run_whose_last_line_is_incomplete_says_that_the_result_may_be_in_it() {
+        let (mut transcript, _) = read(fixture!("terminated"));
+        // The end of a result whose beginning was removed.
+        let mut rest = line(r#"of the text","session_id":"s"}"#);
+        rest.length_bytes = 8 << 20;
+        transcript.take(&rest);
+        let said = |transcript: &Transcript| {
+            let outcome = outcome(transcript, &Ending::default());
+            assert_eq!(outcome.cause, Some(Class::NoResult));
+            outcome.summary
+        };
+        let missing = "; a part of its last line, which has 8388608 bytes, could not be read";
+        let found = said(&transcript);
+        assert!(found.contains(missing), "{found}");
+        transcript.take(&line(r#"{"type":"hologram"}"#));
+        let found = said(&transcript);
+        assert!(!found.contains("last line"), "{found}");
     }
 
     #[test]

@@ -36,6 +36,10 @@ pub(crate) struct Transcript {
     pub(crate) limit: Option<Limit>,
     /// Number of lines that are longer than the limit or are not events.
     pub(crate) lines_skipped: u64,
+    /// Length of the last line, if it was skipped because a part of it is missing. It may have been
+    /// the result.
+    #[serde(default)]
+    pub(crate) last_skipped_bytes: Option<u64>,
     #[serde(skip)]
     pub(crate) results: Results,
 }
@@ -90,11 +94,13 @@ impl Transcript {
                 return self.ended(verdict);
             }
             self.lines_skipped += 1;
+            self.last_skipped_bytes = Some(line.length_bytes);
             return Note::Odd(format!("a line of {} bytes was skipped", line.length_bytes));
         }
         if line.bytes.iter().all(u8::is_ascii_whitespace) {
             return Note::Nothing;
         }
+        self.last_skipped_bytes = None;
         match stream::parse(&line.bytes) {
             Ok(event) => self.event(event),
             Err(fault) => self.fault(&fault),
@@ -198,9 +204,13 @@ fn result_of_cut(line: &Line) -> Option<Verdict> {
         return None;
     };
     let left_out = line.length_bytes.saturating_sub(line.bytes.len() as u64);
+    if verdict.is_error == Some(false) {
+        // Perhaps not even the beginning of the text was read.
+        verdict.result.get_or_insert_default();
+    }
     if let Some(text) = &mut verdict.result {
         let left_out = left_out.to_string();
-        text.extend(["… [", &*left_out, " more bytes are in the log]"]);
+        text.extend(["… [", &*left_out, " more bytes were left out]"]);
     }
     Some(*verdict)
 }
@@ -358,9 +368,16 @@ pub(crate) mod tests {
         assert_eq!(transcript.take(&long), Note::Ended);
         let verdict = transcript.results.last.as_ref().unwrap();
         assert_eq!(verdict.is_error, Some(false));
-        let text = "It is … [5000000 more bytes are in the log]";
+        let text = "It is … [5000000 more bytes were left out]";
         assert_eq!(verdict.result.as_deref(), Some(text));
         assert!(transcript.has_result() && transcript.results.is_at_rest);
+        // The text is missing as a whole.
+        let mut long = line(r#"{"type":"result","subtype":"success","is_error":false,"uuid":"6f"#);
+        long.length_bytes = 7 + long.bytes.len() as u64;
+        assert_eq!(transcript.take(&long), Note::Ended);
+        let verdict = transcript.results.last.as_ref().unwrap();
+        let text = "… [7 more bytes were left out]";
+        assert_eq!(verdict.result.as_deref(), Some(text));
         // The beginning of any other line has no effect.
         let mut half = line(r#"{"type":"system","subtype":"init","session_id":"s"#);
         half.length_bytes = 5 << 20;

@@ -291,6 +291,7 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
     }
     findings.extend(host.budget.as_ref().map(day_budget));
     findings.extend(host.commands_over_mcp.then(commands_over_mcp));
+    findings.extend(host.any_variable_over_mcp.then(any_variable_over_mcp));
     findings.extend(
         host.warnings
             .iter()
@@ -342,6 +343,12 @@ fn day_budget(budget: &BudgetView) -> Finding {
 fn commands_over_mcp() -> Finding {
     let found = "`shell` is among mcp.executors, so agents can do whatever you can: the other limits of [mcp] mean nothing";
     let hint = "to restrict agents, write `executors = [\"claude\"]` below [mcp] in the configuration file";
+    Finding::new(Verdict::Warn, "mcp", found).hint(Some(hint.to_owned()))
+}
+
+fn any_variable_over_mcp() -> Finding {
+    let found = "`*` is among mcp.env, so agents can set all variables except those that are known to make programs run other code";
+    let hint = "no list has all of these variables: name the ones that agents need in `env` below [mcp] in the configuration file";
     Finding::new(Verdict::Warn, "mcp", found).hint(Some(hint.to_owned()))
 }
 
@@ -399,6 +406,7 @@ mod tests {
             disk_reserve_bytes: 1 << 30,
             dropped_reports: 0,
             commands_over_mcp: false,
+            any_variable_over_mcp: false,
             budget: None,
             faults: Vec::new(),
             warnings: Vec::new(),
@@ -450,6 +458,21 @@ mod tests {
             found.map(|finding| finding.verdict)
         };
         assert_eq!(warned(true), Some(Verdict::Warn));
+        assert_eq!(warned(false), None);
+    }
+
+    #[test]
+    fn granting_all_variables_over_mcp_is_a_warning() {
+        let warned = |any_variable_over_mcp: bool| {
+            let host = HostInfo {
+                any_variable_over_mcp,
+                ..host()
+            };
+            let findings = of_host(&host, false);
+            let found = findings.into_iter().find(|finding| finding.what == "mcp");
+            found.map(|it| (it.verdict, it.found.contains("mcp.env")))
+        };
+        assert_eq!(warned(true), Some((Verdict::Warn, true)));
         assert_eq!(warned(false), None);
     }
 

@@ -38,11 +38,20 @@ const WAITS_AT_ONCE: usize = 64;
 /// or have ended with the input. Each needs a connection to the host meanwhile.
 const LOOKS_AT_ONCE: usize = 4;
 
+/// Limit of the calls that only read tasks and output at the same time. The host reads for a few
+/// requests at a time, so with more of them, a client that makes many calls at once would let the
+/// commands of others wait behind all of its own.
+const READS_AT_ONCE: usize = 4;
+
+/// The tools whose calls only read tasks and output, and do not wait.
+const READERS: [&str; 3] = [tools::STATUS, tools::LOGS, tools::LIST];
+
 pub(super) struct Server {
     pub(super) client: Arc<Client>,
     pub(super) origins: Origins,
     pub(super) waits: Semaphore,
     pub(super) looks: Semaphore,
+    reads: Semaphore,
     /// Cancelled at the end of the session's input, and if its answers cannot be written.
     pub(super) ended: CancellationToken,
 }
@@ -54,11 +63,17 @@ impl Server {
             origins,
             waits: Semaphore::new(WAITS_AT_ONCE),
             looks: Semaphore::new(LOOKS_AT_ONCE),
+            reads: Semaphore::new(READS_AT_ONCE),
             ended,
         }
     }
 
     async fn call(&self, name: &str, arguments: JsonObject) -> Result<Value, AppError> {
+        let _turn = if READERS.contains(&name) {
+            Some(self.reads.acquire().await)
+        } else {
+            None
+        };
         match name {
             tools::DELEGATE => answer(self.delegate_task(parse(arguments)?).await),
             tools::SUBMIT => answer(self.submit_graph(parse(arguments)?).await),
@@ -151,5 +166,90 @@ impl ServerHandler for Server {
             }
         }
         .into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use futures_util::future::join_all;
+    use serde_json::json;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{UnixListener, UnixStream},
+        sync::Barrier,
+    };
+
+    use super::*;
+    use crate::{
+        api::{cli::task, mcp::waiting::tests::server_in},
+        clock,
+        layout::Layout,
+    };
+
+    /// A host that answers requests only in groups of [`READS_AT_ONCE`], so that a client that
+    /// makes more requests at a time is noticed.
+    struct SlowHost {
+        group: Barrier,
+        unanswered: AtomicUsize,
+        most_unanswered: AtomicUsize,
+    }
+
+    impl SlowHost {
+        async fn listen(self: Arc<Self>, listener: UnixListener) {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(Arc::clone(&self).answer_each(stream));
+            }
+        }
+
+        async fn answer_each(self: Arc<Self>, mut stream: UnixStream) {
+            let fields = json!({ "state": "done", "outcome": "succeeded" });
+            let body = serde_json::to_string(&task(fields)).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let mut request = Vec::new();
+            while stream.read_buf(&mut request).await.unwrap() > 0 {
+                if !request.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                request.clear();
+                let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+                self.most_unanswered
+                    .fetch_max(unanswered, Ordering::Relaxed);
+                self.group.wait().await;
+                self.unanswered.fetch_sub(1, Ordering::Relaxed);
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(body.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_that_only_read_are_sent_to_the_host_a_few_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server_in(dir.path());
+        let listener = UnixListener::bind(Layout::new(dir.path()).socket()).unwrap();
+        let host = Arc::new(SlowHost {
+            group: Barrier::new(READS_AT_ONCE),
+            unanswered: AtomicUsize::new(0),
+            most_unanswered: AtomicUsize::new(0),
+        });
+        let listening = tokio::spawn(Arc::clone(&host).listen(listener));
+        let calls = (0..8 * READS_AT_ONCE).map(|_| {
+            let asked = json!({ "taskId": "build" });
+            server.call(tools::STATUS, asked.as_object().unwrap().clone())
+        });
+        let answers = clock::within(Duration::from_secs(30), join_all(calls)).await;
+        for answer in answers.unwrap() {
+            assert_eq!(answer.unwrap()["success"], true);
+        }
+        let most = host.most_unanswered.load(Ordering::Relaxed);
+        assert_eq!(most, READS_AT_ONCE);
+        listening.abort();
     }
 }

@@ -196,7 +196,7 @@ fn is_over(tasks: &[TaskView], any: bool) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{
         path::Path,
@@ -227,7 +227,7 @@ mod tests {
     /// Less than the time limit of a wait.
     const SOON: Duration = Duration::from_secs(30);
 
-    fn server_in(dir: &Path) -> Server {
+    pub(in crate::api::mcp) fn server_in(dir: &Path) -> Server {
         let origins = Origins {
             directory: dir.to_owned(),
             environment: Environment::default(),

@@ -58,6 +58,9 @@ pub(crate) struct HostInfo {
     /// effect.
     #[serde(default)]
     pub(crate) commands_over_mcp: bool,
+    /// Whether MCP clients may set any variable that is not known as dangerous.
+    #[serde(default)]
+    pub(crate) any_variable_over_mcp: bool,
     /// Budget of agents for today (UTC), if `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<BudgetView>,
