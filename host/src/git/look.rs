@@ -10,7 +10,7 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{
-    Git, GitError, Operation, Stamps, is_lossy, names,
+    BranchRef, Git, GitError, Operation, Stamps, is_lossy, names,
     place::{Place, is_top},
     refs::Tips,
     spec::{LIST_BYTES, LONG, Spec},
@@ -23,6 +23,10 @@ const NAMED: usize = 5;
 
 /// The maximum number of slashes in the name of a submodule.
 const MODULES_DEPTH: usize = 16;
+
+/// The name of the remote against which relative URLs of submodules are resolved. Git knows it only
+/// during one command.
+const SUPERPROJECT: &str = "claudine-superproject";
 
 /// The data that is in a checkout and nowhere else, apart from the commits of its repository.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -290,17 +294,55 @@ impl Git {
         Ok(Some(place.git_dir))
     }
 
-    /// Checks out all submodules, recursively. Git's settings decide from which sources git may get
-    /// them.
-    pub(crate) async fn update_submodules(&self) -> Result<(), GitError> {
-        let arguments = ["submodule", "--quiet", "update", "--init", "--recursive"];
-        let spec = Spec::changes(arguments).limit(LONG);
+    /// Checks out all submodules, recursively, in this worktree, which is on `branch`. Git's
+    /// settings decide from which sources git may get them. Nothing is written to the configuration
+    /// that the worktree shares with the user's checkouts: `git submodule update --init` would
+    /// write there, and resolve a relative URL against the worktree's own directory.
+    pub(crate) async fn update_submodules(
+        &self,
+        branch: &BranchRef,
+        base: Option<&BranchRef>,
+        checkout: &Path,
+    ) -> Result<(), GitError> {
+        let remote = match base {
+            Some(base) => self.setting(&format!("branch.{base}.remote")).await?,
+            None => None,
+        };
+        let remote = remote.as_deref().unwrap_or("origin");
+        let url = self.setting(&format!("remote.{remote}.url")).await?;
+        let spec = Spec::changes(["submodule", "--quiet", "update"]).limit(LONG);
+        // Git resolves relative URLs against the remote of the branch.
+        let mut spec = spec
+            .setting(format!("branch.{branch}.remote"), SUPERPROJECT)
+            .setting(
+                format!("remote.{SUPERPROJECT}.url"),
+                superproject(url, checkout),
+            );
+        // Without this, submodules that are not initialized in the repository are left out.
+        if self.setting("submodule.active").await?.is_none() {
+            spec = spec.setting("submodule.active", ".");
+        }
+        self.change(&spec).await?;
+        // The repository of a submodule belongs to this worktree alone, so submodules in it are
+        // initialized. A separate command does this, because git passes the settings above on.
+        let nested = "git submodule --quiet update --init --recursive";
+        let spec = Spec::changes(["submodule", "--quiet", "foreach", nested]).limit(LONG);
         self.change(&spec).await.map(drop)
     }
 
     /// Whether the checked out commit has submodules.
     pub(crate) fn has_submodules(&self) -> bool {
         self.dir().join(".gitmodules").exists()
+    }
+}
+
+/// The URL against which relative URLs of submodules are resolved, as in the main checkout: the
+/// remote's or, if there is none, the checkout itself.
+fn superproject(remote: Option<String>, checkout: &Path) -> String {
+    match remote {
+        Some(url) if !url.starts_with("./") && !url.starts_with("../") => url,
+        Some(path) => checkout.join(path).display().to_string(),
+        None => checkout.display().to_string(),
     }
 }
 

@@ -345,7 +345,9 @@ impl Worktrees {
                 });
             }
             if git.has_submodules() {
-                let (task, updated) = (record.task, git.update_submodules().await);
+                let (base, checkout) = (record.base.as_ref(), record.main_checkout());
+                let updated = git.update_submodules(&record.branch, base, checkout).await;
+                let task = record.task;
                 updated.map_err(|source| WorktreeError::Submodules { task, source })?;
             }
             Ok(git.ignored_at_first().await?)

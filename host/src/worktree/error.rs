@@ -75,7 +75,7 @@ pub(crate) enum WorktreeError {
     #[error("--merge pr needs a remote to push to, and the repository has none")]
     NoRemote,
     #[error(
-        "the submodules of the worktree cannot be checked out: {source}; `claudine retry {task:#}` tries again once `git submodule update --init --recursive` works in a new clone without a question; `git config submodule.NAME.update none` in the repository leaves out a submodule that is not needed"
+        "the submodules of the worktree cannot be checked out: {source}; `claudine retry {task:#}` tries again once `git submodule update --init --recursive` works in a new clone without a question, and `git submodule sync` in the repository corrects an outdated URL there; `git config submodule.NAME.update none` in the repository leaves out a submodule that is not needed"
     )]
     Submodules { task: TaskId, source: GitError },
     #[error("task {task:#} has no worktree")]

@@ -90,6 +90,15 @@ pub(super) struct Updating {
 }
 
 impl Record {
+    /// The repository's main checkout or, if it has none, the repository itself.
+    pub(super) fn main_checkout(&self) -> &Path {
+        match (&self.checkout, self.repository.parent()) {
+            (Some(checkout), _) => checkout,
+            (None, Some(top)) if self.repository.ends_with(".git") => top,
+            (None, _) => &self.repository,
+        }
+    }
+
     fn claim(&self, claims: &Claims) {
         if self.is_dropped {
             claims.forget(self.task);

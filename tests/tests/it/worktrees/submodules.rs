@@ -54,6 +54,42 @@ fn submodules_are_checked_out_and_removed_with_the_worktree() {
     assert_eq!(cleaned["removed"][0]["task"], kept["id"], "{cleaned:#}");
 }
 
+/// The worktree shares the configuration with the person's checkout.
+#[test]
+fn submodules_are_checked_out_without_a_change_of_the_configuration() {
+    let repository = with_submodules(true);
+    let config = repository.path().join(".git/config");
+    let check = |case: &str, script: &str, expected: &str| {
+        let before = fs::read_to_string(&config).unwrap();
+        let task = repository.done(&[], script);
+        assert_eq!(task["output"], expected, "{case}: {task:#}");
+        merged(&task, "succeeded", "nothing");
+        assert_eq!(fs::read_to_string(&config).unwrap(), before, "{case}");
+    };
+    let all = "cat lib/text lib/deep/text";
+    check("initialized", all, "lib\ndeep\n");
+    repository.git(&["submodule", "--quiet", "deinit", "--force", "lib"]);
+    fs::remove_dir_all(repository.path().join(".git/modules/lib")).unwrap();
+    check("absolute URL", all, "lib\ndeep\n");
+    let relative = ["submodule.lib.url", "../lib"];
+    repository.git(&[&["config", "--file", ".gitmodules"][..], &relative].concat());
+    repository.commit("relative");
+    check("relative URL and no remote", all, "lib\ndeep\n");
+    let elsewhere = repository.host.root().join("elsewhere/repository");
+    let elsewhere = elsewhere.to_str().unwrap();
+    repository.git(&["remote", "add", "origin", elsewhere]);
+    let moved = repository.host.root().join("elsewhere/lib");
+    fs::create_dir(moved.parent().unwrap()).unwrap();
+    fs::rename(repository.host.root().join("lib"), moved).unwrap();
+    check("relative URL and a remote", all, "lib\ndeep\n");
+    repository.git(&["config", "submodule.lib.active", "false"]);
+    check("inactive", "ls -A lib; echo end", "end\n");
+    // The person's own git still finds the submodule.
+    repository.git(&["submodule", "--quiet", "update", "--init", "lib"]);
+    let text = fs::read_to_string(repository.path().join("lib/text"));
+    assert_eq!(text.unwrap(), "lib\n");
+}
+
 /// Git would remove the directory of the submodule with everything in it, without a check.
 #[test]
 fn merge_that_would_remove_a_submodule_of_the_persons_checkout_is_refused() {
