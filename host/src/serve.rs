@@ -41,9 +41,6 @@ use crate::{
     worktree::Worktrees,
 };
 
-/// If at least this many tasks were read at the start, the memory that was needed for reading them
-/// is returned to the system.
-const MANY: usize = 1_000;
 /// Time limit for sending the last commands to the supervisors.
 const LAST_COMMANDS: Duration = Duration::from_millis(500);
 /// Time limit for requests that are changing worktrees or several tasks. If a request has not ended
@@ -118,9 +115,6 @@ async fn serve(
     }
     open_up(claimed, &wired.host, &mut parts, &shutdown)?;
     let info = wired.host.info().await;
-    if info.queued >= MANY {
-        allocator::give_back().await;
-    }
     write_host_file(layout, &info)?;
     ready(&info);
     // Looks at every process of the machine, which would delay the host's first answer.

@@ -38,13 +38,13 @@ const WAITS_AT_ONCE: usize = 64;
 /// or have ended with the input. Each needs a connection to the host meanwhile.
 const LOOKS_AT_ONCE: usize = 4;
 
-/// Limit of the calls that only read tasks and output at the same time. The host reads for a few
+/// Limit of the calls that read many tasks, or output, at the same time. The host reads for a few
 /// requests at a time, so with more of them, a client that makes many calls at once would let the
 /// commands of others wait behind all of its own.
 const READS_AT_ONCE: usize = 4;
 
-/// The tools whose calls only read tasks and output, and do not wait.
-const READERS: [&str; 3] = [tools::STATUS, tools::LOGS, tools::LIST];
+/// The tools whose calls read many tasks, or output, and do not wait.
+const READERS: [&str; 2] = [tools::LOGS, tools::LIST];
 
 pub(super) struct Server {
     pub(super) client: Arc<Client>,
@@ -186,11 +186,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        api::{cli::task, mcp::waiting::tests::server_in},
-        clock,
-        layout::Layout,
-    };
+    use crate::{api::mcp::waiting::tests::server_in, clock, layout::Layout};
 
     /// A host that answers requests only in groups of [`READS_AT_ONCE`], so that a client that
     /// makes more requests at a time is noticed.
@@ -209,8 +205,7 @@ mod tests {
         }
 
         async fn answer_each(self: Arc<Self>, mut stream: UnixStream) {
-            let fields = json!({ "state": "done", "outcome": "succeeded" });
-            let body = serde_json::to_string(&task(fields)).unwrap();
+            let body = json!({ "tasks": [], "next": null }).to_string();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             let mut request = Vec::new();
             while stream.read_buf(&mut request).await.unwrap() > 0 {
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_that_only_read_are_sent_to_the_host_a_few_at_a_time() {
+    async fn calls_that_read_much_are_sent_to_the_host_a_few_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let server = server_in(dir.path());
         let listener = UnixListener::bind(Layout::new(dir.path()).socket()).unwrap();
@@ -241,8 +236,8 @@ mod tests {
         });
         let listening = tokio::spawn(Arc::clone(&host).listen(listener));
         let calls = (0..8 * READS_AT_ONCE).map(|_| {
-            let asked = json!({ "taskId": "build" });
-            server.call(tools::STATUS, asked.as_object().unwrap().clone())
+            let asked = json!({ "name": "build" });
+            server.call(tools::LIST, asked.as_object().unwrap().clone())
         });
         let answers = clock::within(Duration::from_secs(30), join_all(calls)).await;
         for answer in answers.unwrap() {
