@@ -341,6 +341,7 @@ fn retry_and_resume_say_what_the_task_waits_for() {
         }
     };
     let both = ["RetryTask", "ResumeTask"];
+    host.run(["group", "add", "g"]).check();
     host.run(["group", "pause", "g"]).check();
     check(&grouped, &both, "; group `g` is paused, so it starts when");
     host.run(["resume", &grouped])
