@@ -167,6 +167,8 @@ pub(crate) enum GitError {
         checkout: PathBuf,
         source: Box<GitError>,
     },
+    #[error("branch `{branch}` was moved at the same moment")]
+    BranchMoved { branch: BranchRef },
     #[error(
         "a rebase is open in {}, and would undo the merge if it were aborted; end the rebase first",
         checkout.display()

@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use super::{somebody, worktree};
-use crate::git::{BranchRef, Keeping, reflog::KEPT};
+use crate::git::{BranchRef, GitError, Keeping, reflog::KEPT};
 
 #[tokio::test]
 async fn a_replaced_commit_does_not_count_as_merged() {
@@ -133,13 +133,34 @@ async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     let git = person.at(".");
     for elsewhere in ["other", "--detach"] {
         person.git(&["switch", "-q", elsewhere]);
-        let error = git.fast_forward(&main, &second).await.unwrap_err();
+        let error = git.fast_forward(&main, &first, &second).await.unwrap_err();
         assert!(error.to_string().contains("for-another-branch"), "{error}");
         assert_eq!(person.commit("HEAD").await, first, "{elsewhere}");
         person.git(&["switch", "-q", "main"]);
     }
-    git.fast_forward(&main, &second).await.unwrap();
+    git.fast_forward(&main, &first, &second).await.unwrap();
     assert_eq!(person.commit("HEAD").await, second);
+}
+
+/// To git, the merge would be a fast-forward, and would bring the removed commit back.
+#[tokio::test]
+async fn a_checkout_whose_branch_has_lost_a_commit_meanwhile_is_not_fast_forwarded() {
+    let person = somebody("");
+    let main = BranchRef::named("main");
+    let first = person.commit("main").await;
+    let next = async |message: &str| {
+        person.git(&["commit", "-q", "--allow-empty", "-m", message]);
+        person.commit("main").await
+    };
+    let (removed, third) = (next("removed").await, next("third").await);
+    person.git(&["reset", "-q", "--hard", first.hash()]);
+    let git = person.at(".");
+    let moved = git.fast_forward(&main, &removed, &third).await;
+    assert!(
+        matches!(moved, Err(GitError::BranchMoved { .. })),
+        "{moved:?}"
+    );
+    assert_eq!(person.commit("main").await, first);
 }
 
 /// The lock was left by a git that was killed. To wait again until it is released would only take
