@@ -813,7 +813,10 @@ mod tests {
             assert_eq!(person.git(&["branch", "--show-current"]), "main");
             let git = person.at(".");
             let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
-            assert!(matches!(updated.result, Err(GitError::RebaseOpen { .. })));
+            assert!(matches!(
+                updated.result,
+                Err(GitError::OperationOpen { .. })
+            ));
             if let Some(aside) = updated.aside {
                 assert!(git.drop_aside(aside).await.unwrap().is_none());
             }

@@ -152,8 +152,8 @@ impl Git {
     /// Moves the checkout in this directory, in which `branch` is checked out, forward from `old` to
     /// the later commit `new`. Fails if another branch is checked out by now, since git would move
     /// the other branch instead, and if the branch is no longer at `old`. Also fails if an untracked
-    /// or ignored file is in the way, because such a file exists nowhere else, and if a rebase is
-    /// open here that has not checked out anything yet.
+    /// or ignored file is in the way, because such a file exists nowhere else, and if an
+    /// operation is open here that would move the branch back if it were aborted.
     pub(crate) async fn fast_forward(
         &self,
         branch: &BranchRef,
@@ -173,10 +173,13 @@ impl Git {
             "--no-edit",
             new.hash(),
         ]);
-        // A person may have begun a rebase since the checkout was looked at. Once files are
-        // replaced, git begins none.
-        if self.operation().await? == Some(Operation::Rebase) {
-            return Err(GitError::RebaseOpen {
+        // A person may have begun a rebase, or applied patches, since the checkout was looked at.
+        // Once files are replaced, git begins none of these.
+        if let Some(operation @ (Operation::Rebase | Operation::Am | Operation::Series)) =
+            self.operation().await?
+        {
+            return Err(GitError::OperationOpen {
+                operation,
                 checkout: self.dir().to_owned(),
             });
         }
