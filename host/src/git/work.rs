@@ -297,6 +297,8 @@ impl Git {
             &refspec,
         ];
         let spec = Spec::changes(arguments).hooks(Hooks::OfPush);
+        // To a mirror, git would push all refs, and refuse to push only one.
+        let spec = spec.setting(format!("remote.{remote}.mirror"), "false");
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 }

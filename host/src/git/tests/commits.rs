@@ -142,6 +142,21 @@ async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     assert_eq!(person.commit("HEAD").await, second);
 }
 
+/// Otherwise git pushes all refs, and refuses to push only one.
+#[tokio::test]
+async fn only_the_branch_is_pushed_to_a_remote_that_mirrors_the_repository() {
+    let person = somebody("");
+    person.git(&["init", "-q", "--bare", "../remote.git"]);
+    person.git(&["remote", "add", "--mirror=push", "origin", "../remote.git"]);
+    person.git(&["branch", "other"]);
+    let git = person.at(".");
+    git.push("origin", &BranchRef::named("main")).await.unwrap();
+    let remote = person.home().join("remote.git");
+    let remote = format!("--git-dir={}", remote.display());
+    let refs = person.git(&[&remote, "for-each-ref", "--format=%(refname)"]);
+    assert_eq!(refs, "refs/heads/main");
+}
+
 /// To git, the merge would be a fast-forward, and would bring the removed commit back.
 #[tokio::test]
 async fn a_checkout_whose_branch_has_lost_a_commit_meanwhile_is_not_fast_forwarded() {
