@@ -29,6 +29,12 @@ pub(crate) enum Standing {
     Rebased,
     /// The branch is being bisected. Git returns to it when the bisect ends.
     Bisected,
+    /// `git am` is open where the branch is checked out. If it is aborted, git may move the branch
+    /// back to where it was, even if somebody else has moved it meanwhile.
+    Patched,
+    /// Several cherry-picks or reverts are open where the branch is checked out. If they are
+    /// aborted, git moves the branch back too.
+    Picked,
 }
 
 impl Standing {
@@ -37,6 +43,21 @@ impl Standing {
             Self::CheckedOut => "checked out",
             Self::Rebased => "being rebased",
             Self::Bisected => "being bisected",
+            Self::Patched => "being changed by `git am`",
+            Self::Picked => "being changed by a series of cherry-picks or reverts",
+        }
+    }
+
+    /// The commands that end this use of the branch.
+    pub(crate) fn ended_by(self) -> &'static str {
+        match self {
+            Self::CheckedOut => "`git switch` there",
+            Self::Rebased => "`git rebase` there with `--continue` or `--abort`",
+            Self::Bisected => "`git bisect reset` there",
+            Self::Patched => "`git am` there with `--continue`, `--abort` or `--quit`",
+            Self::Picked => {
+                "`git cherry-pick` or `git revert` there with `--continue`, `--abort` or `--quit`"
+            }
         }
     }
 }
@@ -102,16 +123,17 @@ impl Git {
                     found => found,
                 }
             };
-            let in_operation = match git_dir {
-                Some(git_dir) => under_way(&git_dir, branch)?,
+            let in_operation = match &git_dir {
+                Some(git_dir) => under_way(git_dir, branch)?,
                 None => None,
             };
+            let on_it = git_dir.as_deref().and_then(begun_on_branch);
             // While a person edits the list of commits for a rebase, the branch is still checked
             // out.
             let is_rebased = in_operation == Some(Standing::Rebased);
             let is_checked_out = entry.branch.as_ref() == Some(branch);
             let standing = if is_checked_out && !is_rebased {
-                Some(Standing::CheckedOut)
+                Some(on_it.unwrap_or(Standing::CheckedOut))
             } else {
                 in_operation
             };
@@ -425,6 +447,18 @@ fn under_way(git_dir: &Path, branch: &BranchRef) -> Result<Option<Standing>, Git
     let start = read("BISECT_START")?;
     let start = start.trim_end();
     Ok((start == branch.name() || start == full).then_some(Standing::Bisected))
+}
+
+/// How the branch that is checked out is used by an operation that git performs on the branch
+/// itself and that moves it back if it is aborted. Git aborts a series only by the note of where it
+/// began, and removes this note once all picks are made.
+fn begun_on_branch(git_dir: &Path) -> Option<Standing> {
+    let is_there = |file: &str| !fsx::is_missing(&git_dir.join(file));
+    if is_there("rebase-apply/applying") {
+        Some(Standing::Patched)
+    } else {
+        is_there("sequencer/head").then_some(Standing::Picked)
+    }
 }
 
 #[cfg(test)]

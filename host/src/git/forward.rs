@@ -97,19 +97,19 @@ pub(crate) struct Updated {
 impl Git {
     /// Moves this checkout, in which `branch` is checked out, forward by a step.
     pub(crate) async fn update_checkout(&self, branch: &BranchRef, step: &Step) -> Updated {
-        let new = &step.note.new;
+        let StepNote { old, new, .. } = &step.note;
         let replaced = match Box::pin(self.replace_files(step)).await {
             Ok(Replacing::Done(replaced)) => *replaced,
             Ok(Replacing::Undone(aside)) => {
                 return Updated {
-                    result: self.fast_forward(branch, new).await,
+                    result: self.fast_forward(branch, old, new).await,
                     after: After::LeftToGit,
                     aside: Some(aside),
                 };
             }
             Ok(Replacing::LeftToGit) => {
                 return Updated {
-                    result: self.fast_forward(branch, new).await,
+                    result: self.fast_forward(branch, old, new).await,
                     after: After::LeftToGit,
                     aside: None,
                 };
@@ -126,7 +126,7 @@ impl Git {
             }
         };
         let with_new = self.with_index(&replaced.aside.dir.join(INDEX));
-        let (result, aside) = match with_new.fast_forward(branch, new).await {
+        let (result, aside) = match with_new.fast_forward(branch, old, new).await {
             Ok(()) => match self.finish_replacing(replaced).await {
                 Ok(aside) => (Ok(()), Some(aside)),
                 Err(error) => (Err(error), None),
@@ -659,7 +659,8 @@ mod tests {
     async fn fast_forward(git: &Git, replaced: &Replaced) -> Result<(), GitError> {
         let with_new = git.with_index(&replaced.aside.dir.join(INDEX));
         let main = BranchRef::named("main");
-        with_new.fast_forward(&main, &replaced.note.new).await
+        let StepNote { old, new, .. } = &replaced.note;
+        with_new.fast_forward(&main, old, new).await
     }
 
     async fn finish(git: &Git, replaced: Replaced) -> Option<Late> {
@@ -746,7 +747,9 @@ mod tests {
             assert!(replaced(&git, &step).await.is_none(), "{command}");
             assert!(!person.work().join("armed").exists(), "{command}");
             let main = BranchRef::named("main");
-            git.fast_forward(&main, &step.note.new).await.unwrap_err();
+            git.fast_forward(&main, &step.note.old, &step.note.new)
+                .await
+                .unwrap_err();
             let expected = [
                 ("file", "one\n"),
                 ("gone", "one\n"),
@@ -810,7 +813,10 @@ mod tests {
             assert_eq!(person.git(&["branch", "--show-current"]), "main");
             let git = person.at(".");
             let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
-            assert!(matches!(updated.result, Err(GitError::RebaseOpen { .. })));
+            assert!(matches!(
+                updated.result,
+                Err(GitError::OperationOpen { .. })
+            ));
             if let Some(aside) = updated.aside {
                 assert!(git.drop_aside(aside).await.unwrap().is_none());
             }
@@ -1320,7 +1326,9 @@ mod tests {
         let git = person.at(".");
         assert!(replaced(&git, &step).await.is_none());
         let main = BranchRef::named("main");
-        git.fast_forward(&main, &step.note.new).await.unwrap();
+        git.fast_forward(&main, &step.note.old, &step.note.new)
+            .await
+            .unwrap();
         assert_eq!(read(&person, "file"), "two\r\n");
     }
 
@@ -1334,7 +1342,9 @@ mod tests {
         let git = person.at(".");
         assert!(replaced(&git, &step).await.is_none());
         let main = BranchRef::named("main");
-        git.fast_forward(&main, &step.note.new).await.unwrap();
+        git.fast_forward(&main, &step.note.old, &step.note.new)
+            .await
+            .unwrap();
         assert_eq!(read(&person, "file"), "two\n");
     }
 
@@ -1374,7 +1384,9 @@ mod tests {
         assert!(replaced(&git, &step).await.is_none());
         assert_eq!(left(&person), 0);
         let main = BranchRef::named("main");
-        git.fast_forward(&main, &step.note.new).await.unwrap();
+        git.fast_forward(&main, &step.note.old, &step.note.new)
+            .await
+            .unwrap();
         assert_eq!(read(&person, "file"), "head\ntwo\n");
     }
 

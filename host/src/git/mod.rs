@@ -167,11 +167,17 @@ pub(crate) enum GitError {
         checkout: PathBuf,
         source: Box<GitError>,
     },
+    #[error("branch `{branch}` was moved at the same moment")]
+    BranchMoved { branch: BranchRef },
     #[error(
-        "a rebase is open in {}, and would undo the merge if it were aborted; end the rebase first",
+        "a {} is open in {}, and would undo the merge if it were aborted; end it first",
+        operation.as_str(),
         checkout.display()
     )]
-    RebaseOpen { checkout: PathBuf },
+    OperationOpen {
+        operation: Operation,
+        checkout: PathBuf,
+    },
     #[error("the path {} is not valid UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("branch `{branch}` is checked out in {}", checkout.shown())]

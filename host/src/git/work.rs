@@ -149,14 +149,16 @@ impl Git {
         read_commit(&spec, line.trim_end())
     }
 
-    /// Moves the checkout in this directory, in which `branch` is checked out, forward to a later
-    /// commit. Fails if another branch is checked out by now, since git would move the other branch
-    /// instead. Also fails if an untracked or ignored file is in the way, because such a file
-    /// exists nowhere else, and if a rebase is open here that has not checked out anything yet.
+    /// Moves the checkout in this directory, in which `branch` is checked out, forward from `old` to
+    /// the later commit `new`. Fails if another branch is checked out by now, since git would move
+    /// the other branch instead, and if the branch is no longer at `old`. Also fails if an untracked
+    /// or ignored file is in the way, because such a file exists nowhere else, and if an
+    /// operation is open here that would move the branch back if it were aborted.
     pub(crate) async fn fast_forward(
         &self,
         branch: &BranchRef,
-        commit: &Commit,
+        old: &Commit,
+        new: &Commit,
     ) -> Result<(), GitError> {
         let spec = Spec::changes([
             "merge",
@@ -169,13 +171,24 @@ impl Git {
             "--no-autostash",
             "--no-stat",
             "--no-edit",
-            commit.hash(),
+            new.hash(),
         ]);
-        // A person may have begun a rebase since the checkout was looked at. Once files are
-        // replaced, git begins none.
-        if self.operation().await? == Some(Operation::Rebase) {
-            return Err(GitError::RebaseOpen {
+        // A person may have begun a rebase, or applied patches, since the checkout was looked at.
+        // Once files are replaced, git begins none of these.
+        if let Some(operation @ (Operation::Rebase | Operation::Am | Operation::Series)) =
+            self.operation().await?
+        {
+            return Err(GitError::OperationOpen {
+                operation,
                 checkout: self.dir().to_owned(),
+            });
+        }
+        // A person may have removed commits from the branch since it was read, for example with
+        // `git reset`. For git, the merge would still be a fast-forward, and bring them back. Once
+        // files are replaced, a person's git cannot get the lock that it needs to reset a checkout.
+        if self.branch_commit(branch).await?.as_ref() != Some(old) {
+            return Err(GitError::BranchMoved {
+                branch: branch.clone(),
             });
         }
         // These settings make git fail if another branch is checked out. Git reads the name of the
@@ -284,6 +297,8 @@ impl Git {
             &refspec,
         ];
         let spec = Spec::changes(arguments).hooks(Hooks::OfPush);
+        // To a mirror, git would push all refs, and refuse to push only one.
+        let spec = spec.setting(format!("remote.{remote}.mirror"), "false");
         self.change(&spec.limit(LONG)).await.map(drop)
     }
 }

@@ -124,7 +124,8 @@ impl Worktrees {
         }
         if checkout.standing != Standing::CheckedOut {
             return Ok(Some(format!(
-                "{place}, and must not be moved until that ends"
+                "{place}, and must not be moved until that ends: {} ends it",
+                checkout.standing.ended_by()
             )));
         }
         let there = work.git.in_dir(&checkout.path);

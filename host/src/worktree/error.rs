@@ -179,6 +179,18 @@ impl WorktreeError {
             Self::LedAway { .. } => Some(
                 "limit the setting to the main checkout: there, run `git config --worktree core.worktree DIR`, then `git config --local --unset core.worktree`",
             ),
+            Self::InUse {
+                standing: Standing::Patched,
+                ..
+            } => Some(
+                "end it first by `git am` with `--continue`, `--abort` or `--quit`, or choose --merge manual, pr or patch",
+            ),
+            Self::InUse {
+                standing: Standing::Picked,
+                ..
+            } => Some(
+                "end it first by `git cherry-pick` or `git revert` with `--continue`, `--abort` or `--quit`, or choose --merge manual, pr or patch",
+            ),
             Self::InUse { .. } => {
                 Some("end the rebase or bisect first, or choose --merge manual, pr or patch")
             }

@@ -168,6 +168,41 @@ async fn a_branch_in_use_is_not_deleted() {
     assert_eq!(found[0].standing, Standing::Bisected);
 }
 
+/// If they are aborted, git moves the branch back, and would drop what was merged meanwhile.
+#[tokio::test]
+async fn a_branch_to_which_patches_or_several_picks_are_being_applied_is_found() {
+    let person = somebody("");
+    let commit = |text: &str| {
+        person.write("file", text);
+        person.git(&["commit", "-q", "-a", "-m", text]);
+    };
+    person.git(&["switch", "-q", "-c", "other"]);
+    commit("two");
+    commit("three");
+    let home = person.home();
+    let patches = home.to_str().unwrap();
+    person.git(&["format-patch", "-q", "-2", "-o", patches, "other"]);
+    person.git(&["switch", "-q", "main"]);
+    commit("mine");
+    let beside = worktree(&person, "beside").await;
+    for (git, branch) in [(person.at("."), "main"), (beside, "beside")] {
+        let check = async |command: &str, expected: Standing| {
+            let run = format!("alias.run=!git {command} > /dev/null 2>&1 || true");
+            person.git_in(git.dir(), &["-c", &run, "run"]);
+            let found = git.checkouts_of(&BranchRef::named(branch), None).await;
+            assert_eq!(found.unwrap()[0].standing, expected, "{branch}: {command}");
+            assert!(!git.has_changes().await.unwrap(), "{branch}: {command}");
+        };
+        let am = format!("am '{patches}/0001-two.patch' '{patches}/0002-three.patch'");
+        check(&am, Standing::Patched).await;
+        check("am --abort", Standing::CheckedOut).await;
+        // The first pick has ended, and the second has not begun.
+        let picks = "cherry-pick HEAD..other; printf two > file; git commit -q -a -m picked";
+        check(picks, Standing::Picked).await;
+        check("cherry-pick --continue", Standing::CheckedOut).await;
+    }
+}
+
 #[tokio::test]
 async fn a_checked_out_branch_without_a_commit_is_found() {
     let person = somebody("");

@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use super::{somebody, worktree};
-use crate::git::{BranchRef, Keeping, reflog::KEPT};
+use crate::git::{BranchRef, GitError, Keeping, reflog::KEPT};
 
 #[tokio::test]
 async fn a_replaced_commit_does_not_count_as_merged() {
@@ -133,13 +133,49 @@ async fn only_a_checkout_on_the_intended_branch_is_fast_forwarded() {
     let git = person.at(".");
     for elsewhere in ["other", "--detach"] {
         person.git(&["switch", "-q", elsewhere]);
-        let error = git.fast_forward(&main, &second).await.unwrap_err();
+        let error = git.fast_forward(&main, &first, &second).await.unwrap_err();
         assert!(error.to_string().contains("for-another-branch"), "{error}");
         assert_eq!(person.commit("HEAD").await, first, "{elsewhere}");
         person.git(&["switch", "-q", "main"]);
     }
-    git.fast_forward(&main, &second).await.unwrap();
+    git.fast_forward(&main, &first, &second).await.unwrap();
     assert_eq!(person.commit("HEAD").await, second);
+}
+
+/// Otherwise git pushes all refs, and refuses to push only one.
+#[tokio::test]
+async fn only_the_branch_is_pushed_to_a_remote_that_mirrors_the_repository() {
+    let person = somebody("");
+    person.git(&["init", "-q", "--bare", "../remote.git"]);
+    person.git(&["remote", "add", "--mirror=push", "origin", "../remote.git"]);
+    person.git(&["branch", "other"]);
+    let git = person.at(".");
+    git.push("origin", &BranchRef::named("main")).await.unwrap();
+    let remote = person.home().join("remote.git");
+    let remote = format!("--git-dir={}", remote.display());
+    let refs = person.git(&[&remote, "for-each-ref", "--format=%(refname)"]);
+    assert_eq!(refs, "refs/heads/main");
+}
+
+/// To git, the merge would be a fast-forward, and would bring the removed commit back.
+#[tokio::test]
+async fn a_checkout_whose_branch_has_lost_a_commit_meanwhile_is_not_fast_forwarded() {
+    let person = somebody("");
+    let main = BranchRef::named("main");
+    let first = person.commit("main").await;
+    let next = async |message: &str| {
+        person.git(&["commit", "-q", "--allow-empty", "-m", message]);
+        person.commit("main").await
+    };
+    let (removed, third) = (next("removed").await, next("third").await);
+    person.git(&["reset", "-q", "--hard", first.hash()]);
+    let git = person.at(".");
+    let moved = git.fast_forward(&main, &removed, &third).await;
+    assert!(
+        matches!(moved, Err(GitError::BranchMoved { .. })),
+        "{moved:?}"
+    );
+    assert_eq!(person.commit("main").await, first);
 }
 
 /// The lock was left by a git that was killed. To wait again until it is released would only take

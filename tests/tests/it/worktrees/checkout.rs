@@ -278,6 +278,24 @@ fn branch_being_rebased_or_bisected_is_not_moved() {
     repository.git(&["bisect", "start", "main", "main~2"]);
     end(&id, "`main` is being bisected in ");
     repository.git(&["bisect", "reset"]);
+    // `git am` works on the branch itself, and leaves its checkout clean.
+    repository.write("file", "two\n");
+    repository.commit("patched");
+    let patches = repository.host.root().display().to_string();
+    repository.git(&["format-patch", "-q", "-1", "-o", &patches]);
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    repository.write("file", "mine\n");
+    repository.commit("mine");
+    let id = begin();
+    let am = format!("alias.try=!git am '{patches}/0001-patched.patch' > /dev/null 2>&1 || true");
+    repository.git(&["-c", &am, "try"]);
+    end(&id, "`main` is being changed by `git am` in ");
+    repository
+        .host
+        .run(["run", "--worktree", "--merge", "auto", "--", "true"])
+        .code(REFUSED)
+        .says(&["`main`, which is being changed by `git am`", "--abort"]);
+    repository.git(&["am", "--abort"]);
     repository.is_untouched();
 }
 

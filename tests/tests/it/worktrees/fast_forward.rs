@@ -67,6 +67,29 @@ fn edit_saved_just_before_the_merge_is_kept_and_no_message_advises_to_discard_it
     assert_eq!(text, "mine\n");
 }
 
+/// To git, the merge is still a fast-forward, and would bring the removed commit back.
+#[test]
+fn commit_that_is_removed_from_the_base_while_the_merge_runs_is_not_brought_back() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    repository.write("secret", "secret\n");
+    repository.commit("secret");
+    // The host has read the base, and has not yet locked the index.
+    shimmed.count_only("checkout-index");
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--merge", "auto"], "echo two > file");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "the checkout was not updated");
+    repository.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    let main = repository.git(&["rev-parse", "main"]);
+    shimmed.go();
+    let detail = merged(&host.finished(&id), "failed", "refused");
+    let says = "`main` was rewritten while the task ran";
+    assert!(detail.starts_with(says), "{detail}");
+    assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    repository.is_untouched();
+}
+
 /// Git itself would write the files before it tried to replace the index. If only the index stayed
 /// as it is, the person's next commit would undo the merge.
 #[test]
