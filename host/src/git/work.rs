@@ -149,10 +149,10 @@ impl Git {
         read_commit(&spec, line.trim_end())
     }
 
-    /// Moves the checkout in this directory, in which `branch` is checked out, forward from `old` to
-    /// the later commit `new`. Fails if another branch is checked out by now, since git would move
-    /// the other branch instead, and if the branch is no longer at `old`. Also fails if an untracked
-    /// or ignored file is in the way, because such a file exists nowhere else, and if an
+    /// Moves the checkout in this directory, in which `branch` is checked out, forward from `old`
+    /// to the later commit `new`. Fails if another branch is checked out by now, since git would
+    /// move the other branch instead, and if the branch is no longer at `old`. Also fails if an
+    /// untracked or ignored file is in the way, because such a file exists nowhere else, and if an
     /// operation is open here that would move the branch back if it were aborted.
     pub(crate) async fn fast_forward(
         &self,
