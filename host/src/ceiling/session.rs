@@ -271,8 +271,8 @@ fn perhaps_users<'a>(task: &'a Task, session: &str) -> impl Iterator<Item = &'a 
     requesters.map(|requester| &**requester)
 }
 
-/// Whoever has requested the last attempt of this task that has begun since then and uses the
-/// session, or may use it. Only requesters that count are looked for.
+/// The requester of the task's latest attempt among those that began at or after `since` and use
+/// the session, or may use it. Attempts whose requester does not count are left out.
 fn user_since<'a>(
     task: &'a Task,
     session: &str,
@@ -661,6 +661,20 @@ mod tests {
         store
     }
 
+    /// The refusal if a client is to go on in the session with this task, its own or a person's; or
+    /// `Ok(())`.
+    fn decided_for_a_client(store: &MemoryStore, task: &Task) -> String {
+        let decided = if task.request.by.restrained {
+            may_enter(store, &chat(), SESSION, &McpCeiling::default())
+        } else {
+            may_go_on(store, &chat(), task, SESSION)
+        };
+        match decided {
+            Err(SessionError::Refused(refusal)) => refusal.message,
+            other => format!("{other:?}"),
+        }
+    }
+
     /// Otherwise a session that a person has continued would be open again as soon as the person's
     /// task is removed.
     #[test]
@@ -681,15 +695,7 @@ mod tests {
         };
         let check = |task: Task, forgotten_to: Timestamp, is_open: bool| {
             let store = forgetful(vec![task.clone()], persons_to(forgotten_to));
-            let decided = if task.request.by.restrained {
-                may_enter(&store, &chat(), SESSION, &McpCeiling::default())
-            } else {
-                may_go_on(&store, &chat(), &task, SESSION)
-            };
-            let why = match decided {
-                Err(SessionError::Refused(refusal)) => refusal.message,
-                other => format!("{other:?}"),
-            };
+            let why = decided_for_a_client(&store, &task);
             let says = if is_open {
                 "Ok(())"
             } else {
@@ -727,15 +733,7 @@ mod tests {
                 ..Queue::default()
             };
             let store = forgetful(vec![task.clone()], queue);
-            let decided = if task.request.by.restrained {
-                may_enter(&store, &chat(), SESSION, &McpCeiling::default())
-            } else {
-                may_go_on(&store, &chat(), task, SESSION)
-            };
-            let why = match decided {
-                Err(SessionError::Refused(refusal)) => refusal.message,
-                other => format!("{other:?}"),
-            };
+            let why = decided_for_a_client(&store, task);
             let says = if is_open {
                 "Ok(())"
             } else {

@@ -118,6 +118,17 @@ fn until(mut desk: Desk, id: TaskId, own: Option<TaskId>) -> Waiting {
 }
 
 impl Desk {
+    /// Lets a task fail, and cancels it before its automatic retry. Returns the time of that retry.
+    fn cancelled_before_its_retry(&mut self, id: TaskId) -> Timestamp {
+        self.turn();
+        self.report(id, failure(ReasonClass::Exit));
+        self.settle();
+        let due = self.task(id).retry_at.unwrap();
+        self.cancel(id).unwrap();
+        self.settle();
+        due
+    }
+
     /// Makes a request of a client. It may be refused.
     fn tried_by_chat(&mut self, verb: Verb, id: TaskId, own: Option<TaskId>) {
         let cancel = |task| Input::Cancel { task, reason: None };
@@ -202,12 +213,7 @@ fn only_a_client_that_retries_a_persons_cancelled_task_waits_for_its_next_automa
                 of_chat(request);
             }
         });
-        desk.turn();
-        desk.report(id, failure(ReasonClass::Exit));
-        desk.settle();
-        let due = desk.task(id).retry_at.unwrap();
-        desk.cancel(id).unwrap();
-        desk.settle();
+        let due = desk.cancelled_before_its_retry(id);
         // The next host knows the time too.
         desk.reload();
         let input = again(&desk, desk.task(id), false);
@@ -246,12 +252,7 @@ fn persons_task_that_runs_again_after_a_clients_task_waits_for_its_next_automati
         with_retries(&mut below.request);
         let id = below.id;
         desk.submit_all(vec![below]).unwrap();
-        desk.turn();
-        desk.report(id, failure(ReasonClass::Exit));
-        desk.settle();
-        let due = desk.task(id).retry_at.unwrap();
-        desk.cancel(id).unwrap();
-        desk.settle();
+        let due = desk.cancelled_before_its_retry(id);
         let retry = Retry {
             task: desk.task(above),
             downstream: vec![desk.task(id)],

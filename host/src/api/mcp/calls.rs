@@ -527,7 +527,7 @@ fn noted(warning: Option<&str>) -> String {
     warning.map_or_else(String::new, |warning| format!("; {warning}"))
 }
 
-/// What is to be known about the next attempt of a task, as the end of a message.
+/// The end of a message about a retried task: what the next attempt waits for, and a warning.
 fn about_next(retried: &Retried) -> String {
     noted(retried.waits.as_deref()) + &noted(retried.warning.as_deref())
 }

@@ -19,7 +19,7 @@ use crate::store::{
     samples::{asked, at, child, done, event, id, in_graph, ready, running},
 };
 
-/// What was decided by the tasks that have used a session must not change once they are gone.
+/// Tasks that have used a session can close it. It must stay closed after their removal.
 #[test]
 fn prunable_tasks_tell_until_when_and_by_whom_a_session_may_have_been_used_in_them() {
     check(|store| {
