@@ -100,7 +100,7 @@ async fn serve(
     let (shut, shutdown) = watch::channel(false);
     let own = mark_own(layout);
     forget_other_boots(layout);
-    let wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
+    let mut wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
     let putting_back = wired.host.put_back_checkouts();
     let putting_back = async move {
         putting_back.await;
@@ -117,7 +117,14 @@ async fn serve(
     let info = wired.host.info().await;
     write_host_file(layout, &info)?;
     ready(&info);
-    // Looks at every process of the machine, which would delay the host's first answer.
+    // These parts take long enough to delay the host's first answer.
+    if let Some(plugins) = wired.to_warm.take() {
+        let warming = async move {
+            plugins.warm().await;
+            Over::Done
+        };
+        parts.spawn("the warming of plugins", until(&shutdown, warming));
+    }
     if let Some(own) = own.clone() {
         let ending = async move {
             own.end_earlier().await;
@@ -149,6 +156,8 @@ struct Wired {
     runner: Arc<Runner>,
     host: Arc<Host>,
     supervisors: Supervisors,
+    /// The plugins to load once the host answers, if there is room for their compiled code.
+    to_warm: Option<Arc<Catalog>>,
 }
 
 async fn wire(
@@ -232,18 +241,9 @@ async fn wire(
             Over::Done
         }),
     );
-    let warmed = plugins.clone();
-    parts.spawn(
-        "the warming of plugins",
-        until(shutdown, async move {
-            // Compiled code is stored on disk. If the disk is full, it would use up the space that
-            // is reserved for cancellations and ends.
-            if has_room {
-                warmed.warm().await;
-            }
-            Over::Done
-        }),
-    );
+    // Compiled code is stored on disk. If the disk is full, it would use up the space that is
+    // reserved for cancellations and ends.
+    let to_warm = has_room.then(|| plugins.clone());
     let held_back = runner.clone();
     let (all_held_back, unanswered) = (runner.clone(), opened.supervisors.clone());
     let silent = opened.supervisors.clone();
@@ -274,6 +274,7 @@ async fn wire(
         runner,
         host,
         supervisors: opened.supervisors,
+        to_warm,
     })
 }
 

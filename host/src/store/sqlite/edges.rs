@@ -10,12 +10,15 @@ use claudine_domain::{
     dependency::{Condition, Dependency},
     id::TaskId,
 };
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Statement, Transaction, params};
 
 use super::{fault::Fault, row};
 
 const ID_BYTES: usize = 16;
 const EDGE_BYTES: usize = ID_BYTES + 1;
+
+/// The query of [`select`], which a caller with many tasks prepares only once.
+pub(super) const OF_TASK: &str = "SELECT edges FROM depends_on WHERE task = ?1";
 
 /// The batch number in rows that were migrated from an older schema.
 const BEFORE_ALL_BATCHES: i64 = 0;
@@ -44,8 +47,16 @@ pub(super) fn write(
 }
 
 pub(super) fn of_task(reader: &Connection, task: TaskId) -> Result<Arc<[Dependency]>, Fault> {
-    let mut query = reader.prepare_cached("SELECT edges FROM depends_on WHERE task = ?1")?;
-    let mut rows = query.query([task.to_bytes()])?;
+    let mut query = reader.prepare_cached(OF_TASK)?;
+    select(&mut query, task.to_bytes())
+}
+
+/// Reads the dependencies of a task.
+pub(super) fn select(
+    of_task: &mut Statement<'_>,
+    task: [u8; ID_BYTES],
+) -> Result<Arc<[Dependency]>, Fault> {
+    let mut rows = of_task.query([task])?;
     match rows.next()? {
         Some(found) => decode(found.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?),
         None => Ok(Arc::default()),

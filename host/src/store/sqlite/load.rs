@@ -9,12 +9,11 @@ use claudine_domain::{
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
     queue::{Pause, Queue},
-    task::Task,
     time::Timestamp,
 };
 use rusqlite::Connection;
 
-use super::{edges, fault::Fault, row, share::Shared};
+use super::{fault::Fault, row, unfinished};
 
 /// Reads within one transaction, so that all parts are from one moment. An unreadable row is set
 /// aside, and does not prevent other rows from being read.
@@ -24,7 +23,7 @@ pub(super) fn stored(reader: &Connection, remember_since: Timestamp) -> Result<S
     let last_batch: i64 = moment.query_row(query, [], |row| row.get(0))?;
     let mut aside = Vec::new();
     let stored = Stored {
-        unfinished: unfinished(&moment, &mut aside)?,
+        unfinished: unfinished::tasks(&moment, &mut aside)?,
         accounts: accounts(&moment, &mut aside)?,
         groups: groups(&moment, &mut aside)?,
         queue: queue(&moment, &mut aside)?,
@@ -52,37 +51,6 @@ fn put_aside(
         reason,
     });
     Ok(())
-}
-
-fn unfinished(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<Task>, Fault> {
-    let mut query = reader.prepare("SELECT body, id, status FROM task WHERE status < ?1")?;
-    let mut rows = query.query([row::FIRST_OUTCOME])?;
-    let mut tasks = Vec::new();
-    let mut shared = Shared::default();
-    while let Some(found) = rows.next()? {
-        let id = TaskId::from_bytes(found.get(1)?);
-        let whole = row::task(found).and_then(|task| {
-            let dependencies = edges::of_task(reader, id)?;
-            Ok(Task {
-                dependencies,
-                ..task
-            })
-        });
-        match whole {
-            Ok(mut task) => {
-                shared.replace_equal(&mut task);
-                tasks.push(task);
-            }
-            Err(fault) => {
-                put_aside("task", id.to_string(), fault, aside)?;
-                if let Some(last) = aside.last_mut() {
-                    last.task = Some(id);
-                }
-            }
-        }
-    }
-    tasks.sort_unstable_by_key(|task: &Task| task.id);
-    Ok(tasks)
 }
 
 /// Reads the groups. A group whose row cannot be read counts as paused, since its limit is unknown.

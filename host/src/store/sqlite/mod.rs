@@ -31,6 +31,7 @@ mod share;
 mod torn;
 mod transfer;
 mod unattended;
+mod unfinished;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -142,8 +142,14 @@ pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<Strin
 /// Reads a task from a row with its body, its id and its status. The task's dependencies are in
 /// another table.
 pub(super) fn task(row: &Row<'_>) -> Result<Task, Fault> {
-    let task: Task = decode("task", row, 0)?;
-    let (id, status): ([u8; 16], i64) = (row.get(1)?, row.get(2)?);
+    let body = row.get_ref(0)?.as_str();
+    let body = body.map_err(rusqlite::Error::from)?;
+    checked_task(body, row.get(1)?, row.get(2)?)
+}
+
+/// Decodes a task, and compares it with the other columns of its row.
+pub(super) fn checked_task(body: &str, id: [u8; 16], status: i64) -> Result<Task, Fault> {
+    let task: Task = decode_text("task", body)?;
     if task.id.to_bytes() == id && code(Status::of(&task)) == status {
         Ok(task)
     } else {
@@ -165,6 +171,9 @@ pub(super) fn decode<T: DeserializeOwned>(
     column: usize,
 ) -> Result<T, Fault> {
     let body = row.get_ref(column)?.as_str();
-    let body = body.map_err(rusqlite::Error::from)?;
+    decode_text(what, body.map_err(rusqlite::Error::from)?)
+}
+
+fn decode_text<T: DeserializeOwned>(what: &'static str, body: &str) -> Result<T, Fault> {
     serde_json::from_str(body).map_err(|source| Fault::Body { what, source })
 }
