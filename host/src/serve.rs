@@ -406,6 +406,7 @@ async fn wind_down(
         runner,
         host,
         supervisors,
+        to_warm: _,
     } = wired;
     host.leaves(mode.unwrap_or_default());
     if mode == Some(DownMode::Kill) {
