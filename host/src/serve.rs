@@ -180,7 +180,8 @@ async fn wire(
     if store.last_epoch()? < led {
         warn_of_earlier(layout, &mut settings);
     }
-    let (database, store) = (store.in_place(), Arc::new(store) as Arc<dyn Store>);
+    let database = store.in_place();
+    let store: Arc<dyn Store> = Arc::new(store);
     let epoch = store.lead_after(led)?;
     let opened = open_supervisors(layout, epoch, descriptors).await?;
     let plugins = Arc::new(open_plugins(layout, &settings, plugin::Compiler::Process)?);
