@@ -293,9 +293,9 @@ async fn wire(
 /// this directory: it is an earlier copy that was put back, or it was made anew.
 fn warn_of_earlier(layout: &Layout, settings: &mut Settings) {
     let text = format!(
-        "{} is an earlier copy, or was made anew: later hosts used another file in its place. Tasks \
-         that have run since then are shown as they were before; those that left a process or \
-         output are not run again, but the others are",
+        "{} is an earlier copy, or was made anew: later hosts used another file in its place. \
+         Tasks that have run since then are shown as they were before; those that left a process \
+         or output are not run again, but the others are",
         layout.database().display()
     );
     tracing::warn!("{text}");

@@ -110,10 +110,10 @@ impl Registry {
             .collect()
     }
 
-    /// Registers an attempt of an earlier host as in progress. This is one step, because a report of
-    /// the attempt's supervisor may arrive at any moment, and is not repeated. `has_started` says
-    /// whether the store has a process of the attempt. If no supervisor has the attempt then, its
-    /// process is lost: without a child, the executor would start the attempt's work again.
+    /// Registers an attempt of an earlier host as in progress. This is one step, because a report
+    /// of the attempt's supervisor may arrive at any moment, and is not repeated. `has_started`
+    /// says whether the store has a process of the attempt. If no supervisor has the attempt then,
+    /// its process is lost: without a child, the executor would start the attempt's work again.
     pub(super) fn take_over(
         &self,
         id: AttemptId,

@@ -55,7 +55,10 @@ pub(crate) enum StoreError {
     #[error("{path} was removed or replaced while the host had it open")]
     Gone { path: PathBuf },
     /// There is no database, but there are logs of its tasks. An empty queue would hide the loss.
-    #[error("the database {path} is missing or empty, but {} has logs of its tasks", logs.display())]
+    #[error(
+        "the database {path} is missing or empty, but {} has logs of its tasks",
+        logs.display()
+    )]
     Missing { path: PathBuf, logs: PathBuf },
     #[error("no space is left for the database {path}")]
     Full { path: PathBuf },

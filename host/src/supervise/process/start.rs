@@ -82,8 +82,8 @@ impl Supervisor {
         }
     }
 
-    /// Refuses an attempt that was started before, and of which neither the host nor this supervisor
-    /// knows anything: for example, an earlier copy of the host's database was put back, and the
+    /// Refuses an attempt that was started before, although neither the host nor this supervisor
+    /// knows of it: for example, an earlier copy of the host's database was put back, and the
     /// attempt has ended since the copy was taken. Its log shows that it was started. The names of
     /// the host's own commands are never used twice.
     fn refuse_second(&self, no: AttemptNo, start: &StartChild) -> Result<(), Refusal> {
