@@ -126,6 +126,21 @@ impl Layout {
         self.root.join("logs")
     }
 
+    /// Whether there is the log of any attempt.
+    pub(crate) fn has_logs(&self) -> io::Result<bool> {
+        for shard in fsx::entries(&self.logs())? {
+            if !shard.is_dir() {
+                continue;
+            }
+            let names = fsx::entries(&shard)?;
+            let mut names = names.iter().filter_map(|path| path.file_name()?.to_str());
+            if names.any(|name| Self::attempt_of_log(name).is_some()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// File with the output of an attempt. The files are distributed over directories by the last
     /// two characters of the task's id.
     pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
@@ -290,6 +305,24 @@ mod tests {
             check(other, None);
         }
         assert_eq!(Layout::attempt_of_log("../x.log"), None);
+    }
+
+    #[test]
+    fn only_the_log_of_an_attempt_counts_as_a_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert!(!layout.has_logs().unwrap());
+        layout.create().unwrap();
+        let log = layout
+            .logs()
+            .join("ef/task_01kb2m8r4zq8w3v5x7y9abcdef.2.log");
+        // The directory is made by whoever follows the log, even if there is no output.
+        fs::create_dir(log.parent().unwrap()).unwrap();
+        fs::write(log.with_extension("log-3.7"), "").unwrap();
+        fs::write(layout.logs().join("notes"), "").unwrap();
+        assert!(!layout.has_logs().unwrap());
+        fs::write(&log, "").unwrap();
+        assert!(layout.has_logs().unwrap());
     }
 
     #[test]

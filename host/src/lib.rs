@@ -183,10 +183,9 @@ fn start_error(error: serve::ServeError) -> AppError {
         serve::ServeError::Taken { .. } => ErrorKind::Conflict,
         serve::ServeError::NoSpace { .. } => ErrorKind::StoreFull,
         // Callers wait for another host if the kind is `Unavailable`. This is useless as long as
-        // the tasks of the original directory run.
-        serve::ServeError::Supervise(supervise::SuperviseError::Copied { .. }) => {
-            ErrorKind::Forbidden
-        }
+        // the tasks of the original directory run, or until somebody puts the database back.
+        serve::ServeError::Supervise(supervise::SuperviseError::Copied { .. })
+        | serve::ServeError::Store(store::StoreError::Missing { .. }) => ErrorKind::Forbidden,
         _ => ErrorKind::Unavailable,
     };
     let app = AppError::new(kind, error.to_string());

@@ -36,7 +36,10 @@ use crate::{
     plugin::{self, Catalog},
     retention::Retention,
     sample::{Sampler, disk_free_bytes},
-    store::{Epoch, Store, sqlite::SqliteStore},
+    store::{
+        Epoch, Store,
+        sqlite::{InPlace, SqliteStore},
+    },
     supervise::{self, Own, Supervisors},
     worktree::Worktrees,
 };
@@ -113,7 +116,7 @@ async fn serve(
     {
         tracing::warn!("some attempts that ended before this host started are not stored yet");
     }
-    open_up(claimed, &wired.host, &mut parts, &shutdown)?;
+    open_up(claimed, &wired, &mut parts, &shutdown)?;
     let info = wired.host.info().await;
     write_host_file(layout, &info)?;
     ready(&info);
@@ -156,6 +159,7 @@ struct Wired {
     runner: Arc<Runner>,
     host: Arc<Host>,
     supervisors: Supervisors,
+    database: Option<InPlace>,
     /// The plugins to load once the host answers, if there is room for their compiled code.
     to_warm: Option<Arc<Catalog>>,
 }
@@ -178,9 +182,16 @@ async fn wire(
     ))? {
         tracing::info!("an interrupted restore was completed");
     }
+    SqliteStore::refuse_lost(&layout.database(), &layout.logs(), || layout.has_logs())?;
     let kept = retained(layout, &mut settings);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&layout.database())?);
-    let epoch = store.lead_after(last_epoch(layout))?;
+    let store = SqliteStore::open(&layout.database())?;
+    let led = last_epoch(layout);
+    if store.last_epoch()? < led {
+        warn_of_earlier(layout, &mut settings);
+    }
+    let database = store.in_place();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let epoch = store.lead_after(led)?;
     let opened = open_supervisors(layout, epoch, descriptors).await?;
     let plugins = Arc::new(open_plugins(layout, &settings, plugin::Compiler::Process)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
@@ -274,8 +285,22 @@ async fn wire(
         runner,
         host,
         supervisors: opened.supervisors,
+        database,
         to_warm,
     })
+}
+
+/// Warns of a database with which no host has led since it was written, although hosts have led in
+/// this directory: it is an earlier copy that was put back, or it was made anew.
+fn warn_of_earlier(layout: &Layout, settings: &mut Settings) {
+    let text = format!(
+        "{} is an earlier copy, or was made anew: later hosts used another file in its place. \
+         Tasks that have run since then are shown as they were before; those that left a process \
+         or output are not run again, but the others are",
+        layout.database().display()
+    );
+    tracing::warn!("{text}");
+    settings.warnings.push(text);
 }
 
 /// How long this host keeps finished tasks. If a shorter retention of the settings does not apply
@@ -293,28 +318,23 @@ fn retained(layout: &Layout, settings: &mut Settings) -> Kept {
 /// Opens the socket, and begins to wait for reasons to end the host.
 fn open_up(
     claimed: &Arc<Claimed>,
-    host: &Arc<Host>,
+    wired: &Wired,
     parts: &mut Parts,
     shutdown: &watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     parts.spawn("signals", until(shutdown, signals()?));
     let (socket, listeners) = socket::listen(&claimed.layout)?;
-    let kept = claimed.clone();
-    parts.spawn(
-        "the socket",
-        until(
-            shutdown,
-            async move { Over::Failed(socket.keep(kept).await) },
-        ),
-    );
-    let (serving, shut) = (host.clone(), shutdown.clone());
+    let (kept, database) = (claimed.clone(), wired.database.clone());
+    let keeping = async move { Over::Failed(socket.keep(kept, database).await) };
+    parts.spawn("the socket", until(shutdown, keeping));
+    let (serving, shut) = (wired.host.clone(), shutdown.clone());
     parts.spawn(REST, async move {
         match api::rest::serve(listeners, serving, shut).await {
             Ok(()) => Over::Done,
             Err(error) => Over::Failed(error.to_string()),
         }
     });
-    let leading = host.clone();
+    let leading = wired.host.clone();
     parts.spawn(
         "the shutdown",
         until(
@@ -406,7 +426,7 @@ async fn wind_down(
         runner,
         host,
         supervisors,
-        to_warm: _,
+        ..
     } = wired;
     host.leaves(mode.unwrap_or_default());
     if mode == Some(DownMode::Kill) {

@@ -242,6 +242,7 @@ impl From<StoreError> for AppError {
             | StoreError::ReadOnly { .. }
             | StoreError::Unreadable { .. }
             | StoreError::Fenced { .. } => ErrorKind::Unavailable,
+            StoreError::Missing { .. } => ErrorKind::Forbidden,
             _ => ErrorKind::Internal,
         };
         let hint = error.hint();

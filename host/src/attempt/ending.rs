@@ -21,6 +21,11 @@ use crate::{
 /// Length limit of the name of a usage limit. A longer name is shortened.
 const LIMIT_CHARS: usize = 40;
 
+/// Why the end of an attempt is unknown that had started, but that no supervisor knows.
+const UNTRACED: &str = "the attempt had started, but no supervisor knows it any more, so nobody \
+    knows how it ended; the database may be an earlier copy that was put back, or the machine may \
+    have lost its power";
+
 /// The end of an attempt that the plugin `executor` ran for `wall_ms`. The git state is added
 /// later.
 pub(super) fn ending(
@@ -70,6 +75,11 @@ pub(super) fn ending(
                 ReasonClass::Lost
             } else {
                 ReasonClass::from_plugin(&code)
+            };
+            let message = if state.is_untraced {
+                UNTRACED.to_owned()
+            } else {
+                message
             };
             let exit = state.children.iter().find_map(|child| match child {
                 ChildState::Exited(exit) => Some(exit),
@@ -311,6 +321,30 @@ mod tests {
             class,
             message: String::new(),
         }
+    }
+
+    #[test]
+    fn an_attempt_that_had_started_and_that_no_supervisor_knows_is_lost_and_says_so() {
+        let state = State {
+            children: vec![ChildState::Lost],
+            is_untraced: true,
+            ..State::default()
+        };
+        let ending = failed(&state);
+        assert_eq!(ending.cause, Cause::Class(ReasonClass::Lost));
+        assert!(!ending.never_received);
+        assert_eq!(ending.message, UNTRACED);
+    }
+
+    #[test]
+    fn an_attempt_that_was_started_before_is_lost_and_does_not_wait_for_another_start() {
+        let children = vec![refused(NotStartedClass::StartedBefore)];
+        let ending = failed(&State {
+            children,
+            ..State::default()
+        });
+        assert_eq!(ending.cause, Cause::Class(ReasonClass::Lost));
+        assert!(!ending.never_received && !ending.no_room);
     }
 
     #[test]

@@ -363,7 +363,7 @@ fn class_word(class: NotStartedClass) -> &'static str {
         NotStartedClass::Invalid | NotStartedClass::Input => "invalid",
         NotStartedClass::Resource => "resource",
         NotStartedClass::Stopped => "cancelled",
-        NotStartedClass::Supervisor => "lost",
+        NotStartedClass::Supervisor | NotStartedClass::StartedBefore => "lost",
     }
 }
 

@@ -110,16 +110,25 @@ impl Registry {
             .collect()
     }
 
-    /// Registers a found attempt as in progress. This is one step, because a report of the
-    /// attempt's supervisor may arrive at any moment, and is not repeated.
+    /// Registers an attempt of an earlier host as in progress. This is one step, because a report
+    /// of the attempt's supervisor may arrive at any moment, and is not repeated. `has_started`
+    /// says whether the store has a process of the attempt. If no supervisor has the attempt then,
+    /// its process is lost: without a child, the executor would start the attempt's work again.
     pub(super) fn take_over(
         &self,
         id: AttemptId,
         ladder: Vec<Rung>,
+        has_started: bool,
     ) -> (Arc<Live>, oneshot::Receiver<StopRequest>) {
         let mut attempts = self.attempts();
-        let found = attempts.known.remove(&id).unwrap_or_default();
-        let (live, stopped) = Live::new(id, ladder, State::from(found));
+        let found = attempts.known.remove(&id);
+        let is_untraced = has_started && found.is_none();
+        let mut state = State::from(found.unwrap_or_default());
+        if is_untraced {
+            state.children.push(ChildState::Lost);
+            state.is_untraced = true;
+        }
+        let (live, stopped) = Live::new(id, ladder, state);
         let live = Arc::new(live);
         attempts.live.insert(id, live.clone());
         (live, stopped)
@@ -403,7 +412,7 @@ mod tests {
                 while !reports.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
-                registry.take_over(id, Vec::new()).0
+                registry.take_over(id, Vec::new(), true).0
             });
             assert!(live.look(State::is_over), "{id}");
         }
@@ -416,8 +425,32 @@ mod tests {
         registry.take_others(&BTreeSet::new(), &BTreeSet::from([id.task]));
         registry.hand_on(exited(id));
         registry.take_others(&BTreeSet::from([id]), &BTreeSet::new());
-        let (live, _stopped) = registry.take_over(id, Vec::new());
+        let (live, _stopped) = registry.take_over(id, Vec::new(), true);
         assert!(live.look(State::is_over));
+    }
+
+    /// An earlier copy of the database was put back, or the notes of the supervisor are gone.
+    #[test]
+    fn a_started_attempt_that_no_supervisor_knows_is_over_and_its_process_lost() {
+        let check = |known: bool, has_started: bool, children: &[ChildState], is_over: bool| {
+            let id = id(1);
+            let found = known.then(|| found(id, &[(0, running())]));
+            let registry = Registry::new(Known::of(found.into_iter().collect()));
+            let (live, _stopped) = registry.take_over(id, Vec::new(), has_started);
+            let state = live.state();
+            assert_eq!(state.children, children);
+            assert_eq!(state.is_over(), is_over);
+            assert_eq!(state.is_untraced, has_started && !known);
+        };
+        let runs = [ChildState::Running(Leader {
+            pid: 7,
+            start_time: 1,
+        })];
+        check(true, true, &runs, false);
+        check(true, false, &runs, false);
+        check(false, true, &[ChildState::Lost], true);
+        // Its executor may have nothing but its own work, which it continues.
+        check(false, false, &[], true);
     }
 
     #[test]
@@ -448,7 +481,7 @@ mod tests {
         let registry = Registry::new(Known::of(vec![over, drains, runs]));
         assert_eq!(registry.ended_before(), [ids[0]]);
         for id in ids {
-            let (live, _stopped) = registry.take_over(id, Vec::new());
+            let (live, _stopped) = registry.take_over(id, Vec::new(), true);
             live.begin(Arc::new(crate::store::sample_task(1)));
         }
         // This attempt has only just begun in this host.

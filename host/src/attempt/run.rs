@@ -304,7 +304,9 @@ impl Attempts for Runner {
                 .spawn(async move { reporter.tell_again(&live).await });
         } else {
             let ladder = ladder_of(&launch.task);
-            let (live, stopped) = self.registry.take_over(launch.attempt, ladder);
+            let last = launch.task.last_attempt();
+            let has_started = last.is_some_and(|last| last.leader.is_some());
+            let (live, stopped) = self.registry.take_over(launch.attempt, ladder, has_started);
             live.begin(launch.task.clone());
             self.launcher.set_to_work(launch, live, true, stopped);
         }

@@ -92,6 +92,9 @@ pub(crate) enum EngineError {
 pub(crate) enum EngineEnd {
     #[error("another host has taken over the store")]
     Fenced,
+    /// The files of the store were removed or replaced.
+    #[error(transparent)]
+    Gone(StoreError),
     #[error("the thread that commits has ended")]
     CommitThread,
     #[error("the store could not be read again in {tries} tries: {error}")]

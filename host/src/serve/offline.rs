@@ -53,6 +53,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
             AppError::new(ErrorKind::Conflict, message).hint("`claudine up` completes the restore")
         );
     }
+    SqliteStore::refuse_lost(&layout.database(), &layout.logs(), || layout.has_logs())?;
     let of = layout.clone();
     let correct = move |task: &mut Task| without_ended_process(task, &of);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_unattended(&layout.database(), correct));

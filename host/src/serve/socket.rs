@@ -1,6 +1,6 @@
 //! Keeps the host's socket available. A host that nobody can reach is useless, and prevents the
 //! next host from starting. So the host listens again if its socket is removed (by a cleaner of
-//! `/tmp` or a mistaken `rm`), and ends if its data directory is removed.
+//! `/tmp` or a mistaken `rm`), and ends if its data directory or its database is removed.
 
 use std::{
     fs::{self, Permissions},
@@ -19,7 +19,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::{io::unix::AsyncFd, net::UnixListener, sync::watch};
 
 use super::{ServeError, claim::Claimed, io_error};
-use crate::{clock, layout::Layout, supervise};
+use crate::{clock, layout::Layout, store::sqlite::InPlace, supervise};
 
 /// Time between two checks of the socket if inotify cannot be used.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -83,8 +83,9 @@ fn bind(layout: &Layout) -> Result<(UnixListener, Identity), ServeError> {
 }
 
 impl Socket {
-    /// Keeps the socket in place. Returns the reason if this is no longer possible.
-    pub(super) async fn keep(mut self, claimed: Arc<Claimed>) -> String {
+    /// Keeps the socket in place. Returns the reason if this is no longer possible, or if the
+    /// database is no longer in place.
+    pub(super) async fn keep(mut self, claimed: Arc<Claimed>, database: Option<InPlace>) -> String {
         loop {
             // The directories are watched before the check, so that no change in between is missed.
             self.watch();
@@ -93,6 +94,9 @@ impl Socket {
                     "the data directory {} was removed",
                     self.layout.root().display()
                 );
+            }
+            if let Some(Err(gone)) = database.as_ref().map(InPlace::check) {
+                return gone.to_string();
             }
             if identity_of(&self.layout.socket()).ok() == Some(self.identity) {
                 self.changed().await;
@@ -164,13 +168,13 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::identity::Purpose;
+    use crate::{identity::Purpose, store::sqlite::SqliteStore};
 
     fn begin(root: &Path) -> (Layout, Listeners, tokio::task::JoinHandle<String>) {
         let claimed = super::super::claim(root, Purpose::Host).unwrap();
         let layout = Layout::new(root);
         let (socket, listeners) = listen(&layout).unwrap();
-        (layout, listeners, tokio::spawn(socket.keep(claimed)))
+        (layout, listeners, tokio::spawn(socket.keep(claimed, None)))
     }
 
     #[tokio::test]
@@ -191,6 +195,28 @@ mod tests {
             take(&layout.socket());
             listeners.changed().await.unwrap();
             UnixStream::connect(layout.socket()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_ends_when_its_database_is_removed_or_replaced() {
+        let removed = |path: &Path| fs::remove_file(path).unwrap();
+        let replaced = |path: &Path| {
+            fs::write(path.with_extension("other"), "").unwrap();
+            fs::rename(path.with_extension("other"), path).unwrap();
+        };
+        for take in [&removed as &dyn Fn(&Path), &replaced] {
+            let dir = tempfile::tempdir().unwrap();
+            let claimed = super::super::claim(dir.path(), Purpose::Host).unwrap();
+            let layout = Layout::new(dir.path());
+            let store = SqliteStore::open(&layout.database()).unwrap();
+            let (socket, _listeners) = listen(&layout).unwrap();
+            let database = store.in_place().unwrap();
+            database.check().unwrap();
+            let keeping = tokio::spawn(socket.keep(claimed, Some(database)));
+            take(&layout.database());
+            let why = keeping.await.unwrap();
+            assert!(why.contains("claudine.db was removed or replaced"), "{why}");
         }
     }
 

@@ -51,6 +51,15 @@ pub(crate) enum StoreError {
     /// that is left of the queue.
     #[error("the database {path} is damaged: {detail}")]
     Corrupt { path: PathBuf, detail: String },
+    /// The path no longer names the file that is open, so a commit stores nothing.
+    #[error("{path} was removed or replaced while the host had it open")]
+    Gone { path: PathBuf },
+    /// There is no database, but there are logs of its tasks. An empty queue would hide the loss.
+    #[error(
+        "the database {path} is missing or empty, but {} has logs of its tasks",
+        logs.display()
+    )]
+    Missing { path: PathBuf, logs: PathBuf },
     #[error("no space is left for the database {path}")]
     Full { path: PathBuf },
     #[error("another process keeps the database {path} locked")]
@@ -94,7 +103,13 @@ impl StoreError {
                 Some("free some space, or use the previous version; nothing was changed")
             }
             Self::Corrupt { .. } => Some(
-                "nothing was changed; keep a copy of the file and of its -wal and -shm files, then restore a backup or try `sqlite3 FILE .recover`, or move all three files away to start with an empty queue",
+                "nothing was changed; keep a copy of the file and of its -wal and -shm files, then restore a backup or try `sqlite3 FILE .recover`, or move all three files and `logs` away to start with an empty queue",
+            ),
+            Self::Gone { .. } => Some(
+                "if it was moved, move it back with its -wal file while no host runs; otherwise restore a backup (`claudine restore FILE`)",
+            ),
+            Self::Missing { .. } => Some(
+                "put the file back, or restore a backup (`claudine restore FILE`); to begin with an empty queue, move the directory of the logs away",
             ),
             Self::Full { .. } => Some(
                 "free some space, or inodes (`df -i`) if none is free; nothing that was accepted is lost",

@@ -52,6 +52,7 @@ struct Content {
     failures_to_come: u32,
     load_failures_to_come: u32,
     panics_at_commit: bool,
+    files_are_lost: bool,
 }
 
 impl MemoryStore {
@@ -77,6 +78,11 @@ impl MemoryStore {
     /// Makes the next commit panic, which ends its thread.
     pub(crate) fn panic_at_commit(&self) {
         self.content().panics_at_commit = true;
+    }
+
+    /// Makes all commits fail as if the files of the store had been removed.
+    pub(crate) fn lose_files(&self) {
+        self.content().files_are_lost = true;
     }
 
     /// Locks the content. Poisoning can be ignored, because the panic that tests cause at a commit
@@ -351,9 +357,12 @@ impl Store for MemoryStore {
         let mut content = self.content();
         content.check_epoch(epoch)?;
         assert!(!content.panics_at_commit, "the commit thread panics");
+        let path = PathBuf::from("memory");
+        if content.files_are_lost {
+            return Err(StoreError::Gone { path });
+        }
         if content.failures_to_come > 0 {
             content.failures_to_come -= 1;
-            let path = PathBuf::from("memory");
             return Err(StoreError::Full { path });
         }
         if batch.number <= content.last_batch {

@@ -298,6 +298,9 @@ pub(crate) enum NotStartedClass {
     /// No supervisor could be started, or the supervisor ended before it had received the start, or
     /// it is ending. Another supervisor may start the child.
     Supervisor,
+    /// The attempt has output that no child of this supervisor has written, so it was started
+    /// before.
+    StartedBefore,
 }
 
 mod millis {

@@ -62,26 +62,129 @@ fn data_directory_of_a_newer_version_is_refused() {
 }
 
 /// The supervisor of the lost task is left. It obeys the next host although the epochs of the new
-/// database begin anew.
+/// database begin anew. The task has no output that would show that there was a queue.
 #[test]
 fn tasks_run_after_the_database_was_removed_while_a_task_ran() {
     let host = TestHost::new();
     let lost = host.live(&host.script("exec sleep 600"));
+    down(&host);
+    remove_database(&host);
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains("made anew"), "{warnings}");
+    let next = host.script("echo next");
+    assert_eq!(host.finished(&next)["outcome"], "succeeded");
+    wait_for("the process of the lost task to be ended", || {
+        (!alive(lost)).then_some(())
+    });
+}
+
+/// Ends the host without its tasks.
+fn down(host: &TestHost) {
     host.run(["down"]).check();
     wait_for("the host to be gone", || {
         host.host_pid().is_none().then_some(())
     });
+}
+
+fn remove_database(host: &TestHost) {
     for file in ["claudine.db", "claudine.db-wal", "claudine.db-shm"] {
         match fs::remove_file(host.data_dir().join(file)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             removed => removed.unwrap(),
         }
     }
-    let next = host.script("echo next");
-    assert_eq!(host.finished(&next)["outcome"], "succeeded");
-    wait_for("the process of the lost task to be ended", || {
-        (!alive(lost)).then_some(())
+}
+
+/// Checks that the task's last attempt is lost for this reason.
+#[track_caller]
+fn check_lost(host: &TestHost, id: &str, reason: &str) {
+    let task = host.finished(id);
+    assert_eq!(task["outcome"], "lost", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains(reason), "{task:#}");
+}
+
+/// The copy is older than everything else in the data directory. One of the tasks was running when
+/// it was taken, the other was not submitted to a supervisor yet.
+#[test]
+fn attempt_that_has_ended_is_not_run_again_after_an_earlier_database_was_put_back() {
+    let host = TestHost::new();
+    let script = "echo run >> runs; until test -e go; do sleep 0.02; done";
+    let running = host.script(script);
+    host.live(&running);
+    let words = ["run", "--hold", "--script"];
+    let held = host.text(words.into_iter().chain(["echo run >> held; echo output"]));
+    down(&host);
+    let copy = host.root().join("copy");
+    fs::copy(database(&host), &copy).unwrap();
+    host.run(["release", &held]).check();
+    fs::write(host.work().join("go"), "").unwrap();
+    for id in [&running, &held] {
+        assert_eq!(host.finished(id)["outcome"], "succeeded");
+    }
+    down(&host);
+    remove_database(&host);
+    fs::copy(&copy, database(&host)).unwrap();
+
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains("is an earlier copy"), "{warnings}");
+    check_lost(&host, &running, "no supervisor knows it any more");
+    host.run(["release", &held]).check();
+    check_lost(&host, &held, "the attempt was started before");
+    let read = |name: &str| fs::read_to_string(host.work().join(name)).unwrap();
+    assert_eq!([read("runs"), read("held")], ["run\n", "run\n"]);
+    assert_eq!(host.text(["logs", &held]), "output");
+
+    // The next attempt has a number and a log of its own.
+    host.run(["retry", &held]).check();
+    assert_eq!(host.finished(&held)["outcome"], "succeeded");
+    assert_eq!(read("held"), "run\nrun\n");
+}
+
+#[test]
+fn host_ends_when_its_database_is_removed_and_no_empty_queue_takes_its_place() {
+    let host = TestHost::new();
+    let id = host.script("echo output");
+    host.finished(&id);
+    let backup = host.root().join("queue.backup");
+    host.run(["backup", backup.to_str().unwrap()]).check();
+    remove_database(&host);
+    wait_for("the host to end", || {
+        host.host_pid().is_none().then_some(())
     });
+    let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+    assert!(log.contains("was removed or replaced"), "{log}");
+
+    let missing = "is missing or empty";
+    fs::write(database(&host), "").unwrap();
+    let other = host.root().join("other.backup");
+    for words in [
+        &["list"][..],
+        &["run", "--", "true"],
+        &["backup", other.to_str().unwrap()],
+    ] {
+        let refused = host.run(words).code(125);
+        refused.says(&[missing, "restore a backup"]);
+    }
+    let doctor = host.run(["doctor"]).code(1).text();
+    assert!(doctor.contains(missing), "{doctor}");
+    assert!(!other.exists());
+    assert!(host.host_pid().is_none());
+
+    host.run(["restore", backup.to_str().unwrap()]).check();
+    assert_eq!(host.status(&id)["outcome"], "succeeded");
+    assert_eq!(host.text(["logs", &id]), "output");
+}
+
+#[test]
+fn queue_begins_anew_once_the_logs_of_a_lost_one_are_moved_away() {
+    let host = used();
+    remove_database(&host);
+    host.run(["up"]).code(125).says(&["is missing or empty"]);
+    let logs = host.data_dir().join("logs");
+    fs::rename(&logs, logs.with_extension("old")).unwrap();
+    assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
+    assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 1);
 }
 
 /// The dependants of the unreadable task wait, all other tasks continue, and the host reports the

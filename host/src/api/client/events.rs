@@ -78,7 +78,8 @@ impl EventReader<'_> {
                 // This is the end frame, because hosts send no output on this connection.
                 Ok(_) => return Ok(None),
                 Err(error) if !self.outlives(error.kind) => {
-                    return Err(ClientError::Refused(error));
+                    let removed = self.client.start.removed_since(self.had_database);
+                    return Err(removed.unwrap_or(ClientError::Refused(error)));
                 }
                 // A host that is shutting down may give this error again until it has ended. If no
                 // host runs, this process gives it again once everything was read.

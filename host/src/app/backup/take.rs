@@ -77,6 +77,7 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
         return Err(AppError::new(ErrorKind::Conflict, message)
             .hint("`claudine up` completes the restore; back up the queue after that"));
     }
+    SqliteStore::refuse_lost(&database, &layout.logs(), || layout.has_logs())?;
     if !SqliteStore::is_made(&database)? {
         let directory = layout.root().display();
         let message = format!("there is nothing to back up: {directory} has no queue");

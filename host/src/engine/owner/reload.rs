@@ -36,8 +36,10 @@ impl Owner {
     ) -> Result<ControlFlow<()>, EngineEnd> {
         (self.in_flight, self.due) = (None, None);
         self.answer_dropped(&error);
-        if matches!(error, StoreError::Fenced { .. }) {
-            return Err(EngineEnd::Fenced);
+        match error {
+            StoreError::Fenced { .. } => return Err(EngineEnd::Fenced),
+            StoreError::Gone { .. } => return Err(EngineEnd::Gone(error)),
+            _ => {}
         }
         let Some(stored) = self.load_again(inbox).await? else {
             return Ok(ControlFlow::Break(()));

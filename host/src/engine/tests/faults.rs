@@ -30,6 +30,18 @@ async fn an_engine_whose_store_was_taken_over_ends_with_a_reason() {
 }
 
 #[tokio::test]
+async fn an_engine_whose_store_is_removed_refuses_the_work_and_ends_with_a_reason() {
+    let fixture = begin(Arc::default(), 1);
+    fixture.store.lose_files();
+    assert!(matches!(
+        fixture.submit(1).await,
+        Err(EngineError::Store(_))
+    ));
+    let end = fixture.task.await.unwrap().unwrap_err();
+    assert!(matches!(end, EngineEnd::Gone(_)), "{end}");
+}
+
+#[tokio::test]
 async fn an_engine_without_its_commit_thread_ends_with_a_reason() {
     let fixture = begin(Arc::default(), 1);
     assert!(fixture.engine.answers().await);

@@ -16,6 +16,7 @@ mod edges;
 mod fault;
 #[cfg(test)]
 mod fixture;
+mod in_place;
 mod list;
 mod load;
 mod network;
@@ -35,6 +36,7 @@ mod unfinished;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -59,7 +61,7 @@ use super::{
 };
 use crate::lock::lock;
 
-pub(crate) use self::{network::refuse_network_filesystem, transfer::Content};
+pub(crate) use self::{in_place::InPlace, network::refuse_network_filesystem, transfer::Content};
 
 /// The number of the schema that this version writes.
 pub(crate) fn known_schema() -> u32 {
@@ -73,6 +75,8 @@ pub(crate) struct SqliteStore {
     readers: Access,
     /// The connection that writes; `None` if the store is only read.
     writer: Option<Mutex<Connection>>,
+    /// The files that the writer has open; `None` if the store is only read.
+    in_place: Option<InPlace>,
 }
 
 /// The way in which the store is read.
@@ -93,7 +97,41 @@ impl SqliteStore {
             path: path.to_owned(),
             readers: Access::Open(Readers::new(path.to_owned())),
             writer: Some(Mutex::new(writer)),
+            in_place: Some(InPlace::of(path)?),
         })
+    }
+
+    /// The files that a store which is written has open.
+    pub(crate) fn in_place(&self) -> Option<InPlace> {
+        self.in_place.clone()
+    }
+
+    /// Refuses a missing or empty database if there are logs of its tasks: the database was lost,
+    /// and an empty queue would hide this.
+    pub(crate) fn refuse_lost(
+        path: &Path,
+        logs: &Path,
+        has_logs: impl FnOnce() -> io::Result<bool>,
+    ) -> Result<(), StoreError> {
+        if !open::is_empty(path)? {
+            return Ok(());
+        }
+        match has_logs() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(StoreError::Missing {
+                path: path.to_owned(),
+                logs: logs.to_owned(),
+            }),
+            Err(error) => Err(StoreError::Unreadable {
+                path: logs.to_owned(),
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    /// The epoch of the last host that has led with this database; 0 if there was none.
+    pub(crate) fn last_epoch(&self) -> Result<u64, StoreError> {
+        self.read(|reader| transfer::content(reader).map(|content| content.epoch))
     }
 
     /// Opens a database only to read it, while another process may be writing to it. The database
@@ -105,6 +143,7 @@ impl SqliteStore {
             path: path.to_owned(),
             readers: Access::Open(Readers::new(path.to_owned())),
             writer: None,
+            in_place: None,
         })
     }
 
@@ -121,6 +160,7 @@ impl SqliteStore {
             path: path.to_owned(),
             readers: Access::Unattended(unattended, Box::new(correct)),
             writer: None,
+            in_place: None,
         }
     }
 
@@ -150,6 +190,7 @@ impl SqliteStore {
             path,
             readers,
             writer,
+            ..
         } = self;
         drop(readers);
         let Some(writer) = writer else { return Ok(()) };
@@ -217,15 +258,20 @@ impl Store for SqliteStore {
     /// Commits a batch. On a full disk, the log may have no room for the batch, while the file has
     /// room for the content of the log. Once this content is copied into the file, the log is
     /// written from its beginning again and needs no more space.
+    ///
+    /// Nothing is stored by a commit to a file that was removed. This is checked after the commit,
+    /// so that a removal during the commit is noticed too.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
         let commit = || self.write(|writer| commit::batch(writer, epoch, batch));
-        match commit() {
+        let committed = match commit() {
             Err(StoreError::Full { .. }) => {
                 self.write(commit::checkpoint_log)?;
                 commit()
             }
             answer => answer,
-        }
+        };
+        committed?;
+        self.in_place.as_ref().map_or(Ok(()), InPlace::check)
     }
 
     fn last_batch(&self) -> Result<BatchNumber, StoreError> {

@@ -25,6 +25,16 @@ pub(crate) fn write(path: &Path, frames: &[(Channel, &[u8])]) {
     }
 }
 
+#[test]
+fn output_of_a_log_that_exists_already_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    for text in [&b"one\n"[..], b"two\n"] {
+        write(&path, &[(Channel::Stdout, text)]);
+    }
+    assert_eq!(text(LogReader::new(&path)), "one\ntwo\n");
+}
+
 fn pieces(mut reader: LogReader) -> Vec<Piece> {
     std::iter::from_fn(|| reader.next_piece().unwrap()).collect()
 }

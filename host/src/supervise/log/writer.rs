@@ -280,7 +280,7 @@ impl Files {
             OpenOptions::new()
                 .write(true)
                 .create(true)
-                .truncate(true)
+                .truncate(segment > 0)
                 .mode(0o600)
                 .open(&path)
         };
@@ -290,11 +290,13 @@ impl Files {
             }
             other => other,
         };
-        match created {
-            Ok(file) => {
+        // A log that exists already is appended to, because output is never overwritten.
+        let opened = created.and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((length, file)) => {
                 self.file = Some(file);
                 self.segment = segment;
-                (self.position, self.room_until) = (0, 0);
+                (self.position, self.room_until) = (length, length);
                 true
             }
             Err(error) => {

@@ -72,13 +72,38 @@ impl Supervisor {
             ))
         } else {
             leads
-                .and_then(|_| self.note_ahead(start))
+                .and_then(|_| self.refuse_second(no, start))
+                .and_then(|()| self.note_ahead(start))
                 .and_then(|()| self.spawn(no, start))
         };
         match spawned {
             Ok(spawned) => self.took_off(no, start, spawned, now),
             Err(refusal) => self.refused(no, start, refusal, now),
         }
+    }
+
+    /// Refuses an attempt that was started before, although neither the host nor this supervisor
+    /// knows of it: for example, an earlier copy of the host's database was put back, and the
+    /// attempt has ended since the copy was taken. Its log shows that it was started. The names of
+    /// the host's own commands are never used twice.
+    fn refuse_second(&self, no: AttemptNo, start: &StartChild) -> Result<(), Refusal> {
+        let has_run = self.attempts.get(&no).is_some_and(|attempt| {
+            let mut children = attempt.children.values();
+            children.any(|child| !matches!(child.state, State::NotStarted { .. }))
+        });
+        if has_run || start.child.attempt().command().is_some() {
+            return Ok(());
+        }
+        // If the log cannot be looked at, its output is kept: the log is opened only to append.
+        if std::fs::symlink_metadata(&start.log).is_err() {
+            return Ok(());
+        }
+        let message = format!(
+            "the attempt was started before, as its log {} shows, and is not started again; the \
+             database may be an earlier copy that was put back",
+            start.log.display()
+        );
+        Err(Refusal::new(NotStartedClass::StartedBefore, message))
     }
 
     /// Notes that the child is about to be started. The later note of the start is written only at

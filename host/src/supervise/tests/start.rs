@@ -65,6 +65,49 @@ async fn a_child_without_output_creates_no_log_file() {
     assert!(!lab.log("t.1").exists() && !lab.dir.path().join("logs").exists());
 }
 
+/// The host's database is an earlier copy, and the supervisor has forgotten the attempt.
+#[tokio::test]
+async fn an_attempt_that_has_a_log_is_not_started_again() {
+    let mut lab = Lab::new().await;
+    let start = lab.script("t.1", "echo ran >> ran; echo first");
+    lab.run(start.clone()).await;
+    lab.ack(key("t.1")).await;
+    for index in [0, 1] {
+        let child = ChildId::new(key("t.1"), index);
+        lab.start(StartChild {
+            child: child.clone(),
+            ..start.clone()
+        })
+        .await;
+        let (class, message) = loop {
+            match lab.host.next().await {
+                Report::NotStarted {
+                    child: of,
+                    class,
+                    message,
+                } if of == child => break (class, message),
+                Report::Started { child: of, .. } | Report::Exited { child: of, .. }
+                    if of == child =>
+                {
+                    panic!("child {index} was started again")
+                }
+                _ => {}
+            }
+        };
+        assert_eq!(class, Class::StartedBefore);
+        assert!(
+            message.contains(lab.log("t.1").to_str().unwrap()),
+            "{message}"
+        );
+    }
+    assert_eq!(lab.text("t.1"), "first\n");
+    lab.run(lab.script("t.2", "echo ran >> ran; echo second"))
+        .await;
+    assert_eq!(lab.text("t.2"), "second\n");
+    let ran = std::fs::read_to_string(lab.dir.path().join("ran")).unwrap();
+    assert_eq!(ran, "ran\nran\n");
+}
+
 #[tokio::test]
 async fn a_failed_start_is_reported_with_its_class_and_reason() {
     let mut lab = Lab::new().await;
