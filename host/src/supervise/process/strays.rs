@@ -209,7 +209,10 @@ impl Supervisor {
                 Some(Tag::Attempt { attempt, .. }) if live(&AttemptNo(attempt)) => {
                     Owner::Attempt(AttemptNo(attempt))
                 }
-                _ if marked == Some(None) => Owner::Nobody,
+                _ if marked == Some(None) => {
+                    let holder = self.owner_of_held_output(stat.pid)?;
+                    holder.map_or(Owner::Nobody, Owner::Attempt)
+                }
                 _ => {
                     let descent = self.strays.descended.get(&(stat.pid, stat.start_time));
                     match (before, descent) {
@@ -239,18 +242,30 @@ impl Supervisor {
     /// or else each attempt from which it can descend. An error if there is no room to look at its
     /// descriptors.
     fn owner_of_unmarked(&self, stat: &Stat) -> io::Result<Owner> {
-        let live = || self.attempts.iter().filter(|(_, it)| !it.is_quiet());
-        let held = self.limits.with_reserve(|| procfs::pipes(stat.pid))?;
-        if !held.is_empty() {
-            for (no, attempt) in live() {
-                if attempt.output_pipes()?.iter().any(|it| held.contains(it)) {
-                    return Ok(Owner::Attempt(*no));
-                }
+        if let Some(no) = self.owner_of_held_output(stat.pid)? {
+            return Ok(Owner::Attempt(no));
+        }
+        let is_older = |began: u64| began <= stat.start_time;
+        let possible = self
+            .attempts
+            .iter()
+            .filter(|(_, it)| !it.is_quiet() && it.began().is_some_and(is_older));
+        Ok(Owner::OneOf(possible.map(|(no, _)| *no).collect()))
+    }
+
+    /// The attempt whose output the process with this pid holds open. An error if there is no room
+    /// to look at the process.
+    fn owner_of_held_output(&self, pid: u32) -> io::Result<Option<AttemptNo>> {
+        let held = self.limits.with_reserve(|| procfs::pipes(pid))?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        for (no, attempt) in &self.attempts {
+            if attempt.output_pipes()?.iter().any(|it| held.contains(it)) {
+                return Ok(Some(*no));
             }
         }
-        let is_younger = |began: u64| began <= stat.start_time;
-        let possible = live().filter(|(_, it)| it.began().is_some_and(is_younger));
-        Ok(Owner::OneOf(possible.map(|(no, _)| *no).collect()))
+        Ok(None)
     }
 
     /// The strays that are to be ended with this attempt.

@@ -101,9 +101,9 @@ async fn a_process_without_any_mark_is_ended_if_it_was_a_descendant_when_the_sto
 
 /// Starts a process that has none of the marks of its attempt, and waits until it runs. Its pid is
 /// in the file `pid`.
-fn unmarked(output: &str) -> String {
+fn unmarked(environment: &str, output: &str) -> String {
     format!(
-        "prlimit --locks=unlimited setsid setsid env -i \
+        "rm -f pid; prlimit --locks=unlimited setsid setsid env -i {environment} \
          sh -c 'echo $$ > pid; exec sleep 1000' {output} & \
          while ! test -s pid; do :; done"
     )
@@ -121,9 +121,12 @@ async fn a_process_without_any_mark_is_ended_with_the_attempt_whose_output_it_ho
     lab.start(lab.script("other.1", "echo up; sleep 1000"))
         .await;
     lab.lines("other.1", 1).await;
-    lab.run(lab.script("t.1", &unmarked(""))).await;
-    lab.host.ended(&key("t.1")).await;
-    assert!(!is_alive(pid_in(lab.dir.path())));
+    for (name, environment) in [("t.1", ""), ("made-up.1", "CLAUDINE_ATTEMPT=nobody.1")] {
+        let script = unmarked(environment, "");
+        lab.run(lab.script(name, &script)).await;
+        lab.host.ended(&key(name)).await;
+        assert!(!is_alive(pid_in(lab.dir.path())), "{name}");
+    }
     lab.stop(key("other.1"), StopWhy::Cancelled, Vec::new())
         .await;
     lab.host.ended(&key("other.1")).await;
@@ -133,7 +136,7 @@ async fn a_process_without_any_mark_is_ended_with_the_attempt_whose_output_it_ho
 async fn a_process_without_any_mark_does_not_belong_to_an_attempt_that_began_after_it() {
     let mut lab = Lab::new().await;
     lab.fifo("fifo");
-    let script = unmarked("> /dev/null 2>&1") + "; echo up; read line < fifo";
+    let script = unmarked("", "> /dev/null 2>&1") + "; echo up; read line < fifo";
     let start = lab.script("t.1", &script);
     let child = start.child.clone();
     lab.start(start).await;
@@ -168,7 +171,7 @@ async fn a_process_without_any_mark_is_ended_once_no_leader_of_its_attempts_runs
     let child = drains.child.clone();
     lab.start(drains).await;
     lab.lines("drains.1", 1).await;
-    let script = unmarked("> /dev/null 2>&1") + "; echo up; read line < last";
+    let script = unmarked("", "> /dev/null 2>&1") + "; echo up; read line < last";
     lab.start(lab.script("t.1", &script)).await;
     lab.lines("t.1", 1).await;
     let pid = pid_in(lab.dir.path());
