@@ -103,7 +103,7 @@ pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
 /// The inodes of the pipes that a process holds open; none if they cannot be read for another reason
 /// than a lack of room.
 pub(in crate::supervise) fn pipes(pid: u32) -> io::Result<Vec<u64>> {
-    let read = || {
+    let read = || -> io::Result<Option<Vec<u64>>> {
         let mut inodes = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             // A descriptor may be closed meanwhile.
