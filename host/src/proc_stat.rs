@@ -24,8 +24,8 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Whether the process has ended but has not been reaped. If only its main thread has ended, the
-    /// process is alive.
+    /// Whether the process has ended but has not been reaped. A process of which only the main
+    /// thread has ended is alive.
     pub(crate) fn is_zombie(&self) -> bool {
         match self.state {
             'Z' => self.threads <= 1,

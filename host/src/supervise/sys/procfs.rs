@@ -100,8 +100,8 @@ pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
     Ok(environment.map_or_else(Marks::default, |environment| marks_in(&environment)))
 }
 
-/// The inodes of the pipes that a process holds open; none if they cannot be read for another reason
-/// than a lack of room.
+/// The inodes of the pipes that a process holds open; none if they cannot be read for another
+/// reason than a lack of room.
 pub(in crate::supervise) fn pipes(pid: u32) -> io::Result<Vec<u64>> {
     let read = || -> io::Result<Option<Vec<u64>>> {
         let mut inodes = Vec::new();
