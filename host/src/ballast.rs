@@ -25,10 +25,27 @@ const ROOM_INODES: u64 = 256;
 /// with a margin. A disk with fewer free inodes counts as full.
 pub(crate) const START_INODES: u64 = 32;
 
-/// Text that says when new tasks are accepted again after the disk was full.
-pub(crate) fn until_room() -> String {
+/// Text that says why no new task is accepted as long as the ballast is missing.
+pub(crate) fn refusal() -> String {
+    refusal_under(fsx::file_limit())
+}
+
+fn refusal_under(file_limit: Option<u64>) -> String {
+    if let Some(limit) = too_small(file_limit) {
+        let (limit, needed) = (bytes_text(limit), bytes_text(BALLAST_BYTES));
+        return format!(
+            "no new task is accepted: no file of the host can become larger than {limit} (`ulimit -Hf`), and the host needs a file of {needed}; start it from a shell without this limit"
+        );
+    }
     let room = bytes_text(ROOM_BYTES);
-    format!("no new task is accepted until {room} and {ROOM_INODES} inodes are free")
+    format!(
+        "the disk is full: no new task is accepted until {room} and {ROOM_INODES} inodes are free"
+    )
+}
+
+/// The limit on the size of files, if the ballast is larger.
+fn too_small(file_limit: Option<u64>) -> Option<u64> {
+    file_limit.filter(|limit| *limit < BALLAST_BYTES)
 }
 
 /// The number of free inodes of a directory's disk if a host needs more; `None` if it does not, or
@@ -117,6 +134,9 @@ impl Ballast {
 
     /// Allocates the file's space, because a sparse file would reserve no space.
     fn fill(&self) -> io::Result<()> {
+        if !self.has_bytes() && too_small(fsx::file_limit()).is_some() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let file = create(&self.path)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES)?;
         fsx::make_private_dir(&self.spare)?;
@@ -176,6 +196,16 @@ mod tests {
         };
         check(START_BYTES, false);
         check(START_BYTES - 1, true);
+    }
+
+    #[test]
+    fn a_limit_on_the_size_of_files_is_not_called_a_full_disk() {
+        let limited = refusal_under(Some(BALLAST_BYTES - 1));
+        assert!(limited.contains("(`ulimit -Hf`)") && !limited.contains("disk"));
+        for enough in [None, Some(BALLAST_BYTES)] {
+            let full = refusal_under(enough);
+            assert!(full.starts_with("the disk is full: no new task"), "{full}");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod restored;
 mod retention;
 mod sample;
 mod serve;
+mod stdout;
 mod store;
 mod supervise;
 mod telemetry;
@@ -73,10 +74,7 @@ use crate::{
 /// compiler of components) are handled first.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
-        Some("--version" | "-V") if arguments.len() == 2 => {
-            println!("claudine {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+        Some("--version" | "-V") if arguments.len() == 2 => tell_version(),
         Some(supervise::peer::SUPERVISE) => match arguments.get(2) {
             Some(dir) => {
                 let soft = arguments.get(3).and_then(|soft| soft.to_str());
@@ -97,6 +95,21 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
                 ExitCode::from(api::CLAUDINE)
             }
         },
+    }
+}
+
+fn tell_version() -> ExitCode {
+    let version = concat!("claudine ", env!("CARGO_PKG_VERSION"), "\n");
+    match stdout::write(version.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            // There is no other place for this error.
+            drop(writeln!(
+                io::stderr(),
+                "error: cannot write the answer: {error}"
+            ));
+            ExitCode::from(api::CLAUDINE)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

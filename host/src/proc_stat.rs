@@ -11,8 +11,10 @@ use rustix::io::Errno;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) pid: u32,
-    /// State of the process: `R`, `S`, `Z`, …
+    /// State of the main thread: `R`, `S`, `Z`, …
     state: char,
+    /// Number of threads. A process that has ended, but has not been reaped, has one.
+    threads: u64,
     pub(crate) parent: u32,
     pub(crate) group: u32,
     pub(crate) session: u32,
@@ -22,9 +24,13 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Whether the process has ended but has not been reaped.
+    /// Whether the process has ended but has not been reaped. A process of which only the main
+    /// thread has ended is alive.
     pub(crate) fn is_zombie(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
+        match self.state {
+            'Z' => self.threads <= 1,
+            state => matches!(state, 'X' | 'x'),
+        }
     }
 
     /// Whether the process is stopped by a signal (`kill -STOP`, a debugger).
@@ -110,6 +116,7 @@ fn parse(pid: u32, text: &[u8]) -> Option<Stat> {
         parent: id(1)?,
         group: id(2)?,
         session: id(3)?,
+        threads: number(17)?,
         start_time: number(19)?,
         rss_pages: number(21).unwrap_or(0),
     })
@@ -127,6 +134,17 @@ mod tests {
         assert_eq!((stat.parent, stat.group, stat.session), (3, 4, 5));
         assert_eq!((stat.start_time, stat.rss_pages), (987, 55));
         assert!(!stat.is_zombie() && !stat.is_stopped());
+    }
+
+    #[test]
+    fn a_process_whose_main_thread_has_ended_is_alive_as_long_as_another_thread_runs() {
+        let is_zombie = |threads: u32| {
+            let text =
+                format!("7 (a) Z 1 3 4 0 -1 4194304 0 0 0 0 1 2 3 4 20 0 {threads} 0 987 1000 55");
+            parse(7, text.as_bytes()).unwrap().is_zombie()
+        };
+        assert!(!is_zombie(2));
+        assert!(is_zombie(1) && is_zombie(0));
     }
 
     #[test]

@@ -22,6 +22,16 @@ pub(crate) fn local() -> TimeZone {
         .clone()
 }
 
+/// The value of `TZ` if it names no zone: times are in UTC then.
+pub(crate) fn unknown() -> Option<String> {
+    if cfg!(test) {
+        return None;
+    }
+    let name = config::process_environment("TZ")?;
+    let name = name.to_string_lossy().into_owned();
+    named(&name).is_none().then_some(name)
+}
+
 fn find() -> Option<TimeZone> {
     // Results of unit tests must not depend on the zone of the machine on which they run.
     if cfg!(test) {

@@ -15,6 +15,7 @@ use serde::{
 use serde_json::{Error, Value};
 use serde_path_to_error::Segment;
 
+use super::once::Once;
 use crate::text::shortened;
 
 /// Length limit of a value that a message quotes.
@@ -157,7 +158,7 @@ impl Lenient {
             return self.0;
         };
         match serde_json::from_str(text) {
-            Ok(meant) if is_wanted(&meant) => meant,
+            Ok(Once(meant)) if is_wanted(&meant) => meant,
             _ => self.0,
         }
     }

@@ -12,6 +12,7 @@ mod client;
 mod lenient;
 mod mcp;
 mod member;
+mod once;
 mod paragraphs;
 pub(crate) mod rest;
 mod status;

@@ -197,7 +197,7 @@ impl Host {
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
         }
         if snapshot.store_full {
-            warnings.push(format!("the disk is full: {}", ballast::until_room()));
+            warnings.push(ballast::refusal());
         }
         warnings.extend(unreadable(&snapshot.unreadable));
         // An unreadable store is already among the faults.

@@ -70,7 +70,7 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 pub(crate) enum EngineError {
     #[error(transparent)]
     Refused(#[from] Refused),
-    #[error("the disk is full: {0}")]
+    #[error("{0}")]
     StoreFull(String),
     #[error("the store failed: {0}")]
     Store(String),

@@ -340,7 +340,7 @@ impl Owner {
             return Some(EngineError::Draining);
         }
         let is_full = self.ballast.is_freed();
-        is_full.then(|| EngineError::StoreFull(ballast::until_room()))
+        is_full.then(|| EngineError::StoreFull(ballast::refusal()))
     }
 
     /// Tells the board which attempts have begun to wait for their descendants, and which have

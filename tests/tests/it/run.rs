@@ -119,6 +119,37 @@ fn submitted_task_is_named_if_its_id_cannot_be_written() {
 }
 
 #[test]
+fn answer_that_cannot_be_written_is_an_error() {
+    let host = TestHost::new();
+    let closed = "standard output is closed";
+    let ran = in_shell(&host, "\"$1\" run -- true >&-").code(125);
+    let task = host.json(["list"])["tasks"][0].clone();
+    let id = short_id(task["id"].as_str().unwrap());
+    ran.says(&[&format!("the task was submitted: {id}"), closed]);
+    for command in [
+        "list",
+        "run --wait -- echo hi",
+        "--version",
+        "--help",
+        "list --help",
+    ] {
+        in_shell(&host, &format!("\"$1\" {command} >&-"))
+            .code(125)
+            .says(&["cannot write the answer", closed]);
+        in_shell(&host, &format!("\"$1\" {command} >/dev/full"))
+            .code(125)
+            .says(&["cannot write the answer"]);
+    }
+    for (target, why) in [("&-", closed), ("/dev/full", "No space left")] {
+        in_shell(&host, &format!("\"$1\" backup - >{target}"))
+            .code(125)
+            .says(&["the backup cannot be written", why]);
+    }
+    // A command that has nothing to write to standard output does not need it.
+    in_shell(&host, "\"$1\" run --wait -- true >&-").check();
+}
+
+#[test]
 fn cancelled_task_has_an_exit_code_that_shows_whether_it_ran() {
     let host = TestHost::new();
     let ends = ["exit 0", "exit 7", "kill -KILL $$"];

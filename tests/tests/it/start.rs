@@ -48,6 +48,16 @@ fn limit_that_prevents_a_start_is_named() {
     ran.says(&["the database ", "`ulimit -Hf`"]);
 }
 
+/// The database fits into a file, and the ballast does not.
+#[test]
+fn limit_on_the_size_of_files_is_not_reported_as_a_full_disk() {
+    let host = TestHost::new();
+    up_with_small_files(&host, 2_000).check();
+    let refused = host.run(["run", "--", "true"]).code(125);
+    refused.says(&["no file of the host can become larger than 1000.0 KiB (`ulimit -Hf`)"]);
+    assert!(!refused.complaint().contains("disk is full"), "{refused}");
+}
+
 /// The ballast fits into a file, and the output does not.
 #[test]
 fn output_over_the_limit_on_the_size_of_files_is_kept_and_ends_no_other_task() {

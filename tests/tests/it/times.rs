@@ -36,6 +36,26 @@ fn start_times_are_in_the_time_zone_of_the_command() {
 }
 
 #[test]
+fn zone_that_does_not_exist_is_reported() {
+    let host = TestHost::builder().env("TZ", "Mars/Olympus").build();
+    let told = "`TZ` is `Mars/Olympus`, which is not a time zone, so times are in UTC";
+    let ran = host
+        .run(["run", "--at", "tomorrow 06:00", "--", "true"])
+        .ok();
+    let until = host.status(&ran.text())["until"].clone();
+    assert!(
+        until.as_str().unwrap().ends_with("T06:00:00.000Z"),
+        "{until}"
+    );
+    ran.says(&["starts ", &format!("warning: {told}")]);
+    // The exit code is not checked, because `doctor` may find other faults of the machine.
+    let found = host.run(["--json", "doctor"]).json();
+    let zone = found.as_array().unwrap().iter();
+    let mut zone = zone.filter(|finding| finding["what"] == "time zone");
+    assert_eq!(zone.next().unwrap()["found"], told, "{found:#}");
+}
+
+#[test]
 fn times_in_a_file_have_the_same_forms_as_in_options() {
     let host = TestHost::builder().env("TZ", TOKYO).build();
     let file = "- {name: late, argv: ['true'], at: tomorrow 06:00}";

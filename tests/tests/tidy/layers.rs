@@ -28,6 +28,7 @@ const GROUND: &[&str] = &[
     "proc_stat",
     "random",
     "restored",
+    "stdout",
     "telemetry",
     "text",
     "ulimits",

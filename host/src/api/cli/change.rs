@@ -1,6 +1,6 @@
 //! Options of `retry` and `resume` that change a finished task's request.
 
-use std::{io::Write, time::Duration};
+use std::{fmt, io::Write, time::Duration};
 
 use clap::Args;
 use claudine_domain::task::Priority;
@@ -10,7 +10,10 @@ use tempfile::NamedTempFile;
 use super::{
     editor, failure::Failure, parse, session::Session, several::Which, submit::AgentOptions,
 };
-use crate::app::{AppError, Change, ErrorKind, Retries};
+use crate::{
+    api::once::Once,
+    app::{AppError, Change, ErrorKind, Retries},
+};
 
 /// Changes that apply from the next attempt on. Fields without an option keep their values.
 #[derive(Debug, Default, Args)]
@@ -171,11 +174,14 @@ fn edited(document: &Map<String, Value>) -> Result<(Map<String, Value>, Edited),
     let document = editor::edit(file.path()).and_then(|()| {
         // Reads the file by its path, because some editors replace the file.
         let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
-        serde_json::from_str(&text).map_err(|error| {
-            Failure::Usage(format!(
-                "the edited text is not a JSON object, nothing was changed: {error}"
-            ))
-        })
+        let refused = |why: &dyn fmt::Display| {
+            Failure::Usage(format!("the edited text {why}, nothing was changed"))
+        };
+        match serde_json::from_str(&text) {
+            Ok(Once(Value::Object(document))) => Ok(document),
+            Ok(_) => Err(refused(&"is not a JSON object")),
+            Err(error) => Err(refused(&format_args!("cannot be used ({error})"))),
+        }
     });
     let edited = Edited { file, before: text };
     match document {

@@ -11,7 +11,10 @@ use super::{
     session::Session,
     submit::{self, AgentOptions, TaskOptions},
 };
-use crate::app::{AppError, ErrorKind, NAME_MAX_CHARS};
+use crate::{
+    api::once::{self, Once},
+    app::{AppError, ErrorKind, NAME_MAX_CHARS},
+};
 
 /// Size limit of a prompt, which is larger than any agent accepts. Larger content belongs in a file
 /// that the prompt names.
@@ -142,8 +145,11 @@ fn prompted(executor: &str, prompt: String) -> Result<Map<String, Value>, Failur
 
 fn document(json: &str) -> Result<Map<String, Value>, Failure> {
     match serde_json::from_str(json) {
-        Ok(Value::Object(spec)) => Ok(spec),
+        Ok(Once(Value::Object(spec))) => Ok(spec),
         Ok(_) => Err(Failure::Usage("--spec must be a JSON object".to_owned())),
+        Err(error) if once::is_given_twice(&error) => {
+            Err(Failure::Usage(format!("--spec cannot be used: {error}")))
+        }
         Err(error) => Err(Failure::Usage(format!("--spec is not JSON: {error}"))),
     }
 }
@@ -196,5 +202,19 @@ mod tests {
         check("shell", "make\n", r#"{"script":"make\n"}"#);
         check("custom", "do it", r#"{"prompt":"do it"}"#);
         check("claude", " \n", "the prompt is empty");
+    }
+
+    #[test]
+    fn a_document_that_gives_a_field_twice_is_refused() {
+        let refused =
+            |json: &str| document(json).map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(refused(r#"{"prompt": "a"}"#), "");
+        let twice = refused(r#"{"prompt": "a", "prompt": "b"}"#);
+        assert!(
+            twice.starts_with("--spec cannot be used: the field 'prompt' is given twice"),
+            "{twice}"
+        );
+        assert!(refused("{").starts_with("--spec is not JSON: "));
+        assert_eq!(refused("[]"), "--spec must be a JSON object");
     }
 }

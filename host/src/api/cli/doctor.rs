@@ -105,6 +105,11 @@ impl Doctor {
             Some(Err(error)) => findings.push(failed("host", error)),
             None => findings.push(silent(HostProcess::of(layout), limit)),
         }
+        findings.extend(times::unknown_zone().map(|unknown| {
+            let hint =
+                "set it to a name such as `Europe/Paris`, or unset it to use the machine's zone";
+            Finding::new(Verdict::Warn, "time zone", unknown).hint(Some(hint.to_owned()))
+        }));
         show(session, &findings)?;
         let failing = findings
             .iter()

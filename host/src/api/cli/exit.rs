@@ -9,6 +9,7 @@ use super::{candidates, failure::Failure, output, terminal::Look, times};
 use crate::{
     api::status,
     app::{Candidate, ErrorKind, Mistake, TaskRow},
+    stdout,
     text::shortened,
 };
 
@@ -43,9 +44,10 @@ struct ErrorView {
 pub(super) fn report(failure: Failure, json: bool) -> ExitCode {
     match &failure {
         Failure::Clap(error) if !error.use_stderr() => {
-            // If help cannot be printed, the failure cannot be reported anywhere.
-            drop(error.print());
-            return ExitCode::SUCCESS;
+            return match stdout::check().and_then(|()| error.print()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(unwritten) => report(unwritten.into(), json),
+            };
         }
         // A reader that closes the pipe has read all it wants.
         failure if failure.is_closed_pipe() => return ExitCode::SUCCESS,

@@ -18,8 +18,11 @@ use super::{
     fields,
     terminal::{self, Look},
 };
-use crate::text::{
-    Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened, wrapped_whole,
+use crate::{
+    stdout,
+    text::{
+        Painted, ascii, harmless, harmless_json, harmless_lines, short_id, shortened, wrapped_whole,
+    },
 };
 
 /// Length limit of a message, since it may quote input of up to 128 KiB.
@@ -35,10 +38,7 @@ pub(super) fn select(fields: Vec<String>) {
 
 /// Writes bytes unchanged.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()?;
-    Ok(())
+    Ok(stdout::write(bytes)?)
 }
 
 /// Writes a line of data.

@@ -284,6 +284,9 @@ pub(super) async fn submit(
     if let (Some(start), false, false) = (start, taken.existing, session.json) {
         let start = times::at_and_distance(&clock::rfc3339(start), now);
         output::say(&format!("starts {start}"));
+        if let Some(unknown) = times::unknown_zone() {
+            output::say(&format!("warning: {unknown}"));
+        }
     }
     if !wait {
         let id = taken.id.clone();

@@ -10,10 +10,23 @@ pub(super) use crate::text::span;
 use crate::{
     app::TaskRow,
     clock::{self, parse_rfc3339},
+    text::shortened,
+    zone,
 };
 
 /// Number of days before and after today that are shown by name.
 const NAMED_DAYS: i32 = 6;
+
+/// Length limit of the name of a zone in a message.
+const ZONE_CHARS: usize = 60;
+
+/// A message if `TZ` names no zone.
+pub(super) fn unknown_zone() -> Option<String> {
+    let name = shortened(&zone::unknown()?, ZONE_CHARS);
+    Some(format!(
+        "`TZ` is `{name}`, which is not a time zone, so times are in UTC"
+    ))
+}
 
 pub(super) fn now() -> Timestamp {
     clock::wall()

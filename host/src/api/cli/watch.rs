@@ -29,7 +29,7 @@ use crate::{
         rest::LONGEST_WAIT,
     },
     app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskView, gap_text},
-    clock,
+    clock, stdout,
 };
 
 /// Time between two requests for the state of the task, which the spinner shows. Without a spinner,
@@ -272,11 +272,7 @@ async fn show(client: &Client, task: &str, screen: &RefCell<Screen>) -> Result<(
 /// Writes a piece of output to its stream, byte for byte.
 pub(super) fn write(piece: &Followed) -> io::Result<()> {
     match piece {
-        Followed::Bytes(LogChannel::Stdout, bytes) => {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes)?;
-            stdout.flush()
-        }
+        Followed::Bytes(LogChannel::Stdout, bytes) => stdout::write(bytes),
         Followed::Bytes(LogChannel::Stderr, bytes) => io::stderr().lock().write_all(bytes),
         // The caller draws items.
         Followed::Items(_) => Ok(()),

@@ -20,11 +20,14 @@ use tokio::{
     net::{UnixStream, unix::pipe},
 };
 
+use crate::stdout;
+
 pub(super) type Input = Pin<Box<dyn AsyncRead + Send>>;
 pub(super) type Output = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// Opens standard input and output. Must be called within a runtime.
 pub(super) fn open() -> io::Result<(Input, Output)> {
+    stdout::check()?;
     let (input, output) = (input(io::stdin().as_fd())?, output(io::stdout().as_fd())?);
     Ok(match (input, output) {
         (Some(input), Some(output)) => (input, output),

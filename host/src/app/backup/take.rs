@@ -20,11 +20,13 @@ use super::{
 use crate::{
     clock, fsx,
     layout::Layout,
+    stdout,
     store::{
         Record, Store,
         sqlite::{SqliteStore, known_schema},
     },
     supervise::launch,
+    units::bytes_text,
 };
 
 /// Size at which the collected rows are written as an entry.
@@ -57,6 +59,7 @@ pub(crate) fn to_file(
 
 /// Writes a backup to standard output.
 pub(crate) fn to_stdout(layout: &Layout, with_environments: bool) -> Result<BackupTaken, AppError> {
+    stdout::check().map_err(|error| failed(&error))?;
     let store = open(layout)?;
     let mut counted = Counted {
         to: io::stdout().lock(),
@@ -91,7 +94,14 @@ fn open(layout: &Layout) -> Result<SqliteStore, AppError> {
 
 fn failed(error: &io::Error) -> AppError {
     let message = format!("the backup cannot be written: {error}");
-    AppError::new(kind_of(error), message)
+    let failed = AppError::new(kind_of(error), message);
+    match fsx::file_limit().filter(|_| error.kind() == io::ErrorKind::FileTooLarge) {
+        Some(limit) => failed.hint(format!(
+            "no file can become larger than {} here (`ulimit -f`)",
+            bytes_text(limit)
+        )),
+        None => failed,
+    }
 }
 
 struct Counted<W> {

@@ -52,7 +52,7 @@ impl Owner {
 
     fn answer_dropped(&mut self, error: &StoreError) {
         let answer = match error {
-            StoreError::Full { .. } => EngineError::StoreFull(error.to_string()),
+            StoreError::Full { .. } => EngineError::StoreFull(format!("the disk is full: {error}")),
             error => EngineError::Store(error.to_string()),
         };
         for awaiting in self.awaiting.drain(..) {

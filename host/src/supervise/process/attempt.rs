@@ -1,6 +1,7 @@
 //! The supervisor's state of an attempt and its children. The modules beside this one change it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -191,6 +192,25 @@ impl Attempt {
         self.children
             .values()
             .any(|child| child.pipes.iter().any(Option::is_some))
+    }
+
+    /// The inodes of the pipes from which the output of the attempt is still read.
+    pub(super) fn output_pipes(&self) -> io::Result<Vec<u64>> {
+        let pipes = self.children.values().flat_map(|child| &child.pipes);
+        let inode =
+            |pipe: &Pipe| -> io::Result<u64> { Ok(rustix::fs::fstat(&pipe.descriptor)?.st_ino) };
+        pipes.flatten().map(inode).collect()
+    }
+
+    /// The start time of the first leader, in the unit of `Stat`: no process of the attempt is
+    /// older. `None` if no leader has started.
+    pub(super) fn began(&self) -> Option<u64> {
+        let start_time = |child: &Child| match &child.state {
+            State::Running { start_time, .. } => Some(*start_time),
+            State::Exited { exit, .. } => Some(exit.start_time),
+            State::NotStarted { .. } => None,
+        };
+        self.children.values().filter_map(start_time).min()
     }
 
     /// The time at which the attempt needs attention next.

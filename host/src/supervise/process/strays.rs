@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use super::Supervisor;
-use super::attempt::AttemptNo;
+use super::attempt::{Attempt, AttemptNo};
 use crate::supervise::protocol::Message;
 use crate::supervise::sys::procfs::{self, Marks, OwnChildren, Stat};
 use crate::supervise::sys::tag::{Tag, supervisor_number};
@@ -45,9 +45,9 @@ impl Stray {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owner {
     Attempt(AttemptNo),
-    /// Unknown, because the stray has changed its marker, session, group and tag. The stray belongs
-    /// to one of the attempts that ran when it was first seen, and is ended with the last of these
-    /// attempts.
+    /// Unknown, because the stray has changed its marker, session, group and tag, and holds no
+    /// output of an attempt open. The stray belongs to one of the attempts that had begun before it
+    /// and were not over when it was first seen. It is ended once no leader of them runs.
     OneOf(Vec<AttemptNo>),
     /// No attempt: the stray was detached on purpose, belongs to another supervisor, or could not
     /// be ended.
@@ -209,15 +209,16 @@ impl Supervisor {
                 Some(Tag::Attempt { attempt, .. }) if live(&AttemptNo(attempt)) => {
                     Owner::Attempt(AttemptNo(attempt))
                 }
-                _ if marked == Some(None) => Owner::Nobody,
+                _ if marked == Some(None) => {
+                    let holder = self.owner_of_held_output(stat.pid)?;
+                    holder.map_or(Owner::Nobody, Owner::Attempt)
+                }
                 _ => {
                     let descent = self.strays.descended.get(&(stat.pid, stat.start_time));
                     match (before, descent) {
                         (Some(before), _) => before,
                         (None, Some(no)) if live(no) => Owner::Attempt(*no),
-                        (None, _) => {
-                            Owner::OneOf(self.attempts.keys().copied().filter(live).collect())
-                        }
+                        (None, _) => self.owner_of_unmarked(&stat)?,
                     }
                 }
             },
@@ -237,18 +238,45 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Finds the owner of a stray that has lost all marks: the attempt whose output it holds open,
+    /// or else each attempt from which it can descend. An error if there is no room to look at its
+    /// descriptors.
+    fn owner_of_unmarked(&self, stat: &Stat) -> io::Result<Owner> {
+        if let Some(no) = self.owner_of_held_output(stat.pid)? {
+            return Ok(Owner::Attempt(no));
+        }
+        let is_older = |began: u64| began <= stat.start_time;
+        let possible = self
+            .attempts
+            .iter()
+            .filter(|(_, it)| !it.is_quiet() && it.began().is_some_and(is_older));
+        Ok(Owner::OneOf(possible.map(|(no, _)| *no).collect()))
+    }
+
+    /// The attempt whose output the process with this pid holds open. An error if there is no room
+    /// to look at the process.
+    fn owner_of_held_output(&self, pid: u32) -> io::Result<Option<AttemptNo>> {
+        let held = self.limits.with_reserve(|| procfs::pipes(pid))?;
+        if held.is_empty() {
+            return Ok(None);
+        }
+        for (no, attempt) in &self.attempts {
+            if attempt.output_pipes()?.iter().any(|it| held.contains(it)) {
+                return Ok(Some(*no));
+            }
+        }
+        Ok(None)
+    }
+
     /// The strays that are to be ended with this attempt.
     pub(super) fn strays_of(&self, no: AttemptNo) -> Vec<Stat> {
-        let over = |other: &AttemptNo| {
-            self.attempts
-                .get(other)
-                .is_none_or(super::attempt::Attempt::is_quiet)
-        };
+        // An attempt that drains ends its leftovers, so it need not be waited for.
+        let runs = |other: &AttemptNo| self.attempts.get(other).is_some_and(Attempt::runs);
         let belongs = |stray: &&Stray| match &stray.owner {
             Owner::Attempt(owner) => *owner == no,
             Owner::OneOf(candidates) => {
                 candidates.contains(&no)
-                    && candidates.iter().all(|other| *other == no || over(other))
+                    && !candidates.iter().any(|other| *other != no && runs(other))
             }
             Owner::Nobody => false,
         };

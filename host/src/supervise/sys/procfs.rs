@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::fsx::read_virtual;
 #[cfg(test)]
@@ -97,6 +98,27 @@ pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
         environment => environment?,
     };
     Ok(environment.map_or_else(Marks::default, |environment| marks_in(&environment)))
+}
+
+/// The inodes of the pipes that a process holds open; none if they cannot be read for another
+/// reason than a lack of room.
+pub(in crate::supervise) fn pipes(pid: u32) -> io::Result<Vec<u64>> {
+    let read = || -> io::Result<Option<Vec<u64>>> {
+        let mut inodes = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+            // A descriptor may be closed meanwhile.
+            let target = unless_gone(fs::read_link(entry?.path()))?;
+            inodes.extend(target.as_deref().and_then(inode_of_pipe));
+        }
+        Ok(Some(inodes))
+    };
+    Ok(unless_no_room(read())?.unwrap_or_default())
+}
+
+/// The inode in the target of a descriptor's link, such as `pipe:[4711]`.
+fn inode_of_pipe(target: &Path) -> Option<u64> {
+    let inode = target.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?;
+    inode.parse().ok()
 }
 
 fn marks_in(environment: &[u8]) -> Marks {
@@ -224,6 +246,21 @@ mod tests {
             "{start_time} from {before} on"
         );
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_pipes_of_a_process_are_found_by_their_inodes() {
+        use std::os::unix::fs::MetadataExt;
+        let flags = rustix::pipe::PipeFlags::CLOEXEC;
+        let (read, write) = rustix::pipe::pipe_with(flags).unwrap();
+        let inode = File::from(read).metadata().unwrap().ino();
+        let own = std::process::id();
+        // The writing end is still open, and has the same inode.
+        assert!(pipes(own).unwrap().contains(&inode));
+        drop(write);
+        assert!(!pipes(own).unwrap().contains(&inode));
+        assert_eq!(inode_of_pipe(Path::new("socket:[7]")), None);
+        assert_eq!(pipes(0).unwrap(), [0; 0]);
     }
 
     #[test]

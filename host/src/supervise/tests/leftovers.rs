@@ -99,6 +99,113 @@ async fn a_process_without_any_mark_is_ended_if_it_was_a_descendant_when_the_sto
     lab.host.ended(&key("other.1")).await;
 }
 
+/// Starts a process that has none of the marks of its attempt, and waits until it runs. Its pid is
+/// in the file `pid`.
+fn unmarked(environment: &str, output: &str) -> String {
+    format!(
+        "rm -f pid; prlimit --locks=unlimited setsid setsid env -i {environment} \
+         sh -c 'echo $$ > pid; exec sleep 1000' {output} & \
+         while ! test -s pid; do :; done"
+    )
+}
+
+fn pid_in(dir: &Path) -> u32 {
+    let text = std::fs::read_to_string(dir.join("pid")).unwrap();
+    text.trim().parse().unwrap()
+}
+
+/// Another attempt, to which the process could belong, runs at the same time.
+#[tokio::test]
+async fn a_process_without_any_mark_is_ended_with_the_attempt_whose_output_it_holds_open() {
+    let mut lab = Lab::new().await;
+    lab.start(lab.script("other.1", "echo up; sleep 1000"))
+        .await;
+    lab.lines("other.1", 1).await;
+    for (name, environment) in [("t.1", ""), ("made-up.1", "CLAUDINE_ATTEMPT=nobody.1")] {
+        let script = unmarked(environment, "");
+        lab.run(lab.script(name, &script)).await;
+        lab.host.ended(&key(name)).await;
+        assert!(!is_alive(pid_in(lab.dir.path())), "{name}");
+    }
+    lab.stop(key("other.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("other.1")).await;
+}
+
+#[tokio::test]
+async fn a_process_without_any_mark_does_not_belong_to_an_attempt_that_began_after_it() {
+    let mut lab = Lab::new().await;
+    lab.fifo("fifo");
+    let script = unmarked("", "> /dev/null 2>&1") + "; echo up; read line < fifo";
+    let start = lab.script("t.1", &script);
+    let child = start.child.clone();
+    lab.start(start).await;
+    lab.lines("t.1", 1).await;
+    let pid = pid_in(lab.dir.path());
+    let start_time = procfs::stat(pid).unwrap().start_time;
+    // A process that starts in the same tick could be an ancestor.
+    while procfs::ticks_since_boot() <= start_time {
+        tokio::task::yield_now().await;
+    }
+    lab.start(lab.script("later.1", "echo up; sleep 1000"))
+        .await;
+    lab.lines("later.1", 1).await;
+    std::fs::write(lab.dir.path().join("fifo"), "go\n").unwrap();
+    let (_, ended) = lab.host.exit(&child).await;
+    assert!(!ended);
+    lab.host.ended(&key("t.1")).await;
+    assert!(!is_alive(pid));
+    lab.stop(key("later.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("later.1")).await;
+}
+
+#[tokio::test]
+async fn a_process_without_any_mark_is_ended_once_no_leader_of_its_attempts_runs() {
+    let mut lab = Lab::new().await;
+    lab.fifo("fifo");
+    lab.fifo("last");
+    // The leftover of this attempt stays until it is killed.
+    let drains = "(trap '' TERM; echo up; exec sleep 1000) & read line < fifo";
+    let drains = lab.script("drains.1", drains);
+    let child = drains.child.clone();
+    lab.start(drains).await;
+    lab.lines("drains.1", 1).await;
+    let script = unmarked("", "> /dev/null 2>&1") + "; echo up; read line < last";
+    lab.start(lab.script("t.1", &script)).await;
+    lab.lines("t.1", 1).await;
+    let pid = pid_in(lab.dir.path());
+    std::fs::write(lab.dir.path().join("fifo"), "go\n").unwrap();
+    let (_, ended) = lab.host.exit(&child).await;
+    assert!(!ended);
+    assert!(is_alive(pid), "an attempt to which it may belong runs");
+    std::fs::write(lab.dir.path().join("last"), "go\n").unwrap();
+    lab.host.ended(&key("t.1")).await;
+    assert!(!is_alive(pid));
+    lab.stop(key("drains.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+    lab.host.ended(&key("drains.1")).await;
+}
+
+/// `/proc` shows such a process as a zombie.
+#[tokio::test]
+async fn a_process_whose_main_thread_has_ended_is_ended() {
+    let mut lab = Lab::new().await;
+    let python = "import ctypes, os, platform, threading, time\n\
+                  threading.Thread(target=time.sleep, args=(1000,)).start()\n\
+                  exit_thread = 60 if platform.machine() == \"x86_64\" else 93\n\
+                  open(\"pid\", \"w\").write(str(os.getpid()))\n\
+                  ctypes.CDLL(None).syscall(exit_thread, 0)";
+    let script = format!(
+        "setsid python3 -c '{python}' > /dev/null 2>&1 & \
+         until test -s pid && grep -q '^State:.Z' /proc/$(cat pid)/status; do :; done"
+    );
+    lab.run(lab.script("t.1", &script)).await;
+    lab.host.ended(&key("t.1")).await;
+    let pid = pid_in(lab.dir.path());
+    assert!(procfs::stat(pid).is_none(), "process {pid} was not ended");
+}
+
 #[tokio::test]
 async fn a_process_that_forks_and_ends_over_and_over_is_ended() {
     let mut lab = Lab::new().await;

@@ -15,7 +15,6 @@ use std::{
 };
 
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use self::{
     located::{Content, Node},
@@ -24,12 +23,42 @@ use self::{
 };
 use super::failure::Failure;
 use crate::{
-    api::{lenient, member::Member},
+    api::{
+        lenient,
+        member::Member,
+        once::{self, Once},
+    },
     app::{AppError, ErrorKind, Mistake, NewTask},
 };
 
+/// Limit of the nesting of lists and objects in JSON, a little below the limit of its parser.
+const JSON_DEPTH: usize = 120;
 /// Size limit of a request to the host.
 const LIMIT_BYTES: u64 = 256 << 20;
+
+/// The first mistake of a file, with its position if the parser has named one.
+struct First {
+    message: String,
+    at: Option<Place>,
+    /// Whether the file is JSON that is nested too deeply for any reading.
+    is_too_deep: bool,
+}
+
+impl From<String> for First {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            at: None,
+            is_too_deep: false,
+        }
+    }
+}
+
+/// The reason why the values of a file could not be read with their positions.
+struct Unread {
+    mistake: Mistake,
+    is_given_twice: bool,
+}
 
 pub(super) struct GraphFile {
     /// Name of the file, as shown in messages.
@@ -85,7 +114,7 @@ impl GraphFile {
                 .map(|member| member.into_task(directory));
             tasks
                 .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| error.message)
+                .map_err(|error| error.message.into())
         });
         match read {
             Ok(tasks) if tasks.is_empty() => Err(self.several(vec![Mistake {
@@ -93,8 +122,11 @@ impl GraphFile {
                 ..Mistake::default()
             }])),
             Ok(tasks) if wrong::has_each_name_once(&tasks) => Ok(tasks),
-            Ok(_) => Err(self.wrong("two tasks have the same name", directory)),
-            Err(first) => Err(self.wrong(&first, directory)),
+            Ok(_) => {
+                let first = "two tasks have the same name".to_owned();
+                Err(self.wrong(first.into(), directory))
+            }
+            Err(first) => Err(self.wrong(first, directory)),
         }
     }
 
@@ -127,21 +159,24 @@ impl GraphFile {
     }
 
     /// All mistakes of the file; `first` is reported if the second reading finds none.
-    fn wrong(&self, first: &str, directory: &Path) -> AppError {
+    fn wrong(&self, first: First, directory: &Path) -> AppError {
         let mut mistakes: Vec<Mistake> = match self.written() {
+            Err(_) if first.is_too_deep => Vec::new(),
             // The limits of the second reading do not apply to JSON.
-            Err(_) if is_json(&self.text) => Vec::new(),
-            Err(syntax) => vec![*syntax],
+            Err(unread) if !unread.is_given_twice && is_json(&self.text) => Vec::new(),
+            Err(unread) => vec![unread.mistake],
             Ok(tasks) => {
                 let found = wrong::all(&tasks, directory).into_iter();
                 found.map(|(mistake, at)| self.at(mistake, at)).collect()
             }
         };
         if mistakes.is_empty() {
-            mistakes.push(Mistake {
-                message: first.to_owned(),
+            let First { message, at, .. } = first;
+            let mistake = Mistake {
+                message,
                 ..Mistake::default()
-            });
+            };
+            mistakes.push(self.at(mistake, at));
         }
         self.several(mistakes)
     }
@@ -177,7 +212,7 @@ impl GraphFile {
     }
 
     /// The tasks with their positions, or the reason why the file is not a list of tasks.
-    fn written(&self) -> Result<Vec<Written>, Box<Mistake>> {
+    fn written(&self) -> Result<Vec<Written>, Box<Unread>> {
         if is_lines(&self.text) {
             let lines = (0..).zip(self.text.lines());
             let lines = lines.filter(|(_, line)| !line.trim().is_empty());
@@ -194,7 +229,11 @@ impl GraphFile {
                 hint: Some("`claudine submit --example` prints one".to_owned()),
                 ..Mistake::default()
             };
-            return Err(self.at(no_list, wrong::place(whole.referenced, 0)).into());
+            let unread = Unread {
+                mistake: self.at(no_list, wrong::place(whole.referenced, 0)),
+                is_given_twice: false,
+            };
+            return Err(unread.into());
         };
         let tasks = tasks.into_iter();
         let written = tasks.map(|node| Written {
@@ -204,7 +243,7 @@ impl GraphFile {
         Ok(written.collect())
     }
 
-    fn document(&self, text: &str, lines_before: u64) -> Result<Node, Box<Mistake>> {
+    fn document(&self, text: &str, lines_before: u64) -> Result<Node, Box<Unread>> {
         yaml::read(text).map_err(|error| {
             let mistake = Mistake {
                 message: yaml::in_words(&error),
@@ -212,7 +251,11 @@ impl GraphFile {
             };
             let at = error.location();
             let at = at.and_then(|at| wrong::place(at, lines_before));
-            self.at(mistake, at).into()
+            let unread = Unread {
+                mistake: self.at(mistake, at),
+                is_given_twice: yaml::is_given_twice(&error),
+            };
+            unread.into()
         })
     }
 }
@@ -232,28 +275,62 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<Vec<IgnoredAny>>(text).is_ok()
 }
 
+/// Whether a text that is JSON so far is nested too deeply for its parser.
+fn is_too_deep(error: &serde_json::Error) -> bool {
+    error.is_syntax() && error.to_string().starts_with("recursion limit exceeded")
+}
+
+/// The mistake that a JSON parser has found in a document that `lines_before` lines precede.
+fn mistake_of_json(error: &serde_json::Error, lines_before: usize) -> First {
+    let is_too_deep = is_too_deep(error);
+    let message = if is_too_deep {
+        format!(
+            "lists and objects are nested too deeply; they may have {JSON_DEPTH} levels, use fewer"
+        )
+    } else {
+        let said = error.to_string();
+        let at = format!(" at line {} column {}", error.line(), error.column());
+        said.strip_suffix(&at).unwrap_or(&said).to_owned()
+    };
+    First {
+        message,
+        is_too_deep,
+        at: Some(Place {
+            line: (error.line() + lines_before) as u64,
+            column: error.column().max(1) as u64,
+        }),
+    }
+}
+
 /// Reads the tasks of a JSON list, JSON lines, or a YAML list.
-fn members(text: &str) -> Result<Vec<Member>, String> {
-    if let Ok(tasks) = serde_json::from_str::<Vec<Value>>(text) {
-        let tasks = tasks.into_iter().enumerate();
-        let read = tasks.map(|(index, task)| {
-            lenient::read(task).map_err(|why| format!("task {}: {why}", index + 1))
-        });
-        return read.collect();
+fn members(text: &str) -> Result<Vec<Member>, First> {
+    match serde_json::from_str::<Vec<Once>>(text) {
+        Ok(tasks) => {
+            let tasks = tasks.into_iter().enumerate();
+            let read = tasks.map(|(index, Once(task))| -> Result<Member, First> {
+                lenient::read(task).map_err(|why| format!("task {}: {why}", index + 1).into())
+            });
+            return read.collect();
+        }
+        // In YAML this would be a mistake too, but its limit is lower than that of JSON.
+        Err(error) if is_too_deep(&error) || once::is_given_twice(&error) => {
+            return Err(mistake_of_json(&error, 0));
+        }
+        Err(_) => {}
     }
     if text.trim_start().is_empty() {
         return Ok(Vec::new());
     }
     if !is_lines(text) {
-        return yaml::read(text).map_err(|error| yaml::in_words(&error));
+        return yaml::read(text).map_err(|error| yaml::in_words(&error).into());
     }
     let lines = text.lines().enumerate();
     lines
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| {
-            let read = serde_json::from_str(line).map_err(|error| error.to_string());
-            read.and_then(lenient::read)
-                .map_err(|why| format!("line {}: {why}", index + 1))
+        .map(|(index, line)| -> Result<Member, First> {
+            let Once(task) =
+                serde_json::from_str(line).map_err(|error| mistake_of_json(&error, index))?;
+            lenient::read(task).map_err(|why| format!("line {}: {why}", index + 1).into())
         })
         .collect()
 }
@@ -310,6 +387,42 @@ mod tests {
             let told = told(&text);
             assert!(told[0].contains("colour"), "{told:?}");
         }
+    }
+
+    #[test]
+    fn json_that_is_nested_too_deeply_is_refused_with_the_limit_of_json() {
+        let (open, close) = ("[".repeat(5_000), "]".repeat(5_000));
+        let task = format!(r#"{{"argv": {open}{close}}}"#);
+        for (text, line) in [
+            (format!("[{task}]"), 1),
+            (format!("{{\"argv\": [\"x\"]}}\n{task}\n"), 2),
+            ("[".repeat(100_000), 1),
+        ] {
+            let told = told(&text);
+            assert!(
+                told[0].starts_with(&format!("pipe.yaml:{line}:"))
+                    && told[0].contains("they may have 120 levels")
+                    && !told[0].contains("write the file in JSON"),
+                "{told:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_given_twice_is_reported_with_its_position() {
+        let check = |text: &str, expected: &str| assert_eq!(told(text), [expected], "{text}");
+        check(
+            r#"[{"name": "a", "argv": ["x"], "name": "b"}]"#,
+            "pipe.yaml:1:31: the field 'name' is given twice",
+        );
+        check(
+            "{\"argv\": [\"x\"]}\n{\"argv\": [\"x\"], \"env\": {\"A\": 1, \"A\": 2}}\n",
+            "pipe.yaml:2:33: the field 'A' is given twice",
+        );
+        check(
+            "- name: a\n  argv: [x]\n  name: b\n",
+            "pipe.yaml:3:3: the field 'name' is given twice",
+        );
     }
 
     /// The messages of the mistakes, without the quoted lines of the file.

@@ -4,7 +4,8 @@
 use serde::Deserialize;
 use serde_saphyr::{Error, MessageFormatter, Options, UserMessageFormatter, budget::BudgetBreach};
 
-use super::LIMIT_BYTES;
+use super::{JSON_DEPTH, LIMIT_BYTES};
+use crate::api::once;
 
 /// Limit of the values of a document in millions, copies by aliases included. A hundred thousand
 /// tasks with a million dependencies, each with a condition, have ten million.
@@ -12,17 +13,25 @@ const MILLIONS: usize = 20;
 /// Limit of the nesting of lists and objects. Each level takes room on the stack.
 const DEPTH: usize = 32;
 
+/// Limit of the copies by aliases that even the smallest file may make, and of those that each of
+/// its bytes allows in addition. Nested aliases would otherwise turn a few hundred bytes into all
+/// the values that a document may have, which takes minutes.
+const COPIES: usize = 100_000;
+const COPIES_PER_BYTE: usize = 10;
+
 pub(super) fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Box<Error>> {
     read_within(text, MILLIONS * 1_000_000)
 }
 
 fn read_within<'de, T: Deserialize<'de>>(text: &'de str, values: usize) -> Result<T, Box<Error>> {
-    serde_saphyr::from_str_with_options(text, options(values)).map_err(Box::new)
+    let copies = text.len().saturating_mul(COPIES_PER_BYTE);
+    let copies = copies.saturating_add(COPIES);
+    serde_saphyr::from_str_with_options(text, options(values, copies)).map_err(Box::new)
 }
 
-/// Options with a limit on the values, on the bytes of their text, and on the depth. Copies by
-/// aliases count for all of them, so aliases and anchors need no limits of their own.
-fn options(values: usize) -> Options {
+/// Options with a limit on the values, on the bytes of their text, on the depth, and on the copies
+/// by aliases. The copies count for all other limits too, so anchors need no limits of their own.
+fn options(values: usize, copies: usize) -> Options {
     let bytes = usize::try_from(LIMIT_BYTES).unwrap_or(usize::MAX);
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -38,7 +47,7 @@ fn options(values: usize) -> Options {
             enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: usize::MAX,
+            max_total_replayed_events: copies,
         },
         with_snippet: false,
     }
@@ -46,19 +55,36 @@ fn options(values: usize) -> Options {
 
 /// The message of an error. An exceeded limit is named, with the way out.
 pub(super) fn in_words(error: &Error) -> String {
-    over_limit(error).unwrap_or_else(|| UserMessageFormatter.format_message(error).into_owned())
+    let known = match original(error) {
+        Error::Budget { breach, .. } => over_limit(breach),
+        Error::AliasReplayLimitExceeded {
+            max_total_replayed_events: copies,
+            ..
+        } => Some(format!(
+            "the aliases of the file copy more than {copies} values, the limit for a file of this size; write some of the values in place of aliases"
+        )),
+        Error::DuplicateMappingKey { key: Some(key), .. } => Some(once::given_twice(key)),
+        _ => None,
+    };
+    known.unwrap_or_else(|| UserMessageFormatter.format_message(error).into_owned())
 }
 
-fn over_limit(error: &Error) -> Option<String> {
-    let mut error = error;
+/// Whether the error is about a field that is given twice.
+pub(super) fn is_given_twice(error: &Error) -> bool {
+    matches!(original(error), Error::DuplicateMappingKey { .. })
+}
+
+/// The error without its context.
+fn original(mut error: &Error) -> &Error {
     while let Error::AliasError { error: inner, .. } | Error::WithSnippet { error: inner, .. } =
         error
     {
         error = inner;
     }
-    let Error::Budget { breach, .. } = error else {
-        return None;
-    };
+    error
+}
+
+fn over_limit(breach: &BudgetBreach) -> Option<String> {
     let split = "submit the tasks in several files: a file may name tasks of earlier ones";
     match breach {
         BudgetBreach::Nodes { .. }
@@ -75,7 +101,7 @@ fn over_limit(error: &Error) -> Option<String> {
             ))
         }
         BudgetBreach::Depth { .. } => Some(format!(
-            "lists and objects are nested more than {DEPTH} deep; use fewer levels, or write the file in JSON, which may have 120 levels"
+            "lists and objects are nested more than {DEPTH} deep; use fewer levels, or write the file in JSON, which may have {JSON_DEPTH} levels"
         )),
         _ => None,
     }
@@ -112,6 +138,22 @@ mod tests {
             told_of_depth.contains("more than 32 deep") && told_of_depth.contains("JSON"),
             "{told_of_depth}"
         );
+    }
+
+    #[test]
+    fn aliases_of_a_small_file_cannot_make_millions_of_copies() {
+        let nested = (1..9).map(|level| {
+            let copies = vec![format!("*a{}", level - 1); 9].join(", ");
+            format!("a{level}: &a{level} [{copies}]\n")
+        });
+        let bomb = format!("a0: &a0 [x]\n{}", nested.collect::<String>());
+        let error = read::<Value>(&bomb).unwrap_err();
+        let told = in_words(&error);
+        assert!(
+            told.contains("the aliases of the file copy more than 10"),
+            "{told}"
+        );
+        assert!(error.location().is_some());
     }
 
     #[test]
