@@ -22,7 +22,7 @@ pub(crate) use self::{
     offline::offline,
 };
 use crate::{
-    allocator, api,
+    api,
     app::{DownMode, Host, HostInfo, HostParts, backup},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
@@ -73,7 +73,6 @@ pub(crate) fn run(
     descriptors: Option<u64>,
     ready: impl FnOnce(&HostInfo),
 ) -> Result<(), ServeError> {
-    allocator::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism()

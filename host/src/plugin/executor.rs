@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
+use std::{fs, io};
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
 use wasmtime::Store;
@@ -24,7 +25,7 @@ use super::port::{
 };
 use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
-use crate::{clock, digest, lock::lock};
+use crate::{aside, clock, digest, lock::lock};
 use claudine_plugin_build::manifest::Manifest;
 
 /// The number of consecutive attempts with a crash after which the plugin is disabled.
@@ -220,8 +221,10 @@ impl Executor {
         let component = match &self.source {
             Source::BuiltIn(builtin) => Uncompiled::BuiltIn(builtin),
             Source::File(path) => {
-                let bytes = tokio::fs::read(path)
+                let read_from = path.clone();
+                let bytes = aside::run(move || fs::read(read_from))
                     .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)))
                     .map_err(|error| PluginError::io(path, &error))?;
                 if digest::hex(&bytes) != self.grant.digest {
                     let message =

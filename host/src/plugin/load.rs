@@ -236,7 +236,7 @@ impl Entry {
     /// written; the component is then compiled again.
     async fn open(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
         let (entry, engine) = (self.clone(), engine.clone());
-        let opened = tokio::task::spawn_blocking(move || entry.open_now(&engine)).await;
+        let opened = crate::aside::run(move || entry.open_now(&engine)).await;
         opened.map_err(|error| PluginError::Load {
             message: error.to_string(),
         })?

@@ -206,7 +206,7 @@ fn noted(dir: &Path) -> io::Result<Option<Identity>> {
 
 /// Starts a supervisor in a new directory and waits until it accepts connections.
 pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, NotJoined> {
-    let started = tokio::task::spawn_blocking({
+    let started = crate::aside::run({
         let dir = dir.clone();
         move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
     });
