@@ -159,7 +159,7 @@ fn serve_host(
             format!("the log cannot be written: {error}"),
         )
     })?;
-    panics::end_with_this_thread();
+    panics::end_with_this_thread(api::CLAUDINE);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -9,7 +9,7 @@ use std::{
     process, thread,
 };
 
-use crate::{api, text::line_of_log};
+use crate::text::line_of_log;
 
 /// Length limit of a panic's message.
 const MESSAGE_BYTES: usize = 4 << 10;
@@ -42,9 +42,9 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     done
 }
 
-/// Ends the process at a panic of this thread, from now on. Nothing is unwound: a runtime that is
-/// dropped waits for its threads, of which some may never end.
-pub(crate) fn end_with_this_thread() {
+/// Ends the process with this code at a panic of this thread, from now on. Nothing is unwound: a
+/// runtime that is dropped waits for its threads, of which some may never end.
+pub(crate) fn end_with_this_thread(code: u8) {
     let first = thread::current().id();
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -58,7 +58,7 @@ pub(crate) fn end_with_this_thread() {
                 "the host ends, because its first thread has panicked: {said}"
             )
             .unwrap_or_default();
-            process::exit(api::CLAUDINE.into());
+            process::exit(code.into());
         }
     }));
 }
@@ -83,12 +83,13 @@ mod tests {
 
     /// Set in the process that panics.
     const PANICS: &str = "CLAUDINE_TEST_PANICS";
+    const CODE: u8 = 125;
 
     #[test]
     fn a_panic_of_the_first_thread_ends_a_host_although_other_threads_go_on() {
         if env::var_os(PANICS).is_some() {
             hide_caught();
-            end_with_this_thread();
+            end_with_this_thread(CODE);
             let fails = || assert!(black_box(false), "of a request");
             assert!(thread::spawn(fails).join().is_err());
             assert!(caught(|| assert!(black_box(false), "of a refused thread")).is_err());
@@ -109,7 +110,7 @@ mod tests {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(api::CLAUDINE.into()), "{said}");
+        assert_eq!(ended.status.code(), Some(CODE.into()), "{said}");
         let line = "the host ends, because its first thread has panicked: a rule was broken";
         assert!(said.contains(line), "{said}");
         assert!(!said.contains("of a refused thread"), "{said}");

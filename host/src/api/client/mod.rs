@@ -541,10 +541,11 @@ mod tests {
         let hint = |ask: &Ask, error| AppError::from(ask.given_up(error)).hint.unwrap();
         let change = Ask::post("/v1/tasks/t/cancel".to_owned(), &()).unwrap();
         let read = Ask::get("/v1/tasks".to_owned());
-        for error in [
+        let errors: [fn() -> ClientError; 2] = [
             || ClientError::Stopped(7),
             || ClientError::Silent(Duration::from_secs(1)),
-        ] {
+        ];
+        for error in errors {
             let changed = hint(&change, error());
             assert!(changed.contains("`claudine list` before"), "{changed}");
             let asked = hint(&read, error());
