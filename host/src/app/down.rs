@@ -43,10 +43,6 @@ const CANCELS_AT_ONCE: usize = 64;
 /// runs. Files that are not put back by then are put back by the next host.
 const PUT_BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a host that could not start may still hold its lock.
-const LOCKED_FOR: Duration = Duration::from_secs(2);
-const LOCK_AGAIN: Duration = Duration::from_millis(20);
-
 /// Pids of existing supervisors, which may run attempts of earlier hosts.
 pub(crate) fn supervisors_left(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::pids(&layout.supervisors()).map_err(|error| unexamined(&error))
@@ -83,19 +79,13 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError>
         .write(true)
         .open(&path)
         .map_err(unlocked)?;
-    let give_up = clock::monotonic() + LOCKED_FOR;
-    loop {
-        match lock.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if clock::monotonic() < give_up => {
-                std::thread::sleep(LOCK_AGAIN);
-            }
-            Err(TryLockError::WouldBlock) => {
-                let taken = "another process uses the data directory";
-                return Err(AppError::new(ErrorKind::Conflict, taken));
-            }
-            Err(TryLockError::Error(error)) => return Err(unlocked(error)),
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let taken = "another process uses the data directory";
+            return Err(AppError::new(ErrorKind::Conflict, taken));
         }
+        Err(TryLockError::Error(error)) => return Err(unlocked(error)),
     }
     // A task may not end the host that runs it, nor what it runs.
     if supervise::peer::is_in_task(&supervisors).unwrap_or(true) {

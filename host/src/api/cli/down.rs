@@ -219,14 +219,23 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
 /// Ends what the supervisors run, as no host can be started for it. `why` is the reason, such as a
 /// database that cannot be read.
 async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode, Failure> {
-    let layout = session.client().start().layout.clone();
-    let tasks = match aside::run(move || end_without_host(&layout)).await {
-        Ok(Ok(tasks)) => tasks,
-        Ok(Err(error)) if forbids_it(&error) => return Err(why.into()),
-        Ok(Err(error)) => return Err(error.hint(format!("no host can be started: {why}")).into()),
-        Err(error) => {
-            let message = format!("the tasks cannot be ended: {error}");
-            return Err(AppError::new(ErrorKind::Unavailable, message).into());
+    let give_up = clock::monotonic() + OUT_OF_REACH;
+    let tasks = loop {
+        let layout = session.client().start().layout.clone();
+        match aside::run(move || end_without_host(&layout)).await {
+            Ok(Ok(tasks)) => break tasks,
+            // The host that could not start may hold its lock for another moment.
+            Ok(Err(error)) if error.kind == ErrorKind::Conflict && clock::monotonic() < give_up => {
+                clock::sleep(LOOK_AGAIN).await;
+            }
+            Ok(Err(error)) if forbids_it(&error) => return Err(why.into()),
+            Ok(Err(error)) => {
+                return Err(error.hint(format!("no host can be started: {why}")).into());
+            }
+            Err(error) => {
+                let message = format!("the tasks cannot be ended: {error}");
+                return Err(AppError::new(ErrorKind::Unavailable, message).into());
+            }
         }
     };
     output::say(&ended_without_host(&tasks, &why));
