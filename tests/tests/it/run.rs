@@ -399,18 +399,18 @@ fn host_refuses_to_start_under_a_limit_on_processes_that_leaves_it_too_few_threa
     chown(&home, Some(LONE), Some(LONE)).unwrap();
     let data_dir = home.join("data");
     let user = LONE.to_string();
-    let limited = |limit: u32, command: &str| {
-        let script = format!("ulimit -u {limit}; exec \"$0\" {command}");
-        let mut shell = host.other("setpriv");
-        shell
+    let limited = |limit: u32, command: &[&str]| {
+        let mut limited = host.other("setpriv");
+        limited
             .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
-            .args(["sh", "-c", &script])
+            .args(["prlimit", &format!("--nproc={limit}")])
             .arg(&claudine)
+            .args(command)
             .env("CLAUDINE_DATA_DIR", &data_dir)
             .envs(["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"].map(|name| (name, &home)))
             .envs(["XDG_CACHE_HOME", "XDG_RUNTIME_DIR"].map(|name| (name, &home)))
             .current_dir(&home);
-        to_the_end(shell)
+        to_the_end(limited)
     };
     let is_of_user =
         |process: &fs::DirEntry| process.metadata().is_ok_and(|found| found.uid() == LONE);
@@ -424,7 +424,7 @@ fn host_refuses_to_start_under_a_limit_on_processes_that_leaves_it_too_few_threa
         (!left).then_some(())
     };
     for limit in [1, 2, 3, 7, 9, 12, 14] {
-        for command in ["up", "run -- true"] {
+        for command in [&["up"][..], &["run", "--", "true"]] {
             let refused = limited(limit, command).code(125);
             refused.says(&["`ulimit -u`"]);
             let complaint = refused.complaint();
@@ -432,13 +432,13 @@ fn host_refuses_to_start_under_a_limit_on_processes_that_leaves_it_too_few_threa
             wait_for("every process to end", is_alone);
         }
     }
-    let refused = limited(9, "up").code(125).complaint();
+    let refused = limited(9, &["up"]).code(125).complaint();
     let named = "the processes and threads of this user are limited to 9 (`ulimit -u`)";
     assert!(refused.contains("a host needs"), "{refused}");
     assert!(refused.contains(named), "{refused}");
 
-    limited(400, "up").check();
-    limited(400, "down").check();
+    limited(400, &["up"]).check();
+    limited(400, &["down"]).check();
     wait_for("every process to end", is_alone);
 }
 
