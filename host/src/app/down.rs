@@ -63,8 +63,9 @@ pub(crate) fn still_running(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::leaders(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
-/// Ends the tasks and commands that supervisors have started, without a host. Returns the tasks that
-/// ran. Fails if a host runs, if this process belongs to a task, or if something may go on. Blocks.
+/// Ends the tasks and commands that supervisors have started, without a host. Returns the tasks
+/// that ran. Fails if a host runs, if this process belongs to a task, or if something may go on.
+/// Blocks.
 pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError> {
     let supervisors = layout.supervisors();
     let path = layout.lock();

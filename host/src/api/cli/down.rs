@@ -249,8 +249,8 @@ async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the tasks may not be ended for this reason either: another process uses the directory, or
-/// this is a copy of the directory of another host.
+/// Whether the tasks may not be ended for this reason either: another process uses the directory,
+/// or this is a copy of the directory of another host.
 fn forbids_it(error: &AppError) -> bool {
     matches!(error.kind, ErrorKind::Conflict | ErrorKind::Forbidden)
 }
