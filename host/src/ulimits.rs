@@ -102,6 +102,9 @@ pub(crate) fn of_a_command() -> Result<(), TooLow> {
 /// The threads and processes that a host needs beside those that compile plugins: its workers, the
 /// threads for commits, for guests and for reads, a supervisor and a git command.
 const THREADS: usize = 16;
+/// The most threads of the compiler of plugins. Each thread reserves address space, which is
+/// limited.
+pub(crate) const COMPILER_THREADS: usize = 8;
 /// The stack of a thread that only waits.
 const TRIED_STACK: usize = 64 << 10;
 
@@ -136,8 +139,9 @@ impl TooFewThreads {
 /// limit tells this: `ulimit -u` counts all threads of the user and does not apply to root, and the
 /// cgroup and the memory limit threads too. A runtime that gets no thread panics.
 pub(crate) fn enough_threads() -> Result<(), TooFewThreads> {
-    // The compiler of plugins starts a thread for each processor.
-    let needed = THREADS + thread::available_parallelism().map_or(1, usize::from);
+    // The compiler of plugins starts a thread for each processor, up to a limit.
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let needed = THREADS + processors.min(COMPILER_THREADS);
     let started = startable(needed, TRIED_STACK);
     if started == needed {
         return Ok(());
