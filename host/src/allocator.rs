@@ -29,7 +29,7 @@ pub(crate) async fn give_back() {
         // SAFETY: `malloc_trim` takes a number and uses only free memory.
         #[allow(unsafe_code, reason = "this call has no safe wrapper")]
         let trim = || unsafe { libc::malloc_trim(0) };
-        if let Err(error) = tokio::task::spawn_blocking(trim).await {
+        if let Err(error) = crate::aside::run(trim).await {
             tracing::debug!(%error, "memory was not given back");
         }
     }

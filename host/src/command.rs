@@ -26,7 +26,7 @@ use rustix::{
 use tokio::{io::AsyncReadExt, net::unix::pipe, runtime::Handle};
 use tokio_util::task::TaskTracker;
 
-use crate::clock;
+use crate::{aside, clock};
 
 /// The variables with the paths of the repository, index and files that git uses. If one of them
 /// were left out, git would use another repository or index.
@@ -308,7 +308,7 @@ impl Running {
     /// runtime can wait for a child only by reaping it.
     async fn exited(&self) -> io::Result<()> {
         let pid = Pid::from_child(&self.child);
-        let exited = tokio::task::spawn_blocking(move || {
+        let exited = aside::run(move || {
             retry_on_intr(|| {
                 waitid(
                     WaitId::Pid(pid),
@@ -316,7 +316,8 @@ impl Running {
                 )
             })
         });
-        exited.await?.map(drop).map_err(io::Error::from)
+        let exited = exited.await.map_err(io::Error::other)?;
+        exited.map(drop).map_err(io::Error::from)
     }
 }
 
@@ -332,9 +333,10 @@ impl Drop for Running {
             // Fails only if the child was reaped already.
             let _ended = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
         };
-        // A killed process that waits for a file system may not end for a long time.
+        // A killed process that waits for a file system may not end for a long time. If no thread
+        // can be started to wait for it, it stays a zombie as long as the host lives.
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(reap)),
+            Ok(_) => drop(aside::run(reap)),
             Err(_) => reap(),
         }
     }

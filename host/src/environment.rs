@@ -153,7 +153,7 @@ impl Environments {
         if self.writes && (is_first || !self.has(&digest)) {
             let (this, digest) = (Arc::clone(self), digest.clone());
             // The write runs on a thread that may block, because it waits for the disk.
-            let write = tokio::task::spawn_blocking(move || this.write(&digest, &bytes));
+            let write = crate::aside::run(move || this.write(&digest, &bytes));
             write
                 .await
                 .unwrap_or_else(|panic| Err(io::Error::other(panic)))?;

@@ -7,6 +7,7 @@
 mod allocator;
 mod api;
 mod app;
+mod aside;
 mod attempt;
 mod ballast;
 mod bounds;
@@ -25,6 +26,7 @@ mod kept;
 mod layout;
 mod lock;
 mod moment;
+mod panics;
 mod plugin;
 mod proc_stat;
 mod random;
@@ -84,7 +86,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         },
         Some("__compile") => plugin::compile_main(arguments[2..].iter().cloned()),
         _ => match ulimits::of_a_command() {
-            Ok(()) => command(arguments),
+            Ok(()) => {
+                panics::hide_caught();
+                command(arguments)
+            }
             Err(error) => {
                 // There is no other place for this error.
                 drop(writeln!(
@@ -147,6 +152,10 @@ fn serve_host(
     ulimits::of_a_host().map_err(|error| {
         AppError::new(ErrorKind::Forbidden, error.to_string()).hint(ulimits::HINT)
     })?;
+    allocator::limit_arenas();
+    ulimits::enough_threads().map_err(|error| {
+        AppError::new(ErrorKind::Forbidden, error.to_string()).hint(error.hint())
+    })?;
     let mut settings = settings(overrides)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
@@ -163,6 +172,7 @@ fn serve_host(
             format!("the log cannot be written: {error}"),
         )
     })?;
+    panics::end_with_this_thread(api::CLAUDINE);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -60,8 +60,8 @@ enum ForgetError {
     Environments(io::Error),
     #[error("the record of the restore cannot be read: {0}")]
     Restored(io::Error),
-    #[error("the reading thread ended early: {0}")]
-    Thread(#[from] tokio::task::JoinError),
+    #[error("the data to remove cannot be looked up: {0}")]
+    Thread(#[from] crate::aside::AsideError),
     #[error("the engine answered a prune with {0:?}")]
     Answer(Answer),
 }
@@ -171,7 +171,7 @@ impl Retention {
         work: impl FnOnce(&Self) -> Result<T, ForgetError> + Send + 'static,
     ) -> Result<T, ForgetError> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || work(&this)).await?
+        crate::aside::run(move || work(&this)).await?
     }
 
     /// Finds the next tasks to remove, and notes their logs. If this host crashes before it has

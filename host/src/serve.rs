@@ -22,12 +22,12 @@ pub(crate) use self::{
     offline::offline,
 };
 use crate::{
-    allocator, api,
+    api,
     app::{DownMode, Host, HostInfo, HostParts, backup},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     checkpoint, clock, command,
-    config::{self, Settings},
+    config::{self, Begin, Settings},
     engine::{self, Engine},
     environment::Environments,
     fsx::{self, Lasting},
@@ -76,7 +76,6 @@ pub(crate) fn run(
     descriptors: Option<u64>,
     ready: impl FnOnce(&HostInfo),
 ) -> Result<(), ServeError> {
-    allocator::limit_arenas();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(
             std::thread::available_parallelism()
@@ -187,7 +186,7 @@ async fn wire(
     let store = SqliteStore::open(&layout.database())?;
     let led = last_epoch(layout);
     if store.last_epoch()? < led {
-        warn_of_earlier(layout, &mut settings);
+        distrust(layout, &store, &mut settings)?;
     }
     let database = store.in_place();
     let store: Arc<dyn Store> = Arc::new(store);
@@ -291,16 +290,34 @@ async fn wire(
 }
 
 /// Warns of a database with which no host has led since it was written, although hosts have led in
-/// this directory: it is an earlier copy that was put back, or it was made anew.
-fn warn_of_earlier(layout: &Layout, settings: &mut Settings) {
-    let text = format!(
-        "{} is an earlier copy, or was made anew: later hosts used another file in its place. \
-         Tasks that have run since then are shown as they were before; those that left a process \
-         or output are not run again, but the others are",
-        layout.database().display()
-    );
+/// this directory: it is an earlier copy that was put back, or it was made anew. The queue of an
+/// earlier copy is paused, because its tasks may have run since.
+fn distrust(
+    layout: &Layout,
+    store: &SqliteStore,
+    settings: &mut Settings,
+) -> Result<(), ServeError> {
+    let database = layout.database();
+    let text = if store.last_batch()? == 0 {
+        format!(
+            "{} was made anew: earlier hosts used another file in its place, whose tasks are no \
+             longer known",
+            database.display()
+        )
+    } else {
+        if settings.begin == Begin::Usual {
+            settings.begin = Begin::Paused;
+        }
+        format!(
+            "{} is an earlier copy: later hosts used another file in its place. Tasks that have \
+             run since then are shown as they were before, so the queue is paused: cancel those \
+             that should not run again, then run `claudine unpause`",
+            database.display()
+        )
+    };
     tracing::warn!("{text}");
     settings.warnings.push(text);
+    Ok(())
 }
 
 /// How long this host keeps finished tasks. If a shorter retention of the settings does not apply

@@ -1,11 +1,11 @@
 //! Limits (`ulimit`) under which Claudine cannot work. A limit that is too low is refused at the
 //! start, with its name, because a program that exceeds it ends without saying why.
 
-use std::time::Duration;
+use std::{sync::Mutex, thread, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::units;
+use crate::{lock::lock, units};
 
 /// A limit, and the least value with which Claudine works.
 struct Need {
@@ -99,6 +99,80 @@ pub(crate) fn of_a_command() -> Result<(), TooLow> {
     STACK.met_by(getrlimit(STACK.resource).current, "Claudine")
 }
 
+/// The threads and processes that a host needs beside those that compile plugins: its workers, the
+/// threads for commits, for guests and for reads, a supervisor and a git command.
+const THREADS: usize = 16;
+/// The most threads of the compiler of plugins. Each thread reserves address space, which is
+/// limited.
+pub(crate) const COMPILER_THREADS: usize = 8;
+/// The stack of a thread that only waits.
+const TRIED_STACK: usize = 64 << 10;
+
+/// Error: too few threads can be started.
+#[derive(Debug, thiserror::Error)]
+#[error("a host needs {needed} threads, but only {started} can be started{}", limited_to(*limit))]
+pub(crate) struct TooFewThreads {
+    started: usize,
+    needed: usize,
+    /// The limit on the processes and threads of this user.
+    limit: Option<u64>,
+}
+
+fn limited_to(limit: Option<u64>) -> String {
+    limit.map_or_else(String::new, |limit| {
+        format!(", and the processes and threads of this user are limited to {limit} (`ulimit -u`)")
+    })
+}
+
+impl TooFewThreads {
+    /// The way out. Other limits than `ulimit -u` give the same error.
+    pub(crate) fn hint(&self) -> String {
+        let cgroup = "raise the limit of its cgroup (`pids.max`) or free memory";
+        match self.limit {
+            Some(_) => format!("{HINT}, end other processes of this user, or {cgroup}"),
+            None => cgroup.to_owned(),
+        }
+    }
+}
+
+/// Checks whether a host can start its threads, by starting as many at once and ending them. No
+/// limit tells this: `ulimit -u` counts all threads of the user and does not apply to root, and the
+/// cgroup and the memory limit threads too. A runtime that gets no thread panics.
+pub(crate) fn enough_threads() -> Result<(), TooFewThreads> {
+    // The compiler of plugins starts a thread for each processor, up to a limit.
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let needed = THREADS + processors.min(COMPILER_THREADS);
+    let started = startable(needed, TRIED_STACK);
+    if started == needed {
+        return Ok(());
+    }
+    Err(TooFewThreads {
+        started,
+        needed,
+        limit: getrlimit(Resource::Nproc).current,
+    })
+}
+
+/// How many threads can be started at once, up to a number.
+fn startable(most: usize, stack_bytes: usize) -> usize {
+    let gate = &Mutex::new(());
+    thread::scope(|scope| {
+        let closed = lock(gate);
+        let start = |_| {
+            let builder = thread::Builder::new().stack_size(stack_bytes);
+            builder.spawn_scoped(scope, move || drop(lock(gate))).ok()
+        };
+        let started: Vec<_> = (0..most).map_while(start).collect();
+        let number = started.len();
+        drop(closed);
+        for thread in started {
+            // Such a thread cannot panic.
+            thread.join().unwrap_or_default();
+        }
+        number
+    })
+}
+
 /// A warning if the processor time of this process is limited. Such a limit applies to each process
 /// by itself.
 pub(crate) fn limited_time() -> Option<String> {
@@ -135,6 +209,35 @@ mod tests {
             Err(
                 "the processor time is limited to 1s (`ulimit -t`), but a host needs 1m".to_owned()
             )
+        );
+    }
+
+    #[test]
+    fn threads_are_started_until_one_is_refused() {
+        assert_eq!(startable(3, TRIED_STACK), 3);
+        // No machine has room for such a stack.
+        assert_eq!(startable(3, 1 << 60), 0);
+    }
+
+    #[test]
+    fn too_few_threads_are_explained_by_the_limit_of_the_user_only_if_there_is_one() {
+        let refused = |limit| TooFewThreads {
+            started: 3,
+            needed: 18,
+            limit,
+        };
+        let limited = refused(Some(7)).to_string();
+        assert!(limited.contains("limited to 7 (`ulimit -u`)"), "{limited}");
+        assert!(refused(Some(7)).hint().contains(HINT));
+        let other = refused(None);
+        assert_eq!(
+            other.to_string(),
+            "a host needs 18 threads, but only 3 can be started"
+        );
+        assert!(
+            other.hint().starts_with("raise the limit"),
+            "{}",
+            other.hint()
         );
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn account_of(
     };
     let path = working_directory.join(spelt);
     // Runs on a thread that may block, because the directory may be on a disk that does not answer.
-    let real = tokio::task::spawn_blocking(move || fsx::real(&path)).await;
+    let real = crate::aside::run(move || fsx::real(&path)).await;
     let real = real.map_err(|panic| {
         let message = format!("cannot check the directory of the task's account: {panic}");
         AppError::new(ErrorKind::Internal, message)

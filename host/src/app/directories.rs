@@ -49,7 +49,7 @@ impl Directories {
             }
             Ok(unknown)
         };
-        let found = tokio::task::spawn_blocking(look);
+        let found = crate::aside::run(look);
         let found = found.await.unwrap_or_else(|panic| {
             let message = format!("the working directory cannot be checked: {panic}");
             Err((0, AppError::new(ErrorKind::Internal, message)))

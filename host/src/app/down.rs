@@ -1,10 +1,12 @@
 //! Shuts a host down. The host completes a requested shutdown by itself. The caller only watches,
 //! and may disconnect and ask again.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, fs::TryLockError, future::pending, io, sync::Arc, time::Duration,
+};
 
 use claudine_domain::{
-    id::TaskId,
+    id::{AttemptId, TaskId},
     principal::Principal,
     step::{Input, Refused},
 };
@@ -23,6 +25,7 @@ use super::{
 use crate::{
     clock,
     engine::EngineError,
+    fsx,
     layout::Layout,
     store::{Filter, Status},
     supervise::{self, SuperviseError},
@@ -58,6 +61,49 @@ pub(crate) fn processes_left(layout: &Layout) -> Result<bool, AppError> {
 /// Pids of processes that supervisors have started, for tasks or for hosts, and that still run.
 pub(crate) fn still_running(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::leaders(&layout.supervisors()).map_err(|error| unexamined(&error))
+}
+
+/// Ends the tasks and commands that supervisors have started, without a host. Returns the tasks
+/// that ran. Fails if a host runs, if this process belongs to a task, or if something may go on.
+/// Blocks.
+pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError> {
+    let supervisors = layout.supervisors();
+    let path = layout.lock();
+    let unlocked = |error: io::Error| {
+        let message = format!("cannot lock {}: {error}", path.display());
+        AppError::new(ErrorKind::Unavailable, message)
+    };
+    // Held to the end, so that no host starts meanwhile. The file still names the last host.
+    let lock = fsx::private()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(unlocked)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let taken = "another process uses the data directory";
+            return Err(AppError::new(ErrorKind::Conflict, taken));
+        }
+        Err(TryLockError::Error(error)) => return Err(unlocked(error)),
+    }
+    // A task may not end the host that runs it, nor what it runs.
+    if supervise::peer::is_in_task(&supervisors).unwrap_or(true) {
+        let refused = "a task may not end the tasks of its host";
+        return Err(AppError::new(ErrorKind::Forbidden, refused));
+    }
+    let ended = supervise::end_all(&supervisors).map_err(|error| {
+        let message = format!("a task may still run: {}", chain(&error));
+        AppError::new(ErrorKind::Unavailable, message)
+    })?;
+    drop(lock);
+    // Commands of a host are no attempts.
+    let ids = ended
+        .iter()
+        .filter_map(|key| key.as_str().parse::<AttemptId>().ok());
+    let tasks: BTreeSet<TaskId> = ids.map(|id| id.task).collect();
+    Ok(tasks.into_iter().collect())
 }
 
 /// Whether processes of tasks may run where this process cannot see them.

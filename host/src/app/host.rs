@@ -171,7 +171,7 @@ impl Host {
     {
         self.engine.caught_up().await;
         let reader = Arc::clone(&self.reader);
-        tokio::task::spawn_blocking(move || read(&reader))
+        crate::aside::run(move || read(&reader))
             .await
             .unwrap_or_else(|panic| {
                 Err(AppError::new(

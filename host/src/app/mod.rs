@@ -67,8 +67,8 @@ pub(crate) use self::{
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
-        processes_left, still_running, supervisors_left, supervisors_out_of_sight,
-        suspended_supervisors,
+        end_without_host, processes_left, still_running, supervisors_left,
+        supervisors_out_of_sight, suspended_supervisors,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},

@@ -110,7 +110,7 @@ impl Host {
         let supervisors = self.reader.layout.supervisors();
         // Runs on a thread that may block, because reading another process's environment may wait
         // for a disk.
-        let looked = tokio::task::spawn_blocking(move || process.whereabouts(&supervisors)).await;
+        let looked = crate::aside::run(move || process.whereabouts(&supervisors)).await;
         let looked = looked.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         let found = match looked.map_err(|error| unseen(&error.to_string()))? {
             Whereabouts::Outside { marker: None } => return Ok(Caller::OWNER),

@@ -12,6 +12,7 @@ mod of_attempt;
 mod outcome;
 
 use std::{
+    fs,
     future::pending,
     io,
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    clock,
+    aside, clock,
     command::{Abandoned, GRACE, Order, Outcome},
     config::ATTEMPT,
     layout::Layout,
@@ -191,7 +192,9 @@ impl Commands {
         if let Err(error) = self.supervisors.ack(key.clone()).done().await {
             tracing::debug!(%key, %error, "a supervisor cannot be told to forget a command");
         }
-        match tokio::fs::remove_file(log).await {
+        let path = log.to_owned();
+        let removed = aside::run(move || fs::remove_file(path)).await;
+        match removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(
                     %error, log = %log.display(),

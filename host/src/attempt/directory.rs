@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{clock, lock::lock};
+use crate::{aside, clock, lock::lock};
 
 /// How long a file system may take to answer.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub(super) async fn look_at<T: Send + 'static>(
     LOOKED_AT.answers(dir, limit, check).await?;
     // The file system may stop answering after the check.
     let looked_at = dir.to_owned();
-    let looking = tokio::task::spawn_blocking(move || look(&looked_at));
+    let looking = aside::run(move || look(&looked_at));
     match clock::within(limit, looking).await {
         Some(answer) => answer.map_err(|panic| panic.to_string()),
         None => Err(no_answer(dir, limit)),
@@ -77,7 +77,8 @@ impl Looks {
     }
 
     /// The answer of a directory, or the one that is to come if the directory is being checked
-    /// already. `None` if too many other directories are being checked.
+    /// already. `None` if too many other directories are being checked, or if no thread can be
+    /// started.
     fn answer_of(
         &self,
         dir: &Path,
@@ -95,11 +96,17 @@ impl Looks {
         }
         let (tell, answer) = watch::channel(None);
         looks.insert(dir.to_owned(), answer.clone());
-        let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || {
-            look(&dir);
-            tell.send_replace(Some(clock::monotonic()));
+        let looking = aside::run({
+            let dir = dir.to_owned();
+            move || {
+                look(&dir);
+                tell.send_replace(Some(clock::monotonic()));
+            }
         });
+        if looking.is_refused() {
+            looks.remove(dir);
+            return None;
+        }
         Some(answer)
     }
 }

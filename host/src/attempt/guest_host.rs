@@ -205,8 +205,7 @@ impl GuestHost {
             .change(|state| state.input_files = state.input_files.max(index + 1));
         let path = self.layout.stdin_file(self.live.id, index);
         let target = path.clone();
-        let written =
-            tokio::task::spawn_blocking(move || fsx::write_private(&target, &bytes)).await;
+        let written = crate::aside::run(move || fsx::write_private(&target, &bytes)).await;
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => Ok((supervise::Stdin::File(path), None)),
             Err(error) => Err(Failure::new(

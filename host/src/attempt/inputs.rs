@@ -194,7 +194,7 @@ impl Inputs {
                 checkpoint,
             })
         };
-        tokio::task::spawn_blocking(read)
+        crate::aside::run(read)
             .await
             .unwrap_or_else(|panic| Err(panic.to_string()))
     }
@@ -227,7 +227,7 @@ impl Inputs {
 pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
+    crate::aside::run(work)
         .await
         .unwrap_or_else(|panic| Err(Failure::new("plugin", panic.to_string())))
 }

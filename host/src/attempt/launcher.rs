@@ -207,8 +207,7 @@ impl Launcher {
     /// Marks the end of the log, so that readers see that output may be missing.
     async fn mark_cut(&self, attempt: AttemptId) {
         let log = self.layout.log(attempt);
-        let marking =
-            tokio::task::spawn_blocking(move || supervise::log::mark_cut(&log, clock::wall_us()));
+        let marking = crate::aside::run(move || supervise::log::mark_cut(&log, clock::wall_us()));
         let marked = marking.await;
         if let Err(error) = marked.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             tracing::warn!(%attempt, %error, "the end of a log cannot be marked as cut off");

@@ -29,7 +29,7 @@ use super::{
     workspaces::Workspaces,
 };
 use crate::{
-    checkpoint, clock,
+    aside, checkpoint, clock,
     config::McpCeiling,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
@@ -171,7 +171,12 @@ impl Runner {
     fn see_to_files(&self, attempt: AttemptId, given: bool, input_files: u16) {
         let layout = self.launcher.layout.clone();
         let remove = move || remove_files(&layout, attempt, given, input_files);
-        self.launcher.tasks.spawn_blocking(remove);
+        let removed = aside::run(remove);
+        self.launcher.tasks.spawn(async move {
+            if let Err(error) = removed.await {
+                tracing::warn!(%attempt, %error, "the input of an attempt cannot be removed");
+            }
+        });
     }
 
     /// The attempt to which a process belongs, and the side that started the process. `line` is the

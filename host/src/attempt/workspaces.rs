@@ -206,7 +206,7 @@ impl Workspaces {
             return Ok(variables);
         }
         let (environments, digest) = (self.environments.clone(), digest.to_owned());
-        let read = tokio::task::spawn_blocking(move || environments.read(&digest)).await;
+        let read = crate::aside::run(move || environments.read(&digest)).await;
         read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 }

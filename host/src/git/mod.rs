@@ -279,7 +279,7 @@ impl Git {
         look: impl FnOnce(&Path) -> T + Send + 'static,
     ) -> Result<T, GitError> {
         let dir = self.dir().to_owned();
-        let looked = tokio::task::spawn_blocking(move || look(&dir)).await;
+        let looked = crate::aside::run(move || look(&dir)).await;
         looked.map_err(|panic| GitError::Read {
             path: self.dir().to_owned(),
             source: io::Error::other(panic),

@@ -242,7 +242,7 @@ impl Catalog {
     /// its error is reported at that moment.
     pub(crate) async fn warm(&self) {
         let shared = Arc::clone(&self.shared);
-        let started = tokio::task::spawn_blocking(move || shared.wasm().map(drop)).await;
+        let started = crate::aside::run(move || shared.wasm().map(drop)).await;
         if !matches!(started, Ok(Ok(()))) {
             return;
         }

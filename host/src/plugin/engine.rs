@@ -112,8 +112,8 @@ impl Wasm {
         let mut wasi_linker = linker.clone();
         wasmtime_wasi::p2::add_to_linker_async(&mut wasi_linker)
             .map_err(|error| engine_error(&error))?;
-        let ticker = Ticker::start(engine.clone()).map_err(|error| PluginError::Engine {
-            message: error.to_string(),
+        let ticker = Ticker::start(engine.clone()).map_err(|error| PluginError::NoThread {
+            message: format!("the thread that interrupts plugins cannot be started: {error}"),
         })?;
         tracing::debug!(?allocation, "the engine for plugins is ready");
         Ok(Wasm {

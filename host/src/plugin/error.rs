@@ -38,6 +38,8 @@ pub(crate) enum PluginError {
     Load { message: String },
     #[error("the WebAssembly engine could not be set up: {message}")]
     Engine { message: String },
+    #[error("{message}")]
+    NoThread { message: String },
     #[error("all {limit} instances are in use")]
     Full { limit: u32 },
     #[error("{0}")]
@@ -66,6 +68,7 @@ impl PluginError {
         matches!(
             self,
             PluginError::Io { .. }
+                | PluginError::NoThread { .. }
                 | PluginError::Full { .. }
                 | PluginError::Slow { .. }
                 | PluginError::Crashed(_)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
+use std::{fs, io};
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
 use wasmtime::Store;
@@ -24,7 +25,7 @@ use super::port::{
 };
 use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
-use crate::{clock, digest, lock::lock};
+use crate::{aside, clock, digest, lock::lock};
 use claudine_plugin_build::manifest::Manifest;
 
 /// The number of consecutive attempts with a crash after which the plugin is disabled.
@@ -40,35 +41,54 @@ pub(crate) struct Shared {
     pub(crate) cache: CodeCache,
     /// The engine, created for the first executor that is needed. So a host that only answers
     /// queries never creates it.
-    wasm: OnceLock<Result<Wasm, PluginError>>,
+    wasm: Once,
     start: fn() -> Result<Wasm, PluginError>,
     /// The engine for instances beyond the pool, created when the pool is full for the first time.
-    beyond: OnceLock<Result<Wasm, PluginError>>,
+    beyond: Once,
+}
+
+/// An engine that is created at most once. A passing error is not remembered: otherwise a host that
+/// lacked a thread for a moment would run no plugin until it is started again.
+#[derive(Default)]
+struct Once {
+    result: OnceLock<Result<Wasm, PluginError>>,
+    /// Locked while the engine is created.
+    turn: Mutex<()>,
+}
+
+impl Once {
+    fn get_or_start(&self, start: fn() -> Result<Wasm, PluginError>) -> Result<&Wasm, PluginError> {
+        if self.result.get().is_none() {
+            let _turn = lock(&self.turn);
+            if self.result.get().is_none() {
+                match start() {
+                    Err(error) if error.is_passing() => return Err(error),
+                    result => drop(self.result.set(result)),
+                }
+            }
+        }
+        let result = self.result.get_or_init(start);
+        result.as_ref().map_err(Clone::clone)
+    }
 }
 
 impl Shared {
     pub(crate) fn new(cache: CodeCache, start: fn() -> Result<Wasm, PluginError>) -> Shared {
         Shared {
             cache,
-            wasm: OnceLock::new(),
+            wasm: Once::default(),
             start,
-            beyond: OnceLock::new(),
+            beyond: Once::default(),
         }
     }
 
     pub(crate) fn wasm(&self) -> Result<&Wasm, PluginError> {
-        self.wasm
-            .get_or_init(self.start)
-            .as_ref()
-            .map_err(Clone::clone)
+        self.wasm.get_or_start(self.start)
     }
 
     /// The engine for the instances that the pool has no room for.
     fn beyond(&self) -> Result<&Wasm, PluginError> {
-        self.beyond
-            .get_or_init(Wasm::beyond_the_pool)
-            .as_ref()
-            .map_err(Clone::clone)
+        self.beyond.get_or_start(Wasm::beyond_the_pool)
     }
 }
 
@@ -220,8 +240,10 @@ impl Executor {
         let component = match &self.source {
             Source::BuiltIn(builtin) => Uncompiled::BuiltIn(builtin),
             Source::File(path) => {
-                let bytes = tokio::fs::read(path)
+                let read_from = path.clone();
+                let bytes = aside::run(move || fs::read(read_from))
                     .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)))
                     .map_err(|error| PluginError::io(path, &error))?;
                 if digest::hex(&bytes) != self.grant.digest {
                     let message =
@@ -487,4 +509,30 @@ fn cut_health(health: Health) -> Health {
 fn cut_text(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(TEXT_BYTES));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static STARTS: AtomicU32 = AtomicU32::new(0);
+
+    fn start() -> Result<Wasm, PluginError> {
+        let message = "it cannot be started".to_owned();
+        match STARTS.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(PluginError::NoThread { message }),
+            _ => Err(PluginError::Engine { message }),
+        }
+    }
+
+    #[test]
+    fn an_engine_that_lacked_a_thread_is_started_again_and_a_broken_one_is_not() {
+        let engine = Once::default();
+        let refused = || engine.get_or_start(start).err();
+        assert!(matches!(refused(), Some(PluginError::NoThread { .. })));
+        for _ in 0..2 {
+            assert!(matches!(refused(), Some(PluginError::Engine { .. })));
+        }
+        assert_eq!(STARTS.load(Ordering::Relaxed), 2);
+    }
 }

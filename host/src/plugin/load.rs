@@ -24,10 +24,12 @@ use super::error::PluginError;
 use super::guest::Guest;
 use super::v0_1::ExecutorPluginPre;
 use crate::{
+    aside::{self, AsideError},
     command::{Abandoned, finish_within},
     digest,
     fsx::{self, Lasting},
     layout::Layout,
+    ulimits::COMPILER_THREADS,
 };
 
 /// The longest time that the compiler may take. A compiler that computes is ended earlier, by its
@@ -39,8 +41,6 @@ const SAID_BYTES: usize = 64 << 10;
 const ROOM_BYTES: u64 = 16 << 20;
 /// The number of digits of each digest in a file's name.
 const NAME_DIGITS: usize = 16;
-/// The most threads of the compiler. Each thread reserves address space, which is limited.
-const COMPILE_THREADS: usize = 8;
 
 /// A component that was loaded, checked and linked.
 pub(crate) struct Loaded {
@@ -190,7 +190,7 @@ impl CodeCache {
         };
         let threads = std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
-            .min(COMPILE_THREADS);
+            .min(COMPILER_THREADS);
         let mut command = Command::new(program);
         command
             .arg("__compile")
@@ -236,9 +236,13 @@ impl Entry {
     /// written; the component is then compiled again.
     async fn open(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
         let (entry, engine) = (self.clone(), engine.clone());
-        let opened = tokio::task::spawn_blocking(move || entry.open_now(&engine)).await;
-        opened.map_err(|error| PluginError::Load {
-            message: error.to_string(),
+        let opened = aside::run(move || entry.open_now(&engine)).await;
+        opened.map_err(|error| {
+            let message = error.to_string();
+            match error {
+                AsideError::NoThread => PluginError::NoThread { message },
+                AsideError::Failed(_) => PluginError::Load { message },
+            }
         })?
     }
 

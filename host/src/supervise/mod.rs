@@ -72,8 +72,8 @@ mod words;
 
 pub(crate) use error::SuperviseError;
 pub(crate) use host::{
-    Handover, Opened, Settings, Supervisors, is_out_of_sight, leaders, may_have_left, open, pids,
-    runs_as_noted, suspended,
+    Handover, Opened, Settings, Supervisors, end_all, is_out_of_sight, leaders, may_have_left,
+    open, pids, runs_as_noted, suspended,
 };
 pub(crate) use launch::Program;
 pub(crate) use leader::epoch as last_epoch;

@@ -62,7 +62,7 @@ impl Own {
         for _ in 0..LOOKS {
             let tag = self.tag;
             // Runs on a thread that may block, because it looks at every process of the machine.
-            let look = tokio::task::spawn_blocking(move || left(tag, began_before));
+            let look = crate::aside::run(move || left(tag, began_before));
             let left = match look
                 .await
                 .unwrap_or_else(|panic| Err(io::Error::other(panic)))

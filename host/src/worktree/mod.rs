@@ -93,7 +93,7 @@ impl Worktrees {
         work: impl FnOnce(&Layout) -> Result<T, WorktreeError> + Send + 'static,
     ) -> Result<T, WorktreeError> {
         let layout = self.layout.clone();
-        let done = tokio::task::spawn_blocking(move || work(&layout)).await;
+        let done = crate::aside::run(move || work(&layout)).await;
         done.unwrap_or_else(|panic| {
             let dir = self.layout.worktrees();
             Err(error::io_error("cannot use", &dir)(io::Error::other(panic)))

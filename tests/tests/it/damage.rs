@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use claudine_tests::{TestHost, command, process::alive, wait::PATIENCE, wait_for};
+use claudine_tests::{TestHost, command, process::alive, short_id, wait::PATIENCE, wait_for};
 use rustix::process::geteuid;
 
 use crate::mounts::SmallDisk;
@@ -47,6 +47,72 @@ fn corrupt_database_is_refused_and_kept() {
         garbage,
         "the damaged file was overwritten"
     );
+}
+
+const DATABASE: [&str; 3] = ["claudine.db", "claudine.db-wal", "claudine.db-shm"];
+
+/// Moves the database of a host that was killed aside; returns the directory with its files.
+fn without_database(host: &TestHost) -> PathBuf {
+    let aside = host.root().join("database");
+    fs::create_dir(&aside).unwrap();
+    for file in DATABASE {
+        match fs::rename(host.data_dir().join(file), aside.join(file)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            moved => moved.unwrap(),
+        }
+    }
+    aside
+}
+
+#[test]
+fn down_kill_ends_tasks_although_the_database_is_damaged() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    host.kill_host();
+    let aside = without_database(&host);
+    fs::write(database(&host), b"this is no database ".repeat(500)).unwrap();
+    let advice = "`claudine down --kill` ends them; which ones cannot be read";
+    host.run(["down"]).ok().says(&[advice]);
+    assert!(alive(task));
+    let ended = host.run(["down", "--kill"]).ok();
+    let named = format!("ended {}", short_id(&id));
+    ended.says(&[&named, "no host can be started now", "claudine.db"]);
+    assert!(!alive(task));
+    wait_for("all processes to be gone", || {
+        host.processes().is_empty().then_some(())
+    });
+    // Nothing is left to end.
+    host.run(["down", "--kill"]).ok().says(&["no task runs"]);
+
+    for file in fs::read_dir(&aside).unwrap() {
+        let file = file.unwrap();
+        fs::rename(file.path(), host.data_dir().join(file.file_name())).unwrap();
+    }
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}
+
+#[test]
+fn down_kill_ends_what_a_dead_supervisor_has_left_although_the_database_is_damaged() {
+    let host = TestHost::new();
+    let task = host.live(&host.script("exec sleep 600"));
+    host.kill_host();
+    host.kill_supervisors();
+    without_database(&host);
+    fs::write(database(&host), b"this is no database ".repeat(500)).unwrap();
+    let ended = host.run(["down", "--kill"]).ok();
+    ended.says(&["no host can be started now"]);
+    assert!(!alive(task));
+}
+
+#[test]
+fn down_kill_ends_tasks_although_the_database_is_missing() {
+    let host = TestHost::new();
+    let task = host.live(&host.script("exec sleep 600"));
+    host.kill_host();
+    without_database(&host);
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(task));
 }
 
 #[test]

@@ -174,8 +174,14 @@ fn commands_report_a_suspended_host_and_how_to_continue_it() {
     let begun = Instant::now();
     let doctor = host.run(["doctor"]);
     let others = [["down"], ["events"]].map(|command| host.run(command));
+    let change = host.run(["slots", "3"]);
     let took = begun.elapsed();
     signal(pid, Signal::CONT);
+    // Nobody knows whether the host gets to a request whose client has gone.
+    let unknown = format!("`kill -CONT {pid}` continues the host, which may or may not");
+    change
+        .code(125)
+        .says(&[&unknown, "`claudine capacity` before repeating it"]);
     for other in others {
         let said = other.code(125).complaint();
         assert!(said.contains(&format!("`kill -CONT {pid}`")), "{said}");

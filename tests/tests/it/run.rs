@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     process::{Command, Stdio},
 };
 
@@ -15,7 +16,7 @@ use claudine_tests::{
     wait::PATIENCE,
     wait_for,
 };
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 
 fn to_the_end(command: Command) -> Ran {
     command::run(command, b"", PATIENCE)
@@ -406,6 +407,70 @@ fn host_refuses_to_start_under_a_limit_that_would_end_it() {
     }
     // Only the soft limit is low, and the host raises it.
     limited(&host, "-S -t 30", "up").check();
+}
+
+/// A user whose processes and threads are only those of a test.
+const LONE: u32 = 64_997;
+
+/// A limit on processes applies to no command of root, and counts all threads of the user.
+#[test]
+fn host_refuses_to_start_under_a_limit_on_processes_that_leaves_it_too_few_threads() {
+    assert!(
+        geteuid().is_root(),
+        "this test runs commands as another user: run it as root"
+    );
+    let host = TestHost::new();
+    let claudine = host.root().join("claudine");
+    fs::copy(binary(), &claudine).unwrap();
+    for path in [host.root(), &claudine] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let home = host.root().join("lone");
+    fs::create_dir(&home).unwrap();
+    chown(&home, Some(LONE), Some(LONE)).unwrap();
+    let data_dir = home.join("data");
+    let user = LONE.to_string();
+    let limited = |limit: u32, command: &[&str]| {
+        let mut limited = host.other("setpriv");
+        limited
+            .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+            .args(["prlimit", &format!("--nproc={limit}")])
+            .arg(&claudine)
+            .args(command)
+            .env("CLAUDINE_DATA_DIR", &data_dir)
+            .envs(["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"].map(|name| (name, &home)))
+            .envs(["XDG_CACHE_HOME", "XDG_RUNTIME_DIR"].map(|name| (name, &home)))
+            .current_dir(&home);
+        to_the_end(limited)
+    };
+    let is_of_user =
+        |process: &fs::DirEntry| process.metadata().is_ok_and(|found| found.uid() == LONE);
+    // A process that has ended has no command line, even if nobody has reaped it.
+    let is_alive = |process: &fs::DirEntry| {
+        fs::read(process.path().join("cmdline")).is_ok_and(|line| !line.is_empty())
+    };
+    let is_alone = || {
+        let mut processes = fs::read_dir("/proc").unwrap().flatten();
+        let left = processes.any(|process| is_of_user(&process) && is_alive(&process));
+        (!left).then_some(())
+    };
+    for limit in [1, 2, 3, 7, 9, 12, 14] {
+        for command in [&["up"][..], &["run", "--", "true"]] {
+            let refused = limited(limit, command).code(125);
+            refused.says(&["`ulimit -u`"]);
+            let complaint = refused.complaint();
+            assert!(!complaint.contains("panicked"), "{limit}: {complaint}");
+            wait_for("every process to end", is_alone);
+        }
+    }
+    let refused = limited(9, &["up"]).code(125).complaint();
+    let named = "the processes and threads of this user are limited to 9 (`ulimit -u`)";
+    assert!(refused.contains("a host needs"), "{refused}");
+    assert!(refused.contains(named), "{refused}");
+
+    limited(400, &["up"]).check();
+    limited(400, &["down"]).check();
+    wait_for("every process to end", is_alone);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
 /// The ground: modules that any layer may use, and that themselves use only each other.
 const GROUND: &[&str] = &[
     "allocator",
+    "aside",
     "ballast",
     "bounds",
     "clock",
@@ -25,6 +26,7 @@ const GROUND: &[&str] = &[
     "layout",
     "lock",
     "moment",
+    "panics",
     "proc_stat",
     "random",
     "restored",

@@ -5,7 +5,7 @@ mod process;
 use std::{collections::HashMap, fs, process::ExitCode, time::Duration};
 
 use clap::Args;
-use claudine_domain::time::Timestamp;
+use claudine_domain::{id::TaskId, time::Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -24,10 +24,10 @@ use crate::{
         status,
     },
     app::{
-        AppError, DownMode, ErrorKind, HeldBackView, HostInfo, ListFilter, TaskRow, processes_left,
-        still_running, supervisors_left, suspended_supervisors,
+        AppError, DownMode, ErrorKind, HeldBackView, HostInfo, ListFilter, TaskRow,
+        end_without_host, processes_left, still_running, supervisors_left, suspended_supervisors,
     },
-    clock,
+    aside, clock,
     config::Begin,
     identity::HostProcess,
     layout::Layout,
@@ -130,21 +130,33 @@ impl Down {
                 if let Some(pid) = suspended_supervisors(layout)?.first() {
                     return Err(suspended(*pid, "ask again").into());
                 }
-                start(session, &client, mode).await?
+                match start(session, &client, mode).await {
+                    Err(Failure::App(why)) if mode == DownMode::Kill && !forbids_it(&why) => {
+                        return kill_without_host(session, why).await;
+                    }
+                    started => started?,
+                }
             }
             found => found,
         };
         let (pid, said) = match found {
             Found::None => {
                 let mut supervisors = supervisors?;
+                let mut unread = None;
                 // A supervisor stays for a moment after the end of its last task.
                 if mode == DownMode::Leave && !supervisors.is_empty() {
-                    let is_idle = self::running(session)
-                        .await
-                        .is_ok_and(|rows| rows.is_empty());
-                    supervisors.retain(|_| !is_idle);
+                    match self::running(session).await {
+                        Ok(rows) if rows.is_empty() => supervisors.clear(),
+                        Ok(_) => {}
+                        Err(error) => unread = Some(error),
+                    }
                 }
-                (None, none_runs(mode, was_running, &supervisors))
+                let said = none_runs(mode, was_running, &supervisors);
+                let said = match unread {
+                    Some(error) => format!("{said}; which ones cannot be read: {error}"),
+                    None => said,
+                };
+                (None, said)
             }
             Found::Reached(host) => {
                 let pid = Some(host.pid);
@@ -202,6 +214,62 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     let starter = session.client_with(|start| start.overrides.begin = begin);
     starter.start().begin().await?;
     find(client).await
+}
+
+/// Ends what the supervisors run, as no host can be started for it. `why` is the reason, such as a
+/// database that cannot be read.
+async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode, Failure> {
+    let give_up = clock::monotonic() + OUT_OF_REACH;
+    let tasks = loop {
+        let layout = session.client().start().layout.clone();
+        match aside::run(move || end_without_host(&layout)).await {
+            Ok(Ok(tasks)) => break tasks,
+            // The host that could not start may hold its lock for another moment.
+            Ok(Err(error)) if error.kind == ErrorKind::Conflict && clock::monotonic() < give_up => {
+                clock::sleep(LOOK_AGAIN).await;
+            }
+            Ok(Err(error)) if forbids_it(&error) => return Err(why.into()),
+            Ok(Err(error)) => {
+                return Err(error.hint(format!("no host can be started: {why}")).into());
+            }
+            Err(error) => {
+                let message = format!("the tasks cannot be ended: {error}");
+                return Err(AppError::new(ErrorKind::Unavailable, message).into());
+            }
+        }
+    };
+    output::say(&ended_without_host(&tasks, &why));
+    if session.json {
+        output::json(&Ended {
+            was_running: false,
+            pid: None,
+            tasks: tasks.iter().map(ToString::to_string).collect(),
+        })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the tasks may not be ended for this reason either: another process uses the directory,
+/// or this is a copy of the directory of another host.
+fn forbids_it(error: &AppError) -> bool {
+    matches!(error.kind, ErrorKind::Conflict | ErrorKind::Forbidden)
+}
+
+/// The message if the tasks were ended without a host.
+fn ended_without_host(tasks: &[TaskId], why: &AppError) -> String {
+    let ended = if tasks.is_empty() {
+        "no task runs".to_owned()
+    } else {
+        let named = tasks.iter().take(NAMED).map(|task| format!("{task:#}"));
+        let more = tasks.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| format!("{more} more"));
+        let named: Vec<String> = named.chain(more).collect();
+        let named = named.join(", ");
+        format!("ended {named}, which the next host that starts records")
+    };
+    let hint = why.hint.as_ref();
+    let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+    format!("{ended}; no host can be started now: {}{hint}", why.message)
 }
 
 /// Waits until no process that a supervisor has started runs any more, or until another host runs.
@@ -603,6 +671,19 @@ mod tests {
             &[7, 8],
             "nothing is running (supervisor 7 ended)",
         );
+    }
+
+    #[test]
+    fn the_message_names_the_tasks_that_were_ended_without_a_host_and_why() {
+        let why = AppError::new(ErrorKind::Unavailable, "the database is damaged");
+        let none = ended_without_host(&[], &why);
+        assert!(none.starts_with("no task runs; "), "{none}");
+        assert!(none.ends_with("now: the database is damaged"), "{none}");
+        let task: TaskId = "task_01kb2m8r4zq8w3v5x7y9abcdef".parse().unwrap();
+        let why = why.hint("restore a backup");
+        let one = ended_without_host(&[task], &why);
+        assert!(one.starts_with(&format!("ended {task:#}, ")), "{one}");
+        assert!(one.ends_with("damaged; restore a backup"), "{one}");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) async fn wait_for(
     };
     // While this process has handlers for these signals, the signals do not end it.
     let kept = [SignalKind::interrupt(), SignalKind::quit()].map(signal);
-    let waited = tokio::task::spawn_blocking(move || start()?.wait()).await;
+    let waited = crate::aside::run(move || start()?.wait()).await;
     drop(kept);
     waited
         .unwrap_or_else(|panic| Err(io::Error::other(panic)))

@@ -50,6 +50,20 @@ pub(in crate::api) enum ClientError {
     Silent(Duration),
     #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
+    /// [`Self::Silent`] at a request that changes something.
+    #[error("the host has not answered within {} s", limit.as_secs())]
+    SilentMeanwhile {
+        limit: Duration,
+        /// The command that shows whether the request was carried out.
+        shown_by: &'static str,
+    },
+    /// [`Self::Stopped`] at a request that changes something.
+    #[error("the host (pid {pid}) is stopped by a signal and has not answered")]
+    StoppedMeanwhile {
+        pid: u32,
+        /// The command that shows whether the request was carried out.
+        shown_by: &'static str,
+    },
     /// The answer ended early. There is no cause if the connection reported no error.
     #[error("the host was lost before it had answered{}", cause(source.as_ref()))]
     Cut {
@@ -113,8 +127,14 @@ impl ClientError {
                 "the host may have carried out the request: look at `{shown_by}` before repeating it"
             )),
             Self::Silent(_) => Some("`claudine doctor` checks the host".to_owned()),
+            Self::SilentMeanwhile { shown_by, .. } => Some(format!(
+                "the host may still carry out the request: look at `{shown_by}` before repeating it; `claudine doctor` checks the host"
+            )),
             Self::Stopped(pid) => Some(format!(
-                "`kill -CONT {pid}` continues the host, which then carries out the waiting requests"
+                "`kill -CONT {pid}` continues the host; then ask again"
+            )),
+            Self::StoppedMeanwhile { pid, shown_by } => Some(format!(
+                "`kill -CONT {pid}` continues the host, which may or may not carry out this request then: look at `{shown_by}` before repeating it"
             )),
             Self::Foreign { .. } => {
                 Some("give a data directory of your own by --data-dir".to_owned())
@@ -127,6 +147,10 @@ impl ClientError {
             {
                 Some(of_denied(data_dir))
             }
+            // `fork` says only that it is to be tried again.
+            Self::Start { source, .. } if source.kind() == io::ErrorKind::WouldBlock => Some(
+                "no further process can be started: raise the limit of this user (`ulimit -u`) or of the cgroup (`pids.max`), or end other processes".to_owned(),
+            ),
             Self::NotRunning { .. } => Some("`claudine up` starts one".to_owned()),
             _ => None,
         }

@@ -138,6 +138,19 @@ impl Ask {
         self
     }
 
+    /// The error of a request for whose answer the client waits no longer. If the request changes
+    /// something, the host may still carry it out: it drops a request whose client is gone, unless
+    /// it has begun to carry it out when it notices that.
+    fn given_up(&self, error: ClientError) -> ClientError {
+        let shown_by = self.shown_by;
+        match error {
+            _ if self.reads || self.method == Method::GET => error,
+            ClientError::Stopped(pid) => ClientError::StoppedMeanwhile { pid, shown_by },
+            ClientError::Silent(limit) => ClientError::SilentMeanwhile { limit, shown_by },
+            error => error,
+        }
+    }
+
     /// The error if the host was lost before it had answered.
     fn cut(&self, source: hyper::Error) -> ClientError {
         ClientError::Cut {
@@ -204,7 +217,8 @@ impl Client {
         let mut tries = 1;
         let give_up = clock::monotonic() + start::OTHER_HOST_LIMIT;
         let bytes = loop {
-            match self.answered(ask.limit, self.try_once(&ask)).await? {
+            let answered = self.answered(ask.limit, self.try_once(&ask)).await;
+            match answered.map_err(|error| ask.given_up(error))? {
                 Ok(bytes) => break bytes,
                 Err(Fault::Broken(broken)) if tries < TRIES && (ask.repeatable || !broken.sent) => {
                     tries += 1;
@@ -520,6 +534,25 @@ mod tests {
         assert!(early.is_none());
         std::fs::remove_file(source).unwrap();
         assert!(matches!(answered.await, Err(ClientError::Silent(_))));
+    }
+
+    #[test]
+    fn a_changing_request_that_was_given_up_is_not_said_to_be_carried_out() {
+        let hint = |ask: &Ask, error| AppError::from(ask.given_up(error)).hint.unwrap();
+        let change = Ask::post("/v1/tasks/t/cancel".to_owned(), &()).unwrap();
+        let read = Ask::get("/v1/tasks".to_owned());
+        let errors: [fn() -> ClientError; 2] = [
+            || ClientError::Stopped(7),
+            || ClientError::Silent(Duration::from_secs(1)),
+        ];
+        for error in errors {
+            let changed = hint(&change, error());
+            assert!(changed.contains("`claudine list` before"), "{changed}");
+            let asked = hint(&read, error());
+            assert!(!asked.contains("claudine list"), "{asked}");
+        }
+        let stopped = hint(&change, ClientError::Stopped(7));
+        assert!(stopped.contains("`kill -CONT 7`"), "{stopped}");
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ use super::ClientError;
 use crate::{
     api::{Background, Offline},
     app::{AppError, ErrorKind, HostInfo},
-    clock,
+    aside, clock,
     config::{self, Begin, Overrides},
     fsx,
     identity::HostProcess,
@@ -127,7 +127,7 @@ impl HostStart {
     /// Waits for this client's turn on a thread that may block: see [`Self::start_in_turn`].
     async fn start_aside(&self, reason: Reason) -> Result<(), ClientError> {
         let this = self.clone();
-        let started = tokio::task::spawn_blocking(move || this.start_in_turn(reason)).await;
+        let started = aside::run(move || this.start_in_turn(reason)).await;
         started.map_err(|error| self.cannot_start(io::Error::other(error)))?
     }
 
@@ -187,7 +187,7 @@ impl HostStart {
     /// Returns false, and records nothing, if a host runs or another command has just started one.
     pub(in crate::api) async fn note_end(&self) -> io::Result<bool> {
         let this = self.clone();
-        let noted = tokio::task::spawn_blocking(move || this.note_end_in_turn()).await;
+        let noted = aside::run(move || this.note_end_in_turn()).await;
         noted.map_err(io::Error::other)?
     }
 

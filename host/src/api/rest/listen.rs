@@ -1,6 +1,6 @@
 //! The listener: serves connections, and lets requests in progress finish at a shutdown.
 
-use std::{any::Any, convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -35,6 +35,7 @@ use super::{
 use crate::{
     app::{AppError, ErrorKind, Host, Peer},
     clock,
+    panics::said_of,
 };
 
 /// Time limit for the head of a request, and for an idle connection. Clients keep idle connections
@@ -264,12 +265,6 @@ fn going_down_before() -> AppError {
         "the host went down before it had carried out the request",
     )
     .hint("repeat the request: the next command starts a host")
-}
-
-fn said_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]

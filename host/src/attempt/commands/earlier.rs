@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{Commands, over, stopped_for};
 use crate::{
+    aside,
     attempt::live::{ChildState, Live, Owner, State, command_of},
     clock,
     command::GRACE,
@@ -153,8 +154,13 @@ impl Commands {
             });
         }
         let (dir, own) = (self.layout.commands(), self.own_names());
-        self.tasks.spawn_blocking(move || {
-            if let Err(error) = remove_others(&dir, &own) {
+        let removed = aside::run({
+            let dir = dir.clone();
+            move || remove_others(&dir, &own)
+        });
+        self.tasks.spawn(async move {
+            let removed = removed.await;
+            if let Err(error) = removed.unwrap_or_else(|error| Err(io::Error::other(error))) {
                 tracing::warn!(
                     %error, dir = %dir.display(),
                     "the output of earlier commands cannot be removed"

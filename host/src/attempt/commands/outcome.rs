@@ -48,7 +48,7 @@ pub(super) async fn outcome_of(
         Status::Code(code) => ExitStatus::from_raw(code << 8),
         Status::Signal(signal) => ExitStatus::from_raw(signal),
     };
-    let reading = tokio::task::spawn_blocking(move || {
+    let reading = crate::aside::run(move || {
         let stdout = read(&log, Channel::Stdout, kept_bytes)?;
         let stderr = read(&log, Channel::Stderr, kept_bytes)?;
         Ok::<_, io::Error>((stdout, stderr))

@@ -153,7 +153,7 @@ async fn start(admitted: Admitted, mut spec: SpawnSpec) -> Result<ChildRef, port
     let host = Arc::clone(&admitted.host);
     if admitted.permit == Permit::AsGranted {
         let asked = (spec.command, spec.cwd);
-        let bound = tokio::task::spawn_blocking(move || bind(&admitted, asked)).await;
+        let bound = crate::aside::run(move || bind(&admitted, asked)).await;
         (spec.command, spec.cwd) = bound.map_err(|error| {
             port::Failure::new(
                 "resource",

@@ -87,7 +87,7 @@ async fn blocking<T: Send + 'static>(
     read: fn(&Path) -> Result<T, SuperviseError>,
 ) -> Result<T, SuperviseError> {
     let of = dir.to_owned();
-    tokio::task::spawn_blocking(move || read(&of))
+    crate::aside::run(move || read(&of))
         .await
         .unwrap_or_else(|panic| {
             Err(SuperviseError::Directory {

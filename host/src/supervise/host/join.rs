@@ -67,7 +67,7 @@ pub(super) fn directories(dir: &Path) -> Result<Directories, SuperviseError> {
 
 /// Lists the supervisors' directories by number; none if the directory of all supervisors is
 /// missing. A file whose name is a number is ignored.
-fn list(dir: &Path) -> Result<Directories, SuperviseError> {
+pub(super) fn list(dir: &Path) -> Result<Directories, SuperviseError> {
     let fault = |source| unusable(dir, source);
     let mut directories = Directories::default();
     let entries = match fs::read_dir(dir) {
@@ -92,7 +92,7 @@ fn list(dir: &Path) -> Result<Directories, SuperviseError> {
     Ok(directories)
 }
 
-fn unusable(dir: &Path, source: io::Error) -> SuperviseError {
+pub(super) fn unusable(dir: &Path, source: io::Error) -> SuperviseError {
     SuperviseError::Directory {
         path: dir.to_owned(),
         source,
@@ -206,7 +206,7 @@ fn noted(dir: &Path) -> io::Result<Option<Identity>> {
 
 /// Starts a supervisor in a new directory and waits until it accepts connections.
 pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, NotJoined> {
-    let started = tokio::task::spawn_blocking({
+    let started = crate::aside::run({
         let dir = dir.clone();
         move || start_process(&settings, &dir).map(|said| (said, settings.epoch))
     });
@@ -383,7 +383,7 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
 }
 
 /// Whether the supervisor is dead: a living one holds the lock of its directory.
-fn is_dead(dir: &Path) -> io::Result<bool> {
+pub(super) fn is_dead(dir: &Path) -> io::Result<bool> {
     let lock = match File::open(dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         other => other?,

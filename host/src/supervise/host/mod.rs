@@ -12,6 +12,7 @@
 
 mod adopt;
 mod answers;
+mod ending;
 mod feed;
 mod join;
 mod link;
@@ -35,6 +36,7 @@ use super::protocol::Command;
 use super::report::{Found, Report};
 use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 
+pub(crate) use ending::end_all;
 pub(super) use feed::Feed;
 pub(crate) use join::{is_out_of_sight, leaders, may_have_left, pids, runs_as_noted, suspended};
 pub(crate) use router::open;

@@ -129,6 +129,18 @@ pub(super) fn has_unended(dir: &Path) -> io::Result<bool> {
     Ok(journal.is_of_this_boot() && journal.attempts.values().any(|state| state.ended.is_none()))
 }
 
+/// The attempts and commands that are not over according to the notes of a supervisor of this boot.
+/// Blocks.
+pub(super) fn unended(dir: &Path) -> io::Result<Vec<AttemptKey>> {
+    let journal = last_journal(dir)?;
+    if !journal.is_of_this_boot() {
+        return Ok(Vec::new());
+    }
+    let states = journal.attempts.into_values();
+    let open = states.filter(|state| state.ended.is_none());
+    Ok(open.map(|state| state.attempt).collect())
+}
+
 /// The pids of the children that are alive, of all attempts and commands that are not over
 /// according to the notes of a supervisor of this boot. Blocks.
 pub(super) fn leaders_alive(dir: &Path) -> io::Result<Vec<u32>> {
@@ -342,7 +354,7 @@ fn found(state: AttemptState) -> Found {
 }
 
 /// Waits for the end of processes: a pidfd becomes readable when its process ends.
-fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<()> {
+pub(super) fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let until = clock::monotonic() + limit;
     for descriptor in pinned {

@@ -36,7 +36,7 @@ impl AsideReader {
     ) -> io::Result<T> {
         let lost = || io::Error::other("an earlier read of the log was interrupted");
         let mut reader = self.reader.take().ok_or_else(lost)?;
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = crate::aside::run(move || {
             let result = read(&mut reader);
             (reader, result)
         });

@@ -22,6 +22,7 @@ use super::{
     },
     draw::Row,
 };
+use crate::panics;
 
 /// Switches to the alternate screen and hides the cursor.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
@@ -45,7 +46,9 @@ impl Screen {
     pub(super) fn enter() -> io::Result<Self> {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            restore();
+            if !panics::is_caught() {
+                restore();
+            }
             before(panic);
         }));
         let mut screen = Self {

@@ -91,7 +91,7 @@ impl Router {
         self.jobs.spawn(async move {
             clock::sleep(pause).await;
             let of = dir.clone();
-            let recovering = tokio::task::spawn_blocking(move || recover::recover(&of));
+            let recovering = crate::aside::run(move || recover::recover(&of));
             let recovered = recovering.await.unwrap_or_else(|panic| {
                 Err(SuperviseError::Directory {
                     path: dir,

@@ -1,0 +1,47 @@
+//! Ends everything that supervisors have started, without a host. Only the supervisors' own notes
+//! are needed for this. The ends stay in the notes until a host has read them.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::join::{identity, is_dead, list, unusable};
+use super::recover;
+use crate::supervise::SuperviseError;
+use crate::supervise::sys::signals;
+use crate::supervise::words::AttemptKey;
+
+/// How long to wait for supervisors that were asked to end. They give each attempt the time that
+/// its start has named, and then kill it.
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
+
+/// Ends the supervisors in `dir` with everything that they have started, and what dead supervisors
+/// have left. Returns the attempts and commands that were not over before. An error if something
+/// may go on. No host may run or start meanwhile. Blocks.
+pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
+    let supervisors = list(dir)?.found;
+    let (mut open, mut asked) = (Vec::new(), Vec::new());
+    for (_, dir) in &supervisors {
+        let fault = |source| unusable(dir, source);
+        open.extend(recover::unended(dir).map_err(fault)?);
+        // In a copy of a directory, the notes name a supervisor that works for the original. Only
+        // the lock shows that it works for this directory.
+        if is_dead(dir).map_err(fault)? {
+            continue;
+        }
+        if let Some(supervisor) = identity(dir).map_err(fault)? {
+            let pinned = signals::ask_pinned(supervisor.pid, supervisor.start_time);
+            asked.extend(pinned.map_err(fault)?);
+        }
+    }
+    recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(dir, source))?;
+    for (_, dir) in &supervisors {
+        if !is_dead(dir).map_err(|source| unusable(dir, source))? {
+            let limit = ENDS_WITHIN.as_secs();
+            let text = format!("its supervisor has not ended within {limit} s");
+            return Err(unusable(dir, io::Error::other(text)));
+        }
+        recover::recover(dir)?;
+    }
+    Ok(open)
+}
