@@ -77,6 +77,10 @@ const NEVER: &[&str] = &[
     "CDPATH",
     "FPATH",
     "CPATH",
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "AWKPATH",
+    "M4PATH",
     "GOPATH",
     "HGRCPATH",
     "CLASSPATH",
@@ -140,6 +144,10 @@ const NEVER: &[&str] = &[
     "OBJCOPY",
     "MAKE",
     "CROSS_COMPILE",
+    "CCACHE_*",
+    "DISTCC_*",
+    "LEX",
+    "YACC",
     // Arguments that programs take beside those of their command line.
     "*OPTS",
     "*OPTIONS",
@@ -304,10 +312,12 @@ const NEVER: &[&str] = &[
     "IS_SANDBOX",
 ];
 
+/// The end of names that `*FLAGS` matches although they are no arguments of programs. Other rules
+/// still apply to such a name, because a program may have its own variable of this name.
+const SWITCHES: &str = "FEATURE_FLAGS";
+
 /// Variables that a rule above matches although they do none of that.
 const HARMLESS: &[&str] = &[
-    "FEATURE_FLAGS",
-    "*_FEATURE_FLAGS",
     "NODE_ENV",
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
@@ -320,13 +330,15 @@ const HARMLESS: &[&str] = &[
 /// for commands granted with `*`.
 pub(crate) fn is_dangerous(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
-    let is_among = |rules: &[&str]| {
-        rules.iter().any(|rule| match rule.strip_prefix('*') {
-            Some(end) => upper.ends_with(end),
-            None => matches(rule, &upper),
-        })
-    };
-    is_among(NEVER) && !is_among(HARMLESS)
+    let is_switches = upper
+        .strip_suffix(SWITCHES)
+        .is_some_and(|before| before.is_empty() || before.ends_with('_'));
+    let mut rules = NEVER.iter();
+    let is_listed = rules.any(|rule| match rule.strip_prefix('*') {
+        Some(end) => upper.ends_with(end) && !(is_switches && end == "FLAGS"),
+        None => matches(rule, &upper),
+    });
+    is_listed && !HARMLESS.contains(&upper.as_str())
 }
 
 impl McpCeiling {
@@ -506,6 +518,15 @@ mod tests {
         check(
             true,
             "TARGET_CC SCCACHE_WRAPPER CHROME_BIN FZF_DEFAULT_COMMAND KUBE_EDITOR",
+        );
+        check(
+            true,
+            "GCC_EXEC_PREFIX COMPILER_PATH CCACHE_PREFIX DISTCC_HOSTS AWKPATH M4PATH LEX YACC",
+        );
+        // The kind of a name does not excuse it if it belongs to such a program.
+        check(
+            true,
+            "CLAUDE_CODE_FEATURE_FLAGS NODE_FEATURE_FLAGS MYFEATURE_FLAGS",
         );
         // Code that programs load.
         check(

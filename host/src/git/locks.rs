@@ -132,9 +132,13 @@ fn remove(locks: &[Lock], repository: &Path, worktree: &Path) {
     if locks.is_empty() {
         return;
     }
-    // If the processes cannot be listed, one of them may be a git.
-    let Ok(dirs) = dirs_with_git() else {
-        return;
+    let dirs = match dirs_with_git() {
+        Ok(dirs) => dirs,
+        Err(error) => {
+            // One of the processes may be a git. The next command of git reports the lock.
+            tracing::warn!(%error, "locks of a killed git stay, as the processes cannot be listed");
+            return;
+        }
     };
     let worktree = fsx::real(worktree);
     if dirs.iter().any(|dir| dir.starts_with(&worktree)) {

@@ -358,6 +358,7 @@ impl Git {
     pub(crate) async fn last_commit(&self) -> Result<Option<Commit>, GitError> {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
+            // A reflog that cannot be read names no commit, because the commit only adds detail.
             let notes = fs::read(file).ok()?;
             noted(&String::from_utf8_lossy(&notes)).find_map(Commit::parse)
         })

@@ -64,7 +64,7 @@ impl Board {
 
 /// Longest wait of the task before its next attempt: the longest delay of its retry policy, or
 /// [`FIRST_WAIT`] if it has no policy or its last attempt never began.
-fn longest_delay(task: &Task) -> Duration {
+pub(super) fn longest_delay(task: &Task) -> Duration {
     let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
     let never_began = ended.is_some_and(|ended| ended.never_began);
     let policy = task.request.retries.as_ref().filter(|_| !never_began);

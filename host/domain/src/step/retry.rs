@@ -4,9 +4,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use super::{Answer, Ends, Refused, Retry, Revision};
+use super::{Answer, Ends, Refused, Retry, Revision, clock::longest_delay};
 use crate::{
     attempt::Attempt,
     batch::DocumentKey,
@@ -19,6 +20,9 @@ use crate::{
     task::{State, Task},
     time::{Now, Timestamp},
 };
+
+/// Longest wait of a task for the budget of the next day.
+const UNTIL_NEXT_DAY: Duration = Duration::from_hours(24);
 
 impl Board {
     pub(super) fn retry(&mut self, now: Now, retry: Retry) -> Result<Answer, Refused> {
@@ -286,9 +290,13 @@ impl Task {
     /// that retry. Usually a task that runs again starts at once. But a restrained principal may
     /// not end the wait of a task that somebody less restrained submitted, and so must not get
     /// around it by a cancellation either.
+    ///
+    /// No wait is longer than the longest wait that could begin now, because the clock may have
+    /// been set back since the cancellation, and only unfinished tasks are corrected then.
     pub fn wait_kept_for(&self, by: &Principal, now: Timestamp) -> Option<Timestamp> {
         let is_kept = by.restrained && !self.request.by.restrained;
-        self.retry_at.filter(|until| is_kept && *until > now)
+        let kept = self.retry_at.filter(|until| is_kept && *until > now);
+        kept.map(|until| until.min(now.after(longest_delay(self).max(UNTIL_NEXT_DAY))))
     }
 }
 

@@ -235,6 +235,22 @@ fn only_a_client_that_retries_a_persons_cancelled_task_waits_for_its_next_automa
     assert_eq!(starts(&desk.turn()), [id]);
 }
 
+/// A finished task is not corrected when the clock is set back.
+#[test]
+fn wait_that_outlives_a_cancellation_is_not_longer_after_the_clock_was_set_back() {
+    let mut desk = Desk::new(1);
+    let start = desk.now.wall;
+    desk.now.wall = start.after(1_000 * HOUR);
+    let id = desk.submit(with_retries);
+    desk.cancelled_before_its_retry(id);
+    desk.now.wall = start;
+    desk.step(Input::ClockSetBack).unwrap();
+    let input = again(&desk, desk.task(id), false);
+    desk.asked(&chat(), input).unwrap();
+    assert!(starts(&desk.turn()).is_empty());
+    assert_eq!(desk.task(id).retry_at, Some(start.after(24 * HOUR)));
+}
+
 /// A client retries a task of its own, and after it the person's cancelled task.
 #[test]
 fn persons_task_that_runs_again_after_a_clients_task_waits_for_its_next_automatic_retry() {

@@ -134,6 +134,7 @@ impl Edited {
         if !is_edited {
             return error.into();
         }
+        // On Linux this cannot fail: the file only loses the note that it is to be removed.
         let Ok((_, path)) = self.file.keep() else {
             return error.into();
         };

@@ -105,6 +105,8 @@ fn picked(answer: &(impl Serialize + ?Sized)) -> Result<Option<Value>, Failure> 
 
 /// Writes an error for a program, as a line of JSON on standard error.
 pub(super) fn error(error: &(impl Serialize + JsonSchema)) {
+    // Encoding cannot fail, because an error is plain data. The exit code tells the failure if
+    // standard error cannot be written.
     let text = serde_json::to_string(error).unwrap_or_default();
     drop(writeln!(io::stderr().lock(), "{}", harmless_json(&text)));
 }

@@ -235,6 +235,7 @@ async fn show(session: &Session, screen: &RefCell<Screen>) {
         loop {
             let waiting = screen.borrow().progress.waiting();
             for id in waiting {
+                // If the host cannot explain the wait now, it is asked again later.
                 if let Ok(why) = client.why(&id).await {
                     screen.borrow_mut().progress.note_brief(&id, why.brief);
                 }

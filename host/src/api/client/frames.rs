@@ -51,6 +51,7 @@ impl Frames {
             }
             match self.connection.drive(self.body.frame()).await {
                 Some(Ok(part)) => {
+                    // Trailers, the only other part, say nothing.
                     if let Ok(bytes) = part.into_data() {
                         self.decoder.feed(&bytes);
                     }

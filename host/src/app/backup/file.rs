@@ -115,6 +115,8 @@ fn replaceable(path: &Path, force: bool) -> Result<PathBuf, AppError> {
 /// inode, so links and other mounts of the data directory are recognised too.
 pub(super) fn refuse_own(root: &Path, path: &Path) -> Result<(), AppError> {
     let unknown = |error: io::Error| cannot("write the backup", path, &error);
+    // What cannot be examined is not there, or not yet: an entry that was just removed, or the file
+    // that is to be written.
     let identity = |path: &Path| {
         let found = fs::metadata(path).ok()?;
         Some((found.dev(), found.ino()))
