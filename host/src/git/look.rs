@@ -268,7 +268,8 @@ impl Git {
         let place = inner.place().await?;
         if !is_top(&place, inner.dir()) {
             return Err(GitError::NotASubmodule {
-                dir: inner.dir().to_owned(),
+                top: self.dir().to_owned(),
+                path: path.to_owned(),
             });
         }
         let found = Box::pin(inner.look_at(&place, &Stamps::default())).await?;
