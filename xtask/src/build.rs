@@ -48,11 +48,24 @@ impl Plugins<'_> {
     }
 }
 
-/// Dependencies that debug builds optimise because the tests run thousands of tasks. The profile
-/// `Demo` does not optimise them. `serde_json` and `sha2` are not listed: they were compiled with
-/// optimisation for `cargo xtask`, and a host that optimises them too can use them, and all crates
-/// that depend on them, without compiling them again.
-const OPTIMISED_FOR_TESTS: [&str; 5] = ["hyper", "libsqlite3-sys", "mio", "tokio", "wasmtime"];
+/// Dependencies that debug builds optimise because the tests run thousands of tasks and compile many
+/// plugins. The profile `Demo` does not optimise them. `serde_json` and `sha2` are not listed: they
+/// were compiled with optimisation for `cargo xtask`, and a host that optimises them too can use
+/// them, and all crates that depend on them, without compiling them again.
+const OPTIMISED_FOR_TESTS: [&str; 12] = [
+    "cranelift-codegen",
+    "cranelift-frontend",
+    "granit-parser",
+    "hyper",
+    "libsqlite3-sys",
+    "mio",
+    "regalloc2",
+    "serde-saphyr",
+    "tokio",
+    "wasmtime",
+    "wasmtime-environ",
+    "wasmtime-internal-cranelift",
+];
 
 /// The binary to measure: the file that `CLAUDINE_BIN` names, or a release build if the variable is
 /// not set.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
     id::{AttemptId, TaskId},
-    principal::Principal,
+    principal::{Kind, Principal},
     step::{Answer, Input, Refused},
 };
 
@@ -75,7 +75,7 @@ impl Host {
         &self,
         reference: &TaskRef,
         limit: Duration,
-        waiter: Option<&str>,
+        waiter: Option<AttemptId>,
     ) -> Result<TaskView, AppError> {
         let id = match reference.0.parse() {
             Ok(id) => id,
@@ -104,9 +104,9 @@ impl Host {
     async fn suspended(
         &self,
         waited: TaskId,
-        waiter: Option<&str>,
+        waiter: Option<AttemptId>,
     ) -> Result<Option<Wait>, AppError> {
-        let Some(waiter) = waiter.and_then(|marker| marker.parse::<AttemptId>().ok()) else {
+        let Some(waiter) = waiter else {
             return Ok(None);
         };
         let task = self
@@ -120,6 +120,17 @@ impl Host {
     }
 }
 
+/// The attempt inside which this principal waits, according to the marker that it names. Anybody can
+/// name any attempt. So a marker counts only for a process of the same task, and for an agent whose
+/// task is not known. Otherwise others could free the slot of an attempt that does not wait.
+pub(crate) fn waiting_attempt(by: &Principal, marker: &str) -> Option<AttemptId> {
+    let named: AttemptId = marker.parse().ok()?;
+    match by.kind {
+        Kind::Agent { task } => task.is_none_or(|own| own == named.task).then_some(named),
+        Kind::Owner | Kind::Token | Kind::Login | Kind::Node => None,
+    }
+}
+
 fn already_done(task: &claudine_domain::task::Task) -> AppError {
     match &task.state {
         claudine_domain::task::State::Done { outcome, .. } => AppError::new(
@@ -128,5 +139,31 @@ fn already_done(task: &claudine_domain::task::Task) -> AppError {
         ),
         // The task was retried between the engine's answer and this read.
         _ => unknown(&task.id.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_waits_only_according_to_its_own_task_or_an_agent_without_a_task() {
+        let own = AttemptId {
+            task: TaskId::new(0, 1),
+            number: 2,
+        };
+        let check = |kind: Kind, marker: &str, expected: Option<AttemptId>| {
+            let by = Principal {
+                kind,
+                ..Principal::default()
+            };
+            assert_eq!(waiting_attempt(&by, marker), expected, "{kind:?} {marker}");
+        };
+        let agent = |task: Option<TaskId>| Kind::Agent { task };
+        check(agent(Some(own.task)), &own.to_string(), Some(own));
+        check(agent(None), &own.to_string(), Some(own));
+        check(agent(Some(TaskId::new(0, 2))), &own.to_string(), None);
+        check(Kind::Owner, &own.to_string(), None);
+        check(agent(None), "no attempt", None);
     }
 }

@@ -59,6 +59,7 @@ mod way_out;
 mod worktrees;
 
 pub(crate) use self::{
+    act::waiting_attempt,
     actions::{Action, TaskActed, TaskActions, TasksActed},
     capacity::{
         BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,

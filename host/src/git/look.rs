@@ -268,7 +268,8 @@ impl Git {
         let place = inner.place().await?;
         if !is_top(&place, inner.dir()) {
             return Err(GitError::NotASubmodule {
-                dir: inner.dir().to_owned(),
+                top: self.dir().to_owned(),
+                path: path.to_owned(),
             });
         }
         let found = Box::pin(inner.look_at(&place, &Stamps::default())).await?;
@@ -340,10 +341,17 @@ impl Git {
 /// remote's or, if there is none, the checkout itself.
 fn superproject(remote: Option<String>, checkout: &Path) -> String {
     match remote {
-        Some(url) if !url.starts_with("./") && !url.starts_with("../") => url,
-        Some(path) => checkout.join(path).display().to_string(),
+        Some(path) if is_path(&path) => checkout.join(path).display().to_string(),
+        Some(url) => url,
         None => checkout.display().to_string(),
     }
+}
+
+/// Whether git takes the URL of a remote for a path, which may be relative: it has no colon, or a
+/// slash before the colon.
+fn is_path(url: &str) -> bool {
+    let before_colon = url.split_once(':').map(|(before, _)| before);
+    before_colon.is_none_or(|before| before.contains('/'))
 }
 
 /// Whether the path is a file or a directory with files at any depth; `true` if a directory cannot
@@ -436,6 +444,26 @@ mod tests {
         let found = repositories_below(&modules, 1).unwrap();
         assert_eq!(found, std::slice::from_ref(&inner));
         assert!(repositories_below(&inner.join("HEAD"), 1).is_err());
+    }
+
+    #[test]
+    fn relative_paths_of_a_remote_begin_at_the_checkout() {
+        let check = |remote: Option<&str>, expected: &str| {
+            let found = superproject(remote.map(str::to_owned), Path::new("/work"));
+            assert_eq!(found, expected, "{remote:?}");
+        };
+        check(None, "/work");
+        check(Some("../other"), "/work/../other");
+        check(Some("./other"), "/work/./other");
+        check(Some("near/other"), "/work/near/other");
+        check(Some("near/a:b"), "/work/near/a:b");
+        for elsewhere in [
+            "/far/other",
+            "https://example.org/other",
+            "example.org:other",
+        ] {
+            check(Some(elsewhere), elsewhere);
+        }
     }
 
     #[test]

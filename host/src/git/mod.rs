@@ -136,10 +136,16 @@ pub(crate) enum GitError {
         repository: PathBuf,
     },
     #[error(
-        "{} is no longer the checkout of a submodule: its `.git` or `core.worktree` leads elsewhere; nothing was done with its files; once they are saved elsewhere and the directory is removed, `git submodule update --init` in the worktree makes it again",
-        dir.display()
+        "{} is no longer the checkout of a submodule: its `.git` or `core.worktree` leads elsewhere; nothing was done with its files; once they are saved elsewhere and the directory is removed, `git -C {} -c submodule.active=. submodule update -- {}` makes it again",
+        top.join(path).display(),
+        shell_word(&top.display().to_string()),
+        shell_word(path)
     )]
-    NotASubmodule { dir: PathBuf },
+    NotASubmodule {
+        /// The checkout that has the submodule.
+        top: PathBuf,
+        path: String,
+    },
     #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
     Unread {
         checkout: PathBuf,

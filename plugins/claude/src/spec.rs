@@ -253,6 +253,10 @@ fn model_issue(model: &str) -> Option<Issue> {
         let message = "is an option, not a model; models are such as `opus` or `sonnet`";
         return Some(Issue::new("/model", message));
     }
+    if model.contains(|c: char| c.is_whitespace() || (c.is_control() && c != '\0')) {
+        let message = "has a space or a control character; models are such as `opus` or `sonnet`";
+        return Some(Issue::new("/model", message));
+    }
     text_issue("/model", Some(model), usize::MAX)
 }
 
@@ -495,12 +499,26 @@ mod tests {
             "/model",
             "is an option, not a model",
         );
+        for model in ["opus 4", "opus\n", "opus\u{1b}[1m", "\u{a0}"] {
+            check(
+                json!({"prompt": "x", "model": model}),
+                &[],
+                "/model",
+                "has a space or a control character",
+            );
+        }
         check(
             json!({"prompt": "x", "allow_tools": []}),
             &[],
             "/allow_tools",
             "unknown field `allow_tools`",
         );
+        for model in [
+            "opus[1m]",
+            "arn:aws:bedrock:us-east-1:1:inference-profile/x.y-v1:0",
+        ] {
+            accepted(json!({"prompt": "x", "model": model}), &[]);
+        }
         accepted(
             json!({"prompt": "x", "allowed_tools": ["Bash(git *)"], "extra_args": ["--add-dir", "/x"]}),
             &[],

@@ -29,6 +29,25 @@ fn task_that_waits_for_its_child_frees_its_slot() {
     assert_eq!(child["parent"], id.as_str());
 }
 
+/// Anybody can name any attempt in a wait.
+#[test]
+fn wait_of_somebody_else_does_not_free_the_slot_of_an_attempt() {
+    let host = TestHost::builder().slots(1).build();
+    let parent = host.script(&format!(
+        "{} run --name child -- true && touch queued; until test -e over; do sleep 0.1; done",
+        claudine()
+    ));
+    wait_for("the child to be queued", || {
+        host.work().join("queued").exists().then_some(())
+    });
+    let path = format!("/v1/tasks/child/wait?timeout_ms=2000&waiter={parent}.1");
+    // No command takes the place of the request, so a refusal fails the test.
+    let child = host.ask(&path, ["no-such-command"]);
+    assert_ne!(child["state"], "done", "{child:#}");
+    fs::write(host.work().join("over"), "").unwrap();
+    assert_eq!(host.finished("child")["outcome"], "succeeded");
+}
+
 /// Otherwise a process in another pid namespace could spend the budget of any stored graph.
 #[test]
 fn request_is_inside_the_attempt_that_it_names_only_while_this_attempt_runs() {

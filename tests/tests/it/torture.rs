@@ -2,7 +2,7 @@
 //! of processes, tasks and bytes. The supervisor alone is tested in `supervise/tests`; the tests
 //! here run the whole host.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, thread, time::Duration};
 
 use claudine_tests::{
     TestHost,
@@ -129,39 +129,38 @@ const ESCAPES: [&str; 7] = [
     "python3 -c 'import os,signal,time\nos.setpgid(0,0)\nsignal.pthread_sigmask(signal.SIG_BLOCK,set(range(1,32)))\nopen(os.environ[\"PIDS\"],\"a\").write(str(os.getpid())+\"\\n\")\ntime.sleep(600)' &",
 ];
 
-fn noted(host: &TestHost) -> Vec<u32> {
-    let text = fs::read_to_string(host.work().join("pids")).unwrap_or_default();
-    text.lines().filter_map(|line| line.parse().ok()).collect()
-}
-
 /// Starts a process for each way to escape; returns the task's id and the pids of all these
-/// processes.
-fn escapees(host: &TestHost, then: &str) -> (String, Vec<u32>) {
-    let pids = host.work().join("pids");
-    fs::write(&pids, "").unwrap();
+/// processes, which they note in a file of this name.
+fn escapees(host: &TestHost, name: &str, then: &str) -> (String, Vec<u32>) {
+    let file = host.work().join(name);
+    fs::write(&file, "").unwrap();
     let script = format!(
         "export PIDS={}\n{}\n{then}",
-        pids.display(),
+        file.display(),
         ESCAPES.join("\n")
     );
     let id = host.script(&script);
     let all = wait_for("all to have escaped", || {
-        Some(noted(host)).filter(|pids| pids.len() == ESCAPES.len())
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        Some(pids).filter(|pids| pids.len() == ESCAPES.len())
     });
     (id, all)
 }
 
+/// The tasks end at the same time, because the processes of each have some seconds to end.
 #[test]
 fn escaped_processes_are_ended_with_their_task() {
-    let host = TestHost::new();
-    let check = |then: &str, cancel: bool, outcome: &str| {
-        let (id, pids) = escapees(&host, then);
+    let host = &TestHost::new();
+    host.up();
+    let check = |name: &str, then: &str, cancel: bool, outcome: &str| {
+        let (id, pids) = escapees(host, name, then);
         if cancel {
             host.run(["cancel", &id]).check();
         }
         let task = host.finished(&id);
-        assert_eq!(task["outcome"], outcome, "{task:#}");
         let left: Vec<&u32> = pids.iter().filter(|pid| alive(**pid)).collect();
+        assert_eq!(task["outcome"], outcome, "{task:#}");
         assert_eq!(
             left,
             Vec::<&u32>::new(),
@@ -169,16 +168,16 @@ fn escaped_processes_are_ended_with_their_task() {
         );
     };
     let all_noted = format!(
-        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.1; done",
+        "until test $(wc -l < $PIDS) -eq {}; do sleep 0.1; done; exit 0",
         ESCAPES.len()
     );
-    check(&format!("{all_noted}; exit 0"), false, "succeeded");
-    check(
-        "trap : TERM INT; while :; do sleep 1; done",
-        true,
-        "cancelled",
-    );
-    check("exec 0<&- 1>&- 2>&-; sleep 600", true, "cancelled");
+    let traps = "trap : TERM INT; while :; do sleep 1; done";
+    let closes = "exec 0<&- 1>&- 2>&-; sleep 600";
+    thread::scope(|scope| {
+        scope.spawn(|| check("ends", &all_noted, false, "succeeded"));
+        scope.spawn(|| check("traps", traps, true, "cancelled"));
+        scope.spawn(|| check("closes", closes, true, "cancelled"));
+    });
 }
 
 #[test]

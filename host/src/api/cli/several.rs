@@ -253,7 +253,8 @@ fn warnings(done: &[&TaskActed]) -> Vec<String> {
     let more = lines.len().saturating_sub(SHOWN);
     if more > 0 {
         lines.truncate(SHOWN);
-        lines.push(format!("… and {more} more warnings"));
+        let s = if more == 1 { "" } else { "s" };
+        lines.push(format!("… and {more} more warning{s}"));
     }
     lines
 }
@@ -336,6 +337,8 @@ mod tests {
         let lines = warnings(&many);
         assert_eq!(lines[..SHOWN], vec![line; SHOWN]);
         assert_eq!(lines[SHOWN..], ["… and 2 more warnings"]);
+        let lines = warnings(&many[1..]);
+        assert_eq!(lines[SHOWN..], ["… and 1 more warning"]);
     }
 
     #[test]

@@ -181,10 +181,9 @@ async fn list(session: &Session, query: &WorktreesQuery) -> Result<ExitCode, Fai
     if worktrees.is_empty() {
         output::say("no worktrees");
     }
-    let look = Look::of_stdout();
-    output::painted(&table(&worktrees, look))?;
-    let mut errors = worktrees.iter().filter_map(|found| found.error.as_ref());
-    if errors.any(|error| is_cut(error, look)) {
+    let shown = table(&worktrees, Look::of_stdout());
+    output::painted(&shown)?;
+    if cuts_an_error(&shown, &worktrees) {
         output::say("`claudine worktree list --json` shows the errors in full");
     }
     Ok(ExitCode::SUCCESS)
@@ -273,14 +272,11 @@ fn row(worktree: &FoundWorktree, short: ShortIds) -> [Cell; 8] {
     ]
 }
 
-/// Whether the list does not show all of an error.
-fn is_cut(error: &str, look: Look) -> bool {
-    let most = if look.columns.is_some() {
-        OPEN_COLUMNS
-    } else {
-        ERROR_CHARS
-    };
-    ends_on_one_line(error, most) != error
+/// Whether the list shows an error only in part. This depends on the room that the other columns
+/// leave.
+fn cuts_an_error(shown: &Painted, worktrees: &[FoundWorktree]) -> bool {
+    let mut errors = worktrees.iter().filter_map(|found| found.error.as_ref());
+    errors.any(|error| !shown.as_str().contains(error.as_str()))
 }
 
 fn open_work(worktree: &FoundWorktree) -> String {
@@ -379,16 +375,24 @@ mod tests {
     #[test]
     fn an_error_counts_as_cut_only_where_the_list_cuts_it() {
         let check = |columns: Option<usize>, length: usize, expected: bool| {
+            let worktrees: Vec<FoundWorktree> = serde_json::from_value(serde_json::json!([{
+                "task": "task_01kb", "state": "failed", "path": "/data/worktrees/task_01kb",
+                "error": "x".repeat(length),
+            }]))
+            .unwrap();
             let look = Look {
                 colours: false,
                 columns,
             };
-            assert_eq!(is_cut(&"x".repeat(length), look), expected, "{length}");
+            let is_cut = cuts_an_error(&table(&worktrees, look), &worktrees);
+            assert_eq!(is_cut, expected, "{columns:?} {length}");
         };
-        check(Some(80), OPEN_COLUMNS, false);
-        check(Some(80), OPEN_COLUMNS + 1, true);
-        check(None, OPEN_COLUMNS + 1, false);
+        check(None, ERROR_CHARS, false);
         check(None, ERROR_CHARS + 1, true);
+        // The terminal has room for more than the usual width, or for less.
+        check(Some(200), OPEN_COLUMNS + 1, false);
+        check(Some(80), OPEN_COLUMNS, false);
+        check(Some(30), OPEN_COLUMNS, true);
     }
 
     #[test]

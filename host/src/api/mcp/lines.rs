@@ -241,12 +241,14 @@ impl Lines {
                 }
                 Some(JsonRpcMessage::Request(request))
             }
+            // The server does not learn of these, so a cancelled request is still answered.
+            Ok(_) if !self.in_session => None,
             Ok(other) => {
                 // A cancelled request gets no answer, so its id may be used again.
                 if let Some(id) = called_off(&other) {
                     lock(&self.unanswered).remove(id);
                 }
-                self.in_session.then_some(other)
+                Some(other)
             }
             Err(Unreadable::Ignored) => None,
             Err(Unreadable::Refused { id, code, why }) => {
@@ -854,6 +856,12 @@ mod tests {
         let expected = ["initialize", "ping", "notifications/cancelled", "ping"];
         assert_eq!(methods, expected);
         assert_eq!(answers, [Value::Null; 0]);
+
+        // Before the session, the cancellation is dropped, so both requests would be answered.
+        let input = format!("{ping}\n{call_off}\n{ping}\n");
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(methods, ["ping"]);
+        assert_eq!(answers[0]["error"]["message"], SAME_ID);
 
         // An answered request no longer counts as unanswered either.
         let (output, _reader) = tokio::io::duplex(1 << 20);

@@ -15,7 +15,7 @@ use super::{
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
     ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskActions, TaskList, TaskRef,
-    TaskView, TasksActed, Why, graph::Graph,
+    TaskView, TasksActed, Why, graph::Graph, waiting_attempt,
 };
 
 /// Time limit of one wait, after which clients ask again. It is below a minute, because proxies and
@@ -29,7 +29,7 @@ pub(crate) struct WaitQuery {
     #[serde(default)]
     pub(crate) timeout_ms: Option<u64>,
     /// The attempt inside which the caller waits. The attempt's slot is free while the caller waits
-    /// for descendants of the attempt.
+    /// for descendants of the attempt. Ignored if the caller is known to be outside of its task.
     #[serde(default)]
     pub(crate) waiter: Option<String>,
 }
@@ -92,6 +92,7 @@ pub(super) async fn why(
 /// Ends when the caller disconnects, because the disconnect drops this future.
 pub(super) async fn wait(
     State(shared): State<Shared>,
+    sender: Sender,
     NamedTask(task): NamedTask,
     Asked(query): Asked<WaitQuery>,
 ) -> Answered<TaskView> {
@@ -99,6 +100,10 @@ pub(super) async fn wait(
         .timeout_ms
         .map_or(LONGEST_WAIT, Duration::from_millis)
         .min(LONGEST_WAIT);
+    let waiter = match &query.waiter {
+        Some(marker) => waiting_attempt(&sender.principal(&shared).await?, marker),
+        None => None,
+    };
     let stay = shared.places.stay();
     let has_to_end = async {
         match &stay {
@@ -107,7 +112,7 @@ pub(super) async fn wait(
         }
     };
     tokio::select! {
-        view = Box::pin(shared.host.wait(&task, limit, query.waiter.as_deref())) => ok(view?),
+        view = Box::pin(shared.host.wait(&task, limit, waiter)) => ok(view?),
         // Without a place for a long stay, the answer comes early, with the task's current state,
         // and the client asks again.
         () = has_to_end => ok(Box::pin(shared.host.status(&task)).await?),

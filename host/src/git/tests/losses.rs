@@ -205,23 +205,59 @@ async fn files_in_the_directory_of_a_submodule_that_is_not_checked_out_are_found
 
 /// Git would look at the files of another directory.
 #[tokio::test]
-async fn a_submodule_whose_settings_lead_elsewhere_is_refused() {
+async fn a_submodule_whose_settings_lead_elsewhere_is_refused_and_the_advice_makes_it_again() {
     let person = somebody("");
-    let link = format!("160000,{},lib", person.commit("main").await.hash());
+    let library = person.home().join("lib");
+    let at = library.to_str().unwrap();
+    person.git(&["init", "-q", "-b", "main", at]);
+    fs::write(library.join("text"), "text\n").unwrap();
+    person.git_in(&library, &["add", "text"]);
+    person.git_in(&library, &["commit", "-q", "-m", "text"]);
+    let commit = person.git_in(&library, &["rev-parse", "HEAD"]);
+    // Without a remote, git would resolve this URL against the worktree.
+    let module = "[submodule \"lib\"]\n\tpath = lib\n\turl = ../lib\n";
+    person.write(".gitmodules", module);
+    let link = format!("160000,{},lib", commit.trim());
     person.git(&["update-index", "--add", "--cacheinfo", &link]);
-    person.git(&["commit", "-q", "-m", "a link"]);
+    person.git(&["add", ".gitmodules"]);
+    person.git(&["commit", "-q", "-m", "a submodule"]);
     let git = worktree(&person, "work").await;
+    let url = format!("submodule.lib.url={at}");
+    let settings = ["protocol.file.allow=always", "submodule.active=.", &url];
+    let settings = settings.iter().flat_map(|setting| ["-c", *setting]);
+    let update = ["submodule", "--quiet", "update"];
+    person.git_in(git.dir(), &settings.chain(update).collect::<Vec<_>>());
     let lib = git.dir().join("lib");
-    let inner = |arguments: &[&str]| person.git_in(&lib, arguments);
-    inner(&["init", "-q"]);
-    inner(&["commit", "-q", "--allow-empty", "-m", "inner"]);
+    assert!(lib.join("text").exists());
+
     let other = person.home().join("other");
     fs::create_dir(&other).unwrap();
-    inner(&["config", "core.worktree", other.to_str().unwrap()]);
+    let other = other.to_str().unwrap();
+    person.git_in(&lib, &["config", "core.worktree", other]);
     let repository = person.work().join(".git");
     let refused = git.look(&repository, &Stamps::default()).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, GitError::NotASubmodule { .. }), "{error}");
+
+    let config = repository.join("config");
+    let before = fs::read_to_string(&config).unwrap();
+    let top = git.dir().to_str().unwrap();
+    let advice = [
+        "-c",
+        "submodule.active=.",
+        "submodule",
+        "update",
+        "--",
+        "lib",
+    ];
+    let advice = [&["-C", top][..], &advice].concat();
+    let says = format!("`git {}` makes it again", advice.join(" "));
+    assert!(error.to_string().contains(&says), "{error}");
+    fs::remove_dir_all(&lib).unwrap();
+    person.git(&advice);
+    git.look(&repository, &Stamps::default()).await.unwrap();
+    assert_eq!(fs::read_to_string(lib.join("text")).unwrap(), "text\n");
+    assert_eq!(fs::read_to_string(&config).unwrap(), before);
 }
 
 /// In a directory with committed files, git sees only these files.
