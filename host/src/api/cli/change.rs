@@ -1,6 +1,6 @@
 //! Options of `retry` and `resume` that change a finished task's request.
 
-use std::{fmt, io::Write, time::Duration};
+use std::{io::Write, time::Duration};
 
 use clap::Args;
 use claudine_domain::task::Priority;
@@ -175,13 +175,11 @@ fn edited(document: &Map<String, Value>) -> Result<(Map<String, Value>, Edited),
     let document = editor::edit(file.path()).and_then(|()| {
         // Reads the file by its path, because some editors replace the file.
         let text = std::fs::read_to_string(file.path()).map_err(|error| cannot(&error))?;
-        let refused = |why: &dyn fmt::Display| {
-            Failure::Usage(format!("the edited text {why}, nothing was changed"))
-        };
+        let refused = "the edited text is not a JSON object, nothing was changed";
         match serde_json::from_str(&text) {
             Ok(Once(Value::Object(document))) => Ok(document),
-            Ok(_) => Err(refused(&"is not a JSON object")),
-            Err(error) => Err(refused(&format_args!("cannot be used ({error})"))),
+            Ok(_) => Err(Failure::Usage(refused.to_owned())),
+            Err(error) => Err(Failure::Usage(format!("{refused}: {error}"))),
         }
     });
     let edited = Edited { file, before: text };

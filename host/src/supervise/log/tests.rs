@@ -337,6 +337,9 @@ fn a_mark_follows_the_output_that_is_there_wherever_the_log_was_cut_off() {
     let path = dir.path().join("x.log");
     // A part of the second frame is in the second segment, after the totals.
     let write = || {
+        for file in std::fs::read_dir(dir.path()).unwrap().flatten() {
+            std::fs::remove_file(file.path()).unwrap();
+        }
         let mut writer = LogWriter::within(path.clone(), 1 << 20, 80);
         append(&mut writer, 0, Channel::Stdout, 0, b"one\n");
         append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 40]);
