@@ -27,6 +27,7 @@ pub mod queue;
 pub mod refusals;
 pub mod retry_policy;
 pub mod revision;
+pub mod session;
 mod started;
 pub mod step;
 pub mod task;

@@ -189,12 +189,13 @@ pub(super) async fn sessions_still_allowed(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use claudine_domain::{
-        attempt::{Attempt, Ended, Session},
+        attempt::{Attempt, Ended},
         batch::Batch,
         id::AttemptId,
         outcome::{Outcome, Reason, ReasonClass},
         principal::Principal,
         revision::Requested,
+        session::Session,
         task::Task,
     };
 

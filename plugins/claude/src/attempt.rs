@@ -50,7 +50,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) async fn run(&self) -> Result<Outcome, Failure> {
-        let start = Start::of(&self.task);
+        let start = Start::of(&self.task)?;
         let child = self.spawn(&start).await?;
         self.follow(start, child, Checkpoint::default(), None).await
     }
@@ -67,7 +67,7 @@ impl Attempt {
         let checkpoint = Checkpoint::read(state, count - 1);
         match children.pop() {
             None => {
-                self.follow(Start::of(&self.task), child, checkpoint, None)
+                self.follow(Start::of(&self.task)?, child, checkpoint, None)
                     .await
             }
             Some(first) => {
