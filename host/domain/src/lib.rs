@@ -17,6 +17,7 @@ pub mod event;
 pub mod group;
 pub mod id;
 mod id_set;
+pub mod idempotency;
 pub mod ladder;
 pub mod lane;
 pub mod outbox;

@@ -1,0 +1,118 @@
+//! Spaces of idempotency keys.
+//!
+//! Persons share one space, all chats over MCP share another, and the agent of each task has its
+//! own. Otherwise somebody who uses a key first would keep another's request with this key from
+//! being carried out, or would get the other's task. A key is stored with its space at its
+//! beginning. Earlier versions had one space for all restrained principals, the one that chats have
+//! now.
+
+use crate::principal::{Kind, Principal};
+
+/// Beginning of the stored keys of chats. No key that is given begins so.
+pub const OF_CHATS: &str = "restrained:";
+/// Beginning of the stored keys of agents; the agent and a colon follow. No key that is given
+/// begins so.
+pub const OF_AGENTS: &str = "restrained-by:";
+
+/// Whether a key that is given could be the stored form of another.
+pub fn is_reserved(key: &str) -> bool {
+    key.starts_with(OF_CHATS) || key.starts_with(OF_AGENTS)
+}
+
+/// The form in which the key of a principal is stored.
+pub fn stored_key(by: &Principal, key: &str) -> String {
+    match by.kind {
+        _ if !by.restrained => key.to_owned(),
+        Kind::Agent { task } => {
+            // Agents whose task is not known are one principal.
+            let agent = task.map_or(String::new(), |task| task.to_string());
+            format!("{OF_AGENTS}{agent}:{key}")
+        }
+        _ => format!("{OF_CHATS}{key}"),
+    }
+}
+
+/// The key as it was given.
+pub fn given_key(stored: &str) -> &str {
+    let of_agent = || stored.strip_prefix(OF_AGENTS)?.split_once(':');
+    let of_chat = stored.strip_prefix(OF_CHATS);
+    of_chat
+        .or_else(|| of_agent().map(|(_, key)| key))
+        .unwrap_or(stored)
+}
+
+/// A stored key in the form of this version. `by` has submitted the key's task, perhaps to an
+/// earlier version.
+pub fn in_present_form(stored: String, by: &Principal) -> String {
+    match stored.strip_prefix(OF_CHATS) {
+        Some(key) if by.restrained => stored_key(by, key),
+        _ => stored,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{id::TaskId, principal::Via};
+
+    fn by(kind: Kind, restrained: bool) -> Principal {
+        Principal {
+            kind,
+            restrained,
+            ..Principal::default()
+        }
+    }
+
+    fn agent(task: Option<u64>) -> Principal {
+        let task = task.map(|number| TaskId::new(7, number.into()));
+        by(Kind::Agent { task }, true)
+    }
+
+    #[test]
+    fn each_principal_has_a_space_of_its_own() {
+        let chat = by(Kind::Owner, true);
+        let all = [
+            Principal::default(),
+            chat.clone(),
+            agent(None),
+            agent(Some(1)),
+            agent(Some(2)),
+        ];
+        let keys = ["k", ":k", "k:k", "task_1:k", ""];
+        let mut stored = BTreeSet::new();
+        for by in &all {
+            for key in keys {
+                let kept = stored_key(by, key);
+                assert_eq!(given_key(&kept), key);
+                assert_eq!(in_present_form(kept.clone(), by), kept);
+                assert_eq!(is_reserved(&kept), by.restrained, "{kept}");
+                assert!(stored.insert(kept), "{by} {key}");
+            }
+        }
+        // All chats are one principal, and so are an agent at the command line and over MCP.
+        let over_mcp = |by: &Principal| Principal {
+            via: Via::Mcp,
+            ..by.clone()
+        };
+        for by in &all {
+            assert_eq!(stored_key(&over_mcp(by), "k"), stored_key(by, "k"));
+        }
+        // What persons and commands that they have submitted use is one space.
+        let command = by(Kind::Agent { task: None }, false);
+        assert_eq!(stored_key(&command, "k"), "k");
+    }
+
+    #[test]
+    fn keys_of_earlier_versions_belong_to_the_submitter_of_their_task() {
+        let check = |stored: &str, by: &Principal, expected: &str| {
+            assert_eq!(in_present_form(stored.to_owned(), by), expected);
+        };
+        check("k", &Principal::default(), "k");
+        check("restrained:k", &by(Kind::Owner, true), "restrained:k");
+        check("restrained:k", &agent(None), "restrained-by::k");
+        let agent = agent(Some(1));
+        check("restrained:a:b", &agent, &stored_key(&agent, "a:b"));
+    }
+}
