@@ -4,14 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Desk, ending, failure, kinds, limited, never_received, started, starts, success};
 use crate::{
-    attempt::{Attempt, Ended, GitState, Leader, Usage},
+    attempt::{Ended, GitState, Leader, Usage},
     batch::{Action, DocumentKey},
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
-    session::{self, Session},
+    session::Session,
     step::{Answer, Cause, Ending, Report},
-    time::Timestamp,
     worktree::{Merge, MergeState, MergeStrategy},
 };
 
@@ -192,41 +191,6 @@ fn process_counts_as_sign_of_life_only_without_start_timeout_and_serial_start() 
     // The preparation adds a fact.
     assert_eq!(check(Some(1), false, true, "starting"), 3);
     assert_eq!(check(None, true, true, "starting"), 3);
-}
-
-/// Otherwise an agent could name a session in a spelling that no comparison finds.
-#[test]
-fn session_whose_id_is_none_is_neither_stored_nor_read() {
-    let session = |id: &str| Session {
-        id: id.to_owned(),
-        model: None,
-    };
-    let (mut desk, task) = Desk::in_phase("live");
-    let stored_after = |desk: &mut Desk, id: &str| {
-        desk.report(task, Report::Session(session(id)));
-        let stored = desk.task(task).last_attempt().map(|it| it.session.clone());
-        stored.flatten().map(|session| session.id)
-    };
-    // As an earlier version has stored it.
-    let read = |id: &str| {
-        let mut attempt = Attempt::new(1, Timestamp(7));
-        attempt.session = Some(session(id));
-        let json = serde_json::to_string(&attempt).unwrap();
-        let attempt: Attempt = serde_json::from_str(&json).unwrap();
-        attempt.session.map(|session| session.id)
-    };
-    for other in session::tests::others() {
-        assert_eq!(stored_after(&mut desk, &other), None, "{other:?}");
-        assert_eq!(read(&other), None, "{other:?}");
-    }
-    let id = session::tests::ID;
-    assert_eq!(stored_after(&mut desk, id).as_deref(), Some(id));
-    assert_eq!(read(id).as_deref(), Some(id));
-    // A later report that names no session leaves the earlier one.
-    assert_eq!(stored_after(&mut desk, "-c").as_deref(), Some(id));
-    let none = serde_json::to_string(&Attempt::new(1, Timestamp(7))).unwrap();
-    let none: Attempt = serde_json::from_str(&none).unwrap();
-    assert_eq!(none.session, None);
 }
 
 #[test]
