@@ -255,17 +255,27 @@ impl Attempt {
         }
     }
 
+    fn tell_session(&self, transcript: &Transcript) {
+        if let Some(session_id) = transcript.session() {
+            self.ctx.session(session_id, transcript.model.as_deref());
+        }
+    }
+
     fn tell(&self, note: Note, transcript: &Transcript, odd_lines: &mut u32) {
         match note {
             Note::Nothing => {}
             Note::Began => {
                 self.ctx.alive();
-                if let Some(session_id) = &transcript.session_id {
-                    self.ctx.session(session_id, transcript.model.as_deref());
-                }
+                self.tell_session(transcript);
             }
             Note::Phase(text) => self.ctx.phase(&text),
-            Note::Ended => self.ctx.phase("ending"),
+            Note::Ended => {
+                // The host passes only a reported session to the next attempt.
+                if !transcript.is_in_session() && transcript.no_session().is_none() {
+                    self.tell_session(transcript);
+                }
+                self.ctx.phase("ending");
+            }
             Note::Odd(what) => {
                 *odd_lines += 1;
                 if *odd_lines <= MOST_ODD_LINES_TOLD {

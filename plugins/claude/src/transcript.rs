@@ -141,6 +141,16 @@ impl Transcript {
         self.has_begun || self.session_id.is_some()
     }
 
+    /// The session, as Claude Code has named it when it began or, if the run failed before that, in
+    /// the result.
+    pub(crate) fn session(&self) -> Option<&str> {
+        if self.is_in_session() {
+            return self.session_id.as_deref();
+        }
+        let verdict = self.results.last.as_ref()?;
+        verdict.session_id.as_deref()
+    }
+
     pub(crate) fn has_result(&self) -> bool {
         self.results.last.is_some() || self.results.misread.is_some()
     }
@@ -248,7 +258,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::session::tests::others;
+    use crate::session::tests::{SESSION, others};
 
     pub(crate) fn line(text: &str) -> Line {
         Line {
@@ -413,6 +423,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn session_is_named_when_it_begins_or_else_in_the_result() {
+        let session = |recorded: &str| read(recorded).0.session().map(str::to_owned);
+        let begun = fixture!("no_login");
+        let id = "c18df8b4-dad6-4804-86d9-81865758f63c";
+        assert_eq!(session(begun).as_deref(), Some(id));
+        let result = begun.lines().last().unwrap();
+        assert_eq!(session(result).as_deref(), Some(id));
+        let other = result.replace(id, SESSION);
+        let both = format!("{}\n{other}", begun.lines().next().unwrap());
+        assert_eq!(session(&both).as_deref(), Some(id));
+    }
+
+    #[test]
     fn session_without_an_id_has_begun() {
         for other in others() {
             let other = serde_json::Value::from(other);
@@ -420,9 +443,12 @@ pub(crate) mod tests {
             let mut transcript = Transcript::default();
             assert_eq!(transcript.take(&line(&init)), Note::Began);
             assert_eq!(transcript.session_id, None);
-            let result = r#"{"type":"result","is_error":true,"num_turns":0}"#;
-            assert_eq!(transcript.take(&line(result)), Note::Ended);
+            let result = format!(
+                r#"{{"type":"result","is_error":true,"num_turns":0,"session_id":"{SESSION}"}}"#
+            );
+            assert_eq!(transcript.take(&line(&result)), Note::Ended);
             assert_eq!(transcript.no_session(), None, "{other}");
+            assert_eq!(transcript.session(), None, "{other}");
             // A checkpoint of an earlier version may contain any text.
             let json = format!(
                 r#"{{"session_id":{other},"model":null,"version":null,"tools":[],"mcp_failed":[],"api_fault":null,"limit":null,"lines_skipped":0}}"#
