@@ -452,13 +452,14 @@ impl AttemptHost for GuestHost {
                             id: session_id,
                             model,
                         };
-                        if !session.has_id() {
+                        if session.has_id() {
+                            self.tell(Report::Session(session));
+                        } else {
                             tracing::warn!(
                                 attempt = %self.live.id, id = session.id,
                                 "the reported session counts as none: its id is not one"
                             );
                         }
-                        self.tell(Report::Session(session));
                     }
                     Err(error) => {
                         tracing::warn!(

@@ -428,7 +428,7 @@ pub(crate) mod tests {
         let begun = fixture!("no_login");
         let id = "c18df8b4-dad6-4804-86d9-81865758f63c";
         assert_eq!(session(begun).as_deref(), Some(id));
-        let result = begun.lines().last().unwrap();
+        let result = begun.lines().next_back().unwrap();
         assert_eq!(session(result).as_deref(), Some(id));
         let other = result.replace(id, SESSION);
         let both = format!("{}\n{other}", begun.lines().next().unwrap());
