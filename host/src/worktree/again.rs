@@ -65,7 +65,8 @@ impl Worktrees {
         Ok(record.and_then(|record| record.last_merge().cloned()))
     }
 
-    /// Whether a host has recorded how the work of an attempt was settled.
+    /// Whether a host has recorded how the work of an attempt was settled. A record that cannot be
+    /// read says nothing.
     pub(crate) async fn has_settled(&self, attempt: AttemptId) -> bool {
         let record = self.record(attempt.task).await.ok().flatten();
         let settled = record.and_then(|record| record.settled);

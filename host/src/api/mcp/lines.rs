@@ -65,6 +65,9 @@ const BEGUN: &str = "the session has begun already: `initialize` is its first re
 const INCOMPLETE: &str = "`initialize` needs `protocolVersion` (a string), `capabilities` (an \
                           object) and `clientInfo` (an object with `name` and `version`)";
 
+const NO_PING: &str = "version 2026-07-28 of the protocol has no `ping`: the answer to any other \
+                       request, such as `tools/list`, shows that the server is there";
+
 const UNCALLED: &str = "a call needs the `name` of a tool (a string) and `arguments` (an object)";
 
 /// The methods that the server offers.
@@ -441,6 +444,11 @@ fn refused(request: &ClientRequest) -> Option<(i32, String)> {
             "unknown method `{method}`: this server offers tools only, by `tools/list` and `tools/call`"
         );
         return Some((METHOD_NOT_FOUND, why));
+    }
+    // The library refuses it too, but gives no reason.
+    let version = request.get_meta().protocol_version();
+    if method == "ping" && version == Some(ProtocolVersion::V_2026_07_28) {
+        return Some((METHOD_NOT_FOUND, NO_PING.to_owned()));
     }
     let is_malformed = matches!(request, ClientRequest::CustomRequest(_));
     is_malformed.then(|| {
@@ -867,6 +875,12 @@ mod tests {
             assert_eq!(answer["error"]["code"], INVALID_PARAMS, "{answer}");
             assert_eq!(answer["error"]["message"], says, "{answer}");
         }
+        let meta = json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}});
+        let input = request(0, "ping", meta) + &request(1, "ping", json!({}));
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(methods, ["ping"]);
+        assert_eq!(answers[0]["error"]["code"], METHOD_NOT_FOUND);
+        assert_eq!(answers[0]["error"]["message"], NO_PING);
         // A refused request is none of the session, so a notification after it is still too early.
         let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let input = request(1, "tools/list", json!({})) + early;

@@ -151,9 +151,9 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
     Ok(spent)
 }
 
-/// Reads the idempotency keys, in the form of this version. If a key was used again after it was forgotten, it belongs to the
-/// later task. If this task cannot be read, every request with the key is refused, because it is
-/// unknown whether the request repeats the request of the task.
+/// Reads the idempotency keys, in the form of this version. If a key was used again after it was
+/// forgotten, it belongs to the later task. If this task cannot be read, every request with the key
+/// is refused, because it is unknown whether the request repeats the request of the task.
 fn remembered(
     reader: &Connection,
     since: Timestamp,
