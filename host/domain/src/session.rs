@@ -1,10 +1,10 @@
 //! Ids of agents' conversations.
 //!
-//! An id comes from an executor, which may have it from the output of an agent, or from the document
-//! of a task. What an id means is the executor's affair; the host compares ids, and passes them back
-//! to the executor. Executors make arguments and file names of them. Therefore only a text of a
-//! certain form is an id, and any other text counts as none: then no id is an option, a path or
-//! another spelling of a second id.
+//! An id comes from an executor, which may have it from the output of an agent, or from the
+//! document of a task. What an id means is the executor's affair; the host compares ids, and passes
+//! them back to the executor. Executors make arguments and file names of them. Therefore only a
+//! text of a certain form is an id, and any other text counts as none: then no id is an option, a
+//! path or another spelling of a second id.
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -325,8 +325,8 @@ fn unavailable(message: String) -> GuestEnd {
 }
 
 /// The outputs that an earlier attempt has left, with the session in `stored` in place of theirs.
-/// The executor may continue this session, and the host has checked only the one that it has stored.
-/// Outputs that cannot be read are left out.
+/// The executor may continue this session, and the host has checked only the one that it has
+/// stored. Outputs that cannot be read are left out.
 fn with_stored_session(left: &[u8], stored: String) -> String {
     let read = |document| serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(document);
     let (Ok(mut all), Ok(own)) = (read(left), read(stored.as_bytes())) else {

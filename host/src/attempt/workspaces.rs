@@ -115,8 +115,8 @@ impl Workspaces {
 
     /// Commits, merges, pushes or writes the work of the attempt, and adds the result to its
     /// ending. Must be called after all processes of the attempt have ended. If a host dies during
-    /// the call, the next host must call it again. If the merge is `forbidden`, the work stays where
-    /// it is, unless an earlier host has settled it.
+    /// the call, the next host must call it again. If the merge is `forbidden`, the work stays
+    /// where it is, unless an earlier host has settled it.
     pub(super) async fn settle(
         &self,
         attempt: AttemptId,

@@ -1,10 +1,10 @@
 //! Ids of sessions.
 //!
 //! A session id becomes an argument of `claude`. An agent reports it in its output, so any text may
-//! stand there: an option, or the id of another session in a form that only Claude Code understands.
-//! Therefore only a UUID with hyphens is a session id, as in a task's document, and any other text
-//! counts as none. The id is checked wherever one is read: in the output, in a checkpoint, and in
-//! the outputs of an earlier attempt.
+//! stand there: an option, or the id of another session in a form that only Claude Code
+//! understands. Therefore only a UUID with hyphens is a session id, as in a task's document, and
+//! any other text counts as none. The id is checked wherever one is read: in the output, in a
+//! checkpoint, and in the outputs of an earlier attempt.
 
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;

@@ -398,8 +398,8 @@ fi"#;
     assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }
 
-/// An agent that notes its arguments. It reports the session in the file `begun` when it begins, and
-/// the one in `ended` when it ends, if there are such files beside it.
+/// An agent that notes its arguments. It reports the session in the file `begun` when it begins,
+/// and the one in `ended` when it ends, if there are such files beside it.
 const REPORTING: &str = r#"for word; do
     case "$last" in --resume | --session-id) id=$word;; esac
     last=$word
