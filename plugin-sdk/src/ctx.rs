@@ -39,7 +39,11 @@ impl Ctx {
         self.emit("cost", &serde_json::json!({ "cost_usd": usd }));
     }
 
-    /// Names the session through which the work can be continued later.
+    /// Names the session through which the work can be continued later. The id must begin with a
+    /// letter or a digit, and have at most 128 ASCII letters, digits, `-` and `_`; the host ignores
+    /// another text. An id from the output of an agent may still be any text of this form, so check
+    /// it before it becomes an argument or a path. The next attempt finds the reported id as
+    /// `session_id` in the outputs of this one, whatever the outcome says.
     pub fn session(self, session_id: &str, model: Option<&str>) {
         self.emit(
             "session",

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     outcome::{Outcome, Reason, ReasonClass},
+    session::{self, Session},
     time::{MonotonicMs, Timestamp},
     worktree::Merge,
 };
@@ -71,14 +72,6 @@ pub struct Usage {
     /// the sum of all processes, as sampled twice a second. None if every process was too small (a
     /// few MiB) and too short to be measured.
     pub peak_rss_bytes: Option<u64>,
-}
-
-/// An agent's conversation, as its executor reports it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Session {
-    pub id: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
 }
 
 /// State of the attempt's working directory as git reports it, once no process of the attempt is
@@ -246,7 +239,11 @@ pub struct Attempt {
     pub doing: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "session::stored",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub session: Option<Session>,
     /// Amount that the attempt may spend, in millionths of a US dollar: the smallest amount that
     /// was left of any of its budgets when it started. None without a budget.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use claudine_domain::{board::Bounds, time::Timestamp};
+use claudine_domain::{board::Bounds, idempotency, time::Timestamp};
 use serde::{
     Deserializer,
     de::{Error, IgnoredAny, MapAccess, Visitor},
@@ -10,7 +10,6 @@ use serde::{
 
 use super::{
     error::{AppError, ErrorKind},
-    prepare::OF_RESTRAINED,
     request::NewTask,
 };
 use crate::{
@@ -159,10 +158,11 @@ fn idempotency_key(key: &str) -> Result<(), AppError> {
             key.len()
         )));
     }
-    // Otherwise a person's key could be the stored form of a restrained principal's key.
-    if key.starts_with(OF_RESTRAINED) {
+    // Otherwise a key could be the stored form of another principal's key.
+    if idempotency::is_reserved(key) {
+        let (one, other) = (idempotency::OF_CHATS, idempotency::OF_AGENTS);
         return Err(invalid(format!(
-            "the idempotency key must not begin with `{OF_RESTRAINED}`"
+            "the idempotency key must not begin with `{one}` or `{other}`"
         )));
     }
     Ok(())
@@ -526,8 +526,13 @@ mod tests {
 
     #[test]
     fn no_key_is_like_the_stored_key_of_a_restrained_principal() {
-        let refused = "the idempotency key must not begin with `restrained:`";
-        for key in ["restrained:", "restrained:k"] {
+        let refused = "the idempotency key must not begin with `restrained:` or `restrained-by:`";
+        for key in [
+            "restrained:",
+            "restrained:k",
+            "restrained-by:",
+            "restrained-by::k",
+        ] {
             check_message(|v| v["idempotency_key"] = key.into(), Some(refused));
         }
         for key in ["k", "restrained", "unrestrained:k"] {

@@ -300,12 +300,13 @@ mod tests {
     use std::{collections::BTreeSet, sync::Arc};
 
     use claudine_domain::{
-        attempt::{Attempt, Ended, Session},
+        attempt::{Attempt, Ended},
         budget::GraphBudget,
         id::TaskId,
         outcome::{Reason, ReasonClass},
         principal::{Authority, Kind, Via},
         revision::{Requested, Revised},
+        session::Session,
         task::Class,
         task::State,
     };

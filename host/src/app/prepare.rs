@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use claudine_domain::{
+    idempotency::stored_key,
     ladder::Rung,
     outcome::ReasonClass,
     principal::Principal,
@@ -25,8 +26,6 @@ use crate::{
     units::duration_word,
 };
 
-/// The beginning of stored idempotency keys that restrained principals have given.
-pub(super) const OF_RESTRAINED: &str = "restrained:";
 /// Length limit of the summary.
 const SUMMARY_CHARS: usize = 120;
 
@@ -180,14 +179,13 @@ pub(super) fn retries(asked: &Retries) -> Result<RetryPolicy, AppError> {
 
 /// The idempotency key with a digest of the request: an equal request with the same key returns the
 /// first task. The digest covers the whole request, with dependencies and the graph's name and
-/// budget, but not the environment. Restrained principals have keys of their own: otherwise a
-/// client that uses a key first would keep a person's command with this key from running.
+/// budget, but not the environment.
 pub(super) fn idempotency(
     by: &Principal,
     task: &NewTask,
     (graph_name, graph_micro_usd): (Option<&str>, Option<u64>),
 ) -> Result<Option<Idempotency>, AppError> {
-    let Some(key) = task.idempotency_key.clone() else {
+    let Some(key) = &task.idempotency_key else {
         return Ok(None);
     };
     let mut payload = serde_json::to_vec(task).map_err(|error| {
@@ -205,9 +203,8 @@ pub(super) fn idempotency(
         payload.extend_from_slice(b" name ");
         payload.extend_from_slice(name.as_bytes());
     }
-    let scope = if by.restrained { OF_RESTRAINED } else { "" };
     Ok(Some(Idempotency {
-        key: format!("{scope}{key}"),
+        key: stored_key(by, key),
         payload_digest: digest::hex(&payload),
     }))
 }
@@ -243,6 +240,8 @@ pub(super) fn summary(spec: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::principal::Kind;
+
     use super::*;
 
     #[test]
@@ -302,16 +301,21 @@ mod tests {
             "executor": "shell", "spec": {"script": "true"}, "working_directory": "/", "idempotency_key": "k",
         });
         let task: NewTask = serde_json::from_value(task).unwrap();
-        let of = |restrained: bool| {
+        let of = |kind: Kind, restrained: bool| {
             let by = Principal {
+                kind,
                 restrained,
                 ..Principal::default()
             };
             idempotency(&by, &task, (None, None)).unwrap().unwrap()
         };
-        assert_eq!(of(false).key, "k");
-        assert_eq!(of(true).key, "restrained:k");
-        assert_eq!(of(true).payload_digest, of(false).payload_digest);
+        let person = of(Kind::Owner, false);
+        assert_eq!(person.key, "k");
+        assert_eq!(of(Kind::Owner, true).key, "restrained:k");
+        let id = crate::store::sample_task(1).id;
+        let agent = of(Kind::Agent { task: Some(id) }, true);
+        assert_eq!(agent.key, format!("restrained-by:{id}:k"));
+        assert_eq!(agent.payload_digest, person.payload_digest);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use claudine_domain::{
     principal::Principal,
+    session::normal_form,
     step::Retry,
     task::{Class, Task},
     time::Timestamp,
@@ -145,14 +146,12 @@ impl Host {
 }
 
 /// The sessions that these documents name, each at the index of the first document that names it.
-/// The ids are in lower case, because case does not matter in them.
 fn named_by(documents: &[(Class, &str)]) -> Result<BTreeMap<usize, String>, (usize, Refusal)> {
     let mut seen = BTreeSet::new();
     let mut named = BTreeMap::new();
     for (index, (class, spec)) in documents.iter().enumerate() {
         let session = session_of(*class, spec).map_err(|refusal| (index, refusal))?;
-        let session = session.map(|session| session.to_ascii_lowercase());
-        if let Some(session) = session.filter(|session| seen.insert(session.clone())) {
+        if let Some(session) = session.filter(|session| seen.insert(normal_form(session))) {
             named.insert(index, session);
         }
     }
@@ -211,8 +210,9 @@ mod tests {
     use std::sync::Arc;
 
     use claudine_domain::{
-        attempt::{Attempt, Ended, Session},
+        attempt::{Attempt, Ended},
         outcome::Outcome,
+        session::Session,
         step::{Ends, Revision},
     };
 
@@ -254,7 +254,7 @@ mod tests {
             (Class::Command, r#"{"resume_session":"11"}"#),
             agent(r#"{"resume_session":"77aa"}"#),
         ];
-        let expected: [(usize, String); 2] = [(1, "0b6b".to_owned()), (2, "77aa".to_owned())];
+        let expected: [(usize, String); 2] = [(1, "0B6b".to_owned()), (2, "77aa".to_owned())];
         assert_eq!(named(&documents).unwrap(), expected);
         let (index, message) =
             named(&[documents[0], agent(r#"{"resume_session":7}"#)]).unwrap_err();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use claudine_domain::{
     principal::{Authority, Principal},
-    task::{Class, Request},
+    task::{Class, Request, Task},
+    worktree::MergeStrategy,
 };
 
 use super::inputs::aside;
@@ -18,7 +19,7 @@ use crate::{
         Refusal, is_of_others, may_interrupt,
         session::{SessionError, may_enter, may_go_on, session_continued, session_of},
         variables::may_set,
-        work::{Told, Work, told, within},
+        work::{Told, Work, may_merge, told, within},
     },
     config::McpCeiling,
     engine::Launch,
@@ -94,6 +95,18 @@ pub(super) fn request_within(launch: &Launch, is_limited: bool, most_output: u64
         Arc::make_mut(&mut request).max_output_bytes = most_output;
     }
     request
+}
+
+/// Why the work of an attempt that a restrained principal has requested may not be merged, if the
+/// settings of this host forbid it. The attempt may have begun under other settings, and under an
+/// earlier host. `manual` merges nothing.
+pub(super) fn merge_forbidden(task: &Task, number: u32, ceiling: &McpCeiling) -> Option<Refusal> {
+    let by = task.requester_of(number);
+    let strategy = task.request.worktree.as_ref()?.merge;
+    if !by.restrained || strategy == MergeStrategy::Manual {
+        return None;
+    }
+    may_merge(by, ceiling, strategy).err()
 }
 
 /// What the attempt could do if this were its document, as its executor states it.
@@ -189,13 +202,14 @@ pub(super) async fn sessions_still_allowed(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use claudine_domain::{
-        attempt::{Attempt, Ended, Session},
+        attempt::{Attempt, Ended},
         batch::Batch,
         id::AttemptId,
         outcome::{Outcome, Reason, ReasonClass},
         principal::Principal,
         revision::Requested,
-        task::Task,
+        session::Session,
+        worktree::Worktree,
     };
 
     use super::*;
@@ -300,6 +314,60 @@ mod tests {
                 assert!(message.contains(says), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn the_work_of_a_clients_attempt_is_merged_only_by_strategies_of_the_present_settings() {
+        let ceiling = McpCeiling {
+            merge_strategies: vec![MergeStrategy::Patch],
+            ..McpCeiling::default()
+        };
+        let reading = McpCeiling {
+            max_permission_mode: "plan".to_owned(),
+            ..ceiling.clone()
+        };
+        let check = |merge: MergeStrategy, ceiling: &McpCeiling, expected: Option<&str>| {
+            let mut task = agent(1, client());
+            Arc::make_mut(&mut task.request).worktree = Some(Box::new(Worktree {
+                repository: "/r/.git".to_owned(),
+                checkout: None,
+                inside: String::new(),
+                branch: None,
+                base: None,
+                base_commit: "d7249d3".to_owned(),
+                merge,
+                keep: false,
+                stem: None,
+                message: None,
+            }));
+            let refusal = merge_forbidden(&task, 1, ceiling);
+            let hint = refusal.map(|refusal| refusal.hint);
+            let is_expected = match (&hint, expected) {
+                (Some(hint), Some(expected)) => hint.contains(expected),
+                (hint, expected) => hint.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{merge:?}: {hint:?}");
+            // A person has requested the attempt, or the task.
+            task.requested = vec![Requested {
+                from_attempt: 1,
+                by: Arc::default(),
+            }];
+            assert!(merge_forbidden(&task, 1, ceiling).is_none());
+            Arc::make_mut(&mut task.request).by = Arc::default();
+            task.requested.clear();
+            assert!(merge_forbidden(&task, 1, ceiling).is_none());
+        };
+        check(MergeStrategy::Auto, &ceiling, Some("mcp.merge_strategies"));
+        check(MergeStrategy::Pr, &ceiling, Some("mcp.merge_strategies"));
+        check(MergeStrategy::Patch, &ceiling, None);
+        check(
+            MergeStrategy::Patch,
+            &reading,
+            Some("mcp.max_permission_mode"),
+        );
+        // Nothing is merged.
+        check(MergeStrategy::Manual, &reading, None);
+        assert!(merge_forbidden(&agent(1, client()), 1, &reading).is_none());
     }
 
     #[test]

@@ -131,8 +131,9 @@ const RESULT_BYTES: usize = 1 << 20;
 ///
 /// An executor reads its result from the attempt's output. The middle of output over its limit is
 /// removed while the executor reads, so it depends on the executor's speed how much of a longer
-/// result it finds. The first half of the limit is never removed. As a result is cut to a smaller
-/// part, the rest of it does not matter.
+/// result it finds. The first half of the limit is never removed. So a result near the beginning of
+/// the output is the same, whatever the executor's speed. A result that comes later, or whose
+/// characters are written as escapes, may still end in the removed part.
 pub(super) fn with_bounded_result(
     mut outcome: GuestOutcome,
     max_output_bytes: u64,

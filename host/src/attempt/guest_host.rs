@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
-use claudine_domain::{attempt::Session, step::Report, task::Request, time::MonotonicMs};
+use claudine_domain::{session::Session, step::Report, task::Request, time::MonotonicMs};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
@@ -452,7 +452,14 @@ impl AttemptHost for GuestHost {
                             id: session_id,
                             model,
                         };
-                        self.tell(Report::Session(session));
+                        if session.has_id() {
+                            self.tell(Report::Session(session));
+                        } else {
+                            tracing::warn!(
+                                attempt = %self.live.id, id = session.id,
+                                "the reported session counts as none: its id is not one"
+                            );
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(

@@ -8,7 +8,7 @@ use claudine_domain::{
     id::AttemptId,
     task::{Request, Task},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     checkpoint::{
@@ -24,6 +24,9 @@ use crate::{
     store::Store,
     transcript::Transcripts,
 };
+
+/// The output that names the session of an agent.
+const SESSION: &str = "session_id";
 
 /// The sources of inputs.
 pub(super) struct Inputs {
@@ -148,7 +151,10 @@ impl Inputs {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             previous: previous.map(|(_, previous)| PreviousAttempt {
-                outputs: outputs.map_or(previous.outputs, |bytes| text(&bytes)),
+                outputs: match outputs {
+                    Some(left) => with_stored_session(&left, previous.outputs),
+                    None => previous.outputs,
+                },
                 resume: handed.context,
                 ..previous
             }),
@@ -318,6 +324,19 @@ fn unavailable(message: String) -> GuestEnd {
     GuestEnd::Failed(Failure::new("resource", message))
 }
 
+/// The outputs that an earlier attempt has left, with the session in `stored` in place of theirs.
+/// The executor may continue this session, and the host has checked only the one that it has
+/// stored. Outputs that cannot be read are left out.
+fn with_stored_session(left: &[u8], stored: String) -> String {
+    let read = |document| serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(document);
+    let (Ok(mut all), Ok(own)) = (read(left), read(stored.as_bytes())) else {
+        return stored;
+    };
+    all.remove(SESSION);
+    all.extend(own);
+    serde_json::to_string(&all).unwrap_or(stored)
+}
+
 /// The newest earlier attempt that ran and has ended. The session of its agent may be resumed.
 fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttempt)> {
     let last = task.attempts.iter().rev().find(|one| {
@@ -338,10 +357,41 @@ fn previous(task: &Task, attempt: AttemptId) -> Option<(AttemptId, PreviousAttem
             .map_or(String::new(), |reason| reason.class.as_str().to_owned()),
         // The agent's session is known even if the attempt was interrupted.
         outputs: match &last.session {
-            Some(session) => serde_json::json!({ "session_id": session.id }).to_string(),
+            Some(session) => serde_json::json!({ SESSION: session.id }).to_string(),
             None => "{}".to_owned(),
         },
         resume: None,
     };
     Some((id, previous))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise an executor would continue a session that was not checked.
+    #[test]
+    fn an_executor_is_told_only_of_the_session_that_is_stored() {
+        let check = |left: &str, stored: &str, expected: &str| {
+            let told = with_stored_session(left.as_bytes(), stored.to_owned());
+            assert_eq!(told, expected, "{left}");
+        };
+        let stored = r#"{"session_id":"0b6b"}"#;
+        check("{}", "{}", "{}");
+        check(r#"{"session_id":"77aa"}"#, "{}", "{}");
+        check(
+            r#"{"cost_usd":0.10,"session_id":"77aa"}"#,
+            stored,
+            r#"{"cost_usd":0.10,"session_id":"0b6b"}"#,
+        );
+        check(
+            r#"{"a":{"session_id":"77aa"}}"#,
+            "{}",
+            r#"{"a":{"session_id":"77aa"}}"#,
+        );
+        check(r#"{"session_id":"77aa","session_id":"-c"}"#, stored, stored);
+        for unreadable in ["", "[]", "{"] {
+            check(unreadable, stored, stored);
+        }
+    }
 }

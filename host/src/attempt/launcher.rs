@@ -23,7 +23,9 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    allowed::{request_within, sessions_still_allowed, still_allowed, worktree_still_free},
+    allowed::{
+        merge_forbidden, request_within, sessions_still_allowed, still_allowed, worktree_still_free,
+    },
     commands::{Commands, OfAttempt},
     ending::{ending, with_bounded_result},
     guest_host::GuestHost,
@@ -230,7 +232,8 @@ impl Launcher {
     async fn settle_work(&self, task: &Task, live: &Arc<Live>, ending: &mut Ending) {
         let patience = self.commands.patience;
         self.commands.wait_for_all_earlier(live, patience).await;
-        let settling = self.workspaces.settle(live.id, task, ending);
+        let forbidden = merge_forbidden(task, live.id.number, &self.inputs.ceiling);
+        let settling = self.workspaces.settle(live.id, task, ending, forbidden);
         supervised_by(self.commands.for_settling(live), settling).await;
     }
 

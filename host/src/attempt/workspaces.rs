@@ -22,11 +22,12 @@ use claudine_domain::{
     principal::Principal,
     step::{Cause, Ending},
     task::{Class, Task},
-    worktree::{MergeState, Worktree},
+    worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
 use super::directory::{self, ANSWERS_WITHIN};
 use crate::{
+    ceiling::Refusal,
     engine::Launch,
     environment::Environments,
     git,
@@ -114,8 +115,15 @@ impl Workspaces {
 
     /// Commits, merges, pushes or writes the work of the attempt, and adds the result to its
     /// ending. Must be called after all processes of the attempt have ended. If a host dies during
-    /// the call, the next host must call it again.
-    pub(super) async fn settle(&self, attempt: AttemptId, task: &Task, ending: &mut Ending) {
+    /// the call, the next host must call it again. If the merge is `forbidden`, the work stays
+    /// where it is, unless an earlier host has settled it.
+    pub(super) async fn settle(
+        &self,
+        attempt: AttemptId,
+        task: &Task,
+        ending: &mut Ending,
+        forbidden: Option<Refusal>,
+    ) {
         let Some(worktree) = &task.request.worktree else {
             return;
         };
@@ -134,6 +142,13 @@ impl Workspaces {
                 .worktrees
                 .changed_files(attempt.task, variables.clone());
             ending.files = files.await;
+        }
+        if let Some(refusal) = forbidden
+            && !self.worktrees.has_settled(attempt).await
+        {
+            let branch = task.branch().unwrap_or_default();
+            leave_unmerged(ending, refusal, worktree.merge, &branch);
+            return;
         }
         let merge = self
             .worktrees
@@ -209,6 +224,22 @@ impl Workspaces {
         let read = crate::aside::run(move || environments.read(&digest)).await;
         read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
+}
+
+/// Fails an attempt whose work may not be merged.
+fn leave_unmerged(
+    ending: &mut Ending,
+    Refusal { message, hint }: Refusal,
+    strategy: MergeStrategy,
+    branch: &str,
+) {
+    ending.cause = Cause::Class(ReasonClass::Permission);
+    ending.message = format!("the work was not merged: {message}; {hint}");
+    let detail = format!("{message}; the work is on branch `{branch}` and in its worktree; {hint}");
+    ending.merge = Some(Box::new(Merge {
+        brief: Some(message),
+        ..Merge::new(strategy, MergeState::Refused, detail)
+    }));
 }
 
 /// The result of `status`, or its error. `None` if git is not to look at the directory. If the file

@@ -6,6 +6,7 @@ use claudine_domain::{
     outcome::ReasonClass,
     principal::{Authority, Principal},
     queue::Queue,
+    session::{SESSION_ID_MAX_BYTES, is_same_session, is_session_id},
     task::{Class, Task},
     time::Timestamp,
 };
@@ -232,12 +233,6 @@ fn obstacle(by: &Principal, session: &str, task: &Task, most: &Authority) -> Opt
         .then(|| format!("task {id:#}, which reported it, may do more than the settings allow"))
 }
 
-/// Whether two ids mean the same session. Case does not matter, since an executor may accept an id
-/// in either case.
-fn is_same(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
-}
-
 fn has_reported(task: &Task, session: &str) -> bool {
     last_use(task, session).is_some()
 }
@@ -246,7 +241,7 @@ fn has_reported(task: &Task, session: &str) -> bool {
 fn last_use(task: &Task, session: &str) -> Option<Timestamp> {
     let reported = |attempt: &&Attempt| {
         let reported = attempt.session.as_ref();
-        reported.is_some_and(|reported| is_same(&reported.id, session))
+        reported.is_some_and(|reported| is_same_session(&reported.id, session))
     };
     let attempts = task.attempts.iter().filter(reported);
     attempts.map(|attempt| attempt.assigned_at).max()
@@ -255,7 +250,7 @@ fn last_use(task: &Task, session: &str) -> Option<Timestamp> {
 /// Whether an attempt uses the session, or may use it because it has not reported one.
 fn perhaps_uses(attempt: &Attempt, session: &str) -> bool {
     let reported = attempt.session.as_ref();
-    !attempt.by_hand && reported.is_none_or(|reported| is_same(&reported.id, session))
+    !attempt.by_hand && reported.is_none_or(|reported| is_same_session(&reported.id, session))
 }
 
 /// Those who have requested the attempts of this task that use the session, or may use it: an
@@ -324,7 +319,7 @@ fn is_used_by_restrained(task: &Task, session: &str) -> Option<bool> {
     let is_running = Status::of(task) == Status::Running;
     let last = task.last_attempt().filter(|_| is_running);
     let reported = last.and_then(|last| last.session.as_ref());
-    let is_elsewhere = reported.is_some_and(|reported| !is_same(&reported.id, session));
+    let is_elsewhere = reported.is_some_and(|reported| !is_same_session(&reported.id, session));
     (!is_elsewhere).then_some(is_running)
 }
 
@@ -402,7 +397,8 @@ pub(crate) fn session_continued(earlier: &[Attempt], is_resumed: bool) -> Option
 }
 
 /// The session that an agent's document names. If it cannot be read, the document is refused, and
-/// does not count as one that names no session.
+/// does not count as one that names no session. The same applies to a text that is no id: it could
+/// be another spelling of a session's id, which no comparison would find.
 pub(crate) fn session_of(class: Class, spec: &str) -> Result<Option<String>, Refusal> {
     #[derive(serde::Deserialize)]
     struct Names {
@@ -415,7 +411,20 @@ pub(crate) fn session_of(class: Class, spec: &str) -> Result<Option<String>, Ref
         message: format!("the session that the task's document names cannot be read: {error}"),
         hint: "give `resume_session` once, as a text, or leave it out".to_owned(),
     })?;
-    Ok(names.resume_session)
+    match names.resume_session {
+        Some(session) if !is_session_id(&session) => Err(Refusal {
+            message: format!(
+                "the session {} that the task's document names cannot be continued: it is not a \
+                 session id",
+                shown(&session)
+            ),
+            hint: format!(
+                "a session id begins with a letter or a digit, and has at most \
+                 {SESSION_ID_MAX_BYTES} letters, digits, `-` and `_`; `claudine status` shows it"
+            ),
+        }),
+        session => Ok(session),
+    }
 }
 
 #[cfg(test)]
@@ -424,11 +433,12 @@ mod tests {
     use std::sync::Arc;
 
     use claudine_domain::{
-        attempt::{Ended, Phase, Session},
+        attempt::{Ended, Phase},
         batch::Batch,
         outcome::Outcome,
         principal::Via,
         revision::Requested,
+        session::Session,
         task::State,
     };
 
@@ -592,6 +602,7 @@ mod tests {
         check(&mine, theirs(10, Some(SESSION)), said);
         check(&mine, theirs(11, Some(SESSION)), said);
         check(&mine, theirs(11, Some(&SESSION.to_uppercase())), said);
+        check(&mine, theirs(11, Some("0b-6b")), said);
         check(&mine, theirs(11, None), said);
         check(&mine, theirs(11, Some("77aa")), None);
         let late = edited(theirs(9, Some(SESSION)), |task| {
@@ -817,6 +828,24 @@ mod tests {
         refused(r#"{"resume_session":null,"resume_session":"b"}"#);
         for wrong in ["1", "true", r#"["a"]"#, r#"{"id":"a"}"#] {
             refused(&format!(r#"{{"resume_session":{wrong}}}"#));
+        }
+        for wrong in [
+            "",
+            "-c",
+            "--add-dir=/",
+            "a\\n",
+            " a",
+            "./a",
+            "a.jsonl",
+            "{a}",
+        ] {
+            let spec = format!(r#"{{"resume_session":"{wrong}"}}"#);
+            let refusal = session_of(Class::Agent, &spec).err();
+            let message = refusal.map(|it| it.message).unwrap_or_default();
+            assert!(
+                message.ends_with("it is not a session id"),
+                "{spec}: {message}"
+            );
         }
         // Some readers take a list for the fields in their order.
         for wrong in [r#"["a"]"#, "[]", "null", r#""a""#, "", r#"{"resume"#] {

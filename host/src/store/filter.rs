@@ -4,6 +4,7 @@ use claudine_domain::{
     attempt::Phase,
     id::TaskId,
     outcome::Outcome,
+    session::is_same_session,
     task::{State, Task},
     time::Timestamp,
 };
@@ -35,7 +36,7 @@ pub(crate) struct Filter {
     /// Whether the tasks of restrained principals are left out.
     pub(crate) unrestrained: bool,
     /// If set, only tasks of which an attempt has reported this session, or whose document names
-    /// it. Case does not matter, since an executor may accept an id in either case.
+    /// it. Ids are compared in their normal form.
     pub(crate) session: Option<String>,
 }
 
@@ -70,7 +71,7 @@ impl Filter {
                 let reported = task.attempts.iter().filter_map(|it| it.session.as_ref());
                 let reported = reported.map(|reported| reported.id.as_str());
                 let mut all = reported.chain(request.resumes_session.as_deref());
-                all.any(|one| one.eq_ignore_ascii_case(session))
+                all.any(|one| is_same_session(one, session))
             })
             && self
                 .since

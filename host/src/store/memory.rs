@@ -20,6 +20,7 @@ use claudine_domain::{
     event::Event,
     group::Group,
     id::{AccountKey, IdEnd, TaskId},
+    idempotency::in_present_form,
     profile::{Profile, ProfileKey},
     queue::Queue,
     task::{State, Task},
@@ -238,7 +239,8 @@ impl Content {
                 payload_digest: idempotency.payload_digest.clone(),
                 at: task.created_at,
             };
-            (task.created_at >= since).then(|| (idempotency.key.clone(), remembered))
+            let key = || in_present_form(idempotency.key.clone(), &task.request.by);
+            (task.created_at >= since).then(|| (key(), remembered))
         });
         let mut keyed: Vec<_> = keyed.collect();
         keyed.sort_by_key(|(_, remembered)| (remembered.at, remembered.task));

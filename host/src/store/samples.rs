@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use claudine_domain::{
     account::Parked,
-    attempt::{Attempt, Ended, Leader, Phase, Session, StopWhy, Usage},
+    attempt::{Attempt, Ended, Leader, Phase, StopWhy, Usage},
     batch::{Batch, DocumentKey, Pruned},
     budget::{Day, Scope},
     capacity::Slots,
@@ -20,6 +20,7 @@ use claudine_domain::{
     principal::{Authority, Kind, Principal, Via},
     profile::{Profile, ProfileKey},
     queue::{Pause, Queue},
+    session::Session,
     task::{Class, Idempotency, InGraph, Priority, Request, State, Task, WaitingFor},
     time::{MonotonicMs, Timestamp},
 };

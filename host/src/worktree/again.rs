@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use claudine_domain::{
-    id::TaskId,
+    id::{AttemptId, TaskId},
     principal::Principal,
     task::Task,
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
@@ -63,6 +63,14 @@ impl Worktrees {
     pub(crate) async fn last_merge(&self, task: TaskId) -> Result<Option<Merge>, WorktreeError> {
         let record = self.record(task).await?;
         Ok(record.and_then(|record| record.last_merge().cloned()))
+    }
+
+    /// Whether a host has recorded how the work of an attempt was settled. A record that cannot be
+    /// read says nothing.
+    pub(crate) async fn has_settled(&self, attempt: AttemptId) -> bool {
+        let record = self.record(attempt.task).await.ok().flatten();
+        let settled = record.and_then(|record| record.settled);
+        settled.is_some_and(|(number, _)| number == attempt.number)
     }
 
     /// The result of a repeated merge. Must be called on a thread that may block.

@@ -50,7 +50,7 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) async fn run(&self) -> Result<Outcome, Failure> {
-        let start = Start::of(&self.task);
+        let start = Start::of(&self.task)?;
         let child = self.spawn(&start).await?;
         self.follow(start, child, Checkpoint::default(), None).await
     }
@@ -67,7 +67,7 @@ impl Attempt {
         let checkpoint = Checkpoint::read(state, count - 1);
         match children.pop() {
             None => {
-                self.follow(Start::of(&self.task), child, checkpoint, None)
+                self.follow(Start::of(&self.task)?, child, checkpoint, None)
                     .await
             }
             Some(first) => {
@@ -255,17 +255,27 @@ impl Attempt {
         }
     }
 
+    fn tell_session(&self, transcript: &Transcript) {
+        if let Some(session_id) = transcript.session() {
+            self.ctx.session(session_id, transcript.model.as_deref());
+        }
+    }
+
     fn tell(&self, note: Note, transcript: &Transcript, odd_lines: &mut u32) {
         match note {
             Note::Nothing => {}
             Note::Began => {
                 self.ctx.alive();
-                if let Some(session_id) = &transcript.session_id {
-                    self.ctx.session(session_id, transcript.model.as_deref());
-                }
+                self.tell_session(transcript);
             }
             Note::Phase(text) => self.ctx.phase(&text),
-            Note::Ended => self.ctx.phase("ending"),
+            Note::Ended => {
+                // The host passes only a reported session to the next attempt.
+                if !transcript.is_in_session() && transcript.no_session().is_none() {
+                    self.tell_session(transcript);
+                }
+                self.ctx.phase("ending");
+            }
             Note::Odd(what) => {
                 *odd_lines += 1;
                 if *odd_lines <= MOST_ODD_LINES_TOLD {

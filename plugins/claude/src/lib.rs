@@ -15,6 +15,7 @@ mod cut;
 mod items;
 mod outcome;
 mod phase;
+mod session;
 mod spec;
 mod start;
 mod stream;

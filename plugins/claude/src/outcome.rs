@@ -163,7 +163,7 @@ fn no_result(transcript: &Transcript, ending: &Ending) -> Judgement {
     }
     if let Some(complaint) = &ending.complaint {
         text = format!("{text}: {complaint}");
-    } else if transcript.session_id.is_none() && transcript.lines_skipped > 0 {
+    } else if !transcript.is_in_session() && transcript.lines_skipped > 0 {
         text = format!(
             "{text}; none of the {} lines it printed is an event",
             transcript.lines_skipped

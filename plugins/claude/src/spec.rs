@@ -4,9 +4,9 @@ use std::fmt;
 
 use claudine_plugin_sdk::{Attributes, Issue};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::Config;
+use crate::session::is_id;
 
 /// Claude Code refuses more than 10 MB on standard input, but only after it has started.
 const LARGEST_PROMPT_BYTES: usize = 10_000_000;
@@ -238,14 +238,14 @@ fn nul_issue(path: &str, text: &str) -> Option<Issue> {
     ))
 }
 
+/// Reason why a text cannot be the session that a task names.
+pub(crate) fn no_session_id(session: &str) -> Option<&'static str> {
+    (!is_id(session))
+        .then_some("is not a session id: a UUID such as 8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1")
+}
+
 fn session_issue(session: &str) -> Option<Issue> {
-    let is_uuid = session.len() == 36 && Uuid::try_parse(session).is_ok();
-    (!is_uuid).then(|| {
-        Issue::new(
-            "/resume_session",
-            "is not a session id: a UUID such as 8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1",
-        )
-    })
+    no_session_id(session).map(|message| Issue::new("/resume_session", message))
 }
 
 fn model_issue(model: &str) -> Option<Issue> {

@@ -7,13 +7,14 @@
 //! conversation itself has led to the failure. However, if a user resumes the task, its session is
 //! resumed after any failure.
 
-use claudine_plugin_sdk::{Class, Previous, Task};
+use claudine_plugin_sdk::{Class, Failure, Previous, Task};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::authority::NETWORK_TOOLS;
-use crate::spec::{PermissionMode, Spec};
+use crate::session;
+use crate::spec::{PermissionMode, Spec, no_session_id};
 
 /// Prompt for a resumed session that was interrupted.
 const GO_ON: &str = "The previous run of this task was interrupted before it was finished. Look at what was done already and go on from there.";
@@ -60,6 +61,7 @@ pub(crate) enum Start {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Earlier {
+    #[serde(deserialize_with = "session::reported")]
     pub(crate) session_id: Option<String>,
     pub(crate) total_cost_usd: Option<f64>,
     /// Tokens by model, as Claude Code reported them.
@@ -86,8 +88,14 @@ impl Earlier {
 }
 
 impl Start {
-    pub(crate) fn of(task: &Task<Spec>) -> Self {
+    /// Fails if the task names a text that is no session id, which an earlier version may have
+    /// accepted.
+    pub(crate) fn of(task: &Task<Spec>) -> Result<Self, Failure> {
         let named = &task.spec.resume_session;
+        if let Some(why) = named.as_deref().and_then(no_session_id) {
+            let message = format!("`resume_session` of the task {why}");
+            return Err(Failure::new(Class::Invalid, message));
+        }
         let earlier = task.previous.as_ref().map(|previous| {
             let session_id = Earlier::of(previous).session_id;
             (session_id.or_else(|| named.clone()), previous)
@@ -96,7 +104,7 @@ impl Start {
             session_id: session_id.unwrap_or_else(|| session_id_of(&task.id, previous.number)),
             say: say.to_owned(),
         };
-        match (earlier, named) {
+        Ok(match (earlier, named) {
             (Some((session_id, previous)), _) if previous.resume.is_some() => {
                 let said = previous.resume.as_deref().map_or("", str::trim);
                 again(
@@ -115,7 +123,7 @@ impl Start {
                 again(session_id, previous, GO_ON)
             }
             (_, None) => Self::fresh(task),
-        }
+        })
     }
 
     pub(crate) fn fresh(task: &Task<Spec>) -> Self {
@@ -215,11 +223,12 @@ fn session_id_of(task_id: &str, attempt: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use claudine_plugin_sdk::Attributes;
 
     use super::*;
-
-    const SESSION: &str = "8f14e45f-ceea-467f-9d2c-51f1c7a6a6d1";
+    use crate::session::tests::{SESSION, others};
 
     fn task(spec: Spec, previous: Option<(&str, &str)>) -> Task<Spec> {
         Task {
@@ -252,7 +261,7 @@ mod tests {
 
     fn check(spec: Spec, previous: Option<(&str, &str)>, expected: Start, input: &str) {
         let task = task(spec, previous);
-        let start = Start::of(&task);
+        let start = Start::of(&task).unwrap();
         assert_eq!(start, expected, "{previous:?}");
         assert_eq!(start.input(&task.spec), input);
     }
@@ -343,7 +352,7 @@ mod tests {
                 if let Some(previous) = &mut task.previous {
                     previous.resume = Some(said.to_owned());
                 }
-                let start = Start::of(&task);
+                let start = Start::of(&task).unwrap();
                 assert_eq!(start.input(&task.spec), input);
                 let expected = Start::Again {
                     session_id: session.to_owned(),
@@ -368,11 +377,51 @@ mod tests {
         check(Spec::default(), "cancelled", "{}", "go", &first, "go");
     }
 
+    /// Otherwise an agent could give `claude` options, and continue conversations of other tasks.
+    #[test]
+    fn text_that_is_no_session_id_is_never_an_argument() {
+        for other in others() {
+            let outputs = serde_json::json!({ "session_id": other, "total_cost_usd": 0.5 });
+            let outputs = outputs.to_string();
+            let again = |spec: Spec, said: Option<&str>| {
+                let mut task = task(spec, Some(("rate_limit", &outputs)));
+                if let Some(previous) = &mut task.previous {
+                    previous.resume = said.map(str::to_owned);
+                    let earlier = Earlier::of(previous);
+                    assert_eq!(earlier.session_id, None, "{other:?}");
+                    assert_eq!(earlier.total_cost_usd, Some(0.5));
+                }
+                Start::of(&task)
+            };
+            let of_first = |say: &str| {
+                Ok(Start::Again {
+                    session_id: session_id_of("task_01j", 1),
+                    say: say.to_owned(),
+                })
+            };
+            assert_eq!(again(Spec::default(), None), of_first(GO_ON), "{other:?}");
+            assert_eq!(again(Spec::default(), Some("go")), of_first("go"));
+            let of_named = Start::Named {
+                session_id: SESSION.to_owned(),
+            };
+            assert_eq!(again(named(), None), Ok(of_named), "{other:?}");
+            let spec = Spec {
+                resume_session: Some(other.clone()),
+                ..Spec::default()
+            };
+            let failure = Start::of(&task(spec, None)).unwrap_err();
+            assert_eq!(failure.class, Class::Invalid, "{other:?}");
+            let says = "`resume_session` of the task is not a session id";
+            assert!(failure.message.starts_with(says), "{}", failure.message);
+        }
+    }
+
     #[test]
     fn session_ids_are_valid_and_differ_by_attempt() {
         let (first, second) = (session_id_of("task_01j", 1), session_id_of("task_01j", 2));
         assert_ne!(first, second);
         assert!(Uuid::try_parse(&first).is_ok_and(|id| id.get_version_num() == 5));
+        assert!(session::is_id(&first));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::session;
+
 /// Events that this plugin acts on.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -28,7 +30,9 @@ pub(crate) enum Event {
 /// agent.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Init {
-    pub(crate) session_id: String,
+    /// None if what Claude Code calls the session is not an id.
+    #[serde(default, deserialize_with = "session::reported")]
+    pub(crate) session_id: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) claude_code_version: Option<String>,
     #[serde(default)]
@@ -150,6 +154,7 @@ pub(crate) struct Verdict {
     pub(crate) api_error_status: Option<u16>,
     pub(crate) api_error: Option<String>,
     pub(crate) terminal_reason: Option<String>,
+    #[serde(default, deserialize_with = "session::reported")]
     pub(crate) session_id: Option<String>,
     pub(crate) num_turns: Option<u64>,
     /// Cost of the whole session, earlier processes included. In versions of Claude Code that lack
@@ -263,10 +268,11 @@ fn body<'a, T: Deserialize<'a>>(event: &'static str, line: &'a [u8]) -> Result<T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::tests::{SESSION, others};
 
     fn kind(line: &str) -> String {
         match parse(line.as_bytes()) {
-            Ok(Event::Init(init)) => format!("init {}", init.session_id),
+            Ok(Event::Init(init)) => format!("init {:?}", init.session_id),
             Ok(Event::Assistant(message)) => format!("assistant {}", message.message.content.len()),
             Ok(Event::Retry(retry)) => format!("retry {}", retry.attempt),
             Ok(Event::RateLimit(info)) => format!("rate limit {}", info.status),
@@ -283,9 +289,33 @@ mod tests {
             "result Some(false)"
         );
         assert_eq!(
-            kind(r#"{"session_id":"s","subtype":"init","type":"system"}"#),
-            "init s"
+            kind(&format!(
+                r#"{{"session_id":"{SESSION}","subtype":"init","type":"system"}}"#
+            )),
+            format!("init Some({SESSION:?})")
         );
+    }
+
+    /// Otherwise an agent could report an option, and it would later be an argument of `claude`.
+    #[test]
+    fn reported_text_that_is_no_session_id_counts_as_none() {
+        let check = |id: &str, is_kept: bool| {
+            let id = Value::from(id);
+            let init = format!(r#"{{"type":"system","subtype":"init","session_id":{id}}}"#);
+            let result = format!(r#"{{"type":"result","session_id":{id}}}"#);
+            let of_line = |line: &str| match parse(line.as_bytes()) {
+                Ok(Event::Init(init)) => init.session_id,
+                Ok(Event::Result(verdict)) => verdict.session_id,
+                other => Some(format!("{other:?}")),
+            };
+            let expected = id.as_str().filter(|_| is_kept);
+            assert_eq!(of_line(&init).as_deref(), expected);
+            assert_eq!(of_line(&result).as_deref(), expected);
+        };
+        check(SESSION, true);
+        for other in others() {
+            check(&other, false);
+        }
     }
 
     #[test]

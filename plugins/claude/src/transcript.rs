@@ -8,7 +8,7 @@ use claudine_plugin_sdk::process::Line;
 use serde::{Deserialize, Serialize};
 
 use crate::stream::{self, Event, Fault, Init, RateLimitInfo, Verdict};
-use crate::{cut, phase};
+use crate::{cut, phase, session};
 
 /// Longer lines, such as tool results with files, are skipped. Of a longer `result` line, the
 /// beginning is read.
@@ -20,7 +20,11 @@ const MOST_TOOLS: usize = 256;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Transcript {
+    #[serde(default, deserialize_with = "session::reported")]
     pub(crate) session_id: Option<String>,
+    /// Whether a session has begun, even if what it is called is not an id.
+    #[serde(default)]
+    pub(crate) has_begun: bool,
     pub(crate) model: Option<String>,
     pub(crate) version: Option<String>,
     /// Tools that the agent may call, at most [`MOST_TOOLS`].
@@ -132,6 +136,21 @@ impl Transcript {
         }
     }
 
+    /// Whether a session has begun. In a checkpoint of an earlier version only its id says so.
+    pub(crate) fn is_in_session(&self) -> bool {
+        self.has_begun || self.session_id.is_some()
+    }
+
+    /// The session, as Claude Code has named it when it began or, if the run failed before that, in
+    /// the result.
+    pub(crate) fn session(&self) -> Option<&str> {
+        if self.is_in_session() {
+            return self.session_id.as_deref();
+        }
+        let verdict = self.results.last.as_ref()?;
+        verdict.session_id.as_deref()
+    }
+
     pub(crate) fn has_result(&self) -> bool {
         self.results.last.is_some() || self.results.misread.is_some()
     }
@@ -140,9 +159,8 @@ impl Transcript {
     /// (an error before the session began, and no turn), and not by the words of the message.
     pub(crate) fn no_session(&self) -> Option<String> {
         let verdict = self.results.last.as_ref()?;
-        let is_it = self.session_id.is_none()
-            && verdict.is_error == Some(true)
-            && verdict.num_turns == Some(0);
+        let is_it =
+            !self.is_in_session() && verdict.is_error == Some(true) && verdict.num_turns == Some(0);
         is_it.then(|| {
             let errors = verdict.errors.as_deref().unwrap_or_default();
             errors
@@ -154,7 +172,8 @@ impl Transcript {
 
     fn began(&mut self, init: Init) -> Note {
         self.results.is_at_rest = false;
-        self.session_id = Some(init.session_id);
+        self.has_begun = true;
+        self.session_id = init.session_id;
         self.model = init.model;
         self.version = init.claude_code_version;
         self.tools = init.tools;
@@ -239,6 +258,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::session::tests::{SESSION, others};
 
     pub(crate) fn line(text: &str) -> Line {
         Line {
@@ -403,12 +423,49 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn session_is_named_when_it_begins_or_else_in_the_result() {
+        let session = |recorded: &str| read(recorded).0.session().map(str::to_owned);
+        let begun = fixture!("no_login");
+        let id = "c18df8b4-dad6-4804-86d9-81865758f63c";
+        assert_eq!(session(begun).as_deref(), Some(id));
+        let result = begun.lines().next_back().unwrap();
+        assert_eq!(session(result).as_deref(), Some(id));
+        let other = result.replace(id, SESSION);
+        let both = format!("{}\n{other}", begun.lines().next().unwrap());
+        assert_eq!(session(&both).as_deref(), Some(id));
+    }
+
+    #[test]
+    fn session_without_an_id_has_begun() {
+        for other in others() {
+            let other = serde_json::Value::from(other);
+            let init = format!(r#"{{"type":"system","subtype":"init","session_id":{other}}}"#);
+            let mut transcript = Transcript::default();
+            assert_eq!(transcript.take(&line(&init)), Note::Began);
+            assert_eq!(transcript.session_id, None);
+            let result = format!(
+                r#"{{"type":"result","is_error":true,"num_turns":0,"session_id":"{SESSION}"}}"#
+            );
+            assert_eq!(transcript.take(&line(&result)), Note::Ended);
+            assert_eq!(transcript.no_session(), None, "{other}");
+            assert_eq!(transcript.session(), None, "{other}");
+            // A checkpoint of an earlier version may contain any text.
+            let json = format!(
+                r#"{{"session_id":{other},"model":null,"version":null,"tools":[],"mcp_failed":[],"api_fault":null,"limit":null,"lines_skipped":0}}"#
+            );
+            let stored: Transcript = serde_json::from_str(&json).unwrap();
+            assert_eq!(stored.session_id, None, "{other}");
+        }
+    }
+
+    #[test]
     fn checkpoint_keeps_the_limit_and_the_session_but_no_results() {
         let (transcript, _) = read(fixture!("usage_limit"));
         let json = serde_json::to_string(&transcript).unwrap();
         let again: Transcript = serde_json::from_str(&json).unwrap();
         assert_eq!(again.limit, transcript.limit);
         assert_eq!(again.session_id, transcript.session_id);
+        assert!(again.session_id.is_some() && again.is_in_session());
         assert!(again.results.last.is_none());
     }
 }

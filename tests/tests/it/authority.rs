@@ -239,6 +239,52 @@ fn repeated_request_of_a_client_is_answered_although_a_person_has_taken_its_name
     }
 }
 
+/// Otherwise the agent would be refused, or would get a task that the client has submitted.
+#[test]
+fn idempotency_keys_of_a_client_and_of_the_agent_of_a_persons_task_are_separate() {
+    let claudine = claudine();
+    let script = format!(
+        "case \"$PWD\" in *nested*) exit 0;; esac
+         again() {{
+             {claudine} delegate --permission-mode plan -w nested --idempotency-key \"$1\" p \\
+                 >> ids 2>> refused
+         }}
+         again one; again two
+         touch begun; until test -e go; do sleep 0.05; done
+         again one"
+    );
+    let (host, _agent) = with_agent(SMALLEST, &script);
+    let nested = host.work().join("nested");
+    fs::create_dir(&nested).unwrap();
+    let mut client = Client::connect(&host);
+    let mut ask = |key: &str, prompt: &str| {
+        let asked = json!({
+            "prompt": prompt, "permissionMode": "plan", "workingDirectory": nested,
+            "idempotencyKey": key,
+        });
+        let id = client.call("DelegateTask", asked)["taskId"].clone();
+        id.as_str().unwrap().to_owned()
+    };
+    let theirs = [ask("one", "other"), ask("two", "p")];
+    let id = host.text(["delegate", "--permission-mode", "plan", "p"]);
+    let begun = host.work().join("begun");
+    wait_for("the agent to submit tasks", || begun.exists().then_some(()));
+    // A host that starts again remembers the keys of both.
+    host.run(["down"]).check();
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&id);
+
+    assert_eq!(said(&host, "refused"), "");
+    let ids = said(&host, "ids");
+    let ids: Vec<&str> = ids.lines().collect();
+    assert_eq!(ids.len(), 3, "{ids:?}");
+    assert_eq!(ids[0], ids[2]);
+    assert_ne!(ids[0], ids[1]);
+    assert!(ids.iter().all(|id| !theirs.contains(&(*id).to_owned())));
+    assert_eq!([ask("one", "other"), ask("two", "p")], theirs);
+}
+
 #[test]
 fn names_last_and_running_skip_tasks_of_clients_if_a_person_uses_them() {
     let (host, _agent) = smallest();

@@ -282,3 +282,55 @@ fn client_cannot_trigger_a_merge_by_retrying_or_resuming_a_persons_task() {
     refused(&mut client, "RetryTask", json!({ "taskId": id }), &says);
     refused(&mut client, "ResumeTask", json!({ "taskId": id }), &says);
 }
+
+/// Otherwise the work of a client would get into a person's branch by settings that the person has
+/// withdrawn while the task ran.
+#[test]
+fn work_of_a_clients_task_is_not_merged_if_a_person_has_forbidden_the_strategy_meanwhile() {
+    let config = |strategies: &str| {
+        format!("[mcp]\nexecutors = [\"shell\"]\nmerge_strategies = {strategies}\n")
+    };
+    let host = TestHost::builder()
+        .config(config(r#"["manual", "auto"]"#))
+        .build();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
+        let ran = host.other("git").args(identity).args(arguments).output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "{arguments:?}");
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    let [begun, go] = ["begun", "go"].map(|name| host.root().join(name));
+    let script = format!(
+        "echo theirs > file; touch '{}'; until test -e '{}'; do sleep 0.05; done",
+        begun.display(),
+        go.display()
+    );
+    let mut client = Client::connect(&host);
+    let task = json!({"name": "theirs", "script": script, "worktree": {"merge": "auto"}});
+    client.call("SubmitGraph", json!({ "tasks": [task] }));
+    wait_for("the task to begin", || begun.exists().then_some(()));
+
+    host.run(["down"]).check();
+    let file = host.config_dir().join("claudine/config.toml");
+    fs::write(file, config("[]")).unwrap();
+    host.up();
+    fs::write(go, "").unwrap();
+    let task = host.finished("theirs");
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    for says in [
+        "merge strategy `auto` may not be used over MCP",
+        "mcp.merge_strategies",
+    ] {
+        assert!(message.contains(says), "{message}");
+    }
+    assert_eq!(task["attempts"][0]["merge"]["state"], "refused", "{task:#}");
+    assert_eq!(git(&["ls-tree", "--name-only", "main"]), "");
+    // The work is still there, and a person may merge it.
+    host.run(["worktree", "merge", "theirs"]).check();
+    assert_eq!(git(&["ls-tree", "--name-only", "main"]).trim(), "file");
+    assert_eq!(host.finished("theirs")["outcome"], "succeeded");
+}

@@ -101,11 +101,12 @@ fn unreadable_request_gets_an_answer() {
 }
 
 #[test]
-fn second_initialization_is_answered_like_the_first_and_unoffered_lists_are_refused() {
+fn second_initialization_and_unoffered_lists_are_refused_and_the_session_goes_on() {
     let host = TestHost::new();
     let again = |id: u64| {
         let mut hello = hello();
         hello["id"] = id.into();
+        hello["params"]["protocolVersion"] = "9999".into();
         hello
     };
     let list = |id: u64, method: &str| json!({"jsonrpc": "2.0", "id": id, "method": method});
@@ -118,13 +119,18 @@ fn second_initialization_is_answered_like_the_first_and_unoffered_lists_are_refu
             list(3, "resources/list"),
             list(4, "prompts/list"),
             list(5, "tools/list"),
+            list(6, "ping"),
         ],
     );
     let to = |id: u64| {
         let answer = answers.iter().find(|answer| answer["id"] == id);
         answer.unwrap_or_else(|| panic!("no answer to {id}"))
     };
-    assert_eq!(to(2)["result"], to(1)["result"]);
+    let error = &to(2)["error"];
+    assert_eq!(error["code"], -32600, "{error}");
+    let why = error["message"].as_str().unwrap();
+    assert!(why.starts_with("the session has begun already"), "{why}");
+    assert_eq!(to(6)["result"], json!({}), "{}", to(6));
     assert_eq!(to(1)["result"]["capabilities"], json!({"tools": {}}));
     for (id, method) in [(3, "resources/list"), (4, "prompts/list")] {
         let error = &to(id)["error"];

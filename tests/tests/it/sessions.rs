@@ -397,3 +397,58 @@ fi"#;
     assert_eq!(host.finished(theirs)["outcome"], "succeeded");
     assert_eq!(host.finished(&first)["outcome"], "succeeded");
 }
+
+/// An agent that notes its arguments. It reports the session in the file `begun` when it begins,
+/// and the one in `ended` when it ends, if there are such files beside it.
+const REPORTING: &str = r#"for word; do
+    case "$last" in --resume | --session-id) id=$word;; esac
+    last=$word
+done
+if test -z "$id"; then echo '2.1.0 (Claude Code)'; exit; fi
+cat > /dev/null
+place=${0%/*}; begun=$id; ended=$id
+echo "$*" > "$place/line"
+if test -e "$place/begun"; then begun=$(cat "$place/begun"); ended=$(cat "$place/ended"); fi
+printf '{"type":"system","subtype":"init","session_id":"%s","model":"m","tools":[]}\n' "$begun"
+printf '{"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"%s","num_turns":1,"total_cost_usd":0.01,"duration_ms":1,"usage":{},"permission_denials":[]}\n' "$ended""#;
+
+/// Otherwise an agent could give the next agent options, and go on in a person's conversation.
+#[test]
+fn text_that_an_agent_reports_as_its_session_is_not_passed_to_the_next_agent() {
+    let (host, agent) = with_agent(READ, REPORTING);
+    let mut client = Client::connect(&host);
+    let task = host.finished(&mine(&host, &[]));
+    let persons = task["attempts"][0]["session_id"].as_str().unwrap();
+    let option = "--dangerously-skip-permissions";
+    for (begun, ended) in [
+        (option.to_owned(), option.to_owned()),
+        (format!("{persons}\\n"), format!("{persons}\\n")),
+        (format!("./{persons}"), persons.to_owned()),
+    ] {
+        let file = agent.path().join("begun");
+        fs::write(&file, &begun).unwrap();
+        fs::write(agent.path().join("ended"), &ended).unwrap();
+        let asked = json!({"prompt": "begin", "permissionMode": "plan"});
+        let id = client.call("DelegateTask", asked)["taskId"].clone();
+        let id = id.as_str().unwrap();
+        let task = host.finished(id);
+        assert_eq!(task["attempts"][0]["session_id"], Value::Null, "{task:#}");
+        fs::remove_file(file).unwrap();
+
+        let again = json!({"taskId": id, "additionalContext": "more"});
+        client.call("ResumeTask", again);
+        let task = host.finished(id);
+        let line = fs::read_to_string(agent.path().join("line")).unwrap();
+        assert!(!line.contains(option), "{line}");
+        assert!(!line.contains(persons), "{line}");
+        let continued = line
+            .split(' ')
+            .skip_while(|word| *word != "--resume")
+            .nth(1);
+        assert_eq!(
+            task["attempts"][1]["session_id"].as_str(),
+            continued,
+            "{line}"
+        );
+    }
+}

@@ -29,7 +29,7 @@ pub use revise::Revision;
 pub use spend::spent_by;
 
 use crate::{
-    attempt::{Leader, Session},
+    attempt::Leader,
     batch::BatchNumber,
     board::Board,
     budget::Spent,
@@ -39,6 +39,7 @@ use crate::{
     id::{AttemptId, TaskId},
     outcome::Outcome,
     principal::{Principal, names_of_holders},
+    session::Session,
     task::{Request, Task},
     time::{Now, Timestamp},
     worktree::Merge,

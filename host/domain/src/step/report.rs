@@ -38,11 +38,12 @@ impl Board {
             Report::Started { leader } => self.started(now, attempt, leader),
             Report::Alive => self.alive(now, id),
             Report::Cost(micro_usd) => self.costs(now, id, micro_usd),
-            Report::Session(session) => self.change(id, |task| {
+            Report::Session(session) if session.has_id() => self.change(id, |task| {
                 if let Some(attempt) = task.attempts.last_mut() {
                     attempt.session = Some(session);
                 }
             }),
+            Report::Session(_) => {}
             Report::Branch(branch) => self.change(id, |task| {
                 if let Some(attempt) = task.attempts.last_mut() {
                     attempt.branch = Some(branch);

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Desk, ending, failure, kinds, limited, never_received, started, starts, success};
 use crate::{
-    attempt::{Ended, GitState, Leader, Session, Usage},
+    attempt::{Ended, GitState, Leader, Usage},
     batch::{Action, DocumentKey},
     event::Fact,
     id::{AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
+    session::Session,
     step::{Answer, Cause, Ending, Report},
     worktree::{Merge, MergeState, MergeStrategy},
 };

@@ -60,8 +60,13 @@ const SAME_ID: &str = "an earlier request with this id has no answer yet, so thi
 
 const NOT_BEGUN: &str = "the session has not begun: send the request `initialize` first, and then \
                          the notification `notifications/initialized`";
+const BEGUN: &str = "the session has begun already: `initialize` is its first request and comes \
+                     once; go on with `tools/list` and `tools/call`, or start another server";
 const INCOMPLETE: &str = "`initialize` needs `protocolVersion` (a string), `capabilities` (an \
                           object) and `clientInfo` (an object with `name` and `version`)";
+
+const NO_PING: &str = "version 2026-07-28 of the protocol has no `ping`: the answer to any other \
+                       request, such as `tools/list`, shows that the server is there";
 
 const UNCALLED: &str = "a call needs the `name` of a tool (a string) and `arguments` (an object)";
 
@@ -83,6 +88,9 @@ pub(super) struct Lines {
     /// Whether the session has begun, so that any message may come. Notifications and answers that
     /// come before it are dropped, because they would end the server.
     in_session: bool,
+    /// Whether `initialize` was received. It comes once in a session. The server would take the
+    /// version that a second one asks for as the session's, and then refuse `ping`.
+    is_initialized: bool,
     /// Ids of unanswered requests, with their shares of `room`. If a second request with the same
     /// id were executed, its answer would be taken for the answer to the first request.
     unanswered: Arc<std::sync::Mutex<HashMap<NumberOrString, Option<OwnedSemaphorePermit>>>>,
@@ -148,6 +156,7 @@ impl Lines {
             line: Vec::new(),
             too_long: None,
             in_session: false,
+            is_initialized: false,
             unanswered: Arc::default(),
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             next: None,
@@ -216,8 +225,11 @@ impl Lines {
     fn message(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         match read(&self.line) {
             Ok(JsonRpcMessage::Request(request)) => {
-                let refused = refused(&request.request).map_or(Ok(()), Err);
-                let begins = refused.and_then(|()| {
+                let is_first = matches!(request.request, ClientRequest::InitializeRequest(_));
+                let is_again = is_first && self.is_initialized;
+                let again = || is_again.then(|| (INVALID_REQUEST, BEGUN.to_owned()));
+                let refused = refused(&request.request).or_else(again);
+                let begins = refused.map_or(Ok(()), Err).and_then(|()| {
                     if self.in_session {
                         Ok(true)
                     } else {
@@ -239,6 +251,7 @@ impl Lines {
                     self.owe(id, INVALID_REQUEST, SAME_ID);
                     return None;
                 }
+                self.is_initialized |= is_first;
                 Some(JsonRpcMessage::Request(request))
             }
             // The server does not learn of these, so a cancelled request is still answered.
@@ -431,6 +444,11 @@ fn refused(request: &ClientRequest) -> Option<(i32, String)> {
             "unknown method `{method}`: this server offers tools only, by `tools/list` and `tools/call`"
         );
         return Some((METHOD_NOT_FOUND, why));
+    }
+    // The library refuses it too, but gives no reason.
+    let version = request.get_meta().protocol_version();
+    if method == "ping" && version == Some(ProtocolVersion::V_2026_07_28) {
+        return Some((METHOD_NOT_FOUND, NO_PING.to_owned()));
     }
     let is_malformed = matches!(request, ClientRequest::CustomRequest(_));
     is_malformed.then(|| {
@@ -753,6 +771,33 @@ mod tests {
         assert_eq!(answers, [Value::Null; 0]);
     }
 
+    #[tokio::test]
+    async fn a_second_initialization_is_refused_and_the_session_goes_on() {
+        let again = json!({"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": {
+            "protocolVersion": "9999", "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        }});
+        let ping = r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#;
+        let input = [&*hello(), &again.to_string(), ping].join("\n");
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(methods, ["initialize", "ping"]);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert_eq!(answers[0]["id"], 2);
+        assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
+        assert_eq!(answers[0]["error"]["message"], BEGUN);
+        // An initialization that was not carried out is not the first one.
+        let hello_with = |id: u64| {
+            let mut hello = again.clone();
+            hello["id"] = id.into();
+            hello.to_string()
+        };
+        let input = [ping, &hello_with(3), &hello_with(4)].join("\n");
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(methods, ["ping", "initialize"]);
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        assert_eq!(answers[0]["error"]["message"], SAME_ID);
+    }
+
     /// The server would end if it got one of them.
     #[tokio::test]
     async fn notifications_and_answers_before_the_session_are_dropped() {
@@ -806,7 +851,7 @@ mod tests {
             "tasks/get",
             "nonsense",
         ];
-        let mut input = request(0, "initialize", hello.clone());
+        let mut input = request(0, "initialize", hello);
         for (id, method) in (1..).zip(unknown) {
             input += &request(id, method, json!({}));
         }
@@ -817,9 +862,9 @@ mod tests {
         for (id, (method, params)) in (unknown.len() + 1..).zip(malformed) {
             input += &request(id, method, params);
         }
-        input += &request(99, "initialize", hello);
+        input += &request(99, "tools/list", json!({}));
         let (methods, answers) = said(input.into_bytes()).await;
-        assert_eq!(methods, ["initialize", "initialize"]);
+        assert_eq!(methods, ["initialize", "tools/list"]);
         assert_eq!(answers.len(), unknown.len() + 2);
         for (answer, method) in answers.iter().zip(unknown) {
             assert_eq!(answer["error"]["code"], METHOD_NOT_FOUND, "{answer}");
@@ -830,6 +875,12 @@ mod tests {
             assert_eq!(answer["error"]["code"], INVALID_PARAMS, "{answer}");
             assert_eq!(answer["error"]["message"], says, "{answer}");
         }
+        let meta = json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}});
+        let input = request(0, "ping", meta) + &request(1, "ping", json!({}));
+        let (methods, answers) = said(input.into_bytes()).await;
+        assert_eq!(methods, ["ping"]);
+        assert_eq!(answers[0]["error"]["code"], METHOD_NOT_FOUND);
+        assert_eq!(answers[0]["error"]["message"], NO_PING);
         // A refused request is none of the session, so a notification after it is still too early.
         let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
         let input = request(1, "tools/list", json!({})) + early;

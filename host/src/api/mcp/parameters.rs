@@ -4,8 +4,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::config::OUTPUT_MIN_BYTES;
+
 pub(super) const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
-pub(super) const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = 1_024..=1_073_741_824;
+pub(super) const OUTPUT_BYTES: std::ops::RangeInclusive<u64> = OUTPUT_MIN_BYTES..=1_073_741_824;
 pub(super) const TAIL_LINES: std::ops::RangeInclusive<u64> = 1..=1_000;
 pub(super) const WAIT_MS: std::ops::RangeInclusive<u64> = 0..=50_000;
 /// Limits of the tasks in a wait, since more would not fit an agent's context.
@@ -31,7 +33,7 @@ pub(super) struct DelegateTask {
     #[schemars(range(min = 1000, max = 86_400_000))]
     pub(super) idle_timeout: Option<u64>,
     /// Output limit in bytes; beyond it the head and the tail are kept.
-    #[schemars(range(min = 1024, max = 1_073_741_824))]
+    #[schemars(range(min = 4096, max = 1_073_741_824))]
     pub(super) max_output_buffer: Option<u64>,
     /// `claude` (an agent, the default), `shell` (the prompt is a script), or another plugin's
     /// name.
@@ -76,6 +78,7 @@ pub(super) struct DelegateTask {
     /// Group whose limit applies.
     pub(super) group: Option<String>,
     /// Delay the start by this many milliseconds.
+    #[schemars(range(max = 31_622_400_000_u64))]
     pub(super) after: Option<u64>,
     /// Retry up to this many times on failure.
     #[schemars(range(max = 1000))]

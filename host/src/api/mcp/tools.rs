@@ -251,7 +251,15 @@ fn simplify(schema: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ops::RangeInclusive;
+
+    use super::{
+        parameters::{
+            GRAPH_TASKS, OUTPUT_BYTES, PAGE, TAIL_LINES, TIMEOUT_MS, WAIT_MS, WAITED_TASKS,
+        },
+        *,
+    };
+    use crate::app::{RETRIES_MAX, START_MAX};
 
     #[test]
     fn the_tools_are_as_recorded() {
@@ -279,6 +287,46 @@ mod tests {
             let answer = tool.output_schema.as_deref().cloned();
             check(&Value::Object(answer.unwrap_or_default()), &tool.name);
         }
+    }
+
+    /// Otherwise a call would be refused although it keeps to the schema.
+    #[test]
+    fn the_limits_in_the_schemas_are_those_of_the_checks() {
+        let limits_of = |tool: &str, field: &str, words: [&str; 2]| {
+            let tool = all().into_iter().find(|it| it.name == tool);
+            let schema = tool.map(|tool| tool.input_schema["properties"][field].clone());
+            words.map(|word| schema.as_ref().and_then(|schema| schema[word].as_u64()))
+        };
+        let number = |tool: &str, field: &str, range: RangeInclusive<u64>| {
+            let found = limits_of(tool, field, ["minimum", "maximum"]);
+            assert_eq!(found, [Some(*range.start()), Some(*range.end())], "{field}");
+        };
+        for (tool, field) in [
+            (DELEGATE, "timeout"),
+            (DELEGATE, "idleTimeout"),
+            (RETRY, "timeout"),
+            (RESUME, "timeout"),
+        ] {
+            number(tool, field, TIMEOUT_MS);
+        }
+        let after = u64::try_from(START_MAX.as_millis()).unwrap_or(u64::MAX);
+        number(DELEGATE, "after", 0..=after);
+        number(DELEGATE, "maxOutputBuffer", OUTPUT_BYTES);
+        number(DELEGATE, "retries", 0..=u64::from(RETRIES_MAX));
+        number(LOGS, "tail", TAIL_LINES);
+        number(LIST, "limit", PAGE);
+        number(WAIT, "timeout", WAIT_MS);
+        for tool in [DELEGATE, RETRY, RESUME] {
+            let found = limits_of(tool, "maxTurns", ["minimum", "maximum"]);
+            assert_eq!(found, [Some(1), None], "{tool}");
+        }
+        let list = |tool: &str, field: &str, range: RangeInclusive<usize>| {
+            let found = limits_of(tool, field, ["minItems", "maxItems"]);
+            let found = found.map(|limit| limit.and_then(|limit| usize::try_from(limit).ok()));
+            assert_eq!(found, [Some(*range.start()), Some(*range.end())], "{field}");
+        };
+        list(WAIT, "taskIds", WAITED_TASKS);
+        list(SUBMIT, "tasks", GRAPH_TASKS);
     }
 
     #[test]

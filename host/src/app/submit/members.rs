@@ -10,6 +10,7 @@ use claudine_domain::{
     budget::GraphBudget,
     dependency::{Condition, Dependency},
     id::TaskId,
+    idempotency::given_key,
     step::{Ends, Refused, Submission, Submit as Together},
     task::{Class, InGraph, Request, Task},
 };
@@ -17,7 +18,6 @@ use claudine_domain::{
 use crate::{
     app::{
         error::{AppError, ErrorKind, Mistake},
-        prepare::OF_RESTRAINED,
         reader::{Reader, unknown},
         request::{DependencyRef, NewTask, TaskRef},
     },
@@ -251,9 +251,11 @@ impl Graph {
     /// A refusal with the names of members in place of their ids, because the caller does not know
     /// the ids yet.
     pub(super) fn told(&self, refused: &Refused) -> AppError {
+        let mut message = refused.to_string();
         // The caller does not know how its keys are stored.
-        let stored = format!("key `{OF_RESTRAINED}");
-        let mut message = refused.to_string().replacen(&stored, "key `", 1);
+        if let Refused::IdempotencyConflict { key, .. } | Refused::KeyTwice { key } = refused {
+            message = message.replacen(key, given_key(key), 1);
+        }
         for (id, member) in self.ids.iter().zip(&self.members) {
             if let Some(name) = &member.request.name {
                 message = message.replace(&id.to_string(), name);

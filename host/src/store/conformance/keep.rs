@@ -1,6 +1,8 @@
 //! Tests that all written data is read back unchanged: tasks, documents, keys, groups, sums and
 //! profiles.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use claudine_domain::{
     attempt::{Phase, StopWhy},
     batch::{Batch, DocumentKey, Pruned},
@@ -8,6 +10,7 @@ use claudine_domain::{
     group::Group,
     id::{AttemptId, TaskId},
     outcome::Outcome,
+    principal::{Kind, Principal},
     profile::{Profile, ProfileKey},
     queue::Queue,
     task::{Idempotency, State, Task, WaitingFor},
@@ -273,6 +276,45 @@ fn idempotency_keys_since_a_time_are_found_with_their_latest_task() {
         check(3, &[("a", 4), ("b", 3)]);
         check(4, &[("a", 4)]);
         check(5, &[]);
+    });
+}
+
+/// Earlier versions had one space of keys for all restrained principals.
+#[test]
+fn keys_of_agents_of_earlier_versions_are_remembered_as_theirs() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let keyed = |number, kind, key: &str| {
+            asked(ready(number), |request| {
+                request.by = Arc::new(Principal {
+                    kind,
+                    restrained: true,
+                    ..Principal::default()
+                });
+                request.idempotency = Some(Box::new(Idempotency {
+                    key: key.to_owned(),
+                    payload_digest: "digest".to_owned(),
+                }));
+            })
+        };
+        let agent = |number| Kind::Agent {
+            task: Some(id(number)),
+        };
+        let of_agent = |number: u64, key: &str| format!("restrained-by:{}:{key}", id(number));
+        leader.put([
+            keyed(2, Kind::Owner, "restrained:chat"),
+            keyed(3, agent(1), "restrained:agent"),
+            keyed(4, agent(2), &of_agent(2, "agent")),
+        ]);
+        let stored = store.load(at(0)).unwrap();
+        let found = stored.remembered.into_iter();
+        let found: BTreeMap<_, _> = found.map(|(key, it)| (key, it.task)).collect();
+        let expected = [
+            ("restrained:chat".to_owned(), id(2)),
+            (of_agent(1, "agent"), id(3)),
+            (of_agent(2, "agent"), id(4)),
+        ];
+        assert_eq!(found, BTreeMap::from(expected));
     });
 }
 

@@ -151,6 +151,7 @@ fn tasks_of_a_session_have_reported_it_or_name_it() {
         let any = States::default;
         check("6e0b-11", any(), &[6, 4, 3, 2]);
         check("6E0B-11", any(), &[6, 4, 3, 2]);
+        check("6E0b11", any(), &[6, 4, 3, 2]);
         check("77aa", any(), &[6, 5]);
         check("6e0b-11", States::unfinished(), &[4, 3]);
         check("6e0b", any(), &[]);

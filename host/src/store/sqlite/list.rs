@@ -1,6 +1,6 @@
 //! Queries for lists of tasks.
 
-use claudine_domain::{id::TaskId, task::Task};
+use claudine_domain::{id::TaskId, session::normal_form, task::Task};
 use rusqlite::{Connection, types::Value};
 
 use super::{
@@ -144,13 +144,15 @@ fn list_conditions(filter: &Filter) -> (String, Vec<Value>) {
     }
     if let Some(session) = &filter.session {
         condition(
-            "? COLLATE NOCASE IN (
-                 SELECT json_extract(CASE WHEN json_valid(body) THEN body ELSE '{}' END,
-                     '$.request.resumes_session')
-                 UNION ALL SELECT json_extract(attempt.value, '$.session.id')
+            // As `normal_form` makes it.
+            "? IN (
+                 SELECT replace(lower(json_extract(
+                     CASE WHEN json_valid(body) THEN body ELSE '{}' END,
+                     '$.request.resumes_session')), '-', '')
+                 UNION ALL SELECT replace(lower(json_extract(attempt.value, '$.session.id')), '-', '')
                  FROM json_each(CASE WHEN json_valid(body) THEN body ELSE '{}' END, '$.attempts')
                  AS attempt)",
-            session.clone().into(),
+            normal_form(session).into(),
         );
     }
     for (key, value) in &filter.labels {

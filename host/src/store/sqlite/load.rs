@@ -7,11 +7,13 @@ use claudine_domain::{
     budget::Scope,
     group::Group,
     id::{AccountKey, TaskId},
+    idempotency::in_present_form,
+    principal::Principal,
     profile::{Profile, ProfileKey},
     queue::{Pause, Queue},
     time::Timestamp,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::{fault::Fault, row, unfinished};
 
@@ -149,9 +151,9 @@ fn spent(reader: &Connection, aside: &mut Vec<Unreadable>) -> Result<Vec<(Scope,
     Ok(spent)
 }
 
-/// Reads the idempotency keys. If a key was used again after it was forgotten, it belongs to the
-/// later task. If this task cannot be read, every request with the key is refused, because it is
-/// unknown whether the request repeats the request of the task.
+/// Reads the idempotency keys, in the form of this version. If a key was used again after it was
+/// forgotten, it belongs to the later task. If this task cannot be read, every request with the key
+/// is refused, because it is unknown whether the request repeats the request of the task.
 fn remembered(
     reader: &Connection,
     since: Timestamp,
@@ -159,7 +161,9 @@ fn remembered(
 ) -> Result<Vec<(String, Remembered)>, Fault> {
     let mut query = reader.prepare(
         "SELECT idempotency_key, id, created_at, CASE WHEN json_valid(body)
-             THEN json_extract(body, '$.request.idempotency.payload_digest') END
+             THEN json_extract(body, '$.request.idempotency.payload_digest') END,
+             CASE WHEN json_valid(body)
+             THEN CAST(json_extract(body, '$.request.by') AS TEXT) END
          FROM task WHERE idempotency_key IS NOT NULL AND created_at >= ?1 ORDER BY created_at, id",
     )?;
     let mut rows = query.query([row::time(since)])?;
@@ -176,7 +180,15 @@ fn remembered(
             at: Timestamp(at.unsigned_abs()),
             payload_digest: digest.unwrap_or_default(),
         };
-        newest.insert(key, remembered);
+        newest.insert(in_present_form(key, &submitter(found)?), remembered);
     }
     Ok(newest.into_iter().collect())
+}
+
+/// Who has submitted the task of a key. If this cannot be read, the owner, so that the key stays as
+/// it is stored.
+fn submitter(found: &Row<'_>) -> Result<Principal, Fault> {
+    let by: Option<String> = found.get(4)?;
+    let by = by.map(|by| serde_json::from_str(&by));
+    Ok(by.transpose().ok().flatten().unwrap_or_default())
 }

@@ -25,10 +25,6 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
         let earlier = ending.earlier.as_ref()?;
         Some(cost_before(verdict?, earlier))
     });
-    let session_id = transcript
-        .session_id
-        .as_deref()
-        .or_else(|| verdict?.session_id.as_deref());
     let facts = [
         (
             "result",
@@ -37,7 +33,7 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
                 .and_then(|verdict| verdict.result.as_deref())
                 .map(Value::from),
         ),
-        ("session_id", session_id.map(Value::from)),
+        ("session_id", transcript.session().map(Value::from)),
         ("model", transcript.model.as_deref().map(Value::from)),
         (
             "cost_usd",
