@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
@@ -174,6 +175,8 @@ async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
         }),
         ("line ends", &|person| {
             person.git(&["config", "core.autocrlf", "true"]);
+            fs::remove_file(person.work().join("file")).unwrap();
+            person.git(&["checkout", "-q", "--", "file"]);
             person.write("file", "one\r\n");
         }),
         ("modes", &|person| {
@@ -207,7 +210,7 @@ async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
         assert_eq!(state(&person, ".").await, Some(expected), "{way}");
         let left = fs::read_dir(person.home()).unwrap();
         let mut names = left.map(|entry| entry.unwrap().file_name());
-        let is_left = |name: std::ffi::OsString| name.to_string_lossy().starts_with("look.");
+        let is_left = |name: OsString| name.to_string_lossy().starts_with("look.");
         assert!(!names.any(is_left), "{way}");
     }
 }

@@ -364,12 +364,11 @@ fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
     let repository = Repository::new();
     let host = &repository.host;
     let ran = host.root().join("ran");
-    let shared = "$(git rev-parse --path-format=absolute --git-dir)/commondir";
     let ways = [
         "echo \"gitdir: $PWD/x/.git\" > .git",
         "rm .git; mv x/.git .git",
         "rm .git; ln -s x/.git .git",
-        &format!("echo \"$PWD/x/.git\" > \"{common}\""),
+        "echo \"$PWD/x/.git\" > \"$(git rev-parse --absolute-git-dir)/commondir\"",
     ];
     for way in ways {
         let script = format!(
