@@ -1,13 +1,13 @@
-//! Looks at a directory that is not a worktree of this host. Its repository may be anybody's, so git
-//! must not run a program that the repository names: a filter, a file system monitor, or a command
-//! that fetches a missing object.
+//! Looks at repositories that may be anybody's: those of directories that are not worktrees of this
+//! host, and of submodules that a task has made. Git must not run a program that such a repository
+//! names: a filter, a file system monitor, or a command that fetches a missing object.
 //!
-//! A filter can be disabled only by its name, and between the look at the names and the command,
-//! somebody may add another one. So the files are not compared by the repository itself: the host
-//! makes an empty git directory with settings of its own, to which git gets the index, the objects
-//! and the ignored files of the repository. These are data. From the settings of the repository, the
-//! values of [`KEPT`] are taken, which name no program. The filters that the user has configured
-//! for all repositories still apply, because they are the user's.
+//! A filter can be disabled only by its name, and between a look at the names and the command,
+//! somebody may add another one. So a directory is compared with a git directory that the host makes
+//! for this, with settings of its own. From the repository, git gets the index, the objects and the
+//! patterns of ignored files there, which are data, and the values of [`KEPT`], which name no
+//! program. Filters that the user has configured for all repositories apply, because they are the
+//! user's.
 //!
 //! The commands that do run in the directory only look up its place, its commit and its settings.
 //! They read no file of the checkout and no object, and so need no program.
@@ -23,8 +23,8 @@ use claudine_domain::attempt::GitState;
 use tempfile::TempDir;
 
 use super::{
-    BranchRef, Commit, Git, GitError,
-    place::Place,
+    BranchRef, Commit, Git, GitError, is_lossy,
+    place::{Place, pointed_to},
     refs::read_commit,
     spec::{SHORT, Spec},
     status::Submodules,
@@ -64,10 +64,7 @@ impl Git {
         &self,
         data_dir: &Path,
     ) -> Result<Option<GitState>, GitError> {
-        let there = Self {
-            variables: self.variables.with_missing(&NO_FETCH),
-            ..self.clone()
-        };
+        let there = self.without_fetch();
         let place = there.place().await?;
         let top = place.top.clone();
         if !there.look_at_files(move |dir| is_inside(dir, &top)).await? {
@@ -87,6 +84,51 @@ impl Git {
             branch: branch.map(|branch: BranchRef| branch.name().to_owned()),
             ..state
         }))
+    }
+
+    /// The same setup, but git does not fetch an object that is missing.
+    pub(super) fn without_fetch(&self) -> Self {
+        Self {
+            variables: self.variables.with_missing(&NO_FETCH),
+            ..self.clone()
+        }
+    }
+
+    /// The submodules of this worktree whose repositories are not where git makes them, in the git
+    /// directory of the worktree: the task has made these repositories, or has replaced a `.git`.
+    /// Git must not compare the files there, because it would run the filters that they configure.
+    pub(super) async fn foreign_links(&self) -> Result<Vec<String>, GitError> {
+        if self.linked_to.is_none() {
+            return Ok(Vec::new());
+        }
+        let git_dir = self.git_dir().await?;
+        let mut foreign = Vec::new();
+        for link in self.submodules().await? {
+            // A submodule whose name is not UTF-8 cannot be looked at.
+            if is_lossy(&link) || self.leads_away(&link, &git_dir).await? {
+                foreign.push(link);
+            }
+        }
+        Ok(foreign)
+    }
+
+    /// Whether the repository of a submodule, or of a submodule in it, is not in the git directory
+    /// of the checkout that has it.
+    async fn leads_away(&self, link: &str, git_dir: &Path) -> Result<bool, GitError> {
+        let inner = self.in_dir(self.dir().join(link)).without_fetch();
+        let modules = git_dir.join("modules");
+        let module = inner.look_at_files(move |dir| Module::of(dir, &modules));
+        let git_dir = match module.await? {
+            Module::Missing => return Ok(false),
+            Module::Foreign => return Ok(true),
+            Module::Own(git_dir) => git_dir,
+        };
+        for link in inner.submodules().await? {
+            if Box::pin(inner.leads_away(&link, &git_dir)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The commit that is checked out here. Does not read the commit.
@@ -135,6 +177,29 @@ impl Git {
             .work_tree(&top)
             .limit(SHORT);
         Ok(git.read_status(&spec, Submodules::Unopened).await?.state)
+    }
+}
+
+/// The repository of a submodule.
+enum Module {
+    /// The submodule is not checked out.
+    Missing,
+    /// The repository with this git directory, which is where git makes it.
+    Own(PathBuf),
+    Foreign,
+}
+
+impl Module {
+    /// The repository of the submodule that is checked out in `dir`. `modules` is where git makes
+    /// the repositories of submodules.
+    fn of(dir: &Path, modules: &Path) -> Self {
+        if fsx::is_missing(&dir.join(".git")) {
+            return Self::Missing;
+        }
+        match (pointed_to(dir), fs::canonicalize(modules)) {
+            (Some(git_dir), Ok(modules)) if git_dir.starts_with(&modules) => Self::Own(git_dir),
+            _ => Self::Foreign,
+        }
     }
 }
 

@@ -164,17 +164,22 @@ pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
 /// would use the settings of the repository there. This is found out without git.
 pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
     let is_dir = fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir());
-    if !is_dir || !is_pointer(&dir.join(".git")) {
-        return false;
-    }
-    let git_dir = git_dir_of(dir).and_then(|git_dir| fs::canonicalize(git_dir).ok());
-    let Some(git_dir) = git_dir else {
+    let Some(git_dir) = pointed_to(dir).filter(|_| is_dir) else {
         return false;
     };
     let git_dirs = git_dir.parent();
     git_dirs.is_some_and(|git_dirs| is_same(git_dirs, &repository.join("worktrees")))
         && is_pointer(&git_dir.join("commondir"))
         && common_dir_of(&git_dir).is_ok_and(|common| is_same(&common, repository))
+}
+
+/// The real path of the git directory that is named in the `.git` of a checkout; `None` if the `.git`
+/// is a directory or a link, or names nothing.
+pub(super) fn pointed_to(checkout: &Path) -> Option<PathBuf> {
+    if !is_pointer(&checkout.join(".git")) {
+        return None;
+    }
+    fs::canonicalize(git_dir_of(checkout)?).ok()
 }
 
 /// Whether this is a file of a size in which git would look for the path of a directory.

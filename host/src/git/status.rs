@@ -20,7 +20,8 @@ const NAMED_BYTES: usize = 8 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Submodules {
     /// Changes inside submodules count as changes of the checkout, since they would be lost with
-    /// the checkout.
+    /// the checkout. In a worktree, they do not count if a submodule's repository is not where git
+    /// has made it (see [`Git::foreign_links`]).
     Inside,
     /// Submodules do not count. A merge leaves the files of a submodule and the commit that is
     /// checked out in it as they are, and is refused if git would remove them. After a merge that
@@ -144,6 +145,10 @@ impl Git {
         submodules: Submodules,
         ignored: bool,
     ) -> Result<Status, GitError> {
+        let submodules = match submodules {
+            Submodules::Inside if !self.foreign_links().await?.is_empty() => Submodules::Unopened,
+            submodules => submodules,
+        };
         let spec = Self::status_spec(submodules, ignored).limit(LONG);
         self.read_status(&spec, submodules).await
     }

@@ -13,7 +13,7 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{Person, somebody, worktree};
-use crate::git::GitError;
+use crate::git::{GitError, Shape, Stamps, Wanted};
 
 /// Attributes with which git runs the filter `evil` for each file.
 const ATTRIBUTES: &str = "* filter=evil\n";
@@ -296,4 +296,41 @@ async fn no_command_runs_in_a_worktree_that_leads_to_another_repository() {
         there.status().await.unwrap();
         assert!(ran(&person).exists(), "{way}");
     }
+}
+
+#[tokio::test]
+async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
+    let person = somebody("");
+    let module = person.work().join("inner");
+    person.git(&["init", "-q", "inner"]);
+    person.write("inner/file", "one\n");
+    person.git_in(&module, &["add", "-A"]);
+    person.git_in(&module, &["commit", "-q", "-m", "first"]);
+    person.commit_all("inner");
+    let there = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    let git = there.clone().linked_to(&repository);
+    let git = git.with_identity().await.unwrap();
+    let from = git.commit_of("HEAD").await.unwrap().unwrap();
+    let inner = git.dir().join("inner");
+    person.git(&["clone", "-q", "inner", inner.to_str().unwrap()]);
+    person.git_in(&inner, &["config", "filter.evil.clean", &program(&person)]);
+    fs::write(inner.join(".git/info/attributes"), ATTRIBUTES).unwrap();
+    fs::write(inner.join("file"), "two\n").unwrap();
+    fs::write(git.dir().join("new"), "new\n").unwrap();
+    assert_eq!(git.whole_status().await.unwrap().dirty, ["new"]);
+    let wanted = Wanted {
+        shape: Shape::Patch,
+        path: None,
+    };
+    let diff = git.diff_to_files(&from, &repository, wanted).await;
+    assert!(diff.unwrap().text.contains("+++ b/new\n"));
+    git.commit_all("work").await.unwrap();
+    let look = git.look(&repository, &Stamps::default()).await.unwrap();
+    let loss = look.loss().unwrap();
+    let says = "its submodule `inner`: its repository is not one that git has made here";
+    assert!(loss.starts_with(says), "{loss}");
+    assert!(!ran(&person).exists());
+    there.status().await.unwrap();
+    assert!(ran(&person).exists());
 }
