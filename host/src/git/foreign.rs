@@ -3,11 +3,11 @@
 //! names: a filter, a file system monitor, or a command that fetches a missing object.
 //!
 //! A filter can be disabled only by its name, and between a look at the names and the command,
-//! somebody may add another one. So a directory is compared with a git directory that the host makes
-//! for this, with settings of its own. From the repository, git gets the index, the objects and the
-//! patterns of ignored files there, which are data, and the values of [`KEPT`], which name no
-//! program. Filters that the user has configured for all repositories apply, because they are the
-//! user's.
+//! somebody may add another one. So a directory is compared with a git directory that the host
+//! makes for this, with settings of its own. From the repository, git gets the index, the objects
+//! and the patterns of ignored files there, which are data, and the values of [`KEPT`], which name
+//! no program. Filters that the user has configured for all repositories apply, because they are
+//! the user's.
 //!
 //! The commands that do run in the directory only look up its place, its commit and its settings.
 //! They read no file of the checkout and no object, and so need no program.
@@ -47,6 +47,9 @@ const OBJECTS: &str = "GIT_OBJECT_DIRECTORY";
 const OWN: &str = "look.";
 /// The age at which nobody uses such a git directory any more.
 const LEFT_AFTER: Duration = Duration::from_hours(1);
+
+/// The maximum number of parts of indexes that are made known to git, which keeps a few of them.
+const SHARED_MAX: usize = 100;
 
 /// The data for a git directory.
 struct Source {
@@ -168,7 +171,7 @@ impl Git {
             variables: git.variables.clone().with(OBJECTS, &objects),
             ..git
         };
-        let spec = Git::status_spec(Submodules::Unopened, false);
+        let spec = Self::status_spec(Submodules::Unopened, false);
         let spec = settings
             .into_iter()
             .fold(spec, |spec, (name, value)| spec.setting(name, value))
@@ -269,5 +272,6 @@ fn shared_indexes(git_dir: &Path) -> io::Result<Vec<PathBuf>> {
         let name = path.file_name().unwrap_or_default();
         name.to_string_lossy().starts_with("sharedindex.")
     });
+    shared.truncate(SHARED_MAX);
     Ok(shared)
 }

@@ -244,8 +244,8 @@ impl Git {
 
     /// Adds to `look` the data that would be lost in a submodule. Returns the submodule's git
     /// directory; `None` if the submodule is not checked out. Each worktree has its own repository
-    /// for a submodule, so commits in it exist nowhere else until they are pushed. If the repository
-    /// is foreign (see [`Git::foreign_links`]), only its commits are looked at.
+    /// for a submodule, so commits in it exist nowhere else until they are pushed. If the
+    /// repository is foreign (see [`Git::foreign_links`]), only its commits are looked at.
     async fn look_within(
         &self,
         path: &str,
