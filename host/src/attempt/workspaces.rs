@@ -203,12 +203,13 @@ impl Workspaces {
         };
         let status = async {
             match self.variables(&request.env_digest).await {
-                Ok(variables) => self
-                    .worktrees
-                    .git(dir.clone(), variables)
-                    .status()
-                    .await
-                    .map_err(|error| error.to_string()),
+                Ok(variables) => {
+                    let state = match &request.worktree {
+                        Some(_) => self.worktrees.state_left(task.id, variables).await,
+                        None => self.worktrees.foreign_state(&dir, variables).await,
+                    };
+                    state.map_err(|error| error.to_string())
+                }
                 Err(error) => Err(unreadable(&error)),
             }
         };
@@ -248,17 +249,20 @@ async fn state_of(
     dir: &Path,
     limit: Duration,
     is_looked_at: impl FnOnce(&Path) -> bool + Send + 'static,
-    status: impl Future<Output = Result<GitState, String>>,
+    status: impl Future<Output = Result<Option<GitState>, String>>,
 ) -> Option<Box<GitState>> {
     let state = match directory::look_at(dir, limit, is_looked_at).await {
         Ok(true) => status.await,
         Ok(false) => return None,
         Err(silent) => Err(silent),
     };
-    Some(Box::new(state.unwrap_or_else(|error| GitState {
-        error: Some(error),
-        ..GitState::default()
-    })))
+    let state = state.unwrap_or_else(|error| {
+        Some(GitState {
+            error: Some(error),
+            ..GitState::default()
+        })
+    });
+    state.map(Box::new)
 }
 
 /// The message for an agent that should have changed something but did not.
@@ -327,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_ends_although_the_file_system_of_its_directory_does_not_answer() {
         let dir = tempfile::tempdir().unwrap();
-        let found = || ready(Ok(GitState::default()));
+        let found = || ready(Ok(Some(GitState::default())));
         let (release, held) = mpsc::channel::<()>();
         let never = move |_: &Path| held.recv().is_ok();
         let limit = Duration::from_millis(1);

@@ -8,7 +8,7 @@ use std::{fs, io, path::Path};
 use super::{
     Commit, Git, GitError, failed,
     index::OtherIndex,
-    spec::{LONG, Spec},
+    spec::{LONG, Spec, without},
 };
 
 /// The length at which a diff is cut, since nobody reads more.
@@ -69,7 +69,10 @@ impl Git {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
         // Only the names of new files are added to the temporary index, not their contents.
-        let add = Spec::reads(["add", "--intent-to-add", "--all"]).index(index.path());
+        let add = Spec::reads(["add", "--intent-to-add", "--all", "--", ":(top)"]);
+        let foreign = self.foreign_links().await?;
+        let add = foreign.iter().fold(add, |add, path| add.arg(without(path)));
+        let add = add.index(index.path());
         let added = self.run(&add.limit(LONG)).await?;
         if !added.status.success() {
             tracing::debug!(dir = %self.dir().display(), "new files cannot be added to the diff");

@@ -129,8 +129,13 @@ impl Variables {
     }
 
     /// Adds the index to use in place of that of the checkout.
-    pub(super) fn with_index(mut self, index: &Path) -> Self {
-        Arc::make_mut(&mut self.0).insert(INDEX.into(), index.into());
+    pub(super) fn with_index(self, index: &Path) -> Self {
+        self.with(INDEX, index)
+    }
+
+    /// Adds a variable with the path of a file or a directory that git uses in place of another.
+    pub(super) fn with(mut self, name: &str, path: &Path) -> Self {
+        Arc::make_mut(&mut self.0).insert(name.into(), path.into());
         self
     }
 

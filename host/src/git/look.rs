@@ -139,9 +139,11 @@ impl Git {
         if look.within.is_none() {
             look.within = self.broken_repository().await?;
         }
+        let foreign = self.foreign_links().await?;
         let mut looked_at = Vec::new();
         for path in listed.links {
-            looked_at.extend(self.look_within(&path, &mut look).await?);
+            let is_foreign = foreign.contains(&path);
+            looked_at.extend(self.look_within(&path, is_foreign, &mut look).await?);
         }
         let mut others = self.repositories_of_submodules(place).await?;
         others.retain(|other| !looked_at.contains(other));
@@ -242,15 +244,24 @@ impl Git {
 
     /// Adds to `look` the data that would be lost in a submodule. Returns the submodule's git
     /// directory; `None` if the submodule is not checked out. Each worktree has its own repository
-    /// for a submodule, so commits in it exist nowhere else until they are pushed.
-    async fn look_within(&self, path: &str, look: &mut Look) -> Result<Option<PathBuf>, GitError> {
+    /// for a submodule, so commits in it exist nowhere else until they are pushed. If the
+    /// repository is foreign (see [`Git::foreign_links`]), only its commits are looked at.
+    async fn look_within(
+        &self,
+        path: &str,
+        is_foreign: bool,
+        look: &mut Look,
+    ) -> Result<Option<PathBuf>, GitError> {
         if is_lossy(path) {
             look.within.get_or_insert_with(|| {
                 format!("its submodule `{path}` cannot be checked, because its name is not UTF-8")
             });
             return Ok(None);
         }
-        let inner = self.in_dir(self.dir().join(path));
+        let mut inner = self.in_dir(self.dir().join(path));
+        if is_foreign {
+            inner = inner.without_fetch();
+        }
         let not_checked_out = inner.look_at_files(|dir| {
             fsx::is_missing(&dir.join(".git")).then(|| has_files(dir.to_owned()))
         });
@@ -272,7 +283,17 @@ impl Git {
                 path: path.to_owned(),
             });
         }
-        let found = Box::pin(inner.look_at(&place, &Stamps::default())).await?;
+        let found = if is_foreign {
+            Look {
+                within: Some(
+                    "its repository is not one that git has made here, so git does not look for changes"
+                        .to_owned(),
+                ),
+                ..Look::default()
+            }
+        } else {
+            Box::pin(inner.look_at(&place, &Stamps::default())).await?
+        };
         look.ignored_count += found.ignored_count;
         let ignored = found.ignored.iter();
         look.ignored

@@ -13,6 +13,7 @@ mod diff;
 mod entries;
 mod environment;
 mod folding;
+mod foreign;
 mod forward;
 mod gh;
 mod in_the_way;
@@ -66,6 +67,7 @@ pub(crate) use self::{
 use self::{
     environment::Variables,
     folding::folds_case,
+    place::is_linked_checkout,
     spec::{Purpose, SHORT, Spec},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
@@ -232,6 +234,8 @@ impl At {
 #[derive(Clone, Debug)]
 pub(crate) struct Git {
     at: At,
+    /// The repository of which the directory must be a linked checkout before each command.
+    linked_to: Option<PathBuf>,
     variables: Variables,
     /// Whether names that differ only in case denote the same file here. This is looked up at most
     /// once.
@@ -252,8 +256,21 @@ impl Git {
     fn new(at: At, variables: Variables) -> Self {
         Self {
             at,
+            linked_to: None,
             variables,
             folds_case: Arc::default(),
+        }
+    }
+
+    /// The same setup for a directory that should be a linked checkout of this repository. A task
+    /// may have replaced its `.git`, and any command of git would then use the settings of another
+    /// repository, with the programs that they name. So each command first checks this, and fails
+    /// if it is not so. A directory that is missing or cannot be examined is left to git, which
+    /// fails there and says why.
+    pub(crate) fn linked_to(self, repository: impl Into<PathBuf>) -> Self {
+        Self {
+            linked_to: Some(repository.into()),
+            ..self
         }
     }
 
@@ -309,6 +326,32 @@ impl Git {
         }
     }
 
+    /// Fails if the directory should be a linked checkout of a repository and is not. No process of
+    /// the task runs any more when its host runs git there. Another process that may write there
+    /// could still replace the `.git` in the moment before the command reads it.
+    async fn refuse_led_away(&self) -> Result<(), GitError> {
+        let Some(repository) = &self.linked_to else {
+            return Ok(());
+        };
+        let expected = repository.clone();
+        let looked = self.look_at_files(move |dir| {
+            dir.metadata().is_err() || is_linked_checkout(dir, &expected)
+        });
+        match clock::within(SHORT, looked).await {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(GitError::NotItsOwn {
+                dir: self.dir().to_owned(),
+                top: self.dir().to_owned(),
+                repository: repository.clone(),
+            }),
+            Some(Err(error)) => Err(error),
+            None => Err(GitError::Read {
+                path: self.dir().to_owned(),
+                source: io::ErrorKind::TimedOut.into(),
+            }),
+        }
+    }
+
     /// Runs a command to its end. Any exit status is accepted, but not the end by a signal, after
     /// which the command has no result. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
@@ -317,6 +360,7 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
+        self.refuse_led_away().await?;
         let folds_case = self.folds_case().await?;
         let command = spec.command(&self.at, &self.variables, folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {

@@ -15,6 +15,9 @@ const GIT_DIR: &str = "--git-dir";
 const TOP: &str = "--show-toplevel";
 const PREFIX: &str = "--show-prefix";
 
+/// The maximum size of a file from which git reads the path of a git directory.
+const POINTER_BYTES: u64 = 1 << 20;
+
 /// Parts of git's message if a directory is in no repository, or if its `.git` is a file that names
 /// none.
 const NO_REPOSITORY: [&str; 3] = [
@@ -86,10 +89,13 @@ impl Git {
     pub(super) async fn git_dir(&self) -> Result<PathBuf, GitError> {
         match &self.at {
             At::Repository(dir) => Ok(dir.clone()),
-            At::Checkout(_) => match self.look_at_files(git_dir_of).await? {
-                Some(git_dir) => Ok(git_dir),
-                None => self.path(GIT_DIR).await,
-            },
+            At::Checkout(_) => {
+                self.refuse_led_away().await?;
+                match self.look_at_files(git_dir_of).await? {
+                    Some(git_dir) => Ok(git_dir),
+                    None => self.path(GIT_DIR).await,
+                }
+            }
         }
     }
 
@@ -151,13 +157,48 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
 pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fs::read(checkout.join(".git")).ok()?;
     let path = text.strip_prefix(b"gitdir: ")?;
-    Some(checkout.join(path_of(path.strip_suffix(b"\n").unwrap_or(path))))
+    Some(checkout.join(path_of(without_line_ends(path))))
+}
+
+/// Whether a directory itself, and not a link to it, is a linked checkout of this repository: git
+/// would use the settings of the repository there. This is found out without git.
+pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
+    let is_dir = fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir());
+    let Some(git_dir) = pointed_to(dir).filter(|_| is_dir) else {
+        return false;
+    };
+    let git_dirs = git_dir.parent();
+    git_dirs.is_some_and(|git_dirs| is_same(git_dirs, &repository.join("worktrees")))
+        && is_pointer(&git_dir.join("commondir"))
+        && common_dir_of(&git_dir).is_ok_and(|common| is_same(&common, repository))
+}
+
+/// The real path of the git directory that the `.git` of a checkout names; `None` if the `.git` is a
+/// directory or a link, or names nothing that exists.
+pub(super) fn pointed_to(checkout: &Path) -> Option<PathBuf> {
+    if !is_pointer(&checkout.join(".git")) {
+        return None;
+    }
+    fs::canonicalize(git_dir_of(checkout)?).ok()
+}
+
+/// Whether this is a file of a size in which git would look for the path of a directory.
+fn is_pointer(file: &Path) -> bool {
+    fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() <= POINTER_BYTES)
+}
+
+/// Removes from the end what git removes from the end of a path that it reads from a file. If more
+/// or less were removed, git could use another directory than the one that was checked.
+fn without_line_ends(path: &[u8]) -> &[u8] {
+    let is_of_path = |byte: &u8| !matches!(byte, b'\n' | b'\r');
+    let end = path.iter().rposition(is_of_path).map_or(0, |last| last + 1);
+    &path[..end]
 }
 
 /// The directory that all checkouts of a repository share, by the git directory of one of them.
 pub(super) fn common_dir_of(git_dir: &Path) -> io::Result<PathBuf> {
     let common = match fs::read(git_dir.join("commondir")) {
-        Ok(noted) => git_dir.join(path_of(noted.trim_ascii_end())),
+        Ok(noted) => git_dir.join(path_of(without_line_ends(&noted))),
         // Only the git directory of a linked checkout has this note.
         Err(error) if error.kind() == io::ErrorKind::NotFound => git_dir.to_owned(),
         Err(error) => return Err(error),

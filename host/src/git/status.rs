@@ -7,7 +7,7 @@ use claudine_domain::attempt::GitState;
 
 use super::{
     Commit, Git, GitError, failed, names,
-    spec::{LONG, Spec},
+    spec::{LONG, SHORT, Spec},
 };
 
 /// The maximum number of changed or ignored paths that are listed.
@@ -20,12 +20,17 @@ const NAMED_BYTES: usize = 8 << 10;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Submodules {
     /// Changes inside submodules count as changes of the checkout, since they would be lost with
-    /// the checkout.
+    /// the checkout. In a worktree, they do not count if a submodule's repository is not where git
+    /// has made it (see [`Git::foreign_links`]).
     Inside,
     /// Submodules do not count. A merge leaves the files of a submodule and the commit that is
     /// checked out in it as they are, and is refused if git would remove them. After a merge that
     /// contains another commit of a submodule, the submodule differs until a person updates it.
     Outside,
+    /// The commits that are checked out in submodules count, and their files do not. For this, git
+    /// starts no process in a submodule, which would run the programs that the submodule's own
+    /// repository names.
+    Unopened,
 }
 
 /// The uncommitted changes of a checkout.
@@ -68,9 +73,16 @@ impl Status {
 }
 
 impl Git {
-    /// The state in which a task has left a checkout.
+    /// The state of a checkout, with its submodules.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
         Ok(self.full_status(Submodules::Inside, false).await?.state)
+    }
+
+    /// The state in which a task has left its worktree, to be shown. It has a short time limit,
+    /// because the end of an attempt waits for it, and filters of the repository may run.
+    pub(crate) async fn state_left(&self) -> Result<GitState, GitError> {
+        let spec = Self::status_spec(Submodules::Unopened, false).limit(SHORT);
+        Ok(self.read_status(&spec, Submodules::Unopened).await?.state)
     }
 
     /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would
@@ -133,7 +145,16 @@ impl Git {
         submodules: Submodules,
         ignored: bool,
     ) -> Result<Status, GitError> {
-        let spec = Spec::reads([
+        let submodules = match submodules {
+            Submodules::Inside if !self.foreign_links().await?.is_empty() => Submodules::Unopened,
+            submodules => submodules,
+        };
+        let spec = Self::status_spec(submodules, ignored).limit(LONG);
+        self.read_status(&spec, submodules).await
+    }
+
+    pub(super) fn status_spec(submodules: Submodules, ignored: bool) -> Spec {
+        Spec::reads([
             "status",
             "--porcelain=v2",
             "--branch",
@@ -143,18 +164,25 @@ impl Git {
             "--untracked-files=normal",
             match submodules {
                 Submodules::Inside => "--ignore-submodules=none",
-                Submodules::Outside => "--ignore-submodules=dirty",
+                Submodules::Outside | Submodules::Unopened => "--ignore-submodules=dirty",
             },
             if ignored {
                 "--ignored=matching"
             } else {
                 "--ignored=no"
             },
-        ]);
-        let spec = spec.limit(LONG);
-        let finished = self.run(&spec).await?;
+        ])
+    }
+
+    /// Runs a command that [`Self::status_spec`] has made.
+    pub(super) async fn read_status(
+        &self,
+        spec: &Spec,
+        submodules: Submodules,
+    ) -> Result<Status, GitError> {
+        let finished = self.run(spec).await?;
         if !finished.status.success() {
-            return Err(failed(&spec, &finished));
+            return Err(failed(spec, &finished));
         }
         // Output that was cut is accepted, because it still has far more entries than are used.
         let said = String::from_utf8_lossy(&finished.stderr);

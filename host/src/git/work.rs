@@ -5,7 +5,7 @@ use std::{ffi::OsStr, time::Duration};
 use super::{
     BranchRef, Commit, Git, GitError, LOCKED_PAUSE, Operation, failed, names,
     refs::read_commit,
-    spec::{Hooks, LONG, Spec},
+    spec::{Hooks, LONG, Spec, without},
 };
 use crate::{clock, fsx};
 
@@ -69,7 +69,9 @@ impl Git {
     /// the submodules' own repositories. Does not sign the commit, because signatures are for the
     /// user's own commits.
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
-        let add = Spec::changes(["add", "--all", "--sparse"]).limit(LONG);
+        let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]).limit(LONG);
+        let foreign = self.foreign_links().await?;
+        let add = foreign.iter().fold(add, |add, path| add.arg(without(path)));
         self.change(&add).await?;
         let staged = [
             "diff",

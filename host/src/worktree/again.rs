@@ -113,8 +113,12 @@ impl Worktrees {
         again: Again<'_>,
     ) -> Result<Merge, WorktreeError> {
         let id = held.task;
-        let git = self.git(self.path(id), again.variables.clone());
         let mut record = self.record(id).await?;
+        let variables = again.variables.clone();
+        let git = match &record {
+            Some(record) => self.git_of(record, variables),
+            None => self.git(self.path(id), variables),
+        };
         let is_there = match &mut record {
             Some(record) => {
                 record.refuse_moved_repository()?;

@@ -31,7 +31,7 @@ impl Worktrees {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Option<String>, WorktreeError> {
         let mut record = self.known(held.task()).await?;
-        let git = self.git(self.path(held.task()), variables);
+        let git = self.git_of(&record, variables);
         self.clean_one(&mut record, &git, also).await
     }
 

@@ -48,9 +48,12 @@ impl Worktrees {
     ) -> Result<Entered, WorktreeError> {
         let path = self.path(task.id);
         let repository = Path::new(&worktree.repository);
-        let git = self.git(&path, variables);
         let _turn = self.turn(repository).await;
         let mut known = self.record(task.id).await?;
+        let git = match &known {
+            Some(record) => self.git_of(record, variables),
+            None => self.git(&path, variables).linked_to(repository),
+        };
         let is_settled = known
             .as_ref()
             .and_then(|record| record.settled.as_ref())

@@ -30,8 +30,11 @@ impl Worktrees {
         wanted: Wanted<'_>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Changed, WorktreeError> {
-        let git = self.git(self.path(id), variables);
         let record = self.record(id).await?;
+        let git = match &record {
+            Some(record) => self.git_of(record, variables),
+            None => self.git(self.path(id), variables),
+        };
         let noted = noted(record.as_ref(), task);
         if let Some(record) = &record {
             let git = if !fsx::is_missing(git.dir()) && !record.is_half_made {

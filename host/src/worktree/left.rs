@@ -38,7 +38,7 @@ impl Worktrees {
         let Some(mut record) = self.record(held.task()).await? else {
             return Ok(None);
         };
-        let git = self.git(self.path(held.task()), variables);
+        let git = self.git_of(&record, variables);
         Ok(self.put_back_noted(&mut record, &git).await)
     }
 

@@ -59,7 +59,7 @@ impl Worktrees {
             match record {
                 Ok(record) if record.is_half_made || fsx::is_missing(&path) => {}
                 Ok(record) => {
-                    let git = self.git(&path, variables.clone());
+                    let git = self.git_of(&record, variables.clone());
                     let content = record.content(&git).await;
                     list.push(Found {
                         task,

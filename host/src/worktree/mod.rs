@@ -35,10 +35,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use claudine_domain::id::TaskId;
+use claudine_domain::{attempt::GitState, id::TaskId};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-use self::claims::Claims;
 pub(crate) use self::{
     again::{Again, Held},
     branch::stem_of,
@@ -50,6 +49,7 @@ pub(crate) use self::{
     resolve::Resolution,
     settle::Settling,
 };
+use self::{claims::Claims, record::Record};
 use crate::{git::Git, layout::Layout, lock::lock};
 
 /// The worktrees of a data directory.
@@ -80,6 +80,38 @@ impl Worktrees {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Git {
         Git::at(dir, variables, self.layout.root())
+    }
+
+    /// The host's git in the worktree with this record, whether or not the worktree exists. Each
+    /// command fails if the directory is no longer a worktree of its repository.
+    fn git_of(&self, record: &Record, variables: Arc<BTreeMap<String, String>>) -> Git {
+        let git = self.git(self.path(record.task), variables);
+        git.linked_to(&record.repository)
+    }
+
+    /// The state in which a task has left its worktree. `None` if the worktree has no record.
+    pub(crate) async fn state_left(
+        &self,
+        task: TaskId,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<Option<GitState>, WorktreeError> {
+        let Some(record) = self.record(task).await? else {
+            return Ok(None);
+        };
+        let git = self.git_of(&record, variables);
+        git.own_place(&record.repository).await?;
+        Ok(Some(git.state_left().await?))
+    }
+
+    /// The state in which a task without a worktree has left its directory. `None` if git would
+    /// work elsewhere.
+    pub(crate) async fn foreign_state(
+        &self,
+        dir: &Path,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<Option<GitState>, WorktreeError> {
+        let git = self.git(dir, variables);
+        Ok(git.foreign_state(self.layout.root()).await?)
     }
 
     /// The path of a task's worktree, whether or not the worktree exists.

@@ -214,10 +214,13 @@ impl Worktrees {
     /// `None` if no merge is open there, or if the task itself has begun it.
     pub(crate) async fn resolver(&self, task: TaskId) -> Result<Option<Principal>, WorktreeError> {
         let record = self.record(task).await?;
-        let Some(resolver) = record.and_then(|record| record.resolver) else {
+        let resolved = record.and_then(|record| {
+            let git = self.git_of(&record, Arc::default());
+            Some((git, record.resolver?))
+        });
+        let Some((git, resolver)) = resolved else {
             return Ok(None);
         };
-        let git = self.git(self.path(task), Arc::default());
         let is_open =
             !fsx::is_missing(git.dir()) && git.operation().await? == Some(Operation::Merge);
         Ok(is_open.then_some(resolver))
@@ -245,7 +248,7 @@ impl Worktrees {
         again: &Again<'_>,
     ) -> Result<Option<Aborted>, WorktreeError> {
         let mut record = self.known(held.task()).await?;
-        let git = self.git(self.path(held.task()), again.variables.clone());
+        let git = self.git_of(&record, again.variables.clone());
         self.put_right(&mut record, &git).await?;
         if !self.is_there(&git, &record).await? {
             return Ok(None);
@@ -291,7 +294,7 @@ impl Worktrees {
         again: &Again<'_>,
     ) -> Result<Work, WorktreeError> {
         let mut record = self.known(task).await?;
-        let git = self.git(self.path(task), again.variables.clone());
+        let git = self.git_of(&record, again.variables.clone());
         self.put_right(&mut record, &git).await?;
         if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);

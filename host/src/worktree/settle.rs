@@ -95,7 +95,7 @@ impl Worktrees {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Option<u64> {
         let record = self.known(task).await.ok()?;
-        let git = self.git(self.path(task), variables);
+        let git = self.git_of(&record, variables);
         git.own_place(&record.repository).await.ok()?;
         git.changed_since(&record.base_commit).await.ok()
     }
@@ -139,7 +139,7 @@ impl Worktrees {
         } = settling;
         let _turn = self.turn(Path::new(&worktree.repository)).await;
         let mut record = self.known(task).await?;
-        let git = self.git(self.path(task), variables);
+        let git = self.git_of(&record, variables);
         record.refuse_moved_repository()?;
         self.put_right(&mut record, &git).await?;
         if !fsx::is_taken(git.dir()) {

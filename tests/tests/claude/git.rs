@@ -65,7 +65,7 @@ fn agent_in_a_broken_repository_succeeds_and_the_error_of_git_is_recorded() {
     let task = world.done(&["look at it"]);
     succeeded(&task, "done");
     let error = attempt(&task, 0, "git")["error"].as_str().unwrap();
-    assert!(error.starts_with("`git status` failed: "), "{error}");
+    assert!(error.starts_with("`git rev-parse` failed: "), "{error}");
 }
 
 #[test]

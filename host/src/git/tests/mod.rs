@@ -4,6 +4,7 @@
 
 mod checkouts;
 mod commits;
+mod foreign;
 mod losses;
 mod names;
 mod person;

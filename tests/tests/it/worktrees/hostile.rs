@@ -3,10 +3,11 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use claudine_tests::{TestHost, harness::binary};
+use claudine_tests::{TestHost, harness::binary, mcp::Client};
 use serde_json::json;
 
 use super::{COMMIT, Repository, git_in, merged, path_with, program, programs, write_script};
+use crate::authority::smallest;
 
 /// Settings that change the output of git commands, or make git commands fail or wait if a program
 /// runs them.
@@ -324,4 +325,75 @@ fn work_is_committed_although_only_a_committer_is_known() {
     merged(&task, "succeeded", "merged");
     let names = repository.git(&["log", "-1", "--format=%an, %cn", "main"]);
     assert_eq!(names, "Claudine, C");
+}
+
+/// A program that a repository names, and that creates the file `ran` and passes its input on.
+fn evil(host: &TestHost) -> String {
+    format!("touch {}; cat", host.root().join("ran").display())
+}
+
+/// Git runs filters to compare files, and a client can write settings into its own directory.
+#[test]
+fn host_runs_no_program_of_the_repository_in_which_a_clients_agent_has_worked() {
+    let (host, _agent) = smallest();
+    let repository = Repository::of(host);
+    let host = &repository.host;
+    let ran = host.root().join("ran");
+    repository.git(&["config", "filter.evil.clean", &evil(host)]);
+    repository.git(&["config", "core.fsmonitor", &evil(host)]);
+    let attributes = repository.path().join(".git/info/attributes");
+    fs::write(attributes, "* filter=evil\n").unwrap();
+    repository.write("file", "two\n");
+    let mut client = Client::connect(host);
+    for dir in [repository.path(), repository.path().join("sub")] {
+        let asked = json!({"prompt": "go", "permissionMode": "plan", "workingDirectory": dir});
+        let taken = client.call("DelegateTask", asked);
+        let task = host.finished(taken["taskId"].as_str().unwrap());
+        let git = &task["attempts"][0]["git"];
+        assert_eq!(git["branch"], "main", "{task:#}");
+        assert_eq!(git["dirty"], json!(["file"]), "{task:#}");
+        assert!(!ran.exists(), "{}", dir.display());
+    }
+    // The person's own git runs it.
+    repository.git(&["status"]);
+    assert!(ran.exists());
+}
+
+#[test]
+fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let ran = host.root().join("ran");
+    let ways = [
+        "echo \"gitdir: $PWD/x/.git\" > .git",
+        "rm .git; mv x/.git .git",
+        "rm .git; ln -s x/.git .git",
+        "echo \"$PWD/x/.git\" > \"$(git rev-parse --absolute-git-dir)/commondir\"",
+    ];
+    for way in ways {
+        let script = format!(
+            "git clone -q {} x; git -C x config filter.evil.clean '{}'; \
+             echo '* filter=evil' > .gitattributes; echo two > file; {way}",
+            repository.path().display(),
+            evil(host)
+        );
+        let task = repository.done(&["--merge", "patch"], &script);
+        let detail = merged(&task, "failed", "refused");
+        let says = "is no longer a worktree of its repository";
+        assert!(detail.contains(says), "{way}: {detail}");
+        let error = task["attempts"][0]["git"]["error"].as_str().unwrap();
+        assert!(error.contains(says), "{way}: {error}");
+        let id = task["id"].as_str().unwrap();
+        host.run(["diff", id]).says(&[says]);
+        host.run(["worktree", "merge", id]).says(&[says]);
+        host.run(["worktree", "list"]).ok();
+        host.run(["worktree", "clean"]);
+        host.run(["retry", id]).ok();
+        host.finished(id);
+        assert!(!ran.exists(), "{way}");
+        // A git that does not check this runs it.
+        git_in(host, &repository.worktree(&task), &["status"]);
+        assert!(ran.exists(), "{way}");
+        fs::remove_file(&ran).unwrap();
+    }
 }

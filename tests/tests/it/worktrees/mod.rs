@@ -52,9 +52,11 @@ impl Repository {
     }
 
     fn with(builder: HostBuilder) -> Self {
-        let repository = Self {
-            host: builder.build(),
-        };
+        Self::of(builder.build())
+    }
+
+    fn of(host: TestHost) -> Self {
+        let repository = Self { host };
         repository.git(&["init", "-q", "-b", "main"]);
         repository.write("file", "one\n");
         repository.write("sub/file", "one\n");
