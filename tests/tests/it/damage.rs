@@ -107,12 +107,21 @@ fn down_kill_ends_what_a_dead_supervisor_has_left_although_the_database_is_damag
 
 #[test]
 fn down_kill_ends_tasks_although_the_database_is_missing() {
-    let host = TestHost::new();
-    let task = host.live(&host.script("exec sleep 600"));
-    host.kill_host();
-    without_database(&host);
-    host.run(["down", "--kill"]).check();
-    assert!(!alive(task));
+    let check = |script: &str, output: &str| {
+        let host = TestHost::new();
+        let id = host.script(script);
+        let task = host.live(&id);
+        wait_for("the output to be stored", || {
+            (host.text(["logs", &id]) == output).then_some(())
+        });
+        host.kill_host();
+        without_database(&host);
+        host.run(["down", "--kill"]).check();
+        assert!(!alive(task), "{script}");
+    };
+    check("exec sleep 600", "");
+    // The log of a task shows that there was a queue, so no host starts.
+    check("echo output; exec sleep 600", "output");
 }
 
 #[test]
