@@ -8,7 +8,7 @@ mod socket;
 
 use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
-use claudine_domain::board::Bounds;
+use claudine_domain::{board::Bounds, queue::Pause};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -27,7 +27,7 @@ use crate::{
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     checkpoint, clock, command,
-    config::{self, Begin, Settings},
+    config::{self, Settings},
     engine::{self, Engine},
     environment::Environments,
     fsx::{self, Lasting},
@@ -291,7 +291,9 @@ async fn wire(
 
 /// Warns of a database with which no host has led since it was written, although hosts have led in
 /// this directory: it is an earlier copy that was put back, or it was made anew. The queue of an
-/// earlier copy is paused, because its tasks may have run since.
+/// earlier copy is paused, because its tasks may have run since. The pause is stored before this
+/// host leads: afterwards, the next host would not notice the copy, although this host may end
+/// before it has stored anything, or may start no tasks at all.
 fn distrust(
     layout: &Layout,
     store: &SqliteStore,
@@ -305,9 +307,10 @@ fn distrust(
             database.display()
         )
     } else {
-        if settings.begin == Begin::Usual {
-            settings.begin = Begin::Paused;
-        }
+        store.pause(Pause {
+            since: clock::wall(),
+            ..Pause::default()
+        })?;
         format!(
             "{} is an earlier copy: later hosts used another file in its place. Tasks that have \
              run since then are shown as they were before, so the queue is paused: cancel those \

@@ -219,6 +219,30 @@ fn attempt_that_has_ended_is_not_run_again_after_an_earlier_database_was_put_bac
     assert_eq!(read("held"), "run\nrun\n");
 }
 
+/// The first host after the copy was put back only ends what runs, and notices the copy.
+#[test]
+fn queue_of_an_earlier_database_stays_paused_although_its_first_host_starts_no_tasks() {
+    let host = TestHost::builder().slots(2).build();
+    let running = host.live(&host.script("exec sleep 600"));
+    let held = host.text(["run", "--hold", "--script", "echo run >> held"]);
+    down(&host);
+    let copy = host.root().join("copy");
+    fs::copy(database(&host), &copy).unwrap();
+    host.run(["release", &held]).check();
+    assert_eq!(host.finished(&held)["outcome"], "succeeded");
+    down(&host);
+    remove_database(&host);
+    fs::copy(&copy, database(&host)).unwrap();
+
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(running));
+    host.run(["release", &held]).check();
+    let why = host.text(["why", &held]);
+    assert!(why.contains("the queue is paused"), "{why}");
+    let ran = fs::read_to_string(host.work().join("held")).unwrap();
+    assert_eq!(ran, "run\n");
+}
+
 #[test]
 fn host_ends_when_its_database_is_removed_and_no_empty_queue_takes_its_place() {
     let host = TestHost::new();
