@@ -38,12 +38,11 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     let (mut asked, mut unseen) = (Vec::new(), Vec::new());
     for dir in living {
         let fault = |source| unusable(dir, source);
-        match identity(dir).map_err(fault)? {
-            Some(supervisor) => {
-                let pinned = signals::ask_pinned(supervisor.pid, supervisor.start_time);
-                asked.extend(pinned.map_err(fault)?);
-            }
-            None => unseen.push(dir),
+        if let Some(supervisor) = identity(dir).map_err(fault)? {
+            let pinned = signals::ask_pinned(supervisor.pid, supervisor.start_time);
+            asked.extend(pinned.map_err(fault)?);
+        } else {
+            unseen.push(dir);
         }
     }
     recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(dir, source))?;
