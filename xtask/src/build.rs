@@ -48,10 +48,10 @@ impl Plugins<'_> {
     }
 }
 
-/// Dependencies that debug builds optimise because the tests run thousands of tasks and compile many
-/// plugins. The profile `Demo` does not optimise them. `serde_json` and `sha2` are not listed: they
-/// were compiled with optimisation for `cargo xtask`, and a host that optimises them too can use
-/// them, and all crates that depend on them, without compiling them again.
+/// Dependencies that debug builds optimise because the tests run thousands of tasks and compile
+/// many plugins. The profile `Demo` does not optimise them. `serde_json` and `sha2` are not listed:
+/// they were compiled with optimisation for `cargo xtask`, and a host that optimises them too can
+/// use them, and all crates that depend on them, without compiling them again.
 const OPTIMISED_FOR_TESTS: [&str; 12] = [
     "cranelift-codegen",
     "cranelift-frontend",

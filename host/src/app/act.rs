@@ -120,9 +120,9 @@ impl Host {
     }
 }
 
-/// The attempt inside which this principal waits, according to the marker that it names. Anybody can
-/// name any attempt. So a marker counts only for a process of the same task, and for an agent whose
-/// task is not known. Otherwise others could free the slot of an attempt that does not wait.
+/// The attempt inside which this principal waits, according to the marker that it names. Anybody
+/// can name any attempt. So a marker counts only for a process of the same task, and for an agent
+/// whose task is not known. Otherwise others could free the slot of an attempt that does not wait.
 pub(crate) fn waiting_attempt(by: &Principal, marker: &str) -> Option<AttemptId> {
     let named: AttemptId = marker.parse().ok()?;
     match by.kind {

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     process::{Command, Stdio},
 };
@@ -509,22 +510,28 @@ fn command_substitution_with_run_returns_before_the_task_ends() {
 fn interrupt_ends_the_wait_and_not_the_task() {
     let host = TestHost::new();
     let mut waiting = host.command(["run", "--wait", "--script", "echo shown; exec sleep 600"]);
-    let waiting = waiting
+    let mut waiting = waiting
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let id = wait_for("the task to be listed", || {
-        Some(host.json(["list"])["tasks"][0]["id"].as_str()?.to_owned())
-    });
+    // Once it shows output, the command waits, and no longer submits.
+    let mut shown = BufReader::new(waiting.stdout.take().unwrap()).lines();
+    let mut before = String::new();
+    while !before.contains("shown") {
+        before += &shown.next().unwrap().unwrap();
+    }
+    let id = host.json(["list"])["tasks"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let pid = host.live(&id);
     signal(waiting.id(), Signal::INT);
     let left = waiting.wait_with_output().unwrap();
-    assert!(
-        String::from_utf8_lossy(&left.stdout).contains(&id),
-        "{left:?}"
-    );
+    let stderr = String::from_utf8_lossy(&left.stderr);
+    let after: String = shown.map(Result::unwrap).collect();
+    assert!((before + &after).contains(&id), "{after}: {stderr}");
     assert!(alive(pid));
     host.run(["cancel", &id]).check();
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
