@@ -184,7 +184,9 @@ async fn wire(
     SqliteStore::refuse_lost(&layout.database(), &layout.logs(), || layout.has_logs())?;
     let kept = retained(layout, &mut settings);
     let store = SqliteStore::open(&layout.database())?;
-    let led = last_epoch(layout);
+    // If somebody has moved the store away, the epochs of the new store are lower, but supervisors
+    // that are left obey only a higher epoch.
+    let led = supervise::last_epoch(&layout.supervisors());
     if store.last_epoch()? < led {
         distrust(layout, &store, &mut settings)?;
     }
@@ -501,18 +503,6 @@ async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
 fn remove(path: &Path) {
     if let Err(error) = fsx::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a file of the host cannot be removed");
-    }
-}
-
-/// The epoch of the last host, as supervisors know it. If somebody has moved the store away, the
-/// epochs of the new store are lower, but supervisors that are left obey only a higher epoch.
-fn last_epoch(layout: &Layout) -> u64 {
-    match supervise::last_epoch(&layout.supervisors()) {
-        Ok(epoch) => epoch.unwrap_or(0),
-        Err(error) => {
-            tracing::warn!(%error, "the epoch of the last host cannot be read");
-            0
-        }
     }
 }
 

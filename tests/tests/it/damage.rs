@@ -274,6 +274,8 @@ fn host_ends_when_its_database_is_removed_and_no_empty_queue_takes_its_place() {
     assert!(host.host_pid().is_none());
 
     host.run(["restore", backup.to_str().unwrap()]).check();
+    let warnings = host.up()["warnings"].to_string();
+    assert!(!warnings.contains("is an earlier copy"), "{warnings}");
     assert_eq!(host.status(&id)["outcome"], "succeeded");
     assert_eq!(host.text(["logs", &id]), "output");
 }
