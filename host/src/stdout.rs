@@ -2,8 +2,8 @@
 //!
 //! Before `main`, Rust opens `/dev/null` in place of a standard output that is closed, so an answer
 //! would be lost without an error. The C runtime calls [`look`] before that. In `main` it would be
-//! too late: Python and Node give a program whose output they ignore the same `/dev/null`, opened in
-//! the same way, and there the program must not fail.
+//! too late: if Python or Node ignores the output of a program, the program gets `/dev/null` too,
+//! opened in the same way, and must not fail.
 
 use std::{
     io::{self, Write},
