@@ -1,5 +1,6 @@
-//! Work on threads that may block. Unlike `tokio::task::spawn_blocking`, it does not panic if no
-//! thread can be started, but returns an error, and the work is not done later either.
+//! Work on threads that may block. If no thread can be started, `tokio::task::spawn_blocking` lets
+//! the work wait for one of the threads that are busy with other work. If there is none, it panics.
+//! Here, this is an error instead, and the work is not done later either.
 
 use std::{
     pin::Pin,
@@ -7,7 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinHandle},
+};
 
 use crate::{lock::lock, panics};
 
@@ -36,8 +40,11 @@ where
 {
     let work = Arc::new(Mutex::new(Some(work)));
     let theirs = Arc::clone(&work);
+    // Outside of a runtime, this panics for another reason.
+    let runtime = Handle::current();
+    // The runtime holds no lock when it panics, and can be used on.
     let begun = panics::caught(|| {
-        spawn_blocking(move || {
+        runtime.spawn_blocking(move || {
             let work = lock(&theirs).take();
             work.map(|work| work())
         })

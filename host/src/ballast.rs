@@ -129,14 +129,13 @@ impl Ballast {
         let inodes = self.path.parent().map(fsx::free_files);
         let has_inodes =
             !matches!(inodes, Some(Ok(Some(free))) if free < ROOM_INODES) || self.has_inodes();
-        has_inodes && (disk_free_bytes >= ROOM_BYTES || self.has_bytes())
+        // Under a limit on the size of files, each try would fail.
+        let may_fit = disk_free_bytes >= ROOM_BYTES && too_small(fsx::file_limit()).is_none();
+        has_inodes && (may_fit || self.has_bytes())
     }
 
     /// Allocates the file's space, because a sparse file would reserve no space.
     fn fill(&self) -> io::Result<()> {
-        if !self.has_bytes() && too_small(fsx::file_limit()).is_some() {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
         let file = create(&self.path)?;
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES)?;
         fsx::make_private_dir(&self.spare)?;

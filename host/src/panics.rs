@@ -63,6 +63,12 @@ pub(crate) fn end_with_this_thread(code: u8) {
     }));
 }
 
+/// Panics as another thread did. Unlike `resume_unwind`, this calls the hook, which ends a host if
+/// this is its first thread.
+pub(crate) fn go_on(panic: &(dyn Any + Send)) -> ! {
+    panic::panic_any(said_of(panic).to_owned())
+}
+
 /// The message of a panic.
 pub(crate) fn said_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -87,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_first_thread_ends_a_host_although_other_threads_go_on() {
-        if env::var_os(PANICS).is_some() {
+        if let Some(whose) = env::var_os(PANICS) {
             hide_caught();
             end_with_this_thread(CODE);
             let fails = || assert!(black_box(false), "of a request");
@@ -100,19 +106,25 @@ mod tests {
                     thread::park();
                 }
             }));
+            if whose == "another" {
+                let fails = || assert!(black_box(false), "a rule was broken");
+                go_on(thread::spawn(fails).join().unwrap_err().as_ref());
+            }
             panic!("a rule was broken");
         }
         let name =
             "panics::tests::a_panic_of_the_first_thread_ends_a_host_although_other_threads_go_on";
-        let ended = Command::new(env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(PANICS, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(CODE.into()), "{said}");
-        let line = "the host ends, because its first thread has panicked: a rule was broken";
-        assert!(said.contains(line), "{said}");
-        assert!(!said.contains("of a refused thread"), "{said}");
+        for whose in ["own", "another"] {
+            let ended = Command::new(env::current_exe().unwrap())
+                .args(["--exact", name, "--nocapture"])
+                .env(PANICS, whose)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(CODE.into()), "{whose}: {said}");
+            let line = "the host ends, because its first thread has panicked: a rule was broken";
+            assert!(said.contains(line), "{whose}: {said}");
+            assert!(!said.contains("of a refused thread"), "{whose}: {said}");
+        }
     }
 }

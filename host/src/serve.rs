@@ -8,7 +8,7 @@ mod socket;
 
 use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
-use claudine_domain::board::Bounds;
+use claudine_domain::{board::Bounds, queue::Pause};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -27,7 +27,7 @@ use crate::{
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     checkpoint, clock, command,
-    config::{self, Begin, Settings},
+    config::{self, Settings},
     engine::{self, Engine},
     environment::Environments,
     fsx::{self, Lasting},
@@ -184,7 +184,9 @@ async fn wire(
     SqliteStore::refuse_lost(&layout.database(), &layout.logs(), || layout.has_logs())?;
     let kept = retained(layout, &mut settings);
     let store = SqliteStore::open(&layout.database())?;
-    let led = last_epoch(layout);
+    // If somebody has moved the store away, the epochs of the new store are lower, but supervisors
+    // that are left obey only a higher epoch.
+    let led = supervise::last_epoch(&layout.supervisors());
     if store.last_epoch()? < led {
         distrust(layout, &store, &mut settings)?;
     }
@@ -291,7 +293,9 @@ async fn wire(
 
 /// Warns of a database with which no host has led since it was written, although hosts have led in
 /// this directory: it is an earlier copy that was put back, or it was made anew. The queue of an
-/// earlier copy is paused, because its tasks may have run since.
+/// earlier copy is paused, because its tasks may have run since. The pause is stored before this
+/// host leads: afterwards, the next host would not notice the copy, although this host may end
+/// before it has stored anything, or may start no tasks at all.
 fn distrust(
     layout: &Layout,
     store: &SqliteStore,
@@ -305,9 +309,10 @@ fn distrust(
             database.display()
         )
     } else {
-        if settings.begin == Begin::Usual {
-            settings.begin = Begin::Paused;
-        }
+        store.pause(Pause {
+            since: clock::wall(),
+            ..Pause::default()
+        })?;
         format!(
             "{} is an earlier copy: later hosts used another file in its place. Tasks that have \
              run since then are shown as they were before, so the queue is paused: cancel those \
@@ -498,18 +503,6 @@ async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
 fn remove(path: &Path) {
     if let Err(error) = fsx::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a file of the host cannot be removed");
-    }
-}
-
-/// The epoch of the last host, as supervisors know it. If somebody has moved the store away, the
-/// epochs of the new store are lower, but supervisors that are left obey only a higher epoch.
-fn last_epoch(layout: &Layout) -> u64 {
-    match supervise::last_epoch(&layout.supervisors()) {
-        Ok(epoch) => epoch.unwrap_or(0),
-        Err(error) => {
-            tracing::warn!(%error, "the epoch of the last host cannot be read");
-            0
-        }
     }
 }
 

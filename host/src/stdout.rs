@@ -1,7 +1,9 @@
 //! Standard output as this process was given it.
 //!
 //! Before `main`, Rust opens `/dev/null` in place of a standard output that is closed, so an answer
-//! would be lost without an error. The C runtime calls [`look`] before that.
+//! would be lost without an error. The C runtime calls [`look`] before that. In `main` it would be
+//! too late: if Python or Node ignores the output of a program, the program gets `/dev/null` too,
+//! opened in the same way, and must not fail.
 
 use std::{
     io::{self, Write},
@@ -12,7 +14,8 @@ static IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 #[allow(
     unsafe_code,
-    reason = "the C runtime calls it before main, when a closed descriptor can still be seen"
+    reason = "the C runtime calls it before main, when a closed descriptor can still be seen; it \
+              needs nothing of Rust's runtime, because it makes one system call and stores a flag"
 )]
 #[unsafe(link_section = ".init_array")]
 #[used]

@@ -1,7 +1,7 @@
 //! Limits (`ulimit`) under which Claudine cannot work. A limit that is too low is refused at the
 //! start, with its name, because a program that exceeds it ends without saying why.
 
-use std::{sync::Mutex, thread, time::Duration};
+use std::{fs, path::Path, sync::Mutex, thread, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -107,6 +107,8 @@ const THREADS: usize = 16;
 pub(crate) const COMPILER_THREADS: usize = 8;
 /// The stack of a thread that only waits.
 const TRIED_STACK: usize = 64 << 10;
+const PROC: &str = "/proc";
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Error: too few threads can be started.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +116,7 @@ const TRIED_STACK: usize = 64 << 10;
 pub(crate) struct TooFewThreads {
     started: usize,
     needed: usize,
-    /// The limit on the processes and threads of this user.
+    /// The limit on the processes and threads of this user, if it may be the reason.
     limit: Option<u64>,
 }
 
@@ -135,13 +137,17 @@ impl TooFewThreads {
     }
 }
 
-/// Checks whether a host can start its threads, by starting as many at once and ending them. No
-/// limit tells this: `ulimit -u` counts all threads of the user and does not apply to root, and the
-/// cgroup and the memory limit threads too. A runtime that gets no thread panics.
+/// Checks whether a host can start its threads. If a limit is so near that it may prevent this, as
+/// many threads are started at once and ended, because only this tells: `ulimit -u` counts all
+/// threads of the user and does not apply to root. A runtime that gets no thread panics.
 pub(crate) fn enough_threads() -> Result<(), TooFewThreads> {
     // The compiler of plugins starts a thread for each processor, up to a limit.
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let needed = THREADS + processors.min(COMPILER_THREADS);
+    let limit = near(getrlimit(Resource::Nproc).current, threads(), needed);
+    if limit.is_none() && !is_near_in_cgroup(Path::new(PROC), Path::new(CGROUPS), needed) {
+        return Ok(());
+    }
     let started = startable(needed, TRIED_STACK);
     if started == needed {
         return Ok(());
@@ -149,8 +155,64 @@ pub(crate) fn enough_threads() -> Result<(), TooFewThreads> {
     Err(TooFewThreads {
         started,
         needed,
-        limit: getrlimit(Resource::Nproc).current,
+        limit,
     })
+}
+
+/// The limit, if it may leave room for fewer further threads than needed. `present` is the number
+/// of threads, or more; `None` if it is unknown.
+fn near(limit: Option<u64>, present: Option<u64>, needed: usize) -> Option<u64> {
+    let is_far = |limit: u64| {
+        let room = present.and_then(|present| limit.checked_sub(present));
+        room.is_some_and(|room| room >= needed as u64)
+    };
+    limit.filter(|limit| !is_far(*limit))
+}
+
+/// The number of threads of all users. Some sandboxes say 0.
+fn threads() -> Option<u64> {
+    let load = fs::read_to_string(Path::new(PROC).join("loadavg")).ok()?;
+    let (_, threads) = load.split(' ').nth(3)?.split_once('/')?;
+    threads.parse().ok().filter(|threads| *threads > 0)
+}
+
+/// Whether a limit of the cgroup of this process, or of one above it, may leave room for fewer
+/// further threads than needed. Also if the cgroups cannot be seen.
+fn is_near_in_cgroup(proc: &Path, cgroups: &Path, needed: usize) -> bool {
+    let Ok(own) = fs::read_to_string(proc.join("self/cgroup")) else {
+        return true;
+    };
+    // Such as `0::/user.slice` or, in version 1, `8:pids:/user.slice`.
+    let places = own.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let mount = match controllers {
+            "" => cgroups.to_owned(),
+            _ if controllers.split(',').any(|it| it == "pids") => cgroups.join("pids"),
+            _ => return None,
+        };
+        Some((path.trim_start_matches('/').to_owned(), mount))
+    });
+    for (path, mount) in places {
+        if !mount.is_dir() {
+            return true;
+        }
+        let own = mount.join(path);
+        let mut all = own.ancestors().take_while(|dir| dir.starts_with(&mount));
+        // The highest cgroup has no such file, and a cgroup without a limit says `max`.
+        let is_near = |dir: &Path| {
+            number_in(&dir.join("pids.max")).is_some_and(|limit| {
+                near(Some(limit), number_in(&dir.join("pids.current")), needed).is_some()
+            })
+        };
+        if all.any(is_near) {
+            return true;
+        }
+    }
+    false
+}
+
+fn number_in(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// How many threads can be started at once, up to a number.
@@ -193,6 +255,7 @@ fn count(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     #[test]
@@ -217,6 +280,47 @@ mod tests {
         assert_eq!(startable(3, TRIED_STACK), 3);
         // No machine has room for such a stack.
         assert_eq!(startable(3, 1 << 60), 0);
+    }
+
+    #[test]
+    fn threads_are_tried_only_if_a_limit_is_near_or_the_threads_are_not_known() {
+        let check = |limit: Option<u64>, present: Option<u64>, expected: bool| {
+            let found = near(limit, present, 18);
+            assert_eq!(found, limit.filter(|_| expected), "{limit:?} {present:?}");
+        };
+        check(None, None, false);
+        check(Some(1_000), None, true);
+        check(Some(1_000), Some(982), false);
+        check(Some(1_000), Some(983), true);
+        check(Some(1_000), Some(2_000), true);
+        let own = fs::read_dir("/proc/self/task").unwrap().count();
+        assert!(threads().unwrap() >= own as u64);
+    }
+
+    #[test]
+    fn a_limit_of_any_cgroup_above_the_process_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (proc, cgroups) = (dir.path().join("proc"), dir.path().join("cgroup"));
+        let set = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let is_near = || is_near_in_cgroup(&proc, &cgroups, 18);
+        assert!(is_near(), "the cgroup is not known");
+        let own = proc.join("self/cgroup");
+        set(&own, "9:name=systemd:/\n0::/above/own\n");
+        assert!(is_near(), "no cgroup can be seen");
+        for (version, mount) in [("0:", ""), ("8:cpu,pids", "pids")] {
+            set(&own, &format!("9:name=systemd:/\n{version}:/above/own\n"));
+            let above = cgroups.join(mount).join("above");
+            set(&above.join("own/pids.max"), "max\n");
+            set(&above.join("pids.max"), "100\n");
+            set(&above.join("pids.current"), "82\n");
+            assert!(!is_near(), "{version}");
+            set(&above.join("pids.current"), "83\n");
+            // In the next round this limit stays, but is not one of the process's cgroups.
+            assert!(is_near(), "{version}");
+        }
     }
 
     #[test]

@@ -14,6 +14,9 @@ const MACHINE: &str = "/etc/localtime";
 /// Size limit of a zone file. It is fifty times the size of the largest existing file.
 const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
+/// Names of UTC, which are known without the database. Small containers do not have it.
+const UTC: [&str; 6] = ["", "UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"];
+
 /// The zone of this process, which does not change while it runs.
 pub(crate) fn local() -> TimeZone {
     static LOCAL: OnceLock<TimeZone> = OnceLock::new();
@@ -22,7 +25,7 @@ pub(crate) fn local() -> TimeZone {
         .clone()
 }
 
-/// The value of `TZ` if it names no zone: times are in UTC then.
+/// The value of `TZ` if it names no zone of this machine: times are in UTC then.
 pub(crate) fn unknown() -> Option<String> {
     if cfg!(test) {
         return None;
@@ -50,7 +53,14 @@ fn named(name: &str) -> Option<TimeZone> {
     let database = config::process_environment("TZDIR").unwrap_or_else(|| DATABASE.into());
     // If `name` is an absolute path, `join` returns it unchanged.
     let path = PathBuf::from(database).join(name);
-    of_file(name, path).or_else(|| TimeZone::posix(name).ok())
+    of_file(name, path).or_else(|| without_database(name))
+}
+
+fn without_database(name: &str) -> Option<TimeZone> {
+    if UTC.contains(&name) {
+        return Some(TimeZone::UTC);
+    }
+    TimeZone::posix(name).ok()
 }
 
 fn of_file(name: &str, path: PathBuf) -> Option<TimeZone> {
@@ -77,6 +87,14 @@ mod tests {
         check(":EST5", Some(-18_000));
         check("nowhere at all", None);
         check("/", None);
-        check("", None);
+        check("", Some(0));
+        check(":", Some(0));
+    }
+
+    #[test]
+    fn utc_is_known_on_a_machine_without_the_database() {
+        let is_known = |name: &str| without_database(name).is_some();
+        assert!(is_known("UTC") && is_known("Etc/UTC") && is_known("GMT") && is_known("EST5"));
+        assert!(!is_known("Europe/Paris"));
     }
 }

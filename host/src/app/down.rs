@@ -64,8 +64,8 @@ pub(crate) fn still_running(layout: &Layout) -> Result<Vec<u32>, AppError> {
 }
 
 /// Ends the tasks and commands that supervisors have started, without a host. Returns the tasks
-/// that ran. Fails if a host runs, if this process belongs to a task, or if something may go on.
-/// Blocks.
+/// that ran. Fails if a host runs, if this process belongs to a task, if the directory is a copy of
+/// another host's, or if something may go on. Blocks.
 pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError> {
     let supervisors = layout.supervisors();
     let path = layout.lock();
@@ -89,13 +89,20 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError>
         Err(TryLockError::Error(error)) => return Err(unlocked(error)),
     }
     // A task may not end the host that runs it, nor what it runs.
-    if supervise::peer::is_in_task(&supervisors).unwrap_or(true) {
+    let is_in_task = supervise::peer::is_in_task(&supervisors).map_err(|error| {
+        let message = format!("cannot find out whether this process belongs to a task: {error}");
+        AppError::new(ErrorKind::Unavailable, message)
+    })?;
+    if is_in_task {
         let refused = "a task may not end the tasks of its host";
         return Err(AppError::new(ErrorKind::Forbidden, refused));
     }
     let ended = supervise::end_all(&supervisors).map_err(|error| {
-        let message = format!("a task may still run: {}", chain(&error));
-        AppError::new(ErrorKind::Unavailable, message)
+        let kind = match error {
+            SuperviseError::Copied { .. } => ErrorKind::Forbidden,
+            _ => ErrorKind::Unavailable,
+        };
+        AppError::new(kind, format!("a task may still run: {}", chain(&error)))
     })?;
     drop(lock);
     // Commands of a host are no attempts.

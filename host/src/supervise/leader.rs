@@ -28,9 +28,21 @@ pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
     .map(drop)
 }
 
+/// The epoch that was written last; 0 if there is none, or if it cannot be read, for example after
+/// a power cut.
+pub(crate) fn last_epoch(dir: &Path) -> u64 {
+    match epoch(dir) {
+        Ok(epoch) => epoch.unwrap_or(0),
+        Err(error) => {
+            tracing::warn!(%error, "the epoch of the last host cannot be read");
+            0
+        }
+    }
+}
+
 /// The epoch that was written last; `None` if no host has written one, because older versions do
 /// not.
-pub(crate) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
+pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
     match fs::read_to_string(dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         text => text?.parse().map(Some).map_err(io::Error::other),

@@ -76,7 +76,7 @@ pub(crate) use host::{
     open, pids, runs_as_noted, suspended,
 };
 pub(crate) use launch::Program;
-pub(crate) use leader::epoch as last_epoch;
+pub(crate) use leader::last_epoch;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};
 pub(crate) use words::{

@@ -107,12 +107,21 @@ fn down_kill_ends_what_a_dead_supervisor_has_left_although_the_database_is_damag
 
 #[test]
 fn down_kill_ends_tasks_although_the_database_is_missing() {
-    let host = TestHost::new();
-    let task = host.live(&host.script("exec sleep 600"));
-    host.kill_host();
-    without_database(&host);
-    host.run(["down", "--kill"]).check();
-    assert!(!alive(task));
+    let check = |script: &str, output: &str| {
+        let host = TestHost::new();
+        let id = host.script(script);
+        let task = host.live(&id);
+        wait_for("the output to be stored", || {
+            (host.text(["logs", &id]) == output).then_some(())
+        });
+        host.kill_host();
+        without_database(&host);
+        host.run(["down", "--kill"]).check();
+        assert!(!alive(task), "{script}");
+    };
+    check("exec sleep 600", "");
+    // The log of a task shows that there was a queue, so no host starts.
+    check("echo output; exec sleep 600", "output");
 }
 
 #[test]
@@ -210,6 +219,30 @@ fn attempt_that_has_ended_is_not_run_again_after_an_earlier_database_was_put_bac
     assert_eq!(read("held"), "run\nrun\n");
 }
 
+/// The first host after the copy was put back only ends what runs, and notices the copy.
+#[test]
+fn queue_of_an_earlier_database_stays_paused_although_its_first_host_starts_no_tasks() {
+    let host = TestHost::builder().slots(2).build();
+    let running = host.live(&host.script("exec sleep 600"));
+    let held = host.text(["run", "--hold", "--script", "echo run >> held"]);
+    down(&host);
+    let copy = host.root().join("copy");
+    fs::copy(database(&host), &copy).unwrap();
+    host.run(["release", &held]).check();
+    assert_eq!(host.finished(&held)["outcome"], "succeeded");
+    down(&host);
+    remove_database(&host);
+    fs::copy(&copy, database(&host)).unwrap();
+
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(running));
+    host.run(["release", &held]).check();
+    let why = host.text(["why", &held]);
+    assert!(why.contains("the queue is paused"), "{why}");
+    let ran = fs::read_to_string(host.work().join("held")).unwrap();
+    assert_eq!(ran, "run\n");
+}
+
 #[test]
 fn host_ends_when_its_database_is_removed_and_no_empty_queue_takes_its_place() {
     let host = TestHost::new();
@@ -241,6 +274,8 @@ fn host_ends_when_its_database_is_removed_and_no_empty_queue_takes_its_place() {
     assert!(host.host_pid().is_none());
 
     host.run(["restore", backup.to_str().unwrap()]).check();
+    let warnings = host.up()["warnings"].to_string();
+    assert!(!warnings.contains("is an earlier copy"), "{warnings}");
     assert_eq!(host.status(&id)["outcome"], "succeeded");
     assert_eq!(host.text(["logs", &id]), "output");
 }

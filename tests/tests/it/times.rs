@@ -38,7 +38,8 @@ fn start_times_are_in_the_time_zone_of_the_command() {
 #[test]
 fn zone_that_does_not_exist_is_reported() {
     let host = TestHost::builder().env("TZ", "Mars/Olympus").build();
-    let told = "`TZ` is `Mars/Olympus`, which is not a time zone, so times are in UTC";
+    let told =
+        "`TZ` is `Mars/Olympus`, which names no time zone of this machine, so times are in UTC";
     let ran = host
         .run(["run", "--at", "tomorrow 06:00", "--", "true"])
         .ok();

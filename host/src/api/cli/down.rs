@@ -131,7 +131,10 @@ impl Down {
                     return Err(suspended(*pid, "ask again").into());
                 }
                 match start(session, &client, mode).await {
-                    Err(Failure::App(why)) if mode == DownMode::Kill && !forbids_it(&why) => {
+                    // In a conflict, another process uses the directory.
+                    Err(Failure::App(why))
+                        if mode == DownMode::Kill && why.kind != ErrorKind::Conflict =>
+                    {
                         return kill_without_host(session, why).await;
                     }
                     started => started?,
@@ -217,7 +220,8 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
 }
 
 /// Ends what the supervisors run, as no host can be started for it. `why` is the reason, such as a
-/// database that cannot be read.
+/// database that is missing or cannot be read. It is returned as the error if the tasks may not be
+/// ended either.
 async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode, Failure> {
     let give_up = clock::monotonic() + OUT_OF_REACH;
     let tasks = loop {
@@ -228,7 +232,11 @@ async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode,
             Ok(Err(error)) if error.kind == ErrorKind::Conflict && clock::monotonic() < give_up => {
                 clock::sleep(LOOK_AGAIN).await;
             }
-            Ok(Err(error)) if forbids_it(&error) => return Err(why.into()),
+            // Another process uses the directory, this is a copy of the directory of another host,
+            // or this process belongs to a task.
+            Ok(Err(error)) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::Forbidden) => {
+                return Err(why.into());
+            }
             Ok(Err(error)) => {
                 return Err(error.hint(format!("no host can be started: {why}")).into());
             }
@@ -247,12 +255,6 @@ async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode,
         })?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether the tasks may not be ended for this reason either: another process uses the directory,
-/// or this is a copy of the directory of another host.
-fn forbids_it(error: &AppError) -> bool {
-    matches!(error.kind, ErrorKind::Conflict | ErrorKind::Forbidden)
 }
 
 /// The message if the tasks were ended without a host.

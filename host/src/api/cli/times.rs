@@ -24,7 +24,7 @@ const ZONE_CHARS: usize = 60;
 pub(super) fn unknown_zone() -> Option<String> {
     let name = shortened(&zone::unknown()?, ZONE_CHARS);
     Some(format!(
-        "`TZ` is `{name}`, which is not a time zone, so times are in UTC"
+        "`TZ` is `{name}`, which names no time zone of this machine, so times are in UTC"
     ))
 }
 

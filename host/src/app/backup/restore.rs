@@ -35,7 +35,7 @@ use crate::{
         Record, Store,
         sqlite::{Content, SqliteStore},
     },
-    supervise::launch,
+    supervise::{self, launch},
     units::bytes_text,
 };
 
@@ -94,7 +94,7 @@ fn existing(layout: &Layout) -> &Path {
     places.find(|place| place.exists()).unwrap_or(layout.root())
 }
 
-/// Refuses a data directory that has a queue. Returns the epoch left by an earlier host.
+/// Refuses a data directory that has a queue. Returns the epoch of its empty database.
 pub(crate) fn refuse_used(layout: &Layout) -> Result<u64, AppError> {
     let place = existing(layout);
     if place.exists() && !place.is_dir() {
@@ -152,7 +152,10 @@ pub(super) fn restore_by_steps(
 ) -> Result<QueueRestored, AppError> {
     let at = |error: io::Error| cannot("restore into", layout.root(), &error);
     place_by_steps(layout, pause).map_err(at)?;
-    let epoch = refuse_used(layout)?;
+    // A database that was lost had an epoch too. The next host would take the restored one for an
+    // earlier copy of it, and pause the queue.
+    let led = supervise::last_epoch(&layout.supervisors());
+    let epoch = refuse_used(layout)?.max(led);
     backup.look_for_room(layout)?;
     let mut staged = Staged::begin(layout)?;
     let whole = read(&backup.path, &mut |manifest, name, from| {

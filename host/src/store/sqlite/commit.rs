@@ -7,7 +7,7 @@ use claudine_domain::{
     event::Event,
     id::{AccountKey, TaskId},
     profile::{Profile, ProfileKey},
-    queue::Queue,
+    queue::{Pause, Queue},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
@@ -15,7 +15,7 @@ use super::{
     super::{Epoch, Sequence, Status, StoreError},
     edges,
     fault::Fault,
-    open, prune, row,
+    load, open, prune, row,
 };
 
 pub(super) fn lead_after(writer: &mut Connection, led: u64) -> Result<Epoch, Fault> {
@@ -27,6 +27,18 @@ pub(super) fn lead_after(writer: &mut Connection, led: u64) -> Result<Epoch, Fau
     let epoch = leader(&transaction)?.epoch;
     transaction.commit()?;
     Ok(epoch)
+}
+
+/// Pauses the queue, unless it is paused already.
+pub(super) fn pause(writer: &mut Connection, pause: Pause) -> Result<(), Fault> {
+    let transaction = begin(writer)?;
+    // A row that cannot be read counts as a pause, and is kept.
+    let mut queue = load::queue(&transaction, &mut Vec::new())?;
+    if queue.paused.is_none() {
+        queue.paused = Some(pause);
+        write_queue(&transaction, Some(&queue))?;
+    }
+    Ok(transaction.commit()?)
 }
 
 /// The minimum number of dependencies in a batch at which SQLite's cache is enlarged. Dependants
@@ -293,4 +305,30 @@ pub(super) fn write_numbered_events<'a>(
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::time::Timestamp;
+
+    use super::{super::SqliteStore, *};
+    use crate::store::Store;
+
+    #[test]
+    fn a_pause_before_a_host_leads_is_stored_and_an_earlier_one_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        let paused = |since| Pause {
+            since: Timestamp(since),
+            ..Pause::default()
+        };
+        for since in [7, 8] {
+            let store = SqliteStore::open(&path).unwrap();
+            store.pause(paused(since)).unwrap();
+            let stored = store.load(Timestamp(0)).unwrap();
+            assert_eq!(stored.queue.paused, Some(paused(7)));
+            assert_eq!(store.last_epoch().unwrap(), 0);
+        }
+    }
 }

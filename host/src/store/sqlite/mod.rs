@@ -48,7 +48,7 @@ use claudine_domain::{
     dependency::End,
     event::Event,
     id::TaskId,
-    queue::Queue,
+    queue::{Pause, Queue},
     task::Task,
     time::Timestamp,
 };
@@ -132,6 +132,11 @@ impl SqliteStore {
     /// The epoch of the last host that has led with this database; 0 if there was none.
     pub(crate) fn last_epoch(&self) -> Result<u64, StoreError> {
         self.read(|reader| transfer::content(reader).map(|content| content.epoch))
+    }
+
+    /// Pauses the queue before a host leads. A pause that the queue has already is kept.
+    pub(crate) fn pause(&self, pause: Pause) -> Result<(), StoreError> {
+        self.write(|writer| commit::pause(writer, pause))
     }
 
     /// Opens a database only to read it, while another process may be writing to it. The database

@@ -4,7 +4,6 @@
 //! With 10,000 tasks, a host answers a third earlier if it has two processors.
 
 use std::{
-    panic,
     sync::{Arc, mpsc},
     thread,
 };
@@ -13,6 +12,7 @@ use claudine_domain::{board::Unreadable, dependency::Dependency, id::TaskId, tas
 use rusqlite::{Connection, Rows, Statement};
 
 use super::{edges, fault::Fault, row, share::Shared};
+use crate::panics;
 
 /// The number of rows that are passed to the other thread at once.
 const ROWS_PER_PART: usize = 128;
@@ -132,7 +132,7 @@ impl Decoded<'_> {
             };
             drop(ahead);
             let decoded = decoder.join();
-            decoded.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+            decoded.unwrap_or_else(|panic| panics::go_on(panic.as_ref()))?;
             read.map(|()| true)
         })
     }

@@ -17,28 +17,43 @@ const ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 /// Ends the supervisors in `dir` with everything that they have started, and what dead supervisors
 /// have left. Returns the attempts and commands that were not over before. An error if something
-/// may go on. No host may run or start meanwhile. Blocks.
+/// may go on. In a copy of a directory, nothing is ended. No host may run or start meanwhile.
+/// Blocks.
 pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     let supervisors = list(dir)?.found;
-    let (mut open, mut asked) = (Vec::new(), Vec::new());
+    // In a copy, the notes name supervisors that work for the original. Only a lock shows that a
+    // supervisor works for this directory.
+    let mut living = Vec::new();
     for (_, dir) in &supervisors {
-        let fault = |source| unusable(dir, source);
-        open.extend(recover::unended(dir).map_err(fault)?);
-        // In a copy of a directory, the notes name a supervisor that works for the original. Only
-        // the lock shows that it works for this directory.
-        if is_dead(dir).map_err(fault)? {
-            continue;
+        if is_dead(dir).map_err(|source| unusable(dir, source))? {
+            recover::refuse_copy(dir)?;
+        } else {
+            living.push(dir);
         }
+    }
+    let mut open = Vec::new();
+    for (_, dir) in &supervisors {
+        open.extend(recover::unended(dir).map_err(|source| unusable(dir, source))?);
+    }
+    let (mut asked, mut unseen) = (Vec::new(), Vec::new());
+    for dir in living {
+        let fault = |source| unusable(dir, source);
         if let Some(supervisor) = identity(dir).map_err(fault)? {
             let pinned = signals::ask_pinned(supervisor.pid, supervisor.start_time);
             asked.extend(pinned.map_err(fault)?);
+        } else {
+            unseen.push(dir);
         }
     }
     recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(dir, source))?;
     for (_, dir) in &supervisors {
         if !is_dead(dir).map_err(|source| unusable(dir, source))? {
-            let limit = ENDS_WITHIN.as_secs();
-            let text = format!("its supervisor has not ended within {limit} s");
+            let text = if unseen.contains(&dir) {
+                "its supervisor cannot be seen from here".to_owned()
+            } else {
+                let limit = ENDS_WITHIN.as_secs();
+                format!("its supervisor has not ended within {limit} s")
+            };
             return Err(unusable(dir, io::Error::other(text)));
         }
         recover::recover(dir)?;

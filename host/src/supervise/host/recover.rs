@@ -62,9 +62,7 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
     if let Some(supervisor) = journal.supervisor.clone()
         && journal.is_of_this_boot()
     {
-        if !has_ended(&supervisor).map_err(fault)? {
-            return Err(copied(dir, supervisor.pid));
-        }
+        refuse_living(dir, &supervisor)?;
         // The supervisor may have written more before it ended.
         let last = last_journal(dir).map_err(fault)?;
         if last.supervisor.is_some() {
@@ -83,6 +81,30 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         found: journal.attempts.into_values().map(found).collect(),
         swept,
     })
+}
+
+/// An error if a directory whose lock is free is a copy: the supervisor in its notes is alive.
+/// Blocks.
+pub(super) fn refuse_copy(dir: &Path) -> Result<(), SuperviseError> {
+    let journal = read_journal(dir).map_err(|source| SuperviseError::Directory {
+        path: dir.to_owned(),
+        source,
+    })?;
+    match &journal.supervisor {
+        Some(supervisor) if journal.is_of_this_boot() => refuse_living(dir, supervisor),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_living(dir: &Path, supervisor: &Identity) -> Result<(), SuperviseError> {
+    match has_ended(supervisor) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(copied(dir, supervisor.pid)),
+        Err(source) => Err(SuperviseError::Directory {
+            path: dir.to_owned(),
+            source,
+        }),
+    }
 }
 
 /// The attempts in the notes of a supervisor that is alive but does not answer. A child that it was

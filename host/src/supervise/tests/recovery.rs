@@ -432,6 +432,11 @@ async fn the_journal_of_a_living_supervisor_is_refused_and_ends_no_process() {
         panic!("{opened:?}")
     };
     assert_eq!((original.as_deref(), living), (Some(lab.dir.path()), pid));
+    let ended = end_all(&copy.path().join("supervisors"));
+    assert!(
+        matches!(ended, Err(SuperviseError::Copied { .. })),
+        "{ended:?}"
+    );
     assert!(running.iter().all(|pid| is_alive(*pid)));
 }
 

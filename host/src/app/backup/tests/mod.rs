@@ -383,8 +383,21 @@ fn an_earlier_host_of_the_directory_can_no_longer_write() {
     assert_eq!(refuse_used(&new.layout).unwrap(), 9);
     restored(&file, &new).unwrap();
     let store = SqliteStore::open(&new.layout.database()).unwrap();
-    assert!(store.lead().unwrap().0 > 9);
+    assert!(store.last_epoch().unwrap() > 9);
     assert_eq!(tasks(&new.layout).len(), tasks(&old.layout).len());
+}
+
+/// Otherwise the next host would take the restored database for an earlier copy of the lost one.
+#[test]
+fn a_restored_database_is_later_than_one_that_was_lost() {
+    let (old, new) = (used(), empty());
+    let (file, _) = backup(&old, false);
+    let supervisors = new.layout.supervisors();
+    fs::create_dir_all(&supervisors).unwrap();
+    fs::write(supervisors.join("leader"), "1000").unwrap();
+    restored(&file, &new).unwrap();
+    let store = SqliteStore::open(&new.layout.database()).unwrap();
+    assert!(store.last_epoch().unwrap() > 1000);
 }
 
 /// The size of one read does not grow with the queue: rows are in entries of a megabyte, and logs
