@@ -192,6 +192,31 @@ impl Record {
         })
     }
 
+    /// Notes the commit at which an attempt has left the branch, unless a later one is noted. `git`
+    /// is that of the worktree, whether or not the worktree exists.
+    pub(super) async fn note_last(
+        &mut self,
+        git: &Git,
+        last: Option<Commit>,
+    ) -> Result<(), WorktreeError> {
+        let Some(last) = last else {
+            return Ok(());
+        };
+        let repository = git.in_repository(&self.repository);
+        let is_older = match &self.tip {
+            None => false,
+            Some(tip) if repository.commit_of(tip.hash()).await?.is_none() => true,
+            Some(tip) => {
+                repository.commit_of(last.hash()).await?.is_some()
+                    && repository.is_ancestor(&last, tip).await?
+            }
+        };
+        if !is_older {
+            self.tip = Some(last);
+        }
+        Ok(())
+    }
+
     /// The last commits of the branch that were noted, the latest first.
     fn noted(&self, task: Option<&Task>) -> Vec<Commit> {
         let noted = [

@@ -127,7 +127,7 @@ impl Worktrees {
         let git = self.git(self.path(task), variables);
         record.refuse_moved_repository()?;
         self.put_right(&mut record, &git).await?;
-        record.tip = last.or(record.tip);
+        record.note_last(&git, last).await?;
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
             record.own_tip(&repository, None).await?;
