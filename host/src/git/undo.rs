@@ -284,3 +284,131 @@ impl Git {
         Ok(entries.into_iter().map(|entry| entry.path).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
+    use super::*;
+    use crate::git::tests::Person;
+
+    /// A step that git has stopped after it has written all files, before it has changed the index.
+    async fn cut_off(person: &Person) -> StepNote {
+        for path in ["changed", "gone", "same"] {
+            person.write(path, "one\n");
+        }
+        person.commit_all("first");
+        let old = person.commit("HEAD").await;
+        for path in ["added", "changed"] {
+            person.write(path, "two\n");
+        }
+        person.git(&["rm", "-q", "gone"]);
+        person.commit_all("second");
+        let new = person.commit("HEAD").await;
+        person.git(&["reset", "-q", "--hard", old.hash()]);
+        let step = person.at(".").step(&old, &new).await.unwrap();
+        person.git(&["read-tree", "-m", "-u", old.hash(), new.hash()]);
+        person.git(&["read-tree", old.hash()]);
+        step.note
+    }
+
+    /// Puts the files back; `None` if there is nothing to put back.
+    async fn back(person: &Person, note: &StepNote) -> Option<PutBack> {
+        let git = person.at(".");
+        let half = git.half_way(note).await.unwrap()?;
+        Some(git.put_back_each(&half).await.unwrap())
+    }
+
+    fn status(person: &Person) -> String {
+        person.git(&["status", "--porcelain"])
+    }
+
+    fn read(person: &Person, path: &str) -> String {
+        fs::read_to_string(person.work().join(path)).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn an_update_is_put_back_except_for_what_a_person_has_committed() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        person.git(&["commit", "-q", "-m", "mine", "changed"]);
+        assert_eq!(back(&person, &note).await, Some(PutBack::Done));
+        assert_eq!(status(&person), "");
+        assert_eq!(read(&person, "changed"), "two\n");
+        assert_eq!(read(&person, "gone"), "one\n");
+        assert!(!person.work().join("added").exists());
+        assert_eq!(back(&person, &note).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_update_that_a_person_has_committed_or_squashed_is_not_put_back() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        person.write(".git/SQUASH_MSG", "");
+        assert_eq!(back(&person, &note).await, None);
+        fs::remove_file(person.work().join(".git/SQUASH_MSG")).unwrap();
+        person.commit_all("mine");
+        assert_eq!(back(&person, &note).await, None);
+        person.git(&["reset", "-q", "--hard", note.new.hash()]);
+        person.write("changed", "one\n");
+        assert_eq!(back(&person, &note).await, None);
+        assert_eq!(status(&person), "M changed");
+    }
+
+    /// The content that a person has staged is nowhere else.
+    #[tokio::test]
+    async fn a_file_of_which_a_person_has_staged_something_else_is_not_put_back() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        person.write("changed", "mine\n");
+        person.git(&["add", "changed"]);
+        person.write("changed", "two\n");
+        let left = PutBack::Left {
+            changed: Vec::new(),
+            other: vec!["changed".to_owned()],
+        };
+        assert_eq!(back(&person, &note).await, Some(left));
+        assert_eq!(status(&person), "MM changed");
+        assert_eq!(person.git(&["show", ":changed"]), "mine");
+    }
+
+    #[tokio::test]
+    async fn the_files_of_an_update_are_named_and_left_while_an_operation_is_open() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        let before = status(&person);
+        let operation = person.work().join(".git/MERGE_HEAD");
+        fs::write(&operation, format!("{}\n", note.old.hash())).unwrap();
+        let left = PutBack::Left {
+            changed: ["added", "changed", "gone"].map(str::to_owned).to_vec(),
+            other: Vec::new(),
+        };
+        assert_eq!(back(&person, &note).await, Some(left));
+        assert_eq!(status(&person), before);
+        // The operation itself may have staged them.
+        person.git(&["add", "-A"]);
+        assert_eq!(back(&person, &note).await, None);
+        fs::remove_file(&operation).unwrap();
+        assert_eq!(back(&person, &note).await, Some(PutBack::Done));
+        assert_eq!(status(&person), "");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_a_person_has_removed_stays_removed_unless_git_is_known_to_have_failed() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        person.git(&["reset", "-q", "--hard"]);
+        fs::remove_file(person.work().join("added")).unwrap();
+        person.git(&["commit", "-q", "--allow-empty", "-m", "mine"]);
+        fs::remove_file(person.work().join("gone")).unwrap();
+        assert_eq!(back(&person, &note).await, None);
+        assert_eq!(status(&person), "D gone");
+        let failed = StepNote {
+            has_failed: true,
+            ..note
+        };
+        assert_eq!(back(&person, &failed).await, Some(PutBack::Done));
+        assert_eq!(status(&person), "");
+    }
+}

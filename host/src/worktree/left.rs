@@ -172,7 +172,8 @@ impl Record {
             there.finish_noted(step).await?;
             None
         } else if self.has_checkout(&there).await? {
-            self.undo(worktrees, base, &there, step).await?
+            // Boxed to keep the future small, because this seldom happens.
+            Box::pin(self.undo(worktrees, base, &there, step)).await?
         } else {
             None
         };
@@ -200,12 +201,15 @@ impl Record {
             return Ok(None);
         }
         let back = there.put_back_without_new(step).await?;
+        if back.is_some() {
+            return Ok(back);
+        }
         let changes = there.changes().await?;
-        if back.is_none() && changes.known > 0 {
+        if changes.known > 0 {
             let late = text_of_unknown(there.dir(), base, step, &changes.files);
             self.late.push_str(&late);
         }
-        Ok(back)
+        Ok(None)
     }
 
     /// Notes that an update of a checkout is known to have stopped half-way, because this host may
