@@ -383,9 +383,9 @@ fn running(phase: &Phase) -> String {
         Phase::Assigned | Phase::Starting => "starting, no output yet".to_owned(),
         Phase::Live => "running".to_owned(),
         Phase::Stopping(why) => format!("stopping: {}", stop_word(why)),
-        Phase::Finishing => {
-            "finishing: reading the last output and ending its processes".to_owned()
-        }
+        Phase::Finishing => "finishing: reading the last output, ending its processes, and \
+             looking at its files with git"
+            .to_owned(),
     }
 }
 

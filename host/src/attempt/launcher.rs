@@ -201,6 +201,10 @@ impl Launcher {
             self.mark_cut(live.id).await;
         }
         if let Some(look) = self.workspaces.git_state(task) {
+            // Git may hang, for example in a filter, and no process of the task runs any more.
+            if !state.children.is_empty() {
+                self.reporter.send(live, Report::Finishing).await;
+            }
             ending.git = supervised_by(self.commands.for_settling(live), Box::pin(look)).await;
         }
         self.settle(task, live, ending).await;

@@ -30,7 +30,7 @@ use crate::{
     ceiling::Refusal,
     engine::Launch,
     environment::Environments,
-    git,
+    git::{self, Commit},
     plugin::{Failure, GuestEnd},
     worktree::{Settling, WorktreeError, Worktrees},
 };
@@ -157,6 +157,7 @@ impl Workspaces {
                 attempt: attempt.number,
                 worktree,
                 branch: task.branch().unwrap_or_default(),
+                last: last_commit(task, ending),
                 title: &task.request.summary,
                 variables,
             })
@@ -266,6 +267,14 @@ async fn state_of(
 }
 
 /// The message for an agent that should have changed something but did not.
+/// The commit of the task's branch at the end of an attempt, if it is known.
+fn last_commit(task: &Task, ending: &Ending) -> Option<Commit> {
+    let git = ending.git.as_ref()?;
+    let is_own = git.branch.is_some() && git.branch == task.branch();
+    let commit = git.commit.as_deref().filter(|_| is_own);
+    commit.and_then(Commit::parse)
+}
+
 fn denied_all(count: u32) -> String {
     let calls = if count == 1 {
         "1 tool call was".to_owned()

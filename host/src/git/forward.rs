@@ -435,46 +435,6 @@ impl Git {
         .await
     }
 
-    /// Puts back the files that a killed host had replaced in the noted step, without git and its
-    /// filters. Returns whether there were such files.
-    pub(super) async fn undo_left(&self, note: &StepNote) -> Result<bool, GitError> {
-        Ok(self
-            .left_swaps(note, Swaps::undo_left)
-            .await?
-            .unwrap_or_default())
-    }
-
-    /// Whether all files that a killed host had replaced in the noted step are in their places.
-    /// False if that host has noted nothing.
-    pub(super) async fn is_undone(&self, note: &StepNote) -> Result<bool, GitError> {
-        Ok(self
-            .left_swaps(note, Swaps::is_undone)
-            .await?
-            .unwrap_or_default())
-    }
-
-    /// Looks at the files that a killed host had replaced in the noted step. Returns `None` if that
-    /// host has noted nothing.
-    async fn left_swaps(
-        &self,
-        note: &StepNote,
-        look: fn(&Swaps) -> bool,
-    ) -> Result<Option<bool>, GitError> {
-        // Older hosts have noted no name.
-        if note.aside.is_empty() {
-            return Ok(None);
-        }
-        let git_dir = self.git_dir().await?;
-        let looked = self.look_at_files({
-            let (git_dir, name) = (git_dir.clone(), note.aside.clone());
-            move |top| -> io::Result<Option<bool>> {
-                let aside = common_dir_of(&git_dir)?.join(name).join(FILES);
-                Ok(Swaps::noted(top, &aside)?.map(|swaps| look(&swaps)))
-            }
-        });
-        looked.await?.map_err(unusable(&git_dir))
-    }
-
     /// Does the same as [`Self::drop_aside`] with the files that a killed host has left in the
     /// noted step. May be called in the repository, because a person may have removed the checkout.
     pub(crate) async fn drop_left_aside(&self, note: &StepNote) -> Result<Option<Late>, GitError> {

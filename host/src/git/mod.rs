@@ -33,6 +33,7 @@ mod spec;
 mod status;
 mod swap;
 mod taken;
+mod undo;
 #[cfg(test)]
 pub(crate) mod tests;
 mod work;

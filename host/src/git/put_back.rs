@@ -25,7 +25,7 @@ use super::{
 use crate::fsx;
 
 /// Command that lists the names of files that differ from a commit.
-const DIFF_INDEX: [&str; 5] = [
+pub(super) const DIFF_INDEX: [&str; 5] = [
     "diff-index",
     "--name-only",
     "-z",
@@ -288,7 +288,7 @@ impl Git {
         Ok(())
     }
 
-    async fn noted_step(&self, note: &StepNote) -> Result<Step, GitError> {
+    pub(super) async fn noted_step(&self, note: &StepNote) -> Result<Step, GitError> {
         let entries = self.entries_between(note.old.hash(), note.new.hash());
         let mut files = changed(entries.await?);
         files.retain(|file| !note.in_the_way.contains(&file.path));
@@ -312,7 +312,7 @@ impl Git {
 
     /// Whether a killed host has put a file aside that the step removes. Otherwise a person may
     /// have removed the file.
-    async fn has_put_aside(&self, step: &Step) -> Result<bool, GitError> {
+    pub(super) async fn has_put_aside(&self, step: &Step) -> Result<bool, GitError> {
         let git_dir = self.git_dir().await?;
         let gone = step.files.iter().filter(|file| !file.in_new);
         let gone: Vec<String> = gone.map(|file| file.path.clone()).collect();
@@ -368,12 +368,15 @@ impl Git {
     }
 
     /// The files that differ between the index and the commit.
-    async fn changed_in_index(&self, commit: &Commit) -> Result<BTreeSet<String>, GitError> {
+    pub(super) async fn changed_in_index(
+        &self,
+        commit: &Commit,
+    ) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(DIFF_INDEX).arg("--cached").arg(commit.hash());
         Ok(self.files_listed(spec).await?.into_iter().collect())
     }
 
-    async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
+    pub(super) async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?))
     }
@@ -396,7 +399,7 @@ impl Git {
     }
 
     /// The files of a step that exist here but differ from the new commit.
-    async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
+    pub(super) async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = OtherIndex::new(&self.git_dir().await?);
         let new = step.files.iter().filter(|file| file.in_new);
         let new: Vec<String> = new.map(|file| file.path.clone()).collect();
@@ -423,7 +426,7 @@ impl Git {
 
     /// Restores these files: removes those that the old commit does not have, and writes the other
     /// files from the index.
-    async fn restore(&self, ours: Vec<Changed>) -> Result<(), GitError> {
+    pub(super) async fn restore(&self, ours: Vec<Changed>) -> Result<(), GitError> {
         let old = self.look_at_files(move |top| {
             let (old, new): (Vec<Changed>, Vec<Changed>) =
                 ours.into_iter().partition(|file| file.in_old);
@@ -463,7 +466,7 @@ impl Git {
 }
 
 /// The result of putting back all files of a step except for these, which differ from both commits.
-fn put_back_except(other: Vec<String>) -> PutBack {
+pub(super) fn put_back_except(other: Vec<String>) -> PutBack {
     if other.is_empty() {
         return PutBack::Done;
     }
@@ -520,7 +523,7 @@ pub(super) fn is_free(top: &Path, file: &str) -> bool {
     !is_dir && !dirs.any(|dir| dir != top && is_other(&dir))
 }
 
-fn is_there(path: &Path) -> bool {
+pub(super) fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 

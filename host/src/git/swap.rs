@@ -216,14 +216,12 @@ impl Swaps {
         self.done = 0;
     }
 
-    /// Puts back the old files that a killed host had replaced, without git and its filters. Files
-    /// that somebody has changed since are left as they are. Returns whether there were such files.
-    pub(super) fn undo_left(&self) -> bool {
-        let replaced = self
-            .files
-            .iter()
-            .rev()
-            .filter(|file| self.is_replaced(file));
+    /// Puts back the old files that a killed host had replaced, without git and its filters, if
+    /// their paths are `ours`. Files that somebody has changed since are left as they are. Returns
+    /// whether there were such files.
+    pub(super) fn undo_left(&self, ours: impl Fn(&str) -> bool) -> bool {
+        let replaced = self.files.iter().rev();
+        let replaced = replaced.filter(|file| ours(&file.path) && self.is_replaced(file));
         let mut is_any = false;
         for file in replaced {
             is_any = true;
@@ -254,7 +252,13 @@ impl Swaps {
 
     /// Whether all old files are in their places, unless somebody has changed them there.
     pub(super) fn is_undone(&self) -> bool {
-        !self.files.iter().any(|file| self.is_replaced(file))
+        self.replaced().is_empty()
+    }
+
+    /// The files whose new versions are not aside any more.
+    pub(super) fn replaced(&self) -> BTreeSet<String> {
+        let replaced = self.files.iter().filter(|file| self.is_replaced(file));
+        replaced.map(|file| file.path.clone()).collect()
     }
 
     /// Whether the new version of a file is not aside any more.
@@ -714,7 +718,7 @@ mod tests {
         fs::remove_dir(top.join("gone")).unwrap();
         std::os::unix::fs::symlink("../outside", top.join("gone")).unwrap();
         let left = Swaps::noted(&top, &aside).unwrap().unwrap();
-        assert!(left.undo_left());
+        assert!(left.undo_left(|_| true));
         assert_eq!(texts(&dir), ["old", "", "", "old"]);
         assert!(!left.is_undone());
         assert!(left.changed_aside().is_empty());

@@ -132,11 +132,11 @@ impl Worktrees {
             Some(record) if is_there => Ok(record),
             Some(record) => {
                 let repository = git.in_repository(&record.repository);
-                let tip = record.own_tip(&repository, again.task).await;
-                let gone = || WorktreeError::BranchGone {
-                    branch: record.branch.clone(),
-                };
-                tip.and_then(|tip| tip.map(|_| record).ok_or_else(gone))
+                match record.own_tip(&repository, again.task).await {
+                    Ok(Some(_)) => Ok(record),
+                    Ok(None) => Err(record.gone(&repository, again.task).await?),
+                    Err(error) => Err(error),
+                }
             }
             None => Err(WorktreeError::NoWorktree { task: id }),
         };

@@ -49,9 +49,13 @@ impl Worktrees {
         // Each round checks the present state. After the base was moved, the next round reports the
         // merge.
         loop {
-            let [Some(old), Some(tip)] = work.git.branch_commits([&base, &branch]).await? else {
-                let why = format!("the base `{base}` no longer exists");
-                return work.refused(&base, &why).await;
+            let (old, tip) = match work.git.branch_commits([&base, &branch]).await? {
+                [Some(old), Some(tip)] => (old, tip),
+                [_, None] => return Err(work.record.gone(&work.git, None).await?),
+                [None, Some(_)] => {
+                    let why = format!("the base `{base}` no longer exists");
+                    return work.refused(&base, &why).await;
+                }
             };
             let common = work.git.common_ancestor(&old, &tip).await?;
             if common.as_ref() == Some(&tip) {

@@ -12,7 +12,7 @@ use claudine_domain::{
     worktree::{Worktree, branch_by_id},
 };
 
-use super::{WorktreeError, Worktrees, record::Record};
+use super::{WorktreeError, Worktrees, error::Last, record::Record};
 use crate::git::{BranchRef, Commit, Git};
 
 /// Maximum length of the part of a branch's name that is made from the task's name or prompt.
@@ -22,6 +22,8 @@ const STEM_WORDS: usize = 6;
 /// Maximum number of branches with the same name and different numbers. Further branches are named
 /// by task id.
 const MOST_ALIKE: usize = 1_000;
+/// Maximum number of names that are tried if other gits take each of them at the same moment.
+const NAMES_TRIED: usize = 20;
 
 /// The beginning of the note in git's reflog that a branch was made for a task. The id of the task
 /// follows, except in notes of earlier versions.
@@ -65,6 +67,37 @@ impl Worktrees {
         match repository.in_the_way_of(&branch).await? {
             Some(there) => Err(WorktreeError::BranchInTheWay { branch, there }),
             None => Ok(branch),
+        }
+    }
+
+    /// Makes the new branch that a record names, at the commit `base_commit`. If a branch has
+    /// appeared since the name was chosen, because of which this one cannot be made, another name
+    /// is chosen and recorded, unless the user has named the branch.
+    pub(super) async fn make_branch(
+        &self,
+        repository: &Git,
+        record: &mut Record,
+        worktree: &Worktree,
+    ) -> Result<(), WorktreeError> {
+        let mut tries = 1;
+        loop {
+            let (branch, start) = (record.branch.clone(), &record.base_commit);
+            let made = repository.make_branch(&branch, start, &record.made()).await;
+            let Err(error) = made else {
+                return Ok(());
+            };
+            let Some(taken) = record.taken_meanwhile(repository).await? else {
+                return Err(error.into());
+            };
+            if record.is_named || tries >= NAMES_TRIED {
+                return Err(taken);
+            }
+            tries += 1;
+            tracing::info!(task = %record.task, %branch, "another git has just taken a name");
+            record.branch = self
+                .free_branch(repository, record.task, worktree, None)
+                .await?;
+            self.write_record(record).await?;
         }
     }
 
@@ -124,12 +157,7 @@ impl Record {
         let Some(tip) = git.branch_commit(&self.branch).await? else {
             return Ok(None);
         };
-        let noted = [
-            self.merged_tip(),
-            self.tip.clone(),
-            task.and_then(|task| last_commit(task, &self.branch)),
-        ];
-        let noted: Vec<Commit> = noted.into_iter().flatten().collect();
+        let noted = self.noted(task);
         if self.is_its_own(git, &tip, &noted).await? {
             return Ok(Some(tip));
         }
@@ -137,6 +165,66 @@ impl Record {
             branch: self.branch.clone(),
             last: noted.into_iter().next(),
         })
+    }
+
+    /// The error that the task's branch no longer exists.
+    pub(super) async fn gone(
+        &self,
+        git: &Git,
+        task: Option<&Task>,
+    ) -> Result<WorktreeError, WorktreeError> {
+        let noted = self.noted(task).into_iter();
+        let mut last = Last::NotNeeded;
+        for commit in noted.filter(|_| !self.is_dropped) {
+            if git.commit_of(commit.hash()).await?.is_none() {
+                if last == Last::NotNeeded {
+                    last = Last::Deleted(commit);
+                }
+            } else if !self.is_merged(git, &commit).await? {
+                last = Last::Left(commit);
+                break;
+            }
+        }
+        Ok(WorktreeError::BranchGone {
+            task: self.task,
+            branch: self.branch.clone(),
+            last,
+        })
+    }
+
+    /// Notes the commit at which an attempt has left the branch, unless a later one is noted. `git`
+    /// is that of the worktree, whether or not the worktree exists.
+    pub(super) async fn note_last(
+        &mut self,
+        git: &Git,
+        last: Option<Commit>,
+    ) -> Result<(), WorktreeError> {
+        let Some(last) = last else {
+            return Ok(());
+        };
+        let repository = git.in_repository(&self.repository);
+        let is_older = match &self.tip {
+            None => false,
+            Some(tip) if repository.commit_of(tip.hash()).await?.is_none() => true,
+            Some(tip) => {
+                repository.commit_of(last.hash()).await?.is_some()
+                    && repository.is_ancestor(&last, tip).await?
+            }
+        };
+        if !is_older {
+            self.tip = Some(last);
+        }
+        Ok(())
+    }
+
+    /// The last commits of the branch that were noted, the latest first.
+    fn noted(&self, task: Option<&Task>) -> Vec<Commit> {
+        let noted = [
+            self.merged_tip(),
+            self.tip.clone(),
+            task.and_then(|task| last_commit(task, &self.branch)),
+        ];
+        noted.into_iter().flatten().collect()
     }
 
     /// Whether the branch at `tip` belongs to the task. This is so if one of the commits in `noted`
@@ -168,6 +256,18 @@ impl Record {
             let is_old = !has_work && it.why == MADE;
             it.why == made || is_old || has_work && noted.contains(&it.to)
         }))
+    }
+
+    /// The error that a branch cannot be made because of another one, if there is such a branch
+    /// and this task has not made it.
+    async fn taken_meanwhile(&self, git: &Git) -> Result<Option<WorktreeError>, WorktreeError> {
+        let branch = self.branch.clone();
+        if git.branch_commit(&branch).await?.is_some() {
+            let is_own = self.has_made_its_branch(git).await?;
+            return Ok((!is_own).then_some(WorktreeError::BranchExists { branch }));
+        }
+        let there = git.in_the_way_of(&branch).await?;
+        Ok(there.map(|there| WorktreeError::BranchInTheWay { branch, there }))
     }
 
     /// Whether this task has made the branch that now has the recorded name.

@@ -149,10 +149,8 @@ impl Worktrees {
         record.tip = None;
         record.is_dropped = false;
         self.write_record(record).await?;
+        self.make_branch(&repository, record, worktree).await?;
         let start = record.base_commit.clone();
-        repository
-            .make_branch(&record.branch, &start, &record.made())
-            .await?;
         self.fill(git, record, &start, Branch::New).await
     }
 
@@ -230,11 +228,8 @@ impl Worktrees {
             let (tip, branch) = if let Some(tip) = left {
                 (tip, Branch::Old)
             } else {
-                let start = record.base_commit.clone();
-                repository
-                    .make_branch(&record.branch, &start, &record.made())
-                    .await?;
-                (start, Branch::New)
+                self.make_branch(&repository, &mut record, worktree).await?;
+                (record.base_commit.clone(), Branch::New)
             };
             self.fill(git, &mut record, &tip, branch).await
         };

@@ -92,8 +92,15 @@ pub(crate) enum WorktreeError {
     CommitGone { commit: String },
     #[error("branch `{branch}` was moved or deleted while its worktree was made; try again")]
     BranchMoved { branch: BranchRef },
-    #[error("branch `{branch}` no longer exists: all of it was merged, or somebody deleted it")]
-    BranchGone { branch: BranchRef },
+    #[error(
+        "branch `{branch}` no longer exists: all of it was merged, or somebody deleted it{}",
+        way_to_make_again(*task, branch, last)
+    )]
+    BranchGone {
+        task: TaskId,
+        branch: BranchRef,
+        last: Last,
+    },
     #[error(
         "the worktree was moved to {}, where nothing is done with it; `{}` moves it back, and `claudine worktree merge {task:#}` tries again",
         to.display(),
@@ -261,6 +268,32 @@ impl WorktreeError {
                         | GitError::Locked { .. }
                 )
         )
+    }
+}
+
+/// The last known commit of a branch that no longer exists.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Last {
+    /// It is not known, or its work is in the base.
+    NotNeeded,
+    /// The commit still exists, but perhaps on no branch.
+    Left(Commit),
+    /// Git has deleted the commit.
+    Deleted(Commit),
+}
+
+/// Advice on how a branch that was deleted can be made again.
+fn way_to_make_again(task: TaskId, branch: &BranchRef, last: &Last) -> String {
+    match last {
+        Last::NotNeeded => String::new(),
+        Last::Left(commit) => format!(
+            "; its last known commit is {hash}: `git branch {} {hash}` makes it again, as long as git has not deleted that commit, and `claudine worktree merge {task:#}` then merges it",
+            shell_word(branch.name()),
+            hash = commit.hash()
+        ),
+        Last::Deleted(commit) => {
+            format!("; git has deleted its last known commit, {}", commit.hash())
+        }
     }
 }
 

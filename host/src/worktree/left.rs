@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     command, fsx,
-    git::{BranchRef, Commit, Git, GitError, Late, PutBack, StepNote},
+    git::{BranchRef, Commit, Git, GitError, Late, PutBack, StepNote, shortened},
     text::shell_word,
 };
 
@@ -160,25 +160,75 @@ impl Record {
             return Err(GitError::InUse { branch, checkout }.into());
         }
         let has_lock = there.has_lock_of(step).await?;
-        let back = if has_lock || self.is_at(base, &step.old, &there).await? {
-            let mut step = step.clone();
-            if !has_lock && !step.has_failed && there.is_half_way(&step).await? {
-                step.has_failed = true;
-                worktrees.note_failed_update(self).await;
+        let is_as_before = has_lock
+            || self.is_at(base, &step.old, &there).await? && there.is_half_way(step).await?;
+        let back = if is_as_before {
+            if !has_lock {
+                self.note_half_way(worktrees).await;
             }
-            let back = there.put_back_noted(&step).await?;
-            back.unwrap_or(PutBack::Done)
+            let step = self.updating.as_ref().map_or(step, |noted| &noted.step);
+            there.put_back_noted(step).await?
+        } else if self.is_at(base, &step.new, &there).await? {
+            there.finish_noted(step).await?;
+            None
+        } else if self.has_checkout(&there).await? {
+            // Boxed to keep the future small, because this seldom happens.
+            Box::pin(self.undo(worktrees, base, &there, step)).await?
         } else {
-            // Git or somebody else has moved the base, so nothing is to be put back.
-            if self.is_at(base, &step.new, &there).await? {
-                there.finish_noted(step).await?;
-            }
-            PutBack::Done
+            None
         };
+        let back = back.unwrap_or(PutBack::Done);
         if is_over(&back) {
             self.drop_left_aside(&there, step).await;
         }
         Ok(back)
+    }
+
+    /// Puts back what is left of an interrupted update although somebody has gone on in the
+    /// checkout. Returns `None` if nothing is left, or if what is left is unknown.
+    async fn undo(
+        &mut self,
+        worktrees: &Worktrees,
+        base: &BranchRef,
+        there: &Git,
+        step: &StepNote,
+    ) -> Result<Option<PutBack>, WorktreeError> {
+        if let Some(half) = there.half_way(step).await? {
+            self.note_half_way(worktrees).await;
+            return Ok(Some(there.put_back_each(&half).await?));
+        }
+        if there.commit_of(step.new.hash()).await?.is_some() {
+            return Ok(None);
+        }
+        let back = there.put_back_without_new(step).await?;
+        if back.is_some() {
+            return Ok(back);
+        }
+        let changes = there.changes().await?;
+        if changes.known > 0 {
+            let late = text_of_unknown(there.dir(), base, step, &changes.files);
+            self.late.push_str(&late);
+        }
+        Ok(None)
+    }
+
+    /// Notes that an update of a checkout is known to have stopped half-way, because this host may
+    /// be killed after it has put only some of the files back.
+    async fn note_half_way(&mut self, worktrees: &Worktrees) {
+        if self.updating.as_ref().is_some_and(|it| !it.step.has_failed) {
+            worktrees.note_failed_update(self).await;
+        }
+    }
+
+    /// Whether the directory is still a checkout of the repository.
+    async fn has_checkout(&self, there: &Git) -> Result<bool, WorktreeError> {
+        let place = match there.place().await {
+            Ok(place) => place,
+            // A person may have removed the checkout.
+            Err(_) if there.is_forgotten().await? => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(place.repository == self.repository && place.top == there.dir())
     }
 
     /// Whether the base is at this commit, and so is a checkout of the repository. A person may
@@ -193,13 +243,7 @@ impl Record {
         if repository.branch_commit(base).await?.as_ref() != Some(commit) {
             return Ok(false);
         }
-        let place = match there.place().await {
-            Ok(place) => place,
-            // A person may have removed the checkout.
-            Err(_) if there.is_forgotten().await? => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        if place.repository != self.repository || place.top != there.dir() {
+        if !self.has_checkout(there).await? {
             return Ok(false);
         }
         Ok(there.commit_of("HEAD").await?.as_ref() == Some(commit))
@@ -222,4 +266,16 @@ impl Record {
             ),
         }
     }
+}
+
+/// Part of a message about an interrupted update of a checkout whose files cannot be told from
+/// those that a person has changed, because the commit that has them no longer exists.
+fn text_of_unknown(checkout: &Path, base: &BranchRef, step: &StepNote, files: &[String]) -> String {
+    let place = checkout.display();
+    let shown = shell_word(&place.to_string());
+    format!(
+        "; an update of {place} to a later commit of `{base}` was interrupted, and that commit ({}) no longer exists, so some of the changes there may be those of the update: {}; `git -C {shown} status` shows all",
+        step.new.hash(),
+        shortened(files)
+    )
 }

@@ -27,6 +27,7 @@ mod record;
 mod request;
 mod resolve;
 mod settle;
+mod unsettled;
 
 use std::{
     collections::BTreeMap,

@@ -81,6 +81,9 @@ impl Worktrees {
             work.git.branch_commit(&base).await?,
             work.git.branch_commit(branch).await?,
         ) else {
+            if work.git.branch_commit(branch).await?.is_none() {
+                return Err(work.record.gone(&work.git, again.task).await?);
+            }
             return Ok(Resolution::Refused(format!(
                 "the base `{base}` no longer exists"
             )));
@@ -299,9 +302,7 @@ impl Worktrees {
         if !self.is_there(&git, &record).await? {
             let repository = git.in_repository(&record.repository);
             let Some(tip) = record.own_tip(&repository, again.task).await? else {
-                return Err(WorktreeError::BranchGone {
-                    branch: record.branch,
-                });
+                return Err(record.gone(&repository, again.task).await?);
             };
             refuse_moved(&repository, task, git.dir()).await?;
             // To make the worktree again would remove its index and the repositories of its

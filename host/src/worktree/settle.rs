@@ -37,6 +37,8 @@ pub(crate) struct Settling<'a> {
     pub(crate) worktree: &'a Worktree,
     /// The branch that is stored with the task.
     pub(crate) branch: String,
+    /// The commit that was checked out in the worktree at the end of the attempt, if it is known.
+    pub(crate) last: Option<Commit>,
     /// The summary of the task, for commit messages.
     pub(crate) title: &'a str,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
@@ -102,30 +104,12 @@ impl Worktrees {
 
     /// Settles the work of an attempt. Never fails: an error becomes a part of the result.
     pub(crate) async fn settle(&self, settling: Settling<'_>) -> Merge {
-        let strategy = settling.worktree.merge;
+        let (task, strategy) = (settling.task, settling.worktree.merge);
         let branch = settling.branch.clone();
-        let path = self.path(settling.task);
-        let settled = self.try_to_settle(settling).await;
-        settled.unwrap_or_else(|error| {
-            // If the worktree exists, the work is perhaps not committed yet.
-            let place = if fsx::is_missing(&path) {
-                format!("on branch `{branch}`")
-            } else {
-                format!("in the worktree {} (branch `{branch}`)", path.display())
-            };
-            let detail = match &error {
-                WorktreeError::BranchReplaced { .. }
-                | WorktreeError::Moved { .. }
-                | WorktreeError::HalfOpened { .. }
-                | WorktreeError::GoneWithoutGit { .. } => error.to_string(),
-                _ => format!("{error}; the work is {place}"),
-            };
-            let why = detail.split("; ").next().unwrap_or_default();
-            Merge {
-                brief: Some(harmless(why)),
-                ..Merge::new(strategy, MergeState::Refused, detail)
-            }
-        })
+        match self.try_to_settle(settling).await {
+            Ok(merge) => merge,
+            Err(error) => self.unsettled(task, strategy, &branch, &error).await,
+        }
     }
 
     async fn try_to_settle(&self, settling: Settling<'_>) -> Result<Merge, WorktreeError> {
@@ -133,6 +117,7 @@ impl Worktrees {
             task,
             attempt,
             worktree,
+            last,
             title,
             variables,
             ..
@@ -142,6 +127,7 @@ impl Worktrees {
         let git = self.git_of(&record, variables);
         record.refuse_moved_repository()?;
         self.put_right(&mut record, &git).await?;
+        record.note_last(&git, last).await?;
         if !fsx::is_taken(git.dir()) {
             let repository = git.in_repository(&record.repository);
             record.own_tip(&repository, None).await?;
@@ -230,9 +216,10 @@ impl Worktrees {
             return Ok(done);
         }
         let Some(tip) = work.git.branch_commit(branch).await? else {
-            let branch = branch.clone();
-            return Err(WorktreeError::BranchGone { branch });
+            return Err(work.record.gone(&work.git, None).await?);
         };
+        // If somebody deletes the branch later, only this shows where the work is.
+        work.record.tip = Some(tip.clone());
         // This commit is looked up before the merge, because the histories no longer diverge after
         // the merge.
         let (from, is_in_base) = work.record.parted(&work.git, &tip).await?;

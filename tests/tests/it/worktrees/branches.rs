@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{COMMIT, REFUSED, Repository, USAGE, merged};
+use super::{COMMIT, REFUSED, Repository, USAGE, merged, shim::Shimmed};
 
 fn branch(task: &Value) -> &str {
     task["worktree"]["branch"].as_str().unwrap()
@@ -45,6 +45,45 @@ fn branch_is_named_after_its_task_and_numbered_if_taken() {
             &format!("refs/heads/{}", branch(task)),
         ]);
     }
+}
+
+/// Another host, or a person, makes a branch after the name was chosen.
+#[test]
+fn branch_gets_another_name_if_its_name_is_taken_just_before_it_is_made() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    shimmed.count_only("update-ref --no-deref --create-reflog");
+    let script = format!("echo two > file; {COMMIT}");
+    let with_taken = |options: &[&str], taken: &str| {
+        shimmed.hold_at(1);
+        let id = repository.submit(options, &script);
+        let command = shimmed.reached_or_done(&id);
+        assert!(command.is_some(), "{taken}: no branch was made");
+        repository.git(&["branch", taken]);
+        shimmed.go();
+        let task = host.finished(&id);
+        shimmed.reset();
+        assert_eq!(
+            repository.git(&["rev-parse", taken]),
+            repository.git(&["rev-parse", "main"])
+        );
+        task
+    };
+    let numbered = with_taken(&["--name", "fix"], "claudine/fix");
+    merged(&numbered, "succeeded", "left");
+    assert_eq!(branch(&numbered), "claudine/fix-2");
+    // Git keeps a branch as a file, which cannot be a directory too.
+    let deep = with_taken(&["--name", "deep"], "claudine/deep/inside");
+    merged(&deep, "succeeded", "left");
+    let id = deep["id"].as_str().unwrap().strip_prefix("task_").unwrap();
+    assert_eq!(branch(&deep), format!("claudine/{id}"));
+    let named = with_taken(&["--branch", "mine"], "mine");
+    assert_eq!(named["outcome"], "failed", "{named:#}");
+    let message = named["reason"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("branch `mine` exists already"),
+        "{message}"
+    );
 }
 
 /// The name of a branch that was merged and removed is free. The task whose branch had this name

@@ -10,6 +10,7 @@ mod drivers;
 mod fast_forward;
 mod hand_over;
 mod hostile;
+mod interrupted;
 mod leftover;
 mod make;
 mod mcp;

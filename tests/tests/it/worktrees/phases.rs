@@ -343,6 +343,24 @@ fn hanging_settlement_ends_at_its_time_limit() {
     repository.is_untouched();
 }
 
+/// Git may hang, for example in a filter.
+#[test]
+fn task_is_not_said_to_run_while_only_git_works_in_its_worktree() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    shimmed.count_only("status --porcelain");
+    let hold = shimmed.at("hold").display().to_string();
+    let id = repository.submit(&[], &format!("echo two > file; echo 1 > {hold}"));
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "git has not looked at the worktree");
+    wait_for("a phase without processes", || {
+        let why = host.text(["why", &id]);
+        why.contains("looking at its files with git").then_some(())
+    });
+    shimmed.go();
+    merged(&host.finished(&id), "succeeded", "left");
+}
+
 /// When the host ends, no client waits for the request any more. The git of the request runs below
 /// a supervisor, which outlives the host. `down --kill` ends this git at once.
 #[test]
