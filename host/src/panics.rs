@@ -65,6 +65,7 @@ pub(crate) fn end_with_this_thread(code: u8) {
 
 /// Panics as another thread did. Unlike `resume_unwind`, this calls the hook, which ends a host if
 /// this is its first thread.
+#[allow(clippy::panic, reason = "passes on the panic of another thread")]
 pub(crate) fn go_on(panic: &(dyn Any + Send)) -> ! {
     panic::panic_any(said_of(panic).to_owned())
 }

@@ -69,10 +69,11 @@ async fn a_filter_of_a_repository_is_not_run_whatever_its_name_is() {
 
 #[tokio::test]
 async fn no_setting_of_a_repository_makes_a_look_at_its_files_run_a_program() {
-    let set = |person: &Person, name: &str, value: &str| {
+    type Way = dyn Fn(&Person, &str);
+    fn set(person: &Person, name: &str, value: &str) {
         person.git(&["config", name, value]);
-    };
-    let ways: [(&str, &dyn Fn(&Person, &str)); 5] = [
+    }
+    let ways: [(&str, &Way); 5] = [
         ("attributes of the checkout", &|person, program| {
             set(person, "filter.evil.clean", program);
             person.write(".gitattributes", ATTRIBUTES);
@@ -157,7 +158,8 @@ async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
 
 #[tokio::test]
 async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
-    let ways: [(&str, &dyn Fn(&Person)); 9] = [
+    type Way = dyn Fn(&Person);
+    let ways: [(&str, &Way); 9] = [
         ("nothing", &|_| {}),
         ("changed, staged and new files", &|person| {
             person.write("file", "two\n");

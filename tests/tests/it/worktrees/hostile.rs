@@ -386,9 +386,9 @@ fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
         let id = task["id"].as_str().unwrap();
         host.run(["diff", id]).says(&[says]);
         host.run(["worktree", "merge", id]).says(&[says]);
-        host.run(["worktree", "list"]).ok();
+        host.run(["worktree", "list"]).check();
         host.run(["worktree", "clean"]);
-        host.run(["retry", id]).ok();
+        host.run(["retry", id]).check();
         host.finished(id);
         assert!(!ran.exists(), "{way}");
         // A git that does not check this runs it.
