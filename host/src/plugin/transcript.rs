@@ -169,14 +169,12 @@ fn questions(parts: &[Vec<u8>]) -> Vec<Vec<(usize, &[u8])>> {
 }
 
 fn too_much(state: &[u8], items_bytes: usize) -> Option<String> {
-    let length = state.len();
-    if length > TRANSCRIPT_STATE_BYTES {
-        return Some(format!(
-            "the state of its transcript has {length} bytes, more than 8 MiB"
-        ));
+    if items_bytes > ITEMS_BYTES {
+        return Some("the items of its transcript have more than 16 MiB".to_owned());
     }
-    (items_bytes > ITEMS_BYTES)
-        .then(|| "the items of its transcript have more than 16 MiB".to_owned())
+    let length = state.len();
+    (length > TRANSCRIPT_STATE_BYTES)
+        .then(|| format!("the state of its transcript has {length} bytes, more than 8 MiB"))
 }
 
 fn size(item: &TranscriptItem) -> usize {
