@@ -4,7 +4,7 @@
 
 use std::{fmt, fs, io};
 
-use crate::fsx::read_virtual_text;
+use crate::fsx::read_virtual;
 
 /// Namespaces in which a client and its host may differ. A client in another pid namespace is a
 /// restrained principal, and so is not compared.
@@ -30,14 +30,15 @@ impl Inherited {
 
     /// What a process has inherited, by its directory in `/proc`.
     pub(crate) fn of(process: &str) -> io::Result<Self> {
-        let status = read_virtual_text(format!("/proc/{process}/status"))?;
+        // The name of the program may be any bytes.
+        let status = read_virtual(format!("/proc/{process}/status"))?;
         let namespaces = NAMESPACES.map(|name| {
             let link = fs::read_link(format!("/proc/{process}/ns/{name}")).ok()?;
             Some(link.to_string_lossy().into_owned())
         });
         Ok(Self {
             namespaces,
-            ..Self::in_status(&status)
+            ..Self::in_status(&String::from_utf8_lossy(&status))
         })
     }
 

@@ -203,10 +203,10 @@ impl LogReader {
     /// The header of the next frame. Of a frame that is returned in several pieces, the header is
     /// read only once, because to go back to it would mean to read all bytes after it again.
     fn header_to_return(&mut self) -> io::Result<Option<Header>> {
+        let may_be_skipped = self.offset < self.from || self.selection != Selection::default();
         match self.begun {
             Some(header) => Ok(Some(header)),
-            // The frame is probably skipped.
-            None if self.offset < self.from => self.header(),
+            None if may_be_skipped => self.header(),
             None => self.header_within(self.sizes.window),
         }
     }

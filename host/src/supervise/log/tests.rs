@@ -132,6 +132,10 @@ fn a_long_line_is_found_and_returned_without_reading_its_bytes_again() {
         let (begun, read) = read_bytes(|| reader.begin(Begin::LastBytes(1)));
         begun.unwrap();
         assert!(read < LENGTH / 8, "{read} bytes to find the last byte");
+        let other = LogReader::new(&path).channel(Channel::Stderr);
+        let (found, read) = read_bytes(|| pieces(other));
+        assert_eq!(found, []);
+        assert!(read < LENGTH / 8, "{read} bytes to skip the other stream");
     }
 }
 
