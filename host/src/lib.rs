@@ -22,6 +22,7 @@ mod environment;
 mod fsx;
 mod git;
 mod identity;
+mod inherited;
 mod kept;
 mod layout;
 mod lock;

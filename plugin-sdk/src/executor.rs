@@ -40,8 +40,9 @@ pub trait Executor: Default + 'static {
 
     /// Turns a child's standard output into items. `bytes` are the next bytes, and empty at the
     /// end; `state` is what the previous call returned. The answer must depend on `bytes` and
-    /// `state` alone. The first bytes may start after any line feed, with no state. This function
-    /// is called for agents only; the default shows the output unchanged.
+    /// `state` alone. The first bytes may start after any line feed, with no state. Lines of more
+    /// than 1 MiB are left out by the host. This function is called for agents only; the default
+    /// shows the output unchanged.
     fn transcript(bytes: &[u8], state: &[u8]) -> Reading {
         transcript::plain(bytes, state)
     }

@@ -92,7 +92,9 @@ impl Items {
             let place = self.transcriber.place();
             reading.send(LogPiece::Items { items, place }).await?;
         }
-        loop {
+        // While a long line is read, nothing is sent, so only this check notices that the client
+        // has left.
+        while !reading.sender.is_closed() {
             let read = self.log.next_pieces().await;
             let (pieces, more) = read.map_err(|error| unreadable(&error))?;
             send(reading, self.transcriber.take(pieces).await).await?;
@@ -100,6 +102,7 @@ impl Items {
                 return Ok(());
             }
         }
+        Err(Stop::Unwanted)
     }
 
     /// Sends the items that were held back until the end of the output.

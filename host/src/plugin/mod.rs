@@ -56,5 +56,5 @@ pub(crate) use port::{
 };
 #[cfg(test)]
 pub(crate) use transcript::Reading;
-pub(crate) use transcript::{ItemKind, TRANSCRIPT_BYTES, Transcribes, TranscriptItem};
+pub(crate) use transcript::{ItemKind, TRANSCRIPT_LINE_BYTES, Transcribes, TranscriptItem};
 pub(crate) use visible::visible;

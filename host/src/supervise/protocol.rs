@@ -163,8 +163,8 @@ pub(super) struct Identity {
     /// The pid namespace in which the pid is valid. Earlier versions did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pid_namespace: Option<String>,
-    /// The executable's version and file. A host with another executable starts its own supervisor
-    /// for new work.
+    /// The executable's version and file, and what tasks inherit from the process. A host that
+    /// differs in this starts its own supervisor for new work.
     pub(super) build: String,
 }
 

@@ -10,6 +10,10 @@
 //! would be valid only for one version of the plugin, and would have to be made again for every log
 //! after an update.
 //!
+//! A line that is longer than a plugin may be given is not passed to it: a note with the line's
+//! length is shown instead. Otherwise the plugin would hold the line in its state, which is copied
+//! with every piece of the line.
+//!
 //! If a plugin traps, is slow or returns too much, the transcript ends with a message, and all
 //! later output is shown unchanged. This module does not depend on the terminal: items are drawn as
 //! lines of words, each with a [`Style`], and the code that shows the lines decides on the

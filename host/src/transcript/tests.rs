@@ -14,8 +14,8 @@ use super::{
 use crate::{
     layout::Layout,
     plugin::{
-        BoxFuture, Catalog, Compiler, ItemKind, Places, PluginError, Reading, Transcribes,
-        TranscriptItem,
+        BoxFuture, Catalog, Compiler, ItemKind, Places, PluginError, Reading,
+        TRANSCRIPT_LINE_BYTES, Transcribes, TranscriptItem,
     },
     supervise::log::{self, Channel, LogReader, Piece},
 };
@@ -24,6 +24,8 @@ use crate::{
 #[derive(Default)]
 struct Lines {
     asked: AtomicUsize,
+    /// Number of bytes of all parts and states so far.
+    passed: AtomicUsize,
     /// Number of the first call that fails. All later calls fail too.
     fails_from: Option<usize>,
 }
@@ -40,6 +42,9 @@ impl Transcribes for Lines {
                 let message = "it trapped".to_owned();
                 return Err(PluginError::Answer { message });
             }
+            let bytes: usize = parts.iter().map(Vec::len).sum();
+            self.passed
+                .fetch_add(bytes + state.len(), Ordering::Relaxed);
             let mut items = Vec::new();
             for part in parts {
                 state.extend_from_slice(part);
@@ -243,6 +248,87 @@ async fn an_overlong_line_is_passed_on_before_its_end() {
                 stderr: 80_000
             }
         );
+    }
+}
+
+/// The text that is shown of these writes in pieces of this size, and the number of bytes that
+/// were passed to the executor.
+async fn shown_and_passed(
+    transcriber: impl FnOnce(Transcriber) -> Transcriber,
+    written: &[Write<'_>],
+    most_bytes: usize,
+) -> (String, usize) {
+    let executor = Arc::new(Lines::default());
+    let mut made = transcriber(Transcriber::new(Some(executor.clone())));
+    let items = all_of(&mut made, pieces(written, most_bytes)).await;
+    (text_of(&items), executor.passed.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_for_the_executor_is_not_passed_to_it_and_shown_as_a_note() {
+    let long = "x".repeat(10 << 20);
+    let written = [
+        (1, OUT, "first\nhalf "),
+        (1, OUT, &*long),
+        (1, ERR, "warning\n"),
+        (1, OUT, "\nlast\n"),
+        (1, OUT, &*long),
+    ];
+    let note = "[claudine: a line of 10.0 MiB is not shown here: `claudine logs --raw`]\n";
+    for most_bytes in [16 << 10, (256 << 10) + 7, usize::MAX] {
+        let shown = shown_and_passed(|made| made, &written, most_bytes).await;
+        let expected = format!("<first>\nwarning\n{note}<last>\n{note}");
+        let passed = "first\nlast\n".len();
+        assert_eq!(shown, (expected, passed), "pieces of {most_bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn the_longest_line_for_the_executor_is_passed_to_it_once() {
+    let note = "[claudine: a line of 1.0 MiB is not shown here: `claudine logs --raw`]\n";
+    for (more, is_passed) in [(0, true), (1, false)] {
+        let line = "x".repeat(TRANSCRIPT_LINE_BYTES + more) + "\n";
+        let written = [(1, OUT, &*line), (1, OUT, "last\n")];
+        let (text, passed) = shown_and_passed(|made| made, &written, 16 << 10).await;
+        assert_eq!(text.starts_with("<xxx"), is_passed, "{more} bytes more");
+        assert_eq!(text.starts_with(note), !is_passed, "{more} bytes more");
+        assert!(text.ends_with("\n<last>\n"), "{more} bytes more");
+        let expected = "last\n".len() + if is_passed { line.len() } else { 0 };
+        assert_eq!(passed, expected, "{more} bytes more");
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_line_is_told_only_if_it_is_long() {
+    let rest = "x".repeat(2 << 20);
+    let note = "[claudine: a line of at least 2.0 MiB is not shown here: `claudine logs --raw`]\n";
+    for (rest, told) in [(&*rest, note), ("rest", "")] {
+        let written = [(1, OUT, rest), (1, OUT, "\nlast\n")];
+        let (text, _) = shown_and_passed(Transcriber::in_line, &written, 16 << 10).await;
+        assert_eq!(text, format!("{told}<last>\n"));
+        // The output ends within the line.
+        let (text, _) = shown_and_passed(Transcriber::in_line, &written[..1], 16 << 10).await;
+        assert_eq!(text, told);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_cut_off_at_a_long_line_continues_with_the_same_items() {
+    let line = "x".repeat(TRANSCRIPT_LINE_BYTES + 1) + "\nlast\n";
+    let all = pieces(&[(1, OUT, "first\n"), (1, OUT, &line)], 256 << 10);
+    let expected = text_of(&all_of(&mut lines(), all.clone()).await);
+    for cut in 0..=all.len() {
+        let (mut first, mut place) = (lines(), Place::default());
+        let mut shown = Vec::new();
+        for step in first.take(all[..cut].to_vec()).await {
+            if let Step::Items { items, place: next } = step {
+                shown.extend(items);
+                place = next;
+            }
+        }
+        let mut second = lines().from(place);
+        shown.extend(all_of(&mut second, all.clone()).await);
+        assert_eq!(text_of(&shown), expected, "cut off before piece {cut}");
     }
 }
 

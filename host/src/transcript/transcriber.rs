@@ -1,8 +1,9 @@
 //! Makes items from a log, piece by piece.
 //!
 //! An executor receives the standard output of one child process in parts that end with a newline.
-//! All items of a part became complete at the same time, so they get this time. Standard error and
-//! the output of commands are passed on line by line, unchanged.
+//! All items of a part became complete at the same time, so they get this time. Instead of a line
+//! that is too long for an executor, a note is shown. Standard error and the output of commands are
+//! passed on line by line, unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +15,15 @@ use claudine_domain::time::Timestamp;
 
 use super::{Item, Kind, LogChannel, Place};
 use crate::{
-    plugin::{TRANSCRIPT_BYTES, Transcribes, TranscriptItem},
+    plugin::{TRANSCRIPT_LINE_BYTES, Transcribes, TranscriptItem},
     supervise::log::Piece,
+    units::bytes_text,
 };
 
-/// Maximum length of an incomplete line that the host holds back. Plugins hold back longer lines
-/// themselves.
-const LONGEST_HELD_BYTES: usize = TRANSCRIPT_BYTES;
+/// Maximum length of an incomplete line that is held back and is not for an executor.
+const LONGEST_HELD_BYTES: usize = 64 << 10;
+/// Number of bytes that are searched for a newline at a time.
+const FEED_BYTES: usize = 4 << 10;
 /// Size limit of the items with the same place, so that they fit in one answer.
 const TOGETHER_BYTES: usize = 1 << 20;
 
@@ -60,12 +63,39 @@ struct Stream {
     held: Vec<u8>,
     /// Offset of the beginning of the incomplete line.
     line_from: u64,
-    /// Whether there is an incomplete line, which either this host or the executor holds back.
+    /// Whether there is an incomplete line.
     is_open: bool,
     /// Time of the last write.
     at: Timestamp,
-    /// Whether everything up to the next newline is skipped.
-    is_in_line: bool,
+    /// Set while everything up to the next newline is skipped.
+    skipped: Option<Skipped>,
+}
+
+/// A line that the executor does not receive.
+#[derive(Clone, Copy, Default)]
+struct Skipped {
+    /// Number of bytes so far.
+    bytes: u64,
+    /// Whether these bytes include the beginning of the line.
+    is_whole: bool,
+}
+
+impl Skipped {
+    /// The text that is shown instead of the line; `None` for the remaining part of a line of
+    /// ordinary length.
+    fn told(self) -> Option<String> {
+        let size = bytes_text(self.bytes);
+        let size = match self {
+            Self { is_whole: true, .. } => size,
+            Self { bytes, .. } if bytes > TRANSCRIPT_LINE_BYTES as u64 => {
+                format!("at least {size}")
+            }
+            _ => return None,
+        };
+        Some(format!(
+            "[claudine: a line of {size} is not shown here: `claudine logs --raw`]"
+        ))
+    }
 }
 
 impl Stream {
@@ -177,6 +207,15 @@ impl Transcriber {
             let (held, at) = (take(&mut stream.held), stream.at);
             let (child, channel) = (*child, *channel);
             if channel == LogChannel::Stdout && self.executor.is_some() {
+                let skipped = stream.skipped.take();
+                if let Some(text) = skipped.and_then(Skipped::told) {
+                    made.push(Made::Lines {
+                        channel,
+                        text: text + "\n",
+                        place,
+                        at,
+                    });
+                }
                 let parts = parts.entry(child).or_default();
                 let both = [held, Vec::new()];
                 let first = usize::from(both[0].is_empty());
@@ -230,7 +269,7 @@ impl Transcriber {
     fn skip(&mut self, to: u64) {
         for stream in self.streams.values_mut() {
             *stream = Stream {
-                is_in_line: true,
+                skipped: Some(Skipped::default()),
                 line_from: to,
                 ..Stream::default()
             };
@@ -253,13 +292,13 @@ impl Transcriber {
         self.streams
             .entry((child, channel))
             .or_insert_with(|| Stream {
-                is_in_line,
+                skipped: is_in_line.then(Skipped::default),
                 ..Stream::default()
             })
     }
 
-    /// Adds the bytes up to the last newline as a part for the executor. If there is no newline but
-    /// many bytes are held back, adds all of them.
+    /// Adds the bytes up to the last newline as a part for the executor, and a note instead of each
+    /// line that is too long for an executor.
     fn add_part(
         &mut self,
         child: u16,
@@ -271,24 +310,53 @@ impl Transcriber {
     ) {
         let end = offset + bytes.len() as u64;
         let stream = self.stream(child, LogChannel::Stdout);
-        if stream.is_in_line {
-            let Some(feed) = bytes.iter().position(|byte| *byte == b'\n') else {
+        if stream.skipped.is_none() {
+            stream.open_at(offset);
+            let line_bytes = first_feed(&bytes).unwrap_or(bytes.len());
+            if stream.held.len() + line_bytes > TRANSCRIPT_LINE_BYTES {
+                // The buffer is dropped, because most lines need a far smaller one.
+                let held = take(&mut stream.held);
+                stream.skipped = Some(Skipped {
+                    bytes: held.len() as u64,
+                    is_whole: true,
+                });
+            }
+        }
+        if let Some(mut skipped) = stream.skipped {
+            let feed = first_feed(&bytes);
+            skipped.bytes += feed.unwrap_or(bytes.len()) as u64;
+            stream.skipped = feed.is_none().then_some(skipped);
+            let Some(feed) = feed else {
                 return;
             };
             bytes.drain(..=feed);
-            stream.is_in_line = false;
-        }
-        stream.open_at(end - bytes.len() as u64);
-        let feed = bytes.iter().rposition(|byte| *byte == b'\n');
-        let rest = feed.map(|feed| bytes.split_off(feed + 1));
-        stream.held.append(&mut bytes);
-        if let Some(rest) = &rest {
-            stream.line_from = end - rest.len() as u64;
-            stream.is_open = !rest.is_empty();
-        } else if stream.held.len() < LONGEST_HELD_BYTES {
+            stream.line_from = end - bytes.len() as u64;
+            stream.is_open = !bytes.is_empty();
+            if let Some(text) = skipped.told() {
+                let place = self.placed(LogChannel::Stdout, end);
+                made.push(Made::Lines {
+                    channel: LogChannel::Stdout,
+                    text: text + "\n",
+                    place,
+                    at,
+                });
+            }
+            // The next line of these bytes may be too long too.
+            if !bytes.is_empty() {
+                let offset = end - bytes.len() as u64;
+                self.add_part(child, offset, bytes, at, parts, made);
+            }
             return;
         }
-        let part = replace(&mut stream.held, rest.unwrap_or_default());
+        let Some(feed) = last_feed(&bytes) else {
+            stream.held.append(&mut bytes);
+            return;
+        };
+        let rest = bytes.split_off(feed + 1);
+        stream.held.append(&mut bytes);
+        stream.line_from = end - rest.len() as u64;
+        stream.is_open = !rest.is_empty();
+        let part = replace(&mut stream.held, rest);
         let place = self.placed(LogChannel::Stdout, end);
         let parts = parts.entry(child).or_default();
         let index = parts.len();
@@ -314,8 +382,9 @@ impl Transcriber {
         let end = offset + bytes.len() as u64;
         let stream = self.stream(child, channel);
         stream.open_at(offset);
+        // The bytes that are held back contain no newline, so they are not searched again.
+        let feed = last_feed(&bytes).map(|feed| stream.held.len() + feed);
         stream.held.append(&mut bytes);
-        let feed = stream.held.iter().rposition(|byte| *byte == b'\n');
         let whole = match feed {
             Some(feed) => feed + 1,
             None if stream.held.len() < LONGEST_HELD_BYTES => return,
@@ -476,6 +545,23 @@ fn push_items(steps: &mut Vec<Step>, items: Vec<Item>, before: Place, place: Pla
 /// The message that output is shown unchanged, and why.
 pub(super) fn not_made(why: &str) -> String {
     format!("claudine: no transcript; the unchanged output follows: {why}")
+}
+
+/// Position of the first newline. Most output of a long line contains none, which `contains` finds
+/// out many bytes at a time.
+fn first_feed(bytes: &[u8]) -> Option<usize> {
+    let mut all = bytes.chunks(FEED_BYTES).enumerate();
+    let (index, chunk) = all.find(|(_, chunk)| chunk.contains(&b'\n'))?;
+    let within = chunk.iter().position(|byte| *byte == b'\n')?;
+    Some(index * FEED_BYTES + within)
+}
+
+/// Position of the last newline.
+fn last_feed(bytes: &[u8]) -> Option<usize> {
+    let mut all = bytes.chunks(FEED_BYTES).enumerate();
+    let (index, chunk) = all.rfind(|(_, chunk)| chunk.contains(&b'\n'))?;
+    let within = chunk.iter().rposition(|byte| *byte == b'\n')?;
+    Some(index * FEED_BYTES + within)
 }
 
 /// Number of bytes before an incomplete character at the end; the number of all bytes if there is

@@ -9,9 +9,13 @@ use std::{
 use claudine_tests::{
     TestHost, command,
     harness::{binary, short_id},
+    mcp::Client,
     wait::PATIENCE,
     wait_for,
 };
+use serde_json::json;
+
+use crate::authority::with_agent;
 
 /// Output with binary bytes, escapes, and no final line end.
 const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
@@ -290,4 +294,63 @@ fn removed_log_is_reported_as_missing_with_its_path() {
     missing(&with_limit);
     assert_eq!(host.text(["logs", &other]), "other");
     assert_eq!(host.text(["logs", &silent]), "");
+}
+
+/// An agent that prints a tool's result of 10 MiB in one line, between two texts.
+const AGENT_WITH_A_LONG_LINE: &str = r#"
+case "$*" in *--version*) echo '2.1.330 (Claude Code)'; exit ;; esac
+cat > /dev/null
+session=11111111-2222-4333-8444-555555555555
+text() { echo '{"type":"assistant","message":{"content":[{"type":"text","text":"'"$1"'"}]}}'; }
+echo '{"type":"system","subtype":"init","session_id":"'$session'"}'
+text before
+printf '{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t","content":"'
+head -c 10485760 /dev/zero | tr '\0' x
+echo '"}]}}'
+text after
+printf '{"type":"result","subtype":"success","is_error":false,"num_turns":1,"total_cost_usd":0.01,'
+echo '"session_id":"'$session'","result":"after"}'
+"#;
+
+#[test]
+fn line_that_is_too_long_for_a_transcript_is_shown_as_a_note_by_every_reader() {
+    let (host, _agent) = with_agent("", AGENT_WITH_A_LONG_LINE);
+    let id = host.text(["delegate", "p"]);
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    let note = "[claudine: a line of 10.0 MiB is not shown here: `claudine logs --raw`]";
+    let has_all = |shown: &str| {
+        for piece in ["before", note, "after"] {
+            assert!(shown.contains(piece), "{piece} in {shown}");
+        }
+        assert!(shown.len() < 4_000, "{} bytes", shown.len());
+    };
+    let on_terminal = |arguments: &[&str]| {
+        let shown = command::run(host.on_terminal(arguments), b"", PATIENCE).ok();
+        shown.text()
+    };
+    has_all(&on_terminal(&["logs", &id]));
+    // Only as much of the line is read as the wanted lines need.
+    let end = on_terminal(&["logs", "-n", "3", &id]);
+    let (rest, end) = end.split_once('\n').unwrap();
+    assert!(rest.contains("[claudine: a line of at least "), "{rest}");
+    assert!(end.contains("after") && end.contains("cost "), "{end}");
+    let mut client = Client::connect(&host);
+    let logs = client.call("TaskLogs", json!({ "taskId": id }));
+    has_all(logs["output"].as_str().unwrap());
+    let kept = host.json(["checkpoint", &id]);
+    let lines = kept["last_lines"].as_str().unwrap();
+    assert!(lines.contains("[claudine: a line of "), "{lines}");
+    assert!(host.text(["status", &id]).contains("[claudine: a line of "));
+    // In a pipe, the line is copied.
+    let raw = host.run(["logs", &id]).ok().stdout;
+    let lines: Vec<&[u8]> = raw.split_inclusive(|byte| *byte == b'\n').collect();
+    let lengths: Vec<usize> = lines.iter().map(|line| line.len()).collect();
+    assert_eq!(lines.len(), 5, "{lengths:?}");
+    assert!(lengths[2] > 10 << 20, "{lengths:?}");
+    for count in [1, 2, 3, 4] {
+        let last = host.run(["logs", "-n", &count.to_string(), &id]).ok();
+        let expected = lines[5 - count..].concat();
+        assert!(last.stdout == expected, "the last {count} lines");
+    }
 }

@@ -360,3 +360,39 @@ fn host_is_reached_if_the_path_of_its_data_directory_is_long() {
         .build();
     assert_eq!(host.finished(&host.script("true"))["outcome"], "succeeded");
 }
+
+/// The supervisor of the older task could give new tasks only what it has inherited itself.
+#[test]
+fn tasks_inherit_from_their_host_what_nobody_can_take_over_and_doctor_tells_the_difference() {
+    let host = TestHost::new();
+    let older = host.text(["run", "--", "sleep", "600"]);
+    host.live(&older);
+    let restricted = |arguments: &[&str]| {
+        let mut command = host.other("setpriv");
+        command.arg("--no-new-privs").arg(binary()).args(arguments);
+        command::run(command, b"", PATIENCE)
+    };
+    let asked = [
+        "run",
+        "--wait",
+        "--script",
+        "grep NoNewPrivs /proc/self/status",
+    ];
+    // If this test itself runs with `no_new_privs`, nothing differs.
+    let before = host.run(asked).ok().text();
+    assert_eq!(restricted(&asked).ok().text(), before);
+    let told = |found: Value| {
+        let findings = found.as_array().unwrap().iter();
+        let mut told = findings.filter_map(|finding| finding["found"].as_str());
+        told.any(|told| told.contains("they can gain privileges although this command cannot"))
+    };
+    // The exit code is not checked, because `doctor` may find other faults of the machine.
+    assert!(!told(host.run(["--json", "doctor"]).json()));
+    let differs = before.ends_with('0');
+    assert_eq!(told(restricted(&["--json", "doctor"]).json()), differs);
+    host.run(["down"]).check();
+    restricted(&["up"]).check();
+    assert_eq!(host.run(asked).ok().text(), "NoNewPrivs:\t1");
+    assert_eq!(host.status(&older)["state"], "running");
+    assert!(!told(restricted(&["--json", "doctor"]).json()));
+}

@@ -22,6 +22,7 @@ const GROUND: &[&str] = &[
     "fsx",
     "git",
     "identity",
+    "inherited",
     "kept",
     "layout",
     "lock",

@@ -21,6 +21,7 @@ use crate::{
     config::{Overrides, Settings, process_environment},
     fsx,
     identity::HostProcess,
+    inherited::Inherited,
     layout::Layout,
 };
 
@@ -100,6 +101,7 @@ impl Doctor {
         match reached {
             Some(Ok((host, started))) => {
                 findings.extend(of_host(&host, started));
+                findings.extend(not_inherited(layout));
                 findings.extend(plugins(client).await);
             }
             Some(Err(error)) => findings.push(failed("host", error)),
@@ -303,6 +305,25 @@ fn of_host(host: &HostInfo, started: bool) -> Vec<Finding> {
             .map(|warning| Finding::new(Verdict::Warn, "host", warning)),
     );
     findings
+}
+
+/// A finding if the host differs from this process in what tasks inherit from it.
+fn not_inherited(layout: &Layout) -> Option<Finding> {
+    let host = HostProcess::of(layout)?;
+    // A host that cannot be looked at is not compared.
+    let of_host = Inherited::of(&host.pid.to_string()).ok()?;
+    let own = Inherited::of_this_process().ok()?;
+    inherited_from_host(&Inherited::differences(&of_host, &own))
+}
+
+fn inherited_from_host(differences: &[String]) -> Option<Finding> {
+    let found = format!(
+        "tasks inherit from the host what they cannot get from this command: they {}",
+        differences.join("; they ")
+    );
+    let hint = "`claudine down && claudine up` starts a host that is like this command";
+    let finding = Finding::new(Verdict::Warn, "tasks", found).hint(Some(hint.to_owned()));
+    (!differences.is_empty()).then_some(finding)
 }
 
 /// One finding for all working supervisors together, and one for each supervisor that is stopped by
@@ -541,6 +562,25 @@ mod tests {
         assert_eq!(found(None), usual);
         let few = "/data, 1.0 GiB and 0 inodes free".to_owned();
         assert_eq!(found(Some(0)), (Verdict::Warn, few));
+    }
+
+    #[test]
+    fn tasks_that_lack_a_group_of_the_caller_are_a_warning_with_the_way_out() {
+        assert_eq!(inherited_from_host(&[]), None);
+        let finding = inherited_from_host(&["lack groups of this command: 998".to_owned()]);
+        let finding = finding.unwrap();
+        assert_eq!(finding.verdict, Verdict::Warn);
+        assert!(
+            finding
+                .found
+                .ends_with("they lack groups of this command: 998")
+        );
+        assert!(
+            finding
+                .hint
+                .unwrap()
+                .contains("claudine down && claudine up")
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segmen
 /// Limits on the bytes that a reader takes at a time.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// The most bytes read from the file at a time.
+    /// The most bytes read from the file at a time: whole frames of the usual sizes, so that a frame
+    /// is not read again because its last bytes were not read with its header.
     window: usize,
     /// The most bytes in a piece.
     piece: u64,
@@ -28,16 +29,20 @@ struct Sizes {
 
 /// Sizes for callers that use each piece before they read the next. A piece is a whole frame.
 const LARGE: Sizes = Sizes {
-    window: 256 << 10,
+    window: HEADER_BYTES + (256 << 10),
     piece: u64::MAX,
     together: 256 << 10,
 };
 /// Sizes for callers that may have to keep the pieces that they have read.
 const SMALL: Sizes = Sizes {
-    window: 64 << 10,
+    window: HEADER_BYTES + (64 << 10),
     piece: 16 << 10,
     together: 32 << 10,
 };
+
+/// The most bytes read from the file at a time when only headers are wanted. Most frames of a long
+/// output are far larger, so most of it is not read.
+const HEADERS_WINDOW: usize = 4 << 10;
 
 /// The streams that a reader returns; `None` is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +101,8 @@ pub(crate) struct LogReader {
     open: Option<Open>,
     /// Position of the next frame in the segment.
     pub(super) position: u64,
+    /// The header of the frame at `position`, if a part of this frame was returned.
+    begun: Option<Header>,
     /// The offset of the next frame's first byte, in the selected sequence.
     pub(super) offset: u64,
     /// The offset before which bytes are skipped.
@@ -113,6 +120,7 @@ impl LogReader {
             segment: 0,
             open: None,
             position: 0,
+            begun: None,
             offset: 0,
             from: 0,
             sizes: LARGE,
@@ -161,7 +169,7 @@ impl LogReader {
 
     /// The next piece, or `None` at the current end of the log.
     pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.header_to_return()? {
             match header.kind {
                 Kind::Next => self.enter(self.segment + 1, 0),
                 Kind::Totals => {
@@ -192,6 +200,17 @@ impl LogReader {
         Ok(None)
     }
 
+    /// The header of the next frame. Of a frame that is returned in several pieces, the header is
+    /// read only once, because to go back to it would mean to read all bytes after it again.
+    fn header_to_return(&mut self) -> io::Result<Option<Header>> {
+        let may_be_skipped = self.offset < self.from || self.selection != Selection::default();
+        match self.begun {
+            Some(header) => Ok(Some(header)),
+            None if may_be_skipped => self.header(),
+            None => self.header_within(self.sizes.window),
+        }
+    }
+
     /// Returns a piece of the frame's selected bytes, beginning at `from`. Moves past the frame if
     /// no bytes of it are left.
     fn output(&mut self, header: Header, channel: Channel) -> io::Result<Option<Piece>> {
@@ -217,6 +236,7 @@ impl LogReader {
         };
         if end < length {
             self.from = self.offset + end;
+            self.begun = Some(header);
         } else {
             self.offset += length;
             self.pass(header);
@@ -224,15 +244,20 @@ impl LogReader {
         Ok(piece)
     }
 
-    /// The header of the frame at `position`, if the frame is complete.
+    /// The header of the frame at `position`, if the frame is complete. For callers that do not
+    /// read the payload of most frames.
     pub(super) fn header(&mut self) -> io::Result<Option<Header>> {
+        self.header_within(HEADERS_WINDOW)
+    }
+
+    fn header_within(&mut self, window: usize) -> io::Result<Option<Header>> {
         if self.open.is_none() && !self.open_segment()? {
             return Ok(None);
         }
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let Some(bytes) = open.bytes(self.position, HEADER_BYTES, self.sizes.window)? else {
+        let Some(bytes) = open.bytes(self.position, HEADER_BYTES, window)? else {
             return Ok(None);
         };
         let Some(bytes) = bytes.first_chunk() else {
@@ -260,6 +285,24 @@ impl LogReader {
     /// Moves past the frame at `position`.
     pub(super) fn pass(&mut self, header: Header) {
         self.position += frame_bytes(header);
+        self.begun = None;
+    }
+
+    /// The bytes of the segment from one position to another, which are read at once.
+    pub(super) fn block(&mut self, from: u64, to: u64) -> io::Result<&[u8]> {
+        let length = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let bytes = match &mut self.open {
+            Some(open) => open.bytes(from, length, 0)?,
+            None => None,
+        };
+        bytes.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Frees the memory of a block, which is larger than that of the pieces of a slow client.
+    pub(super) fn forget_block(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.window = Vec::new();
+        }
     }
 
     pub(super) fn totals(&mut self, header: Header) -> io::Result<Totals> {
@@ -286,6 +329,7 @@ impl LogReader {
         }
         self.segment = segment;
         self.position = position;
+        self.begun = None;
     }
 
     /// Opens the current segment or, if it was deleted because of the cap, the next segment that
@@ -318,6 +362,12 @@ impl LogReader {
 
 fn frame_bytes(header: Header) -> u64 {
     HEADER_BYTES as u64 + u64::from(header.length)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The number of bytes that this thread has read from logs.
+    pub(super) static READ_BYTES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// An open segment, with the bytes that were last read from it.
@@ -378,6 +428,8 @@ impl Open {
             }
         }
         self.window.truncate(filled);
+        #[cfg(test)]
+        READ_BYTES.set(READ_BYTES.get() + filled as u64);
         Ok(())
     }
 }

@@ -3,12 +3,16 @@
 //!
 //! The totals at the start of each segment give the offset of the segment. So the segments are
 //! visited from the last one backwards, and only one or two of them are read instead of the whole
-//! log.
+//! log. Within a segment, only the headers of frames are read to find a place, and the output itself
+//! is read once, in blocks, to look for lines.
 
 use std::io;
 
-use super::frame::Kind;
-use super::reader::{LogReader, Piece, segments};
+use super::frame::{HEADER_BYTES, Header, Kind};
+use super::reader::{LogReader, Piece, Selection, segments};
+
+/// The most bytes that are searched for lines at once, except that a frame is never divided.
+const BLOCK_BYTES: u64 = 256 << 10;
 
 /// The place at which a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +38,12 @@ pub(crate) struct Tail {
     pub(crate) end: u64,
 }
 
-/// A selected frame: its position in the segment, and its offset in the sequence.
-struct Place {
+/// Frames of a segment that are read at once: their position in the segment, and the offset of the
+/// first selected byte in the sequence.
+#[derive(Debug, Clone, Copy)]
+struct Block {
     position: u64,
+    end: u64,
     offset: u64,
 }
 
@@ -57,10 +64,11 @@ impl LogReader {
                 }
                 Ok(())
             }
-            Begin::LastLines(lines) => {
-                let offset = self.offset_of_last_lines(lines)?;
+            Begin::LastLines(0) => {
+                let offset = self.end()?;
                 self.begin_at(offset)
             }
+            Begin::LastLines(lines) => self.begin_at_last_lines(lines),
         }
     }
 
@@ -170,56 +178,91 @@ impl LogReader {
         Ok(())
     }
 
-    fn offset_of_last_lines(&mut self, lines: u64) -> io::Result<u64> {
-        let end = self.end()?;
-        if lines == 0 {
-            return Ok(end);
-        }
-        let mut left = lines;
-        // The line end of the last line does not begin another line.
-        let mut at_end = true;
+    fn begin_at_last_lines(&mut self, lines: u64) -> io::Result<()> {
+        // The line end of the last line does not begin another line, but a last line without a line
+        // end counts. So the number of line ends before the wanted place depends on the last byte.
+        let mut left = None;
         for segment in segments(self.path())?.into_iter().rev() {
-            for place in self.places(segment)?.into_iter().rev() {
-                self.enter(segment, place.position);
-                let Some(header) = self.header()? else {
+            for block in self.blocks(segment)?.into_iter().rev() {
+                let ends = self.line_ends(block)?;
+                let Some(last) = ends.last_byte else {
                     continue;
                 };
-                let payload = self.payload(0, header.length.into())?;
-                for (index, byte) in payload.iter().enumerate().rev() {
-                    if *byte == b'\n' && !at_end {
-                        left -= 1;
-                        if left == 0 {
-                            return Ok(place.offset + index as u64 + 1);
-                        }
-                    }
-                    at_end = false;
+                let is_line_end = u64::from(last == b'\n');
+                let before = *left.get_or_insert(lines.saturating_add(is_line_end));
+                if ends.count >= before {
+                    let passed = ends.count - before + 1;
+                    let from = self.after_line_end(block, passed)?;
+                    self.forget_block();
+                    self.enter(segment, block.position);
+                    (self.offset, self.from) = (block.offset, from);
+                    return Ok(());
                 }
+                left = Some(before - ends.count);
             }
         }
-        Ok(0)
+        self.begin_at(0)
     }
 
-    /// The selected frames of a segment, in order.
-    fn places(&mut self, segment: u32) -> io::Result<Vec<Place>> {
-        let mut places = Vec::new();
-        if !self.enter_counted(segment)? {
-            return Ok(places);
+    /// Counts the line ends in the selected output of a block of the current segment.
+    fn line_ends(&mut self, block: Block) -> io::Result<LineEnds> {
+        let selection = self.selection;
+        let mut ends = LineEnds::default();
+        for payload in payloads(self.block(block.position, block.end)?, selection) {
+            if let Some(last) = payload.last() {
+                ends.last_byte = Some(*last);
+                ends.count += feeds(payload).count() as u64;
+            }
+        }
+        Ok(ends)
+    }
+
+    /// The offset after this line end of a block, counted from 1.
+    fn after_line_end(&mut self, block: Block, wanted: u64) -> io::Result<u64> {
+        let selection = self.selection;
+        let (mut offset, mut passed) = (block.offset, 0);
+        for payload in payloads(self.block(block.position, block.end)?, selection) {
+            for feed in feeds(payload) {
+                passed += 1;
+                if passed == wanted {
+                    return Ok(offset + feed as u64 + 1);
+                }
+            }
+            offset += payload.len() as u64;
+        }
+        Ok(offset)
+    }
+
+    /// The blocks of a segment, in order; none if the cap has deleted the segment meanwhile. The
+    /// segment is the current one afterwards.
+    fn blocks(&mut self, segment: u32) -> io::Result<Vec<Block>> {
+        let mut blocks: Vec<Block> = Vec::new();
+        if !self.enter_counted(segment)? || self.segment != segment {
+            return Ok(blocks);
         }
         while let Some(header) = self.header()? {
-            match header.kind {
-                Kind::Output(channel) if self.selection.takes(header.child, channel) => {
-                    places.push(Place {
-                        position: self.position,
-                        offset: self.offset,
-                    });
-                    self.offset += u64::from(header.length);
-                }
-                Kind::Next => break,
-                _ => {}
+            if header.kind == Kind::Next {
+                break;
             }
+            let (position, offset) = (self.position, self.offset);
             self.pass(header);
+            match blocks.last_mut() {
+                Some(block) if self.position - block.position <= BLOCK_BYTES => {
+                    block.end = self.position;
+                }
+                _ => blocks.push(Block {
+                    position,
+                    end: self.position,
+                    offset,
+                }),
+            }
+            if let Kind::Output(channel) = header.kind
+                && self.selection.takes(header.child, channel)
+            {
+                self.offset += u64::from(header.length);
+            }
         }
-        Ok(places)
+        Ok(blocks)
     }
 
     /// Moves to the first output of a segment; takes the offset from the segment's totals. Returns
@@ -240,4 +283,42 @@ impl LogReader {
         }
         Ok(segment == 0)
     }
+}
+
+/// The line ends of a block, and its last selected byte.
+#[derive(Debug, Default)]
+struct LineEnds {
+    count: u64,
+    last_byte: Option<u8>,
+}
+
+/// The payloads of the selected frames in these bytes, which begin with a frame.
+fn payloads(mut bytes: &[u8], selection: Selection) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        loop {
+            let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+            let header = Header::read(header).ok()?;
+            let length = usize::try_from(header.length).ok()?;
+            let (payload, rest) = rest.split_at_checked(length)?;
+            bytes = rest;
+            if let Kind::Output(channel) = header.kind
+                && selection.takes(header.child, channel)
+            {
+                return Some(payload);
+            }
+        }
+    })
+}
+
+/// The positions of all line ends. Most parts of a long line contain none, which `contains` finds
+/// out many bytes at a time.
+fn feeds(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    const PART_BYTES: usize = 1 << 10;
+    let parts = bytes.chunks(PART_BYTES).enumerate();
+    let parts = parts.filter(|(_, part)| part.contains(&b'\n'));
+    parts.flat_map(|(number, part)| {
+        let feeds = part.iter().enumerate();
+        let feeds = feeds.filter(|(_, byte)| **byte == b'\n');
+        feeds.map(move |(at, _)| number * PART_BYTES + at)
+    })
 }

@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use super::reader::READ_BYTES;
 use super::*;
 
 fn append(writer: &mut LogWriter, child: u16, channel: Channel, time_us: u64, bytes: &[u8]) {
@@ -90,6 +91,90 @@ fn a_sparing_reader_returns_a_long_frame_in_short_pieces() {
             at += read.len();
         }
         assert_eq!(at, LENGTH + 3, "from {begin}");
+    }
+}
+
+/// The number of bytes that are read from logs meanwhile.
+fn read_bytes<T>(read: impl FnOnce() -> T) -> (T, u64) {
+    let before = READ_BYTES.get();
+    let result = read();
+    (result, READ_BYTES.get() - before)
+}
+
+#[test]
+fn a_long_line_is_found_and_returned_without_reading_its_bytes_again() {
+    const LENGTH: u64 = 8 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    for frame_bytes in [64 << 10, 256 << 10] {
+        let path = dir.path().join(format!("{frame_bytes}.log"));
+        let frame = vec![b'x'; frame_bytes];
+        let count = usize::try_from(LENGTH).unwrap() / frame_bytes;
+        let mut frames = vec![(Channel::Stdout, &b"first\n"[..])];
+        frames.extend(vec![(Channel::Stdout, &*frame); count]);
+        write(&path, &frames);
+        for mut reader in [LogReader::new(&path), LogReader::new(&path).sparing()] {
+            let (begun, read) = read_bytes(|| reader.begin(Begin::LastLines(1)));
+            begun.unwrap();
+            assert_eq!(reader.offset(), 6);
+            assert!(
+                read < LENGTH + LENGTH / 8,
+                "{read} bytes to find the line, frames of {frame_bytes}"
+            );
+            let (returned, read) = read_bytes(|| pieces(reader));
+            let returned: u64 = returned.iter().map(Piece::length).sum();
+            assert_eq!(returned, LENGTH);
+            assert!(
+                read < LENGTH + LENGTH / 2,
+                "{read} bytes to return the line, frames of {frame_bytes}"
+            );
+        }
+        let mut reader = LogReader::new(&path);
+        let (begun, read) = read_bytes(|| reader.begin(Begin::LastBytes(1)));
+        begun.unwrap();
+        assert!(read < LENGTH / 8, "{read} bytes to find the last byte");
+        let other = LogReader::new(&path).channel(Channel::Stderr);
+        let (found, read) = read_bytes(|| pieces(other));
+        assert_eq!(found, []);
+        assert!(read < LENGTH / 8, "{read} bytes to skip the other stream");
+    }
+}
+
+#[test]
+fn the_last_lines_are_found_across_blocks() {
+    const LINES: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let line = |number: u64| format!("{number:09}\n");
+    let mut writer = LogWriter::new(path.clone(), 1 << 30);
+    for number in 0..LINES {
+        let line = line(number);
+        // A frame may end anywhere in a line.
+        let (begin, end) = line.split_at(usize::try_from(number % 10).unwrap());
+        append(&mut writer, 1, Channel::Stderr, 0, b"e\n");
+        append(&mut writer, 1, Channel::Stdout, 0, begin.as_bytes());
+        append(&mut writer, 1, Channel::Stdout, 0, end.as_bytes());
+    }
+    for unfinished in [None, Some("last")] {
+        if let Some(last) = unfinished {
+            append(&mut writer, 1, Channel::Stdout, 0, last.as_bytes());
+        }
+        let whole: String = (0..LINES).map(line).collect();
+        let whole = whole + unfinished.unwrap_or_default();
+        for lines in (1..LINES)
+            .step_by(3_001)
+            .chain([LINES, LINES + 1, u64::MAX])
+        {
+            let mut reader = LogReader::new(&path).channel(Channel::Stdout);
+            reader.begin(Begin::LastLines(lines)).unwrap();
+            let whole_lines = lines - u64::from(unfinished.is_some());
+            let begin = LINES.saturating_sub(whole_lines) * 10;
+            assert_eq!(reader.offset(), begin, "the last {lines} lines");
+            let Some(Piece::Bytes { bytes, .. }) = reader.next_piece().unwrap() else {
+                panic!("the last {lines} lines");
+            };
+            let expected = &whole.as_bytes()[usize::try_from(begin).unwrap()..];
+            assert!(expected.starts_with(&bytes), "the last {lines} lines");
+        }
     }
 }
 

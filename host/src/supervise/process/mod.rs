@@ -67,6 +67,7 @@ use super::words::{AttemptKey, StopWhy};
 use crate::bounds::Bounds;
 use crate::clock;
 use crate::fsx::{self, Lasting};
+use crate::inherited::Inherited;
 
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SOCKET_FILE: &str = "sock";
@@ -518,17 +519,19 @@ fn own_identity() -> io::Result<Identity> {
 }
 
 /// The version and file of this process's executable, to distinguish an older executable from the
-/// current one.
+/// current one, and what tasks inherit from this process: a host with other groups needs a
+/// supervisor with these groups.
 pub(super) fn own_build() -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata("/proc/self/exe")?;
     let version = env!("CARGO_PKG_VERSION");
     Ok(format!(
-        "{version} {}-{}-{}.{}",
+        "{version} {}-{}-{}.{} {}",
         file.dev(),
         file.ino(),
         file.mtime(),
-        file.mtime_nsec()
+        file.mtime_nsec(),
+        Inherited::of_this_process()?
     ))
 }
 
