@@ -33,9 +33,9 @@ mod spec;
 mod status;
 mod swap;
 mod taken;
-mod undo;
 #[cfg(test)]
 pub(crate) mod tests;
+mod undo;
 mod work;
 
 use std::{

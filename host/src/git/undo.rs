@@ -404,10 +404,8 @@ mod tests {
         fs::remove_file(person.work().join("gone")).unwrap();
         assert_eq!(back(&person, &note).await, None);
         assert_eq!(status(&person), "D gone");
-        let failed = StepNote {
-            has_failed: true,
-            ..note
-        };
+        let mut failed = note;
+        failed.has_failed = true;
         assert_eq!(back(&person, &failed).await, Some(PutBack::Done));
         assert_eq!(status(&person), "");
     }

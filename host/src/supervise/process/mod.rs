@@ -67,7 +67,6 @@ use super::words::{AttemptKey, StopWhy};
 use crate::bounds::Bounds;
 use crate::clock;
 use crate::fsx::{self, Lasting};
-use crate::inherited::Inherited;
 
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SOCKET_FILE: &str = "sock";
@@ -531,7 +530,7 @@ pub(super) fn own_build() -> io::Result<String> {
         file.ino(),
         file.mtime(),
         file.mtime_nsec(),
-        Inherited::of_this_process()?
+        crate::inherited::Inherited::of_this_process()?
     ))
 }
 

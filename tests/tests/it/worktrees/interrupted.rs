@@ -117,7 +117,8 @@ impl CutOff {
 
 /// Lets the person go on in each of some ways, and checks that the next host merges the work.
 fn is_merged_although_the_person_goes_on(way: Way) {
-    let actions: [(&str, fn(&Repository)); 4] = [
+    type Action = fn(&Repository);
+    let actions: [(&str, Action); 4] = [
         ("commits nothing", |repository| {
             repository.git(&["commit", "-q", "--allow-empty", "-m", "mine"]);
         }),
