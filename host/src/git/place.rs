@@ -173,8 +173,8 @@ pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
         && common_dir_of(&git_dir).is_ok_and(|common| is_same(&common, repository))
 }
 
-/// The real path of the git directory that the `.git` of a checkout names; `None` if the `.git` is a
-/// directory or a link, or names nothing that exists.
+/// The real path of the git directory that the `.git` of a checkout names; `None` if the `.git` is
+/// a directory or a link, or names nothing that exists.
 pub(super) fn pointed_to(checkout: &Path) -> Option<PathBuf> {
     if !is_pointer(&checkout.join(".git")) {
         return None;

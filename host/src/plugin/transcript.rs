@@ -9,9 +9,9 @@ use super::{
 /// The most bytes of output in one call of the guest. A longer part is passed to the guest in
 /// several calls.
 const TRANSCRIPT_BYTES: usize = 64 << 10;
-/// The longest line that a guest is given. A guest keeps the beginning of a line in its state, which
-/// is copied into the guest and out of it with each piece of the line. So the work for a line grows
-/// with the square of its length, and only this limit keeps the work for each byte small.
+/// The longest line that a guest is given. A guest keeps the beginning of a line in its state,
+/// which is copied into the guest and out of it with each piece of the line. So the work for a line
+/// grows with the square of its length, and only this limit keeps the work for each byte small.
 pub(crate) const TRANSCRIPT_LINE_BYTES: usize = 1 << 20;
 /// The most bytes of output in one question, because all calls of a question share its time limit.
 const QUESTION_BYTES: usize = 256 << 10;

@@ -18,8 +18,8 @@ use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segmen
 /// Limits on the bytes that a reader takes at a time.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// The most bytes read from the file at a time: whole frames of the usual sizes, so that a frame
-    /// is not read again because its last bytes were not read with its header.
+    /// The most bytes read from the file at a time: whole frames of the usual sizes, so that a
+    /// frame is not read again because its last bytes were not read with its header.
     window: usize,
     /// The most bytes in a piece.
     piece: u64,

@@ -3,8 +3,8 @@
 //!
 //! The totals at the start of each segment give the offset of the segment. So the segments are
 //! visited from the last one backwards, and only one or two of them are read instead of the whole
-//! log. Within a segment, only the headers of frames are read to find a place, and the output itself
-//! is read once, in blocks, to look for lines.
+//! log. Within a segment, only the headers of frames are read to find a place, and the output
+//! itself is read once, in blocks, to look for lines.
 
 use std::io;
 
