@@ -141,7 +141,7 @@ async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
     let (dir, file) = tree.split_at(2);
     let object = person.work().join(".git/objects").join(dir).join(file);
     fs::remove_file(object).unwrap();
-    let url = format!("ext::{}", program(&person));
+    let url = format!("ext::touch {}", ran(&person).display());
     for (name, value) in [
         ("core.repositoryFormatVersion", "1"),
         ("extensions.partialClone", "evil"),

@@ -74,7 +74,8 @@ impl CutOff {
         });
         host.kill_host();
         host.kill_supervisors();
-        for pid in pids.split_whitespace() {
+        // Git first, because it would go on without the filter.
+        for pid in pids.split_whitespace().rev() {
             kill_9(pid.parse().unwrap());
         }
         filter(hangs, "cat");
