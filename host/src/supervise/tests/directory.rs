@@ -1,0 +1,54 @@
+//! A supervisor whose directory, or a file in it, is moved or removed.
+
+use std::fs;
+
+use super::*;
+use crate::supervise::process::{IDENTITY_FILE, SOCKET_FILE};
+
+/// A new queue may have begun at the path from which a data directory was moved away.
+#[tokio::test]
+async fn a_supervisor_leaves_the_files_of_another_one_at_its_old_path_alone() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("t.1", &["true"])).await;
+    let pid = lab.supervisor_pid();
+    lab.ack(key("t.1")).await;
+    lab.host.supervisors.flush().await;
+    let dir = lab.leave().await;
+    let supervisors = dir.path().join("supervisors");
+    let moved = dir.path().join("moved");
+    fs::rename(&supervisors, &moved).unwrap();
+    let other = supervisors.join("1");
+    fs::create_dir_all(&other).unwrap();
+    for name in [SOCKET_FILE, IDENTITY_FILE] {
+        fs::write(other.join(name), "").unwrap();
+    }
+    tokio::task::spawn_blocking(move || wait_gone(pid))
+        .await
+        .unwrap();
+    for name in [SOCKET_FILE, IDENTITY_FILE] {
+        assert!(other.join(name).exists(), "{name}");
+        assert!(!moved.join("1").join(name).exists(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_supervisor_without_a_host_makes_its_socket_and_its_identity_again() {
+    let mut lab = Lab::new().await;
+    let running = lab.command("t.1", &["sleep", "1000"]);
+    let child = running.child.clone();
+    lab.start(running).await;
+    lab.host.started(&child).await;
+    let dir = lab.leave().await;
+    let own = dir.path().join("supervisors/1");
+    for name in [SOCKET_FILE, IDENTITY_FILE] {
+        fs::remove_file(own.join(name)).unwrap();
+    }
+    let host = Host::open(dir.path(), 2).await;
+    let mut lab = Lab { dir, host };
+    lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
+    let (exit, _) = lab.host.exit(&child).await;
+    assert_eq!(exit.stopped, Some(StopWhy::Cancelled));
+    for name in [SOCKET_FILE, IDENTITY_FILE] {
+        assert!(own.join(name).exists(), "{name}");
+    }
+}
