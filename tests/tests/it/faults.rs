@@ -223,6 +223,34 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     assert_eq!(host.status(&id)["outcome"], "cancelled");
 }
 
+/// A supervisor makes its socket again if it was removed. The test puts a directory in its place,
+/// which the supervisor cannot remove.
+#[test]
+fn supervisor_that_cannot_be_reached_is_named_by_a_down_that_waits_for_its_tasks() {
+    let host = TestHost::new();
+    let task = host.live(&host.script("exec sleep 600"));
+    let supervisor = host.supervisor_pids()[0];
+    host.kill_host();
+    let own = host.data_dir().join("supervisors/1");
+    fs::remove_file(own.join("identity.json")).unwrap();
+    wait_for("the place of the socket", || {
+        fs::remove_file(own.join("sock")).ok();
+        fs::create_dir(own.join("sock")).ok()
+    });
+    fs::write(own.join("sock/file"), "").unwrap();
+    let told = host.run(["down", "--kill"]).code(125);
+    told.says(&[
+        &format!("(pid {supervisor}) cannot be reached"),
+        "`kill` with the supervisor's pid ends it and its tasks",
+    ]);
+    assert!(alive(task));
+    signal(supervisor, Signal::TERM);
+    wait_for("the host to end as it was asked to", || {
+        host.host_pid().is_none().then_some(())
+    });
+    assert!(!alive(task));
+}
+
 #[test]
 fn why_answers_although_the_notes_of_a_supervisor_cannot_be_read() {
     let host = TestHost::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::join::{identity, is_dead, list, unusable};
 use super::recover;
+use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::sys::signals;
 use crate::supervise::words::AttemptKey;
@@ -14,6 +15,8 @@ use crate::supervise::words::AttemptKey;
 /// How long to wait for supervisors that were asked to end. They give each attempt the time that
 /// its start has named, and then kill it.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
+/// The pause between two looks at the lock of a supervisor that was asked to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Ends the supervisors in `dir` with everything that they have started, and what dead supervisors
 /// have left. Returns the attempts and commands that were not over before. An error if something
@@ -45,18 +48,35 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
             unseen.push(dir);
         }
     }
+    let give_up = clock::monotonic() + ENDS_WITHIN;
     recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(dir, source))?;
     for (_, dir) in &supervisors {
-        if !is_dead(dir).map_err(|source| unusable(dir, source))? {
-            let text = if unseen.contains(&dir) {
-                "its supervisor cannot be seen from here".to_owned()
-            } else {
-                let limit = ENDS_WITHIN.as_secs();
-                format!("its supervisor has not ended within {limit} s")
-            };
-            return Err(unusable(dir, io::Error::other(text)));
+        let fault = |source| unusable(dir, source);
+        if unseen.contains(&dir) {
+            if !is_dead(dir).map_err(fault)? {
+                let text = "its supervisor cannot be seen from here";
+                return Err(fault(io::Error::other(text)));
+            }
+        } else if !is_dead_by(dir, give_up).map_err(fault)? {
+            let limit = ENDS_WITHIN.as_secs();
+            let text = format!("its supervisor has not ended within {limit} s");
+            return Err(fault(io::Error::other(text)));
         }
         recover::recover(dir)?;
     }
     Ok(open)
+}
+
+/// Waits until the supervisor is dead. A lock that is held after the end of its process may be held
+/// for a moment by somebody who looks at it.
+fn is_dead_by(dir: &Path, give_up: Duration) -> io::Result<bool> {
+    loop {
+        if is_dead(dir)? {
+            return Ok(true);
+        }
+        if clock::monotonic() >= give_up {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }

@@ -15,8 +15,8 @@
 mod leftovers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,6 +121,20 @@ pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
         }
     }
     Ok(journal.attempts.into_values().collect())
+}
+
+/// The supervisor that wrote the notes in a directory: the first line names it. Blocks.
+pub(super) fn author(dir: &Path) -> io::Result<Option<Identity>> {
+    let Some(file) = open_notes(dir)? else {
+        return Ok(None);
+    };
+    let mut line = Vec::new();
+    BufReader::new(file).read_until(b'\n', &mut line)?;
+    // A line that was not written completely names nobody.
+    Ok(match serde_json::from_slice(&line) {
+        Ok(Message::Supervisor(identity)) => Some(identity),
+        _ => None,
+    })
 }
 
 /// Whether a child of the attempt is alive, according to the notes of a supervisor. `None` if the
@@ -330,10 +344,11 @@ fn last_journal(dir: &Path) -> io::Result<Journal> {
 /// Reads the journal; ignores a last line that was not written completely.
 fn read_journal(dir: &Path) -> io::Result<Journal> {
     let mut journal = Journal::default();
-    let text = match fs::read(dir.join(journal::FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
-        other => other?,
+    let Some(mut file) = open_notes(dir)? else {
+        return Ok(journal);
     };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
     for line in text
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -346,6 +361,13 @@ fn read_journal(dir: &Path) -> io::Result<Journal> {
         }
     }
     Ok(journal)
+}
+
+fn open_notes(dir: &Path) -> io::Result<Option<File>> {
+    match File::open(dir.join(journal::FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
+    }
 }
 
 fn found(state: AttemptState) -> Found {
@@ -380,18 +402,17 @@ pub(super) fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<(
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let until = clock::monotonic() + limit;
     for descriptor in pinned {
-        let left = until.saturating_sub(clock::monotonic());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(
-            &mut [PollFd::new(descriptor, PollFlags::IN)],
-            Some(&timeout),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        rustix::io::retry_on_intr(|| {
+            let left = until.saturating_sub(clock::monotonic());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            poll(
+                &mut [PollFd::new(descriptor, PollFlags::IN)],
+                Some(&timeout),
+            )
+        })?;
     }
     Ok(())
 }
@@ -399,6 +420,7 @@ pub(super) fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
     use std::process::{Child, Command};
 
     use rustix::fs::{CWD, Mode, mkfifoat};

@@ -52,3 +52,20 @@ async fn a_supervisor_without_a_host_makes_its_socket_and_its_identity_again() {
         assert!(own.join(name).exists(), "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_supervisor_whose_identity_was_removed_or_damaged_is_named_by_its_notes() {
+    let lab = Lab::new().await;
+    lab.start(lab.command("t.1", &["sleep", "1000"])).await;
+    lab.host.supervisors.flush().await;
+    let pid = lab.supervisor_pid();
+    let identity = lab.dir.path().join("supervisors/1").join(IDENTITY_FILE);
+    let kept = fs::read(&identity).unwrap();
+    let named = || crate::supervise::pids(&lab.dir.path().join("supervisors")).unwrap();
+    fs::write(&identity, "garbage").unwrap();
+    assert_eq!(named(), [pid]);
+    fs::remove_file(&identity).unwrap();
+    assert_eq!(named(), [pid]);
+    // The end of the test ends the supervisor that is named here.
+    fs::write(&identity, kept).unwrap();
+}
