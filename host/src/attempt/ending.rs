@@ -23,8 +23,8 @@ const LIMIT_CHARS: usize = 40;
 
 /// Why the end of an attempt is unknown that had started, but that no supervisor knows.
 const UNTRACED: &str = "the attempt had started, but no supervisor knows it any more, so nobody \
-    knows how it ended; the database may be an earlier copy that was put back, or the machine may \
-    have lost its power";
+    knows how it ended; the directory of its supervisor may have been removed, the database may be \
+    an earlier copy that was put back, or the machine may have lost its power";
 
 /// The end of an attempt that the plugin `executor` ran for `wall_ms`. The git state is added
 /// later.

@@ -8,7 +8,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use claudine_tests::{TestHost, command, process::alive, short_id, wait::PATIENCE, wait_for};
+use claudine_tests::{
+    TestHost, command,
+    process::{alive, suspend},
+    short_id,
+    wait::PATIENCE,
+    wait_for,
+};
 use rustix::process::geteuid;
 
 use crate::mounts::SmallDisk;
@@ -177,6 +183,22 @@ fn check_lost(host: &TestHost, id: &str, reason: &str) {
     assert_eq!(task["outcome"], "lost", "{task:#}");
     let message = task["reason"]["message"].as_str().unwrap();
     assert!(message.contains(reason), "{task:#}");
+}
+
+/// The supervisor would notice the loss itself, but only after some seconds, so it is suspended.
+#[test]
+fn task_whose_supervisor_has_lost_its_directory_is_lost_and_its_process_ended() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    host.kill_host();
+    fs::remove_dir_all(host.data_dir().join("supervisors/1")).unwrap();
+    host.up();
+    assert!(!alive(task));
+    assert!(!alive(supervisor));
+    check_lost(&host, &id, "no supervisor knows it any more");
 }
 
 /// The copy is older than everything else in the data directory. One of the tasks was running when

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::join::{identity, is_dead, list, unusable};
+use super::orphans;
 use super::recover;
 use crate::clock;
 use crate::supervise::SuperviseError;
@@ -23,6 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// may go on. In a copy of a directory, nothing is ended. No host may run or start meanwhile.
 /// Blocks.
 pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
+    orphans::end(dir)?;
     let supervisors = list(dir)?.found;
     // In a copy, the notes name supervisors that work for the original. Only a lock shows that a
     // supervisor works for this directory.

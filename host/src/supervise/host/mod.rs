@@ -16,6 +16,7 @@ mod ending;
 mod feed;
 mod join;
 mod link;
+mod orphans;
 mod recover;
 mod router;
 mod silent;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::leftovers::end_everything;
 use crate::clock;
 use crate::fsx::real;
-use crate::proc_stat::{is_alive, unless_no_room};
+use crate::proc_stat::{Stat, is_alive, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
 use crate::supervise::process::journal;
@@ -81,6 +81,34 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
         found: journal.attempts.into_values().map(found).collect(),
         swept,
     })
+}
+
+/// Kills a supervisor of this boot whose notes were removed, if it still lives, and everything that
+/// it has started. Blocks.
+pub(super) fn end_without_notes(supervisor: &Stat) -> io::Result<()> {
+    let all = procfs::all()?;
+    let children = all
+        .iter()
+        .filter(|process| process.parent == supervisor.pid)
+        .map(|child| (child.pid, child.start_time));
+    let (pid, start_time) = (supervisor.pid, supervisor.start_time);
+    // If the supervisor has ended by itself, its number may be that of another process by now.
+    let lives = signals::pin(pid, start_time)?.is_some();
+    let journal = Journal {
+        strays: children.filter(|_| lives).collect(),
+        ..Journal::default()
+    };
+    if let Some(killed) = signals::kill_pinned(pid, start_time)? {
+        wait_for_ends(&[killed], ENDS_WITHIN)?;
+    }
+    let supervisor = Identity {
+        pid,
+        start_time,
+        boot_id: clock::boot_id().to_string(),
+        pid_namespace: None,
+        build: String::new(),
+    };
+    end_everything(&journal, &supervisor).map(drop)
 }
 
 /// An error if a directory whose lock is free is a copy: the supervisor in its notes is alive.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::answers::send;
 use super::*;
 use crate::supervise::process::{IDENTITY_FILE, SOCKET_FILE};
 
@@ -68,4 +69,50 @@ async fn a_supervisor_whose_identity_was_removed_or_damaged_is_named_by_its_note
     assert_eq!(named(), [pid]);
     // The end of the test ends the supervisor that is named here.
     fs::write(&identity, kept).unwrap();
+}
+
+/// Without the directory, the next host cannot know that the attempt's processes run.
+#[tokio::test]
+async fn a_host_ends_the_supervisors_whose_directory_was_removed_or_moved_out_of_its_place() {
+    let remove = |supervisors: &Path| fs::remove_dir_all(supervisors.join("1")).unwrap();
+    let remove_all = |supervisors: &Path| fs::remove_dir_all(supervisors).unwrap();
+    let rename = |supervisors: &Path| {
+        fs::rename(supervisors, supervisors.with_extension("old")).unwrap();
+    };
+    for take in [&remove as &dyn Fn(&Path), &remove_all, &rename] {
+        let lab = Lab::new().await;
+        lab.start(lab.script("t.1", "trap '' TERM; echo $$; exec sleep 1000"))
+            .await;
+        let child: u32 = lab.lines("t.1", 1).await[0].parse().unwrap();
+        let supervisor = lab.supervisor_pid();
+        // The supervisor does not notice it by itself.
+        send(supervisor, rustix::process::Signal::STOP);
+        let dir = lab.leave().await;
+        take(&dir.path().join("supervisors"));
+        let host = Host::open(dir.path(), 2).await;
+        assert_eq!(host.found, []);
+        assert!(!is_alive(supervisor));
+        assert!(!is_alive(child));
+        host.close().await;
+    }
+}
+
+/// A host of the other place may find the supervisor.
+#[tokio::test]
+async fn a_host_leaves_the_supervisors_of_a_data_directory_that_was_moved_away_alone() {
+    let mut lab = Lab::new().await;
+    let running = lab.command("t.1", &["sleep", "1000"]);
+    let child = running.child.clone();
+    lab.start(running).await;
+    let (pid, _) = lab.host.started(&child).await;
+    let dir = lab.leave().await;
+    let (here, there) = (dir.path().join("supervisors"), dir.path().join("moved"));
+    fs::create_dir(&there).unwrap();
+    fs::rename(&here, there.join("supervisors")).unwrap();
+    let host = Host::open(dir.path(), 2).await;
+    assert!(is_alive(pid));
+    host.close().await;
+    // The end of the test ends the supervisor that is found here.
+    fs::remove_dir_all(&here).unwrap();
+    fs::rename(there.join("supervisors"), &here).unwrap();
 }
