@@ -223,6 +223,21 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     assert_eq!(host.status(&id)["outcome"], "cancelled");
 }
 
+/// Nobody has cancelled the task.
+#[test]
+fn task_whose_supervisor_is_ended_by_a_signal_is_lost_with_that_reason() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    host.live(&id);
+    signal(host.supervisor_pids()[0], Signal::TERM);
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "lost", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("ended by a signal (SIGTERM)"), "{task:#}");
+    let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+    assert!(log.contains("ended by a signal (SIGTERM)"), "{log}");
+}
+
 /// A supervisor makes its socket again if it was removed. The test puts a directory in its place,
 /// which the supervisor cannot remove.
 #[test]

@@ -9,7 +9,9 @@ use super::join::{identity, is_dead, list, unusable};
 use super::orphans;
 use super::recover;
 use crate::clock;
+use crate::fsx;
 use crate::supervise::SuperviseError;
+use crate::supervise::process::ASKED_FILE;
 use crate::supervise::sys::signals;
 use crate::supervise::words::AttemptKey;
 
@@ -44,6 +46,9 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     for dir in living {
         let fault = |source| unusable(dir, source);
         if let Some(supervisor) = identity(dir).map_err(fault)? {
+            if let Err(error) = fsx::write_private(&dir.join(ASKED_FILE), b"") {
+                tracing::warn!(%error, "the ended tasks will count as lost, not as cancelled");
+            }
             let pinned = signals::ask_pinned(supervisor.pid, supervisor.start_time);
             asked.extend(pinned.map_err(fault)?);
         } else {

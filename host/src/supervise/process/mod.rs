@@ -74,6 +74,9 @@ pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SOCKET_FILE: &str = "sock";
 pub(super) const IDENTITY_FILE: &str = "identity.json";
 pub(super) const LOG_FILE: &str = "log";
+/// A file that is made before a person's command ends the supervisor by a signal. The attempts then
+/// count as cancelled.
+pub(super) const ASKED_FILE: &str = "asked";
 
 /// How long the supervisor stays when no host is connected and nothing is left to do: long enough
 /// for a host to restart.
@@ -318,7 +321,13 @@ impl Supervisor {
                 let arrived = self.arrivals.take()?;
                 if arrived.terminate {
                     self.terminated = true;
-                    self.stop_all(StopWhy::Shutdown);
+                    let why = if self.place.has(ASKED_FILE) {
+                        StopWhy::Cancelled
+                    } else {
+                        say!("a signal ends this supervisor with everything that it has started");
+                        StopWhy::Shutdown
+                    };
+                    self.stop_all(why);
                 }
                 if arrived.child {
                     self.children_ended();

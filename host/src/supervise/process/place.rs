@@ -108,6 +108,10 @@ impl Place {
         }
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.identity_of(name).is_ok_and(|found| found.is_some())
+    }
+
     /// Writes the supervisor's identity at its start.
     pub(super) fn note(&self, identity: &Identity) -> io::Result<()> {
         write_identity(&self.path.join(IDENTITY_FILE), identity)
