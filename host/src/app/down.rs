@@ -74,12 +74,7 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError>
         AppError::new(ErrorKind::Unavailable, message)
     };
     // Held to the end, so that no host starts meanwhile. The file still names the last host.
-    let lock = fsx::private()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(unlocked)?;
+    let lock = fsx::open_lock(&path).map_err(unlocked)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -56,12 +56,7 @@ fn try_to_claim(data_dir: &Path, purpose: Purpose) -> Result<Claimed, ServeError
     layout.create().map_err(io_error("cannot use", data_dir))?;
     refuse_network_filesystem(data_dir)?;
     let path = layout.lock();
-    let mut lock = fsx::private()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("cannot open", &path))?;
+    let mut lock = fsx::open_lock(&path).map_err(io_error("cannot open", &path))?;
     match lock.try_lock() {
         Ok(()) => {
             HostProcess::note(&mut lock, purpose).map_err(io_error("cannot write", &path))?;

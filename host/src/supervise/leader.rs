@@ -7,7 +7,6 @@
 //! writes its epoch to the file before it contacts any supervisor, and a supervisor starts nothing
 //! for a host whose epoch is lower.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -43,8 +42,11 @@ pub(crate) fn last_epoch(dir: &Path) -> u64 {
 /// The epoch that was written last; `None` if no host has written one, because older versions do
 /// not.
 fn epoch(dir: &Path) -> io::Result<Option<u64>> {
-    match fs::read_to_string(dir.join(FILE)) {
+    match fsx::read(&dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        text => text?.parse().map(Some).map_err(io::Error::other),
+        bytes => {
+            let text = String::from_utf8(bytes?).map_err(io::Error::other)?;
+            text.parse().map(Some).map_err(io::Error::other)
+        }
     }
 }

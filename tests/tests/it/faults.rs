@@ -223,6 +223,38 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     assert_eq!(host.status(&id)["outcome"], "cancelled");
 }
 
+#[test]
+fn suspended_host_that_has_lost_its_lock_is_reported_with_its_pid() {
+    let host = TestHost::new();
+    host.up();
+    let pid = host.host_pid().unwrap();
+    suspend(pid);
+    fs::remove_file(host.data_dir().join("lock")).unwrap();
+    let listed = host.run(["list"]);
+    signal(pid, Signal::CONT);
+    let stopped = format!("the host (pid {pid}) is stopped by a signal");
+    listed.code(125).says(&[&stopped]);
+    // Another host may use the directory by now, so this one ends.
+    wait_for("the host without a lock to end", || {
+        (!alive(pid)).then_some(())
+    });
+}
+
+#[test]
+fn fifo_in_place_of_a_lock_is_named_and_keeps_no_command_waiting() {
+    let host = TestHost::new();
+    for lock in ["lock", "start.lock"] {
+        // The file of an earlier command may be there.
+        fs::remove_file(host.data_dir().join(lock)).ok();
+        let mut make = host.other("mkfifo");
+        make.arg(host.data_dir().join(lock));
+        command::run(make, b"", PATIENCE).check();
+        host.run(["up"]).code(125).says(&["a FIFO"]);
+        fs::remove_file(host.data_dir().join(lock)).unwrap();
+    }
+    host.up();
+}
+
 /// Nobody has cancelled the task.
 #[test]
 fn task_whose_supervisor_is_ended_by_a_signal_is_lost_with_that_reason() {

@@ -3,7 +3,7 @@
 mod obstacle;
 mod process;
 
-use std::{collections::HashMap, fs, process::ExitCode, time::Duration};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use clap::Args;
 use claudine_domain::{id::TaskId, time::Timestamp};
@@ -33,6 +33,7 @@ use crate::{
     },
     aside, clock,
     config::Begin,
+    fsx,
     identity::HostProcess,
     layout::Layout,
 };
@@ -388,7 +389,7 @@ async fn find(client: &Client) -> Result<Found, Failure> {
 /// the host from the moment at which it is ready until it begins to end.
 fn patience_with(host: &HostProcess, layout: &Layout) -> Duration {
     // A file that cannot be read names no host.
-    let noted = fs::read(layout.host_file()).unwrap_or_default();
+    let noted = fsx::read(&layout.host_file()).unwrap_or_default();
     let noted: serde_json::Value = serde_json::from_slice(&noted).unwrap_or_default();
     if noted["pid"] == host.pid {
         OUT_OF_REACH
@@ -551,6 +552,8 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::UnixListener,

@@ -2,7 +2,7 @@
 //! handshake up to `ready`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -196,7 +196,7 @@ pub(super) fn identity(dir: &Path) -> io::Result<Option<Identity>> {
 /// The supervisor of a directory, alive or dead, if it was started in this boot. If its file was
 /// removed or damaged, the supervisor's notes name it too.
 fn noted(dir: &Path) -> io::Result<Option<Identity>> {
-    let text = match fs::read(dir.join(IDENTITY_FILE)) {
+    let text = match fsx::read(&dir.join(IDENTITY_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         text => text?,
     };
@@ -388,7 +388,7 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
 
 /// Whether the supervisor is dead: a living one holds the lock of its directory.
 pub(super) fn is_dead(dir: &Path) -> io::Result<bool> {
-    let lock = match File::open(dir.join(LOCK_FILE)) {
+    let lock = match fsx::open(&dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         other => other?,
     };

@@ -40,11 +40,7 @@ impl Place {
     /// Opens the directory and takes its lock.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let directory = File::open(path)?;
-        let lock = fsx::private()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join(LOCK_FILE))?;
+        let lock = fsx::open_lock(&path.join(LOCK_FILE))?;
         hold(&lock)?;
         Ok(Self {
             path: path.to_owned(),
