@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::super::{text, watch::HELD_BACK_FOR};
 use crate::{
     api::client::Client,
-    app::{AppError, ErrorKind, HeldBackView, suspended_supervisors},
+    app::{AppError, ErrorKind, HeldBackView, says_unreached, suspended_supervisors},
     clock,
     layout::Layout,
-    supervise::NOT_REACHED,
 };
 
 /// Time between two checks whether a supervisor is stopped by a signal or cannot be reached.
@@ -74,7 +73,7 @@ pub(super) async fn unreached(client: &Client) -> String {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
         let warnings = client.info().await.map(|host| host.warnings);
         let mut warnings = warnings.unwrap_or_default().into_iter();
-        let Some(said) = warnings.find(|said| said.contains(NOT_REACHED)) else {
+        let Some(said) = warnings.find(|said| says_unreached(said)) else {
             since = None;
             continue;
         };
