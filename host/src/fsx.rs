@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -21,6 +21,8 @@ const VIRTUAL_BYTES: usize = 8 << 10;
 
 /// Keeps an open from waiting for the other end of a FIFO.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
+const NO_FILE: &str = "it is no regular file, but a FIFO, a socket or a device; move it away";
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
 /// the whole new file.
@@ -152,14 +154,17 @@ fn unless_blocking(path: &Path, opened: io::Result<File>) -> io::Result<File> {
         Err(_) => fs::metadata(path),
     };
     if found.is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        let text = "it is no regular file, but a FIFO, a socket or a device; move it away";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
     }
     opened
 }
 
-/// Opens a file for appending, and creates it if it does not exist.
+/// Opens a file for appending, and creates it if it does not exist. A FIFO is an error, because the
+/// open would wait for a reader. A device, such as `/dev/null`, is none.
 pub(crate) fn append_private(path: &Path) -> io::Result<File> {
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
+    }
     private().create(true).append(true).open(path)
 }
 
@@ -367,6 +372,7 @@ mod tests {
             open(&fifo).map(drop),
             read(&fifo).map(drop),
             open_lock(&fifo).map(drop),
+            append_private(&fifo).map(drop),
         ] {
             let said = opened.unwrap_err().to_string();
             assert!(said.contains("FIFO"), "{said}");

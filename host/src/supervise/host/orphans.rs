@@ -3,6 +3,7 @@
 //! host that says of the supervisor's attempts that nobody knows how they ended must be sure that
 //! their processes do not go on.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -88,7 +89,7 @@ fn is_own(file: &Path) -> bool {
 fn is_in_place(file: &Path) -> bool {
     let is_removed = file.as_os_str().as_bytes().ends_with(REMOVED);
     let own = file.parent();
-    let number = own.and_then(Path::file_name).and_then(|name| name.to_str());
+    let number = own.and_then(Path::file_name).and_then(OsStr::to_str);
     let of_all = own.and_then(Path::parent).and_then(Path::file_name);
     !is_removed
         && number.is_some_and(|number| number.parse::<u32>().is_ok())
