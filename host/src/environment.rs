@@ -243,7 +243,7 @@ impl Environments {
         if let Some(variables) = self.recent(digest) {
             return Ok(variables);
         }
-        let variables = Arc::new(decode(&fs::read(self.file(digest))?));
+        let variables = Arc::new(decode(&fsx::read(&self.file(digest))?));
         self.remember(digest, &variables);
         Ok(variables)
     }

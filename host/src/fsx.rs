@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     time::Duration,
@@ -18,6 +18,11 @@ use crate::clock;
 
 /// Size of the buffer for a virtual file. Most of these files are shorter, and are read at once.
 const VIRTUAL_BYTES: usize = 8 << 10;
+
+/// Keeps an open from waiting for the other end of a FIFO.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
+const NO_FILE: &str = "it is no regular file, but a FIFO, a socket or a device; move it away";
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
 /// the whole new file.
@@ -121,8 +126,45 @@ pub(crate) fn private() -> OpenOptions {
     options
 }
 
-/// Opens a file for appending, and creates it if it does not exist.
+/// Opens a file for reading. If it is a FIFO, a socket or a device, this is an error at once: it
+/// could block for ever.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    unless_blocking(path, options.read(true).custom_flags(NONBLOCK).open(path))
+}
+
+/// Reads a file. A FIFO, a socket or a device is an error: see [`open`].
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a lock file, and creates it if it does not exist. A FIFO, a socket or a device is an error:
+/// see [`open`].
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = private();
+    let options = options.create(true).truncate(false).write(true);
+    unless_blocking(path, options.custom_flags(NONBLOCK).open(path))
+}
+
+fn unless_blocking(path: &Path, opened: io::Result<File>) -> io::Result<File> {
+    let found = match &opened {
+        Ok(file) => file.metadata(),
+        Err(_) => fs::metadata(path),
+    };
+    if found.is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
+    }
+    opened
+}
+
+/// Opens a file for appending, and creates it if it does not exist. A FIFO is an error, because the
+/// open would wait for a reader. A device, such as `/dev/null`, is none.
 pub(crate) fn append_private(path: &Path) -> io::Result<File> {
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
+    }
     private().create(true).append(true).open(path)
 }
 
@@ -319,6 +361,27 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_file_is_an_error_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        for opened in [
+            open(&fifo).map(drop),
+            read(&fifo).map(drop),
+            open_lock(&fifo).map(drop),
+            append_private(&fifo).map(drop),
+        ] {
+            let said = opened.unwrap_err().to_string();
+            assert!(said.contains("FIFO"), "{said}");
+        }
+        let file = dir.path().join("file");
+        assert_eq!(read(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
+        open_lock(&file).unwrap();
+        assert!(read(&file).unwrap().is_empty());
+        assert!(read(dir.path()).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock,
+    clock, fsx,
     layout::Layout,
     proc_stat::{self, Stat},
 };
@@ -70,7 +70,7 @@ impl HostProcess {
 
     /// The host of a data directory, or the restore into it, if it is alive.
     pub(crate) fn of(layout: &Layout) -> Option<Self> {
-        let mut lock = File::open(layout.lock()).ok()?;
+        let mut lock = fsx::open(&layout.lock()).ok()?;
         let mut text = Vec::new();
         lock.read_to_end(&mut text).ok()?;
         let noted: Self = serde_json::from_slice(&text).ok()?;

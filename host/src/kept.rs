@@ -6,7 +6,6 @@
 //! `claudine serve` has the retention of its settings at once.
 
 use std::{
-    fs,
     io::{self, ErrorKind},
     time::Duration,
 };
@@ -87,7 +86,7 @@ impl Kept {
 
     /// The record of the last host that started in this data directory.
     pub(crate) fn read(layout: &Layout) -> io::Result<Option<Self>> {
-        match fs::read(layout.kept_file()) {
+        match fsx::read(&layout.kept_file()) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -135,6 +134,8 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use super::*;
 
     const DAY: Duration = Duration::from_hours(24);

@@ -1,9 +1,6 @@
 //! The record of a restore, a small file in the data directory.
 
-use std::{
-    fs,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use claudine_domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,7 +22,7 @@ pub(crate) struct Restored {
 impl Restored {
     /// Reads the record; `None` if the queue was not restored.
     pub(crate) fn read(layout: &Layout) -> io::Result<Option<Self>> {
-        match fs::read(layout.restored_file()) {
+        match fsx::read(&layout.restored_file()) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

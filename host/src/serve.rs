@@ -143,11 +143,11 @@ async fn serve(
         Ok(mode) => tracing::info!(?mode, "the host goes down"),
         Err(Broken { part, why }) => tracing::error!(why, "{part} has ended; the host ends"),
     }
-    wind_down(wired, parts, &shut, end.as_ref().ok().copied(), layout).await;
+    wind_down(wired, parts, &shut, end.as_ref().ok().copied(), claimed).await;
     if let Some(own) = own {
         own.end_all().await;
     }
-    remove(&layout.socket());
+    claimed.remove(&layout.socket());
     end.map(drop)
         .map_err(|Broken { part, why }| ServeError::Broken { part, why })
 }
@@ -441,7 +441,7 @@ async fn wind_down(
     mut parts: Parts,
     shut: &watch::Sender<bool>,
     mode: Option<DownMode>,
-    layout: &Layout,
+    claimed: &Claimed,
 ) {
     let Wired {
         engine,
@@ -467,7 +467,7 @@ async fn wind_down(
     shut.send_replace(true);
     await_end(&mut parts, REST, LAST_ANSWERS).await;
     // From here on, nobody can reach this host. Without its file, it is known to be ending.
-    remove(&layout.host_file());
+    claimed.remove(&claimed.layout.host_file());
     if mode == Some(DownMode::Kill) {
         let told = runner.end_unreadable().await;
         if let Err(error) = told.and(supervisors.quit().done().await) {
@@ -497,12 +497,6 @@ async fn wind_down(
 async fn await_end(parts: &mut Parts, part: &'static str, limit: Duration) {
     if !parts.await_end(part, limit).await {
         tracing::error!("{part} has not ended within {} s", limit.as_secs());
-    }
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = fsx::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "a file of the host cannot be removed");
     }
 }
 

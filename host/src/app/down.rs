@@ -53,6 +53,11 @@ pub(crate) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppErro
     supervise::suspended(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
+/// Whether a warning of a host says that the host cannot reach a supervisor.
+pub(crate) fn says_unreached(warning: &str) -> bool {
+    warning.contains(supervise::NOT_REACHED)
+}
+
 /// Whether supervisors that have died may have left processes, which the next host ends.
 pub(crate) fn processes_left(layout: &Layout) -> Result<bool, AppError> {
     supervise::may_have_left(&layout.supervisors()).map_err(|error| unexamined(&error))
@@ -74,12 +79,7 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError>
         AppError::new(ErrorKind::Unavailable, message)
     };
     // Held to the end, so that no host starts meanwhile. The file still names the last host.
-    let lock = fsx::private()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(unlocked)?;
+    let lock = fsx::open_lock(&path).map_err(unlocked)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -68,7 +68,7 @@ pub(crate) use self::{
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
-        end_without_host, processes_left, still_running, supervisors_left,
+        end_without_host, processes_left, says_unreached, still_running, supervisors_left,
         supervisors_out_of_sight, suspended_supervisors,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},

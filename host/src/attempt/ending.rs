@@ -23,12 +23,39 @@ const LIMIT_CHARS: usize = 40;
 
 /// Why the end of an attempt is unknown that had started, but that no supervisor knows.
 const UNTRACED: &str = "the attempt had started, but no supervisor knows it any more, so nobody \
-    knows how it ended; the database may be an earlier copy that was put back, or the machine may \
-    have lost its power";
+    knows how it ended; the directory of its supervisor may have been removed, the database may be \
+    an earlier copy that was put back, or the machine may have lost its power";
+
+/// Why a supervisor ended an attempt that nobody had told it to end.
+const WITH_SUPERVISOR: &str = "its supervisor was ended by a signal (SIGTERM), or the directory of \
+    its supervisor was removed, so the supervisor ended it";
 
 /// The end of an attempt that the plugin `executor` ran for `wall_ms`. The git state is added
 /// later.
 pub(super) fn ending(
+    executor: &str,
+    result: Result<GuestOutcome, GuestEnd>,
+    state: &State,
+    wall_ms: u64,
+) -> Ending {
+    let ending = of_result(executor, result, state, wall_ms);
+    if !ended_with_supervisor(state) {
+        return ending;
+    }
+    // Nobody has cancelled the attempt, and its exit tells nothing about its work.
+    Ending {
+        cause: Cause::Class(ReasonClass::Lost),
+        message: with_cut_output(WITH_SUPERVISOR.to_owned(), state),
+        ..ending
+    }
+}
+
+/// Whether the supervisor ended the attempt because it had to end itself.
+pub(super) fn ended_with_supervisor(state: &State) -> bool {
+    stopped_by_supervisor(state) == Some(supervise::StopWhy::Shutdown)
+}
+
+fn of_result(
     executor: &str,
     result: Result<GuestOutcome, GuestEnd>,
     state: &State,
@@ -242,19 +269,22 @@ pub(super) fn status(status: supervise::Status) -> (Option<i32>, Option<i32>) {
 /// The reason for which the supervisor stopped the attempt, if it did. The supervisor enforces the
 /// deadlines with or without a host.
 fn stopped(state: &State) -> Option<StopWhy> {
-    let asked = state.children.iter().find_map(|child| match child {
-        ChildState::Exited(exit) => exit.stopped,
-        _ => None,
-    });
-    match asked? {
-        supervise::StopWhy::Cancelled | supervise::StopWhy::Shutdown => {
-            Some(StopWhy::Cancelled { reason: None })
-        }
+    match stopped_by_supervisor(state)? {
+        supervise::StopWhy::Cancelled => Some(StopWhy::Cancelled { reason: None }),
         supervise::StopWhy::TimedOut => Some(StopWhy::Timeout),
         supervise::StopWhy::Idle => Some(StopWhy::IdleTimeout),
-        // The executor had already answered, and only leftover processes were stopped.
-        supervise::StopWhy::Finished => None,
+        // The executor had already answered, and only leftover processes were stopped; or nobody
+        // had asked for the end.
+        supervise::StopWhy::Finished | supervise::StopWhy::Shutdown => None,
     }
+}
+
+/// The reason of the stop in which the attempt's first stopped child ended.
+fn stopped_by_supervisor(state: &State) -> Option<supervise::StopWhy> {
+    state.children.iter().find_map(|child| match child {
+        ChildState::Exited(exit) => exit.stopped,
+        _ => None,
+    })
 }
 
 fn usage(state: &State, wall_ms: u64) -> Usage {
@@ -335,6 +365,28 @@ mod tests {
         assert_eq!(ending.cause, Cause::Class(ReasonClass::Lost));
         assert!(!ending.never_received);
         assert_eq!(ending.message, UNTRACED);
+    }
+
+    #[test]
+    fn an_attempt_that_ended_with_its_supervisor_is_lost_and_not_cancelled() {
+        let check = |stopped: Option<supervise::StopWhy>, expected: bool| {
+            let exit = supervise::Exit {
+                stopped,
+                ..supervise::Exit::sample(supervise::Status::Code(143))
+            };
+            let ending = failed(&State {
+                children: vec![ChildState::Exited(exit)],
+                ..State::default()
+            });
+            let is_lost = ending.message == WITH_SUPERVISOR
+                && ending.cause == Cause::Class(ReasonClass::Lost)
+                && ending.stopped.is_none();
+            assert_eq!(is_lost, expected, "{ending:?}");
+            assert_eq!(ending.exit_code, Some(143));
+        };
+        check(Some(supervise::StopWhy::Shutdown), true);
+        check(Some(supervise::StopWhy::Cancelled), false);
+        check(None, false);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::{
         merge_forbidden, request_within, sessions_still_allowed, still_allowed, worktree_still_free,
     },
     commands::{Commands, OfAttempt},
-    ending::{ending, with_bounded_result},
+    ending::{ended_with_supervisor, ending, with_bounded_result},
     guest_host::GuestHost,
     inputs::{Inputs, Prepared},
     live::{self, ChildState, Live, State},
@@ -197,6 +197,9 @@ impl Launcher {
         let started = live.started(task, &clock::boot_id());
         let wall = wall_ms(started, clock::monotonic_ms(), &state);
         let mut ending = Box::new(ending(&task.request.executor, result, &state, wall));
+        if ended_with_supervisor(&state) {
+            tracing::warn!(attempt = %live.id, "{}", ending.message);
+        }
         if state.output_cut {
             self.mark_cut(live.id).await;
         }

@@ -31,6 +31,17 @@ impl Claimed {
         let there = fs::metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));
         matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
     }
+
+    /// Removes a file of this host, unless the data directory was removed or moved: then the file
+    /// at this path may be of another host.
+    pub(super) fn remove(&self, path: &Path) {
+        if !self.holds() {
+            return;
+        }
+        if let Err(error) = fsx::remove_file(path) {
+            tracing::warn!(path = %path.display(), %error, "a file of the host cannot be removed");
+        }
+    }
 }
 
 /// Claims the data directory for this host, or for a restore by this process.
@@ -45,12 +56,7 @@ fn try_to_claim(data_dir: &Path, purpose: Purpose) -> Result<Claimed, ServeError
     layout.create().map_err(io_error("cannot use", data_dir))?;
     refuse_network_filesystem(data_dir)?;
     let path = layout.lock();
-    let mut lock = fsx::private()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("cannot open", &path))?;
+    let mut lock = fsx::open_lock(&path).map_err(io_error("cannot open", &path))?;
     match lock.try_lock() {
         Ok(()) => {
             HostProcess::note(&mut lock, purpose).map_err(io_error("cannot write", &path))?;
@@ -68,6 +74,22 @@ fn try_to_claim(data_dir: &Path, purpose: Purpose) -> Result<Claimed, ServeError
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn the_files_of_another_host_at_the_old_path_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("data");
+        let first = claim(&root, Purpose::Host).unwrap();
+        let file = first.layout.host_file();
+        fs::write(&file, "first").unwrap();
+        fs::rename(&root, dir.path().join("moved")).unwrap();
+        let second = claim(&root, Purpose::Host).unwrap();
+        fs::write(&file, "second").unwrap();
+        first.remove(&file);
+        assert_eq!(fs::read(&file).unwrap(), b"second");
+        second.remove(&file);
+        assert!(!file.exists());
+    }
 
     #[test]
     fn a_refusal_names_the_process_that_uses_the_data_directory() {

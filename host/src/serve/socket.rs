@@ -91,7 +91,7 @@ impl Socket {
             self.watch();
             if !claimed.holds() {
                 return format!(
-                    "the data directory {} was removed",
+                    "the data directory {} or its lock was removed, moved or replaced",
                     self.layout.root().display()
                 );
             }
@@ -228,7 +228,7 @@ mod tests {
         // Another host may already use the directory.
         let other = super::super::claim(layout.root(), Purpose::Host).unwrap();
         let why = keeping.await.unwrap();
-        assert!(why.contains("was removed"), "{why}");
+        assert!(why.contains("was removed, moved or replaced"), "{why}");
         drop(other);
     }
 }

@@ -7,7 +7,6 @@
 //! writes its epoch to the file before it contacts any supervisor, and a supervisor starts nothing
 //! for a host whose epoch is lower.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ use crate::fsx::{self, Lasting};
 
 /// The name of the file. It is not a number, so the file is not taken for the directory of a
 /// supervisor.
-const FILE: &str = "leader";
+pub(super) const FILE: &str = "leader";
 
 /// Writes the epoch. `dir` is the directory of all supervisors.
 pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
@@ -42,9 +41,12 @@ pub(crate) fn last_epoch(dir: &Path) -> u64 {
 
 /// The epoch that was written last; `None` if no host has written one, because older versions do
 /// not.
-pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
-    match fs::read_to_string(dir.join(FILE)) {
+fn epoch(dir: &Path) -> io::Result<Option<u64>> {
+    match fsx::read(&dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        text => text?.parse().map(Some).map_err(io::Error::other),
+        bytes => {
+            let text = String::from_utf8(bytes?).map_err(io::Error::other)?;
+            text.parse().map(Some).map_err(io::Error::other)
+        }
     }
 }

@@ -220,6 +220,16 @@ pub(super) fn directory_of(pid: u32) -> io::Result<Option<PathBuf>> {
     Ok(line.as_deref().and_then(directory))
 }
 
+/// Whether a process of this pid namespace is a supervisor that was started in `supervisors`, the
+/// directory of all supervisors of a data directory.
+pub(super) fn is_supervisor_in(pid: u32, supervisors: &Path) -> io::Result<bool> {
+    let Some(dir) = directory_of(pid)? else {
+        return Ok(false);
+    };
+    let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
+    Ok(own.is_some() && own == other && is_below(&dir, supervisors))
+}
+
 /// The result of reading a file of `/proc`; `None` if the process has ended or belongs to another
 /// user.
 fn readable<T>(read: io::Result<T>) -> io::Result<Option<T>> {

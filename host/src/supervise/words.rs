@@ -214,7 +214,7 @@ pub(crate) enum StopWhy {
     Idle,
     /// The executor finished the attempt while a child of it still ran.
     Finished,
-    /// The host asked for everything to end, or the supervisor was told to terminate.
+    /// The supervisor has to end, because of a signal or because its directory was removed.
     Shutdown,
 }
 

@@ -2,7 +2,7 @@
 //! days, while work that nobody has fetched is kept.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -248,7 +248,7 @@ impl Worktrees {
 /// Reads a record. Must be called on a thread that may block.
 pub(super) fn read(layout: &Layout, task: TaskId) -> Result<Option<Record>, WorktreeError> {
     let path = layout.worktree_record(task);
-    match fs::read(&path) {
+    match fsx::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|error| io_error("cannot read", &path)(error.into())),

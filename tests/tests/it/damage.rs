@@ -8,8 +8,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use claudine_tests::{TestHost, command, process::alive, short_id, wait::PATIENCE, wait_for};
-use rustix::process::geteuid;
+use claudine_tests::{
+    TestHost, command,
+    process::{alive, signal, suspend},
+    short_id,
+    wait::PATIENCE,
+    wait_for,
+};
+use rustix::process::{Signal, geteuid};
 
 use crate::mounts::SmallDisk;
 
@@ -177,6 +183,48 @@ fn check_lost(host: &TestHost, id: &str, reason: &str) {
     assert_eq!(task["outcome"], "lost", "{task:#}");
     let message = task["reason"]["message"].as_str().unwrap();
     assert!(message.contains(reason), "{task:#}");
+}
+
+#[test]
+fn end_of_a_supervisor_of_a_moved_queue_leaves_a_new_queue_at_the_old_place_alone() {
+    let host = TestHost::new();
+    let old = host.live(&host.script("exec sleep 600"));
+    let supervisor = host.supervisor_pids()[0];
+    down(&host);
+    let moved = host.root().join("moved");
+    fs::rename(host.data_dir(), &moved).unwrap();
+    fs::create_dir(host.data_dir()).unwrap();
+    fs::set_permissions(host.data_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    // The compiled plugins are needed in both places, but the old queue runs nothing more.
+    fs::rename(moved.join("cache"), host.data_dir().join("cache")).unwrap();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    assert!(alive(old));
+    signal(supervisor, Signal::TERM);
+    wait_for("the supervisor of the old queue to end", || {
+        (!alive(supervisor)).then_some(())
+    });
+    assert!(host.data_dir().join("supervisors/1/sock").exists());
+    host.kill_host();
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(task));
+    assert_eq!(host.status(&id)["outcome"], "cancelled");
+}
+
+/// The supervisor would notice the loss itself, but only after some seconds, so it is suspended.
+#[test]
+fn task_whose_supervisor_has_lost_its_directory_is_lost_and_its_process_ended() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    host.kill_host();
+    fs::remove_dir_all(host.data_dir().join("supervisors/1")).unwrap();
+    host.up();
+    assert!(!alive(task));
+    assert!(!alive(supervisor));
+    check_lost(&host, &id, "no supervisor knows it any more");
 }
 
 /// The copy is older than everything else in the data directory. One of the tasks was running when

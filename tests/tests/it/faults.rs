@@ -224,6 +224,81 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
 }
 
 #[test]
+fn suspended_host_that_has_lost_its_lock_is_reported_with_its_pid() {
+    let host = TestHost::new();
+    host.up();
+    let pid = host.host_pid().unwrap();
+    suspend(pid);
+    fs::remove_file(host.data_dir().join("lock")).unwrap();
+    let listed = host.run(["list"]);
+    signal(pid, Signal::CONT);
+    let stopped = format!("the host (pid {pid}) is stopped by a signal");
+    listed.code(125).says(&[&stopped]);
+    // Another host may use the directory by now, so this one ends.
+    wait_for("the host without a lock to end", || {
+        (!alive(pid)).then_some(())
+    });
+}
+
+#[test]
+fn fifo_in_place_of_a_lock_is_named_and_keeps_no_command_waiting() {
+    let host = TestHost::new();
+    for lock in ["lock", "start.lock"] {
+        // The file of an earlier command may be there.
+        fs::remove_file(host.data_dir().join(lock)).ok();
+        let mut make = host.other("mkfifo");
+        make.arg(host.data_dir().join(lock));
+        command::run(make, b"", PATIENCE).check();
+        host.run(["up"]).code(125).says(&["a FIFO"]);
+        fs::remove_file(host.data_dir().join(lock)).unwrap();
+    }
+    host.up();
+}
+
+/// Nobody has cancelled the task.
+#[test]
+fn task_whose_supervisor_is_ended_by_a_signal_is_lost_with_that_reason() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    host.live(&id);
+    signal(host.supervisor_pids()[0], Signal::TERM);
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "lost", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("ended by a signal (SIGTERM)"), "{task:#}");
+    let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+    assert!(log.contains("ended by a signal (SIGTERM)"), "{log}");
+}
+
+/// A supervisor makes its socket again if it was removed. The test puts a directory in its place,
+/// which the supervisor cannot remove.
+#[test]
+fn supervisor_that_cannot_be_reached_is_named_by_a_down_that_waits_for_its_tasks() {
+    let host = TestHost::new();
+    let task = host.live(&host.script("exec sleep 600"));
+    let supervisor = host.supervisor_pids()[0];
+    host.kill_host();
+    let own = host.data_dir().join("supervisors/1");
+    fs::remove_file(own.join("identity.json")).unwrap();
+    wait_for("the place of the socket", || {
+        fs::remove_file(own.join("sock")).ok();
+        fs::create_dir(own.join("sock")).ok()
+    });
+    fs::write(own.join("sock/file"), "").unwrap();
+    let told = host.run(["down", "--kill"]).code(125);
+    told.says(&[
+        &format!("(pid {supervisor}) cannot be reached"),
+        "`kill` with the supervisor's pid ends it and its tasks",
+    ]);
+    assert!(alive(task));
+    signal(supervisor, Signal::TERM);
+    wait_for("the host to end as it was asked to", || {
+        host.host_pid().is_none().then_some(())
+    });
+    assert!(!alive(task));
+}
+
+#[test]
 fn why_answers_although_the_notes_of_a_supervisor_cannot_be_read() {
     let host = TestHost::new();
     let id = host.script("exec sleep 600");

@@ -1,22 +1,26 @@
 //! `claudine down`
 
+mod obstacle;
 mod process;
 
-use std::{collections::HashMap, fs, process::ExitCode, time::Duration};
+use std::{collections::HashMap, process::ExitCode, time::Duration};
 
 use clap::Args;
 use claudine_domain::{id::TaskId, time::Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use self::process::{end, open, wait_for};
+use self::{
+    obstacle::{held_up, hold_up, out_of_reach, suspended, suspension, unreached},
+    process::{end, open, wait_for},
+};
 use super::{
     failure::Failure,
     output, progress,
     session::Session,
     spinner::Spinner,
     text, times,
-    watch::{HELD_BACK_FOR, TICK, interrupts},
+    watch::{TICK, interrupts},
 };
 use crate::{
     api::{
@@ -24,11 +28,12 @@ use crate::{
         status,
     },
     app::{
-        AppError, DownMode, ErrorKind, HeldBackView, HostInfo, ListFilter, TaskRow,
-        end_without_host, processes_left, still_running, supervisors_left, suspended_supervisors,
+        AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, end_without_host,
+        processes_left, still_running, supervisors_left, suspended_supervisors,
     },
     aside, clock,
     config::Begin,
+    fsx,
     identity::HostProcess,
     layout::Layout,
 };
@@ -37,10 +42,6 @@ use crate::{
 /// starting or ending has [`ENDS_WITHIN`].
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Time between two checks whether a supervisor is stopped by a signal.
-const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
-/// Time between two checks whether the output of a task cannot be written.
-const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Time limit for the host to say that it drains, once it was asked to.
@@ -388,7 +389,7 @@ async fn find(client: &Client) -> Result<Found, Failure> {
 /// the host from the moment at which it is ready until it begins to end.
 fn patience_with(host: &HostProcess, layout: &Layout) -> Duration {
     // A file that cannot be read names no host.
-    let noted = fs::read(layout.host_file()).unwrap_or_default();
+    let noted = fsx::read(&layout.host_file()).unwrap_or_default();
     let noted: serde_json::Value = serde_json::from_slice(&noted).unwrap_or_default();
     if noted["pid"] == host.pid {
         OUT_OF_REACH
@@ -451,6 +452,10 @@ async fn ask(
                 spinner.clear();
                 return Err(held_up(&held, &host.data_dir).into());
             }
+            said = unreached(client) => {
+                spinner.clear();
+                return Err(out_of_reach(&said).into());
+            }
         };
         spinner.clear();
         if let Some(ended) = ended {
@@ -500,56 +505,6 @@ fn interrupted(mode: DownMode, drains: bool) -> &'static str {
     }
 }
 
-/// Resolves once a supervisor is stopped by a signal. There is no point in waiting then: the tasks
-/// of this supervisor do not end until it continues.
-async fn suspension(layout: &Layout) -> u32 {
-    loop {
-        clock::sleep(LOOK_AT_SUPERVISORS).await;
-        match suspended_supervisors(layout) {
-            Ok(suspended) => {
-                if let Some(pid) = suspended.first() {
-                    return *pid;
-                }
-            }
-            Err(error) => tracing::debug!(%error, "the supervisors are looked at again"),
-        }
-    }
-}
-
-/// The error if tasks do not end because a supervisor is suspended. `then` says what the user has
-/// to do, or what happens, once the supervisor continues.
-fn suspended(pid: u32, then: &str) -> AppError {
-    let message =
-        format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
-    AppError::new(ErrorKind::Unavailable, message)
-        .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
-}
-
-/// Resolves once the output of running tasks could not be written for some time. There is no point
-/// in waiting then: these tasks do not end until their output is written.
-async fn hold_up(client: &Client) -> HeldBackView {
-    let mut since = None;
-    loop {
-        clock::sleep(LOOK_AT_OUTPUT).await;
-        // If the host does not answer, or all output can be written, the time is measured anew.
-        let Some(held) = client.info().await.ok().and_then(|host| host.held_back) else {
-            since = None;
-            continue;
-        };
-        let since = *since.get_or_insert_with(clock::monotonic);
-        if clock::monotonic() >= since + HELD_BACK_FOR {
-            return held;
-        }
-    }
-}
-
-/// The error if tasks do not end because their output cannot be written.
-fn held_up(held: &HeldBackView, data_dir: &str) -> AppError {
-    let way_out = text::let_it_be_written(data_dir);
-    AppError::new(ErrorKind::Unavailable, text::held_back(held))
-        .hint(format!("{way_out}; then the host ends as it was asked to"))
-}
-
 /// Shows on a terminal which tasks are still running.
 async fn show(session: &Session, spinner: &mut Spinner) {
     if !spinner.is_shown() {
@@ -597,6 +552,8 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::UnixListener,

@@ -23,12 +23,17 @@ pub(super) use start::{Announcement, HostStart, Policy, layout};
 pub(super) use waiting::{Seen, is_of_its_end};
 
 use std::{
+    io,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, body::Bytes, http::response};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::DuplexStream, net::UnixStream};
 
@@ -39,6 +44,7 @@ use crate::{
     clock,
     identity::HostProcess,
     lock::lock,
+    proc_stat,
 };
 
 /// Time limit of ordinary answers, which take milliseconds. A host that takes this long is stuck,
@@ -160,6 +166,15 @@ impl Ask {
     }
 }
 
+/// The pid of the process that listens at a socket. Does not wait if too many clients already do.
+fn listener(socket: &Path) -> io::Result<u32> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&client, &SocketAddrUnix::new(socket)?)?;
+    let peer = sockopt::socket_peercred(&client)?;
+    Ok(peer.pid.as_raw_nonzero().get().unsigned_abs())
+}
+
 /// Client of the host of one data directory.
 pub(super) struct Client {
     start: HostStart,
@@ -262,8 +277,8 @@ impl Client {
             if let Some(answer) = clock::within(LOOK_AFTER, answer.as_mut()).await {
                 return Ok(answer);
             }
-            if let Some(host) = self.stopped_host() {
-                return Err(ClientError::Stopped(host.pid));
+            if let Some(pid) = self.stopped_host() {
+                return Err(ClientError::Stopped(pid));
             }
             let Some(limit) = limit else { continue };
             let now = clock::monotonic();
@@ -279,9 +294,17 @@ impl Client {
         }
     }
 
-    /// The host, if it is stopped by a signal.
-    fn stopped_host(&self) -> Option<HostProcess> {
-        HostProcess::of(&self.start.layout).filter(HostProcess::is_stopped)
+    /// The pid of the host, if it is stopped by a signal. If its lock file was removed, the host is
+    /// known by its socket.
+    fn stopped_host(&self) -> Option<u32> {
+        let layout = &self.start.layout;
+        if let Some(host) = HostProcess::of(layout) {
+            return host.is_stopped().then_some(host.pid);
+        }
+        let pid = listener(&layout.socket()).ok()?;
+        // A process that cannot be looked at is not known to be stopped.
+        let stat = proc_stat::try_stat(pid).ok().flatten()?;
+        stat.is_stopped().then_some(pid)
     }
 
     async fn try_once(&self, ask: &Ask) -> Result<Bytes, Fault> {

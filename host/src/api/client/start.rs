@@ -282,11 +282,7 @@ impl HostStart {
     fn turn(&self) -> io::Result<File> {
         fsx::make_private_dir(self.layout.root())?;
         let path = self.layout.root().join("start.lock");
-        let file = fsx::private()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)?;
+        let file = fsx::open_lock(&path)?;
         fsx::unmask(&file)?;
         let begun = clock::monotonic();
         let (mut give_up, mut look_at) = (begun + READY_LIMIT, begun + TELL_AFTER);

@@ -2,7 +2,7 @@
 //! handshake up to `ready`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -193,14 +193,18 @@ pub(super) fn identity(dir: &Path) -> io::Result<Option<Identity>> {
     Ok(is_alive(noted.pid, noted.start_time)?.then_some(noted))
 }
 
-/// The supervisor of a directory, alive or dead, if it was started in this boot.
+/// The supervisor of a directory, alive or dead, if it was started in this boot. If its file was
+/// removed or damaged, the supervisor's notes name it too.
 fn noted(dir: &Path) -> io::Result<Option<Identity>> {
-    let text = match fs::read(dir.join(IDENTITY_FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let text = match fsx::read(&dir.join(IDENTITY_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         text => text?,
     };
     // After a power cut the file may be empty.
-    let noted = serde_json::from_slice::<Identity>(&text).ok();
+    let noted = match serde_json::from_slice::<Identity>(&text) {
+        Ok(noted) => Some(noted),
+        Err(_) => recover::author(dir)?,
+    };
     Ok(noted.filter(|noted| *noted.boot_id == *clock::boot_id()))
 }
 
@@ -384,7 +388,7 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
 
 /// Whether the supervisor is dead: a living one holds the lock of its directory.
 pub(super) fn is_dead(dir: &Path) -> io::Result<bool> {
-    let lock = match File::open(dir.join(LOCK_FILE)) {
+    let lock = match fsx::open(&dir.join(LOCK_FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         other => other?,
     };

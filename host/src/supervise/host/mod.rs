@@ -16,6 +16,7 @@ mod ending;
 mod feed;
 mod join;
 mod link;
+mod orphans;
 mod recover;
 mod router;
 mod silent;
@@ -40,6 +41,7 @@ pub(crate) use ending::end_all;
 pub(super) use feed::Feed;
 pub(crate) use join::{is_out_of_sight, leaders, may_have_left, pids, runs_as_noted, suspended};
 pub(crate) use router::open;
+pub(crate) use silent::NOT_REACHED;
 use silent::Silent;
 
 /// The most commands that may wait. They need little memory, because a start is a few hundred

@@ -15,8 +15,8 @@
 mod leftovers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::leftovers::end_everything;
 use crate::clock;
 use crate::fsx::real;
-use crate::proc_stat::{is_alive, unless_no_room};
+use crate::proc_stat::{Stat, is_alive, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
 use crate::supervise::process::journal;
@@ -83,6 +83,34 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, SuperviseError> {
     })
 }
 
+/// Kills a supervisor of this boot whose notes were removed, if it still lives, and everything that
+/// it has started. Blocks.
+pub(super) fn end_without_notes(supervisor: &Stat) -> io::Result<()> {
+    let all = procfs::all()?;
+    let children = all
+        .iter()
+        .filter(|process| process.parent == supervisor.pid)
+        .map(|child| (child.pid, child.start_time));
+    let (pid, start_time) = (supervisor.pid, supervisor.start_time);
+    // If the supervisor has ended by itself, its number may be that of another process by now.
+    let lives = signals::pin(pid, start_time)?.is_some();
+    let journal = Journal {
+        strays: children.filter(|_| lives).collect(),
+        ..Journal::default()
+    };
+    if let Some(killed) = signals::kill_pinned(pid, start_time)? {
+        wait_for_ends(&[killed], ENDS_WITHIN)?;
+    }
+    let supervisor = Identity {
+        pid,
+        start_time,
+        boot_id: clock::boot_id().to_string(),
+        pid_namespace: None,
+        build: String::new(),
+    };
+    end_everything(&journal, &supervisor).map(drop)
+}
+
 /// An error if a directory whose lock is free is a copy: the supervisor in its notes is alive.
 /// Blocks.
 pub(super) fn refuse_copy(dir: &Path) -> Result<(), SuperviseError> {
@@ -121,6 +149,20 @@ pub(super) fn noted(dir: &Path) -> Result<Vec<AttemptState>, SuperviseError> {
         }
     }
     Ok(journal.attempts.into_values().collect())
+}
+
+/// The supervisor that wrote the notes in a directory: the first line names it. Blocks.
+pub(super) fn author(dir: &Path) -> io::Result<Option<Identity>> {
+    let Some(file) = open_notes(dir)? else {
+        return Ok(None);
+    };
+    let mut line = Vec::new();
+    BufReader::new(file).read_until(b'\n', &mut line)?;
+    // A line that was not written completely names nobody.
+    Ok(match serde_json::from_slice(&line) {
+        Ok(Message::Supervisor(identity)) => Some(identity),
+        _ => None,
+    })
 }
 
 /// Whether a child of the attempt is alive, according to the notes of a supervisor. `None` if the
@@ -330,10 +372,11 @@ fn last_journal(dir: &Path) -> io::Result<Journal> {
 /// Reads the journal; ignores a last line that was not written completely.
 fn read_journal(dir: &Path) -> io::Result<Journal> {
     let mut journal = Journal::default();
-    let text = match fs::read(dir.join(journal::FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(journal),
-        other => other?,
+    let Some(mut file) = open_notes(dir)? else {
+        return Ok(journal);
     };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
     for line in text
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -346,6 +389,13 @@ fn read_journal(dir: &Path) -> io::Result<Journal> {
         }
     }
     Ok(journal)
+}
+
+fn open_notes(dir: &Path) -> io::Result<Option<File>> {
+    match File::open(dir.join(journal::FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
+    }
 }
 
 fn found(state: AttemptState) -> Found {
@@ -380,18 +430,17 @@ pub(super) fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<(
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let until = clock::monotonic() + limit;
     for descriptor in pinned {
-        let left = until.saturating_sub(clock::monotonic());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(
-            &mut [PollFd::new(descriptor, PollFlags::IN)],
-            Some(&timeout),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        rustix::io::retry_on_intr(|| {
+            let left = until.saturating_sub(clock::monotonic());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            poll(
+                &mut [PollFd::new(descriptor, PollFlags::IN)],
+                Some(&timeout),
+            )
+        })?;
     }
     Ok(())
 }
@@ -399,6 +448,7 @@ pub(super) fn wait_for_ends(pinned: &[OwnedFd], limit: Duration) -> io::Result<(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
     use std::process::{Child, Command};
 
     use rustix::fs::{CWD, Mode, mkfifoat};

@@ -9,7 +9,7 @@ mod graves;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +23,7 @@ use self::graves::Grave;
 use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
 use super::link::{self, Change, Link};
+use super::orphans;
 use super::recover::Recovered;
 use super::silent::{self, Silent};
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
@@ -72,6 +73,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         source,
     })?;
     router.last_number = directories.last_number;
+    end_orphans(&router.settings.dir).await?;
     let adopting = directories.found.iter();
     let adopting = adopting.map(|(_, dir)| adopt::adopt(dir.clone(), epoch));
     let adopted = join_all(adopting).await;
@@ -92,6 +94,19 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         found,
         reports,
         router: handle,
+    })
+}
+
+/// Ends the supervisors that this host cannot find, before it says of an attempt that no supervisor
+/// knows it.
+async fn end_orphans(dir: &Path) -> Result<(), SuperviseError> {
+    let of = dir.to_owned();
+    let ending = crate::aside::run(move || orphans::end(&of));
+    ending.await.unwrap_or_else(|panic| {
+        Err(SuperviseError::Directory {
+            path: dir.to_owned(),
+            source: io::Error::other(panic),
+        })
     })
 }
 

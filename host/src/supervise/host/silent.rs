@@ -9,6 +9,9 @@ use std::{
 use super::join;
 use crate::{lock::lock, supervise::SuperviseError, text::chain};
 
+/// The words in the reason for a supervisor to which there is no connection.
+pub(crate) const NOT_REACHED: &str = "cannot be reached";
+
 /// The name of a supervisor for people, with its pid if it is known to be alive.
 pub(super) fn name(dir: &Path) -> String {
     let identity = join::identity(dir).ok().flatten();
@@ -18,7 +21,7 @@ pub(super) fn name(dir: &Path) -> String {
 
 /// The reason for a supervisor to which there is no connection.
 pub(super) fn not_reached(dir: &Path, why: &str) -> String {
-    format!("{} cannot be reached: {why}", name(dir))
+    format!("{} {NOT_REACHED}: {why}", name(dir))
 }
 
 /// The reason for a dead supervisor whose processes could not be ended because of this error.

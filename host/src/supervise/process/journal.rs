@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::fsx::{self, Lasting};
 use crate::supervise::protocol::Message;
@@ -68,21 +68,26 @@ impl Journal {
         self.in_file > self.rewrite_at
     }
 
-    /// Replaces the file by one with these lines.
-    pub(super) fn rewrite(&mut self, messages: impl Iterator<Item = Message>) -> io::Result<()> {
+    /// Replaces the file by one with these lines. `path` leads to the file, which may have been
+    /// moved since it was created.
+    pub(super) fn rewrite(
+        &mut self,
+        path: &Path,
+        messages: impl Iterator<Item = Message>,
+    ) -> io::Result<()> {
         let mut lines = Vec::new();
         messages.for_each(|message| line(&message, &mut lines));
         // If the rewrite fails, it is tried again after `REWRITE_BYTES` more bytes.
         self.rewrite_at = self.in_file.max(lines.len()) + REWRITE_BYTES;
         // Need not be synced: its content is useless once the machine has died.
-        self.file = fsx::replace(&self.path, Lasting::Process, &lines)?;
+        self.file = fsx::replace(path, Lasting::Process, &lines)?;
         self.in_file = lines.len();
         self.rewrite_at = lines.len() + REWRITE_BYTES;
         Ok(())
     }
 }
 
-fn create(path: &std::path::Path) -> io::Result<File> {
+fn create(path: &Path) -> io::Result<File> {
     fsx::private()
         .write(true)
         .create(true)

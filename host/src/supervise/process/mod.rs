@@ -20,6 +20,7 @@
 //! | `stop` | signals, deadlines |
 //! | `sample` | peak memory |
 //! | `journal` | notes that survive this process |
+//! | `place` | the supervisor's directory, wherever it is |
 
 mod attempt;
 mod command;
@@ -31,6 +32,7 @@ mod exits;
 mod input;
 pub(super) mod journal;
 mod output;
+mod place;
 mod sample;
 mod start;
 mod stop;
@@ -41,24 +43,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rustix::event::epoll;
-use rustix::fs::FlockOperation;
 
 use self::attempt::{At, Attempt, AttemptNo};
 use self::connection::{Connection, ConnectionNo};
 use self::environment::Environments;
 use self::journal::Journal;
+use self::place::Place;
 use self::sample::{OwnPeak, Sampler};
 use self::stop::Chases;
 use self::strays::Strays;
 use super::launch;
 use super::log::{Channel, HEADER_BYTES};
 use super::protocol::{Identity, Message};
-use super::sys::files::{self, FileLimits, Inherited, SocketPath};
+use super::sys::files::{self, FileLimits, Inherited};
 use super::sys::procfs::{self, Stat};
 use super::sys::signals::{self, Arrivals};
 use super::sys::spawn::reset_execution;
@@ -66,20 +68,21 @@ use super::sys::tag::Tag;
 use super::words::{AttemptKey, StopWhy};
 use crate::bounds::Bounds;
 use crate::clock;
-use crate::fsx::{self, Lasting};
+use crate::fsx;
 
 pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const SOCKET_FILE: &str = "sock";
 pub(super) const IDENTITY_FILE: &str = "identity.json";
 pub(super) const LOG_FILE: &str = "log";
+/// A file that is made before a person's command ends the supervisor by a signal. The attempts then
+/// count as cancelled.
+pub(super) const ASKED_FILE: &str = "asked";
 
 /// How long the supervisor stays when no host is connected and nothing is left to do: long enough
 /// for a host to restart.
 const LINGER: Duration = Duration::from_secs(3);
-/// How long to wait for the supervisor's lock at its start. A host that checks the lock may hold it
-/// for a moment.
-const LOOKED_AT: Duration = Duration::from_secs(1);
-/// How often the supervisor checks, while no host is connected, that its directory still exists.
+/// How often the supervisor checks, while no host is connected, that its directory and its socket
+/// still exist.
 const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(5);
 /// The pause after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -150,7 +153,7 @@ pub(crate) fn run(dir: &Path, descriptors: Option<u64>) -> ExitCode {
 }
 
 struct Supervisor {
-    dir: PathBuf,
+    place: Place,
     identity: Identity,
     epoll: OwnedFd,
     arrivals: Arrivals,
@@ -159,9 +162,6 @@ struct Supervisor {
     /// The limits of a child whose start contains no limits.
     childrens_bounds: Bounds,
     null: File,
-    /// Held while the supervisor lives: a host that gets this lock knows that the supervisor is
-    /// dead.
-    lock: File,
 
     attempts: HashMap<AttemptNo, Attempt>,
     by_key: HashMap<AttemptKey, AttemptNo>,
@@ -211,12 +211,7 @@ struct Supervisor {
 
 impl Supervisor {
     fn open(dir: &Path, descriptors: Option<u64>) -> io::Result<Self> {
-        let lock = fsx::private()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(dir.join(LOCK_FILE))?;
-        hold(&lock)?;
+        let mut place = Place::open(dir)?;
         if let Err(error) = reset_execution() {
             say!("cannot reset the personality and the timer slack: {error}");
         }
@@ -227,17 +222,8 @@ impl Supervisor {
         journal.note(&Message::Supervisor(identity.clone()));
         journal.flush();
 
-        let socket = SocketPath::new(dir, SOCKET_FILE)?;
-        remove_stale(&dir.join(SOCKET_FILE))?;
-        let listener = UnixListener::bind(socket.as_path())?;
-        // A program that can connect can start processes as this user, so only this user may
-        // connect.
-        std::fs::set_permissions(
-            socket.as_path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o600),
-        )?;
-        listener.set_nonblocking(true)?;
-        write_identity(dir, &identity)?;
+        let listener = place.listen()?;
+        place.note(&identity)?;
 
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(
@@ -261,7 +247,7 @@ impl Supervisor {
         let bounds = Bounds::of_this_process();
         let limits = FileLimits::raise(descriptors)?;
         let supervisor = Self {
-            dir: dir.to_owned(),
+            place,
             identity,
             epoll,
             arrivals,
@@ -269,7 +255,6 @@ impl Supervisor {
             limits,
             childrens_bounds: bounds.with_descriptors(limits.of_children()),
             null: File::open("/dev/null")?,
-            lock,
             attempts: HashMap::new(),
             by_key: HashMap::new(),
             leaders: HashMap::new(),
@@ -336,7 +321,13 @@ impl Supervisor {
                 let arrived = self.arrivals.take()?;
                 if arrived.terminate {
                     self.terminated = true;
-                    self.stop_all(StopWhy::Shutdown);
+                    let why = if self.place.has(ASKED_FILE) {
+                        StopWhy::Cancelled
+                    } else {
+                        say!("a signal ends this supervisor with everything that it has started");
+                        StopWhy::Shutdown
+                    };
+                    self.stop_all(why);
                 }
                 if arrived.child {
                     self.children_ended();
@@ -376,7 +367,8 @@ impl Supervisor {
     }
 
     /// Ends all children and then the supervisor itself if its directory was removed: if the lock
-    /// file is missing, hosts take the supervisor for dead and its attempts for lost.
+    /// file is missing, hosts take the supervisor for dead and its attempts for lost. Makes the
+    /// socket and the identity anew if only they were removed.
     fn look_for_directory(&mut self, now: At) {
         if self.host.is_some() || self.terminated {
             self.look_at = None;
@@ -386,12 +378,27 @@ impl Supervisor {
             return;
         }
         self.look_at = Some(now + LOOK_FOR_DIRECTORY);
-        if is_removed(&self.lock) {
-            say!("{} was removed", self.dir.display());
+        if self.place.is_removed() {
+            say!("{} was removed", self.place.path().display());
             self.look_at = None;
             self.terminated = true;
             self.stop_all(StopWhy::Shutdown);
+        } else if let Err(error) = self.be_reachable() {
+            let dir = self.place.path().display();
+            say!("no host can connect, as the socket in {dir} cannot be made again: {error}");
         }
+    }
+
+    fn be_reachable(&mut self) -> io::Result<()> {
+        self.place.note_again(&self.identity)?;
+        let Some(listener) = self.place.listen_again()? else {
+            return Ok(());
+        };
+        let path = self.place.path().display();
+        say!("the socket in {path} was removed; listening again");
+        self.watch(&listener, Token::Listener, epoll::EventFlags::IN)?;
+        self.listener = listener;
+        Ok(())
     }
 
     /// Updates the list of timers after an attempt has changed.
@@ -444,8 +451,9 @@ impl Supervisor {
     fn leave(&mut self) {
         self.flush_host();
         for name in [SOCKET_FILE, IDENTITY_FILE] {
-            if let Err(error) = std::fs::remove_file(self.dir.join(name)) {
-                say!("cannot remove {name} from {}: {error}", self.dir.display());
+            if let Err(error) = self.place.remove(name) {
+                let dir = self.place.path().display();
+                say!("cannot remove {name} from {dir}: {error}");
             }
         }
     }
@@ -460,11 +468,11 @@ impl Supervisor {
             .values()
             .map(|attempt| Message::Attempt(attempt.view()))
             .chain(self.strays.lines());
-        if let Err(error) = self.journal.rewrite(std::iter::once(identity).chain(lines)) {
-            say!(
-                "cannot rewrite the journal in {}: {error}",
-                self.dir.display()
-            );
+        let lines = std::iter::once(identity).chain(lines);
+        let path = self.place.file(journal::FILE);
+        if let Err(error) = self.journal.rewrite(&path, lines) {
+            let dir = self.place.path().display();
+            say!("cannot rewrite the journal in {dir}: {error}");
         }
     }
 
@@ -476,32 +484,6 @@ impl Supervisor {
     ) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, descriptor, token.pack(), flags)?)
     }
-}
-
-/// Takes the lock. A host that checks whether this supervisor lives may hold it for a moment.
-fn hold(lock: &File) -> io::Result<()> {
-    take_soon(|| rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive))
-}
-
-fn take_soon(mut take: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()> {
-    let give_up = clock::monotonic() + LOOKED_AT;
-    loop {
-        match take() {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) if clock::monotonic() < give_up => {
-                std::thread::sleep(LOOKED_AT / 100);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Whether a file was removed (no name leads to it any more). If the file cannot be looked at, it
-/// is assumed to exist.
-fn is_removed(file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    file.metadata().is_ok_and(|found| found.nlink() == 0)
 }
 
 fn own_identity() -> io::Result<Identity> {
@@ -534,44 +516,9 @@ pub(super) fn own_build() -> io::Result<String> {
     ))
 }
 
-fn remove_stale(socket: &Path) -> io::Result<()> {
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn write_identity(dir: &Path, identity: &Identity) -> io::Result<()> {
-    let text = serde_json::to_vec(identity)?;
-    // Need not be synced: the file names the process that holds the lock, and a power cut ends that
-    // process.
-    fsx::replace(&dir.join(IDENTITY_FILE), Lasting::Process, &text).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-
-    #[test]
-    fn a_lock_that_is_soon_released_is_taken_and_a_lock_that_stays_held_is_an_error() {
-        let mut looks = 0;
-        let looked_at = take_soon(|| {
-            looks += 1;
-            match looks {
-                1 | 2 => Err(rustix::io::Errno::WOULDBLOCK),
-                _ => Ok(()),
-            }
-        });
-        looked_at.unwrap();
-        assert_eq!(looks, 3);
-
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(LOCK_FILE);
-        let lock = File::create(&path).unwrap();
-        hold(&lock).unwrap();
-        assert!(hold(&File::open(&path).unwrap()).is_err());
-    }
 
     #[test]
     fn tokens_are_unpacked_without_loss() {

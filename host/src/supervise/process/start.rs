@@ -16,7 +16,6 @@ use super::{Supervisor, Token, environment};
 use crate::bounds::Bounds;
 use crate::clock;
 use crate::proc_stat::is_out_of_room;
-use crate::supervise::leader;
 use crate::supervise::log::{Channel, LogWriter};
 use crate::supervise::protocol::Message;
 use crate::supervise::sys::files;
@@ -122,8 +121,7 @@ impl Supervisor {
 
     /// Whether the host that this supervisor obeys still leads.
     fn host_leads(&self) -> Result<bool, Refusal> {
-        let of_all = self.dir.parent().unwrap_or(&self.dir);
-        let leading = self.limits.with_reserve(|| leader::epoch(of_all));
+        let leading = self.limits.with_reserve(|| self.place.epoch());
         let leading = leading.map_err(|error| {
             let message = format!("cannot find out whether a newer host has taken over: {error}");
             Refusal::new(NotStartedClass::Resource, message)

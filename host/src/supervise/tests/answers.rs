@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::connection::Bare;
 use super::*;
 
-fn send(pid: u32, signal: rustix::process::Signal) {
+pub(super) fn send(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }

@@ -13,6 +13,7 @@
 
 mod answers;
 mod connection;
+mod directory;
 mod disk;
 mod fenced;
 mod impostor;

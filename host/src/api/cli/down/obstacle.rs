@@ -1,0 +1,94 @@
+//! What keeps running tasks from ending, so that there is no point in waiting for them.
+
+use std::time::Duration;
+
+use super::super::{text, watch::HELD_BACK_FOR};
+use crate::{
+    api::client::Client,
+    app::{AppError, ErrorKind, HeldBackView, says_unreached, suspended_supervisors},
+    clock,
+    layout::Layout,
+};
+
+/// Time between two checks whether a supervisor is stopped by a signal or cannot be reached.
+const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
+/// Time between two checks whether the output of a task cannot be written.
+const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
+
+/// Resolves once a supervisor is stopped by a signal. There is no point in waiting then: the tasks
+/// of this supervisor do not end until it continues.
+pub(super) async fn suspension(layout: &Layout) -> u32 {
+    loop {
+        clock::sleep(LOOK_AT_SUPERVISORS).await;
+        match suspended_supervisors(layout) {
+            Ok(suspended) => {
+                if let Some(pid) = suspended.first() {
+                    return *pid;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the supervisors are looked at again"),
+        }
+    }
+}
+
+/// The error if tasks do not end because a supervisor is suspended. `then` says what the user has
+/// to do, or what happens, once the supervisor continues.
+pub(super) fn suspended(pid: u32, then: &str) -> AppError {
+    let message =
+        format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
+    AppError::new(ErrorKind::Unavailable, message)
+        .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
+}
+
+/// Resolves once the output of running tasks could not be written for some time. There is no point
+/// in waiting then: these tasks do not end until their output is written.
+pub(super) async fn hold_up(client: &Client) -> HeldBackView {
+    let mut since = None;
+    loop {
+        clock::sleep(LOOK_AT_OUTPUT).await;
+        // If the host does not answer, or all output can be written, the time is measured anew.
+        let Some(held) = client.info().await.ok().and_then(|host| host.held_back) else {
+            since = None;
+            continue;
+        };
+        let since = *since.get_or_insert_with(clock::monotonic);
+        if clock::monotonic() >= since + HELD_BACK_FOR {
+            return held;
+        }
+    }
+}
+
+/// The error if tasks do not end because their output cannot be written.
+pub(super) fn held_up(held: &HeldBackView, data_dir: &str) -> AppError {
+    let way_out = text::let_it_be_written(data_dir);
+    AppError::new(ErrorKind::Unavailable, text::held_back(held))
+        .hint(format!("{way_out}; then the host ends as it was asked to"))
+}
+
+/// Resolves once the host could not reach a supervisor for some time, with what the host says of it.
+/// The tasks of this supervisor do not end, because nobody can tell it to end them.
+pub(super) async fn unreached(client: &Client) -> String {
+    let mut since = None;
+    loop {
+        clock::sleep(LOOK_AT_SUPERVISORS).await;
+        let warnings = client.info().await.map(|host| host.warnings);
+        let mut warnings = warnings.unwrap_or_default().into_iter();
+        let Some(said) = warnings.find(|said| says_unreached(said)) else {
+            since = None;
+            continue;
+        };
+        let since = *since.get_or_insert_with(clock::monotonic);
+        if clock::monotonic() >= since + HELD_BACK_FOR {
+            return said;
+        }
+    }
+}
+
+/// The error if tasks do not end because their supervisor cannot be reached.
+pub(super) fn out_of_reach(said: &str) -> AppError {
+    let message = format!("tasks do not end: {said}");
+    AppError::new(ErrorKind::Unavailable, message).hint(
+        "`kill` with the supervisor's pid ends it and its tasks; then the host ends as it was \
+         asked to",
+    )
+}
