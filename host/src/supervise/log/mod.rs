@@ -19,6 +19,7 @@
 mod aside;
 mod cut;
 mod frame;
+mod hole;
 mod reader;
 mod seek;
 mod watch;
