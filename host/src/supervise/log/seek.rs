@@ -126,6 +126,23 @@ impl LogReader {
         Ok(tail)
     }
 
+    /// The number of bytes in the log, if the log has fewer than `bytes` and nothing in it says that
+    /// output is missing. To be called on a reader of all streams.
+    pub(crate) fn falls_short_of(mut self, bytes: u64) -> io::Result<Option<u64>> {
+        let end = self.end()?;
+        if end >= bytes {
+            return Ok(None);
+        }
+        let mut reader = Self::new(self.path());
+        loop {
+            match reader.next_piece() {
+                Ok(Some(Piece::Gap { bytes: 0, .. })) | Err(_) => return Ok(None),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Some(end)),
+            }
+        }
+    }
+
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {
         self.from = offset;
         for segment in segments(self.path())?.into_iter().rev() {

@@ -533,3 +533,20 @@ fn output_that_looks_like_a_frame_is_not_read_as_one_behind_damage() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(shown(&path).0, "one\n<0>two\n");
 }
+
+#[test]
+fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let short = |bytes| LogReader::new(&path).falls_short_of(bytes).unwrap();
+    assert_eq!((short(0), short(1)), (None, Some(0)));
+    sample(&path);
+    assert_eq!((short(29), short(30)), (None, Some(29)));
+    let whole = std::fs::read(&path).unwrap();
+    for (length, found) in [(whole.len() - 1, 22), (46, 14), (45, 8), (0, 0)] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        assert_eq!(short(29), Some(found), "{length}");
+    }
+    mark_cut(&path, 50).unwrap();
+    assert_eq!(short(29), None);
+}
