@@ -550,3 +550,38 @@ fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
     mark_cut(&path, 50).unwrap();
     assert_eq!(short(29), None);
 }
+
+#[test]
+fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("00/x.log");
+    // The file has two frames of 20 bytes.
+    let check = |length: Option<u64>, before: &str| {
+        let mut writer = LogWriter::new(path.clone(), 1 << 20);
+        append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+        append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
+        match length {
+            Some(length) => {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(length).unwrap();
+            }
+            None => {
+                // The writer would go on in a file that it has open.
+                writer.close();
+                std::fs::remove_dir_all(dir.path().join("00")).unwrap();
+            }
+        }
+        append(&mut writer, 0, Channel::Stdout, 30, b"three\n");
+        append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
+        let expected = (format!("{before}<0>three\nfour\n"), None);
+        assert_eq!(shown(&path), expected, "{length:?}");
+        std::fs::remove_dir_all(dir.path().join("00")).unwrap();
+    };
+    check(Some(0), "");
+    check(Some(10), "");
+    check(Some(20), "one\n");
+    check(Some(30), "one\n");
+    check(Some(38), "one\ntw");
+    check(Some(39), "one\ntwo");
+    check(None, "");
+}
