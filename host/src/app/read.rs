@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use claudine_domain::{
+    attempt::Phase,
     board::Unreadable,
     budget::{Day, Level, Scope},
     dependency::Dependency,
@@ -16,7 +17,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
+    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors, unended_of},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -35,6 +36,7 @@ use crate::{
     layout::Layout,
     proc_stat,
     store::{self, StoreError},
+    supervise::Unended,
     transcript::Output,
 };
 
@@ -133,6 +135,7 @@ impl Host {
             .as_ref()
             .is_some_and(|why| (self.silent_supervisors)().contains(why));
         in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
+        in_the_way.unendable = unendable(&task).await;
         if explain::runs_git(&task) {
             in_the_way.earlier_commands = self.commands.earlier_in_words();
         }
@@ -268,6 +271,29 @@ fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
     });
     let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
     suspended.into_iter().find(its_own)
+}
+
+/// The processes of a task that is being stopped which cannot be ended now, in words.
+async fn unendable(task: &Task) -> Vec<String> {
+    if !matches!(task.phase(), Some(Phase::Stopping(_) | Phase::Finishing)) {
+        return Vec::new();
+    }
+    let id = task.id.to_string();
+    let found = crate::aside::run(move || unended_of(&[id])).await;
+    match found {
+        Ok(Ok(found)) => {
+            let found = found.iter().filter(|one| one.cannot_be_ended());
+            found.map(Unended::text).collect()
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, task = %task.id, "the task's processes are unknown");
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::warn!(%error, task = %task.id, "the task's processes are unknown");
+            Vec::new()
+        }
+    }
 }
 
 /// Whether processes of tasks may run where this process cannot see them. True if the supervisors
