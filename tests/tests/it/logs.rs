@@ -253,7 +253,11 @@ fn logs_on_a_terminal_are_unchanged_except_that_colours_are_reset_at_the_end() {
 #[test]
 fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
     let host = TestHost::new();
-    let id = host.script("echo one; sleep 0.1; echo two");
+    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
+    wait_for("the first line", || {
+        (host.text(["logs", &id]) == "one").then_some(())
+    });
+    fs::write(host.work().join("go"), "").unwrap();
     host.finished(&id);
     let dir = host.data_dir().join("logs").join(&id[id.len() - 2..]);
     let path = dir.join(format!("{id}.1.log"));

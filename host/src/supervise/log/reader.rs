@@ -106,7 +106,7 @@ pub(crate) struct LogReader {
     pub(super) from: u64,
     sizes: Sizes,
     /// The first damage that was passed over.
-    damage: Option<String>,
+    pub(super) damage: Option<String>,
     /// Whether damage was passed over just before `position`.
     is_behind_damage: bool,
 }
