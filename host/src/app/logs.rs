@@ -320,8 +320,8 @@ impl Host {
     }
 }
 
-/// Whether an attempt has certainly had output: its end tells it and, before the end, its first sign
-/// of life. With a start timeout, output is the first sign of
+/// Whether an attempt has certainly had output: its end tells it and, before the end, its first
+/// sign of life. With a start timeout, output is the first sign of
 /// life. An attempt that ran before the task got its start timeout has shown nothing by this sign.
 fn had_output(task: &Task, begun: &Attempt) -> bool {
     if begun.ended.as_ref().is_some_and(|it| it.output_bytes > 0) {

@@ -7,6 +7,8 @@
 use std::io;
 
 use super::sys::procfs;
+use crate::fsx::read_virtual;
+use crate::proc_stat::{unless_gone, unless_no_room};
 
 /// A living process of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +18,18 @@ pub(crate) struct Unended {
     pub(crate) pid: u32,
     /// The state in `/proc/PID/stat`: `D` if the process cannot be ended now.
     pub(crate) state: char,
+    /// How often the process has given up its processor. The number stays the same while the
+    /// process waits, so it shows whether a process that was seen in state `D` twice has waited all
+    /// the time.
+    switches: u64,
 }
 
 impl Unended {
+    /// The same for two looks only if the process has done nothing between them.
+    pub(crate) fn moment(&self) -> (u32, u64) {
+        (self.pid, self.switches)
+    }
+
     /// Whether the process cannot be ended now, not even by `kill -KILL`.
     pub(crate) fn cannot_be_ended(&self) -> bool {
         self.state == 'D'
@@ -60,10 +71,37 @@ pub(crate) fn processes_of(tasks: &[String]) -> io::Result<Vec<Unended>> {
                 task: task.clone(),
                 pid: stat.pid,
                 state: stat.state(),
+                switches: switches(stat.pid)?,
             });
         }
     }
     Ok(found)
+}
+
+/// How often a process has given up its processor; 0 if this cannot be read.
+fn switches(pid: u32) -> io::Result<u64> {
+    let status = unless_no_room(unless_gone(read_virtual(format!("/proc/{pid}/status"))))?;
+    let status = String::from_utf8_lossy(&status.unwrap_or_default()).into_owned();
+    let numbers = status.lines().filter_map(|line| {
+        let (name, number) = line.split_once(':')?;
+        let is_count = name.ends_with("voluntary_ctxt_switches");
+        is_count
+            .then(|| number.trim().parse::<u64>().ok())
+            .flatten()
+    });
+    Ok(numbers.sum())
+}
+
+#[cfg(test)]
+impl Unended {
+    pub(crate) fn sample(pid: u32, state: char) -> Self {
+        Self {
+            task: "task_1".to_owned(),
+            pid,
+            state,
+            switches: 0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +128,14 @@ mod tests {
         io::Write::write_all(child.stdin.as_mut().unwrap(), b"x").unwrap();
         io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
         let found = processes_of(&[other.clone(), task.clone()]).unwrap();
+        // The number grows once `cat` has waited for more input.
+        let before = switches(child.id()).unwrap();
+        let mut has_grown = (0..10_000).map(|_| {
+            io::Write::write_all(child.stdin.as_mut().unwrap(), b"y").unwrap();
+            io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
+            switches(child.id()).unwrap() > before
+        });
+        assert!(has_grown.any(|has_grown| has_grown), "{before}");
         assert_eq!(processes_of(&[other]).unwrap(), []);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -102,11 +148,7 @@ mod tests {
     #[test]
     fn a_process_that_waits_in_the_kernel_is_said_to_be_impossible_to_end() {
         let check = |state: char, says: &str, cannot_be_ended: bool| {
-            let one = Unended {
-                task: "task_1".to_owned(),
-                pid: 77,
-                state,
-            };
+            let one = Unended::sample(77, state);
             assert_eq!(one.cannot_be_ended(), cannot_be_ended, "{state}");
             let text = one.text();
             assert!(text.contains("process 77") && text.contains(says), "{text}");

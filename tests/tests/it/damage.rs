@@ -219,7 +219,8 @@ fn attempt_that_has_ended_is_not_run_again_after_an_earlier_database_was_put_bac
     assert_eq!(read("held"), "run\nrun\n");
 }
 
-/// The epoch of the copy is that of the last host, so only the noted batch shows that it is earlier.
+/// The epoch of the copy is that of the last host, so only the noted batch shows that it is
+/// earlier.
 #[test]
 fn database_copied_while_its_last_host_was_up_is_noticed_as_an_earlier_copy() {
     let host = TestHost::new();

@@ -3,9 +3,9 @@
 //! A reader returns the selected streams as one sequence of bytes, with offsets from 0 that mean
 //! the same to every reader with the same selection. Bytes that the cap deleted count in the
 //! offsets and are shown as a [`Piece::Gap`]. A last frame that is incomplete (so far) is not
-//! returned. Damage is an error: it is returned at once or, if whole frames follow the damage, after
-//! these frames, with a gap in the place of the damage. Nearly all reads are served by the page cache; a caller that reads much does so on a
-//! blocking thread.
+//! returned. Damage is an error: it is returned at once or, if whole frames follow the damage,
+//! after these frames, with a gap in the place of the damage. Nearly all reads are served by the
+//! page cache; a caller that reads much does so on a blocking thread.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -164,8 +164,8 @@ impl LogReader {
         }))
     }
 
-    /// The number of bytes in the log, if the log has fewer than `bytes` and nothing in it says that
-    /// output is missing. To be called on a reader of all streams.
+    /// The number of bytes in the log, if the log has fewer than `bytes` and nothing in it says
+    /// that output is missing. To be called on a reader of all streams.
     pub(crate) fn falls_short_of(mut self, bytes: u64) -> io::Result<Option<u64>> {
         let end = self.end()?;
         if end >= bytes {

@@ -306,11 +306,7 @@ impl Files {
     /// frames.
     fn go_back_to_the_end(&mut self) -> io::Result<()> {
         let position = self.position;
-        let length = |files: &mut Self| {
-            let end = rustix::fs::seek(files.current()?, SeekFrom::End(0))?;
-            Ok::<_, io::Error>(end)
-        };
-        if length(self)? >= position {
+        if self.length()? >= position {
             return Ok(());
         }
         say!(
@@ -322,9 +318,14 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             marked => marked?,
         }
-        self.position = length(self)?;
+        self.position = self.length()?;
         self.room_until = self.position;
         Ok(())
+    }
+
+    /// The length of the file. Costs less than reading all that is known of the file.
+    fn length(&mut self) -> io::Result<u64> {
+        Ok(rustix::fs::seek(self.current()?, SeekFrom::End(0))?)
     }
 
     /// Writes as many of the bytes as possible; returns how many.

@@ -14,8 +14,8 @@ use crate::{
 const LAST_ENDS: Duration = Duration::from_secs(15);
 /// Time between two looks after the end of the host.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Time between two looks before the end of the host. Only a process that cannot be ended at two
-/// looks is named, because a process may wait in the kernel for a moment at any time.
+/// Time between two looks before the end of the host. Only a process that has waited in the kernel
+/// from one look to the next is named, because any process may do so for a moment.
 const LOOK_AT_PROCESSES: Duration = Duration::from_secs(4);
 
 /// The tasks' processes that have not ended. Reading `/proc` blocks.
@@ -46,8 +46,8 @@ pub(super) async fn unendable(session: &Session) -> Vec<Unended> {
             }
         };
         found.retain(Unended::cannot_be_ended);
-        let now: BTreeSet<u32> = found.iter().map(|one| one.pid).collect();
-        found.retain(|one| before.contains(&one.pid));
+        let now: BTreeSet<_> = found.iter().map(Unended::moment).collect();
+        found.retain(|one| before.contains(&one.moment()));
         if !found.is_empty() {
             return found;
         }
@@ -131,14 +131,6 @@ pub(super) fn held_up_by(found: &[Unended], tasks: &[TaskRow]) -> AppError {
 mod tests {
     use super::*;
 
-    fn process(pid: u32, state: char) -> Unended {
-        Unended {
-            task: "task_1".to_owned(),
-            pid,
-            state,
-        }
-    }
-
     #[test]
     fn a_kill_is_advised_only_for_processes_that_it_can_end() {
         let check = |leaders: &[u32], processes: &[Unended], message: &str, hint: &str| {
@@ -147,9 +139,14 @@ mod tests {
             let found = error.hint.unwrap_or_default();
             assert!(found.contains(hint), "{found}");
         };
-        let stuck = process(8, 'D');
+        let stuck = Unended::sample(8, 'D');
         check(&[7, 9], &[], ": 7, 9", "`kill -KILL 7 9` ends them");
-        check(&[7], &[process(7, 'S')], ": 7", "`kill -KILL 7` ends them");
+        check(
+            &[7],
+            &[Unended::sample(7, 'S')],
+            ": 7",
+            "`kill -KILL 7` ends them",
+        );
         check(
             &[8],
             std::slice::from_ref(&stuck),
@@ -157,13 +154,13 @@ mod tests {
             "process 8 cannot be ended now",
         );
         check(&[7], &[stuck], ": 7, 8", "`kill -KILL 7` ends them");
-        let two = [process(8, 'D'), process(9, 'D')];
+        let two = [Unended::sample(8, 'D'), Unended::sample(9, 'D')];
         check(&[], &two, ": 8, 9", "the others wait likewise");
     }
 
     #[test]
     fn a_task_that_cannot_end_is_named_with_its_process() {
-        let error = held_up_by(&[process(8, 'D')], &[]);
+        let error = held_up_by(&[Unended::sample(8, 'D')], &[]);
         let says = "task_1 cannot end: process 8 cannot be ended now";
         assert!(error.message.starts_with(says), "{}", error.message);
     }
