@@ -98,6 +98,12 @@ impl Layout {
         self.root.join("supervisors")
     }
 
+    /// File with the number of the last batch. It is beside the epoch of the leading host, because
+    /// both show whether the database is an earlier copy.
+    pub(crate) fn last_batch(&self) -> PathBuf {
+        self.supervisors().join("batch")
+    }
+
     pub(crate) fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }

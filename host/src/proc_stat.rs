@@ -33,6 +33,11 @@ impl Stat {
         }
     }
 
+    /// The letter of the state, as in `/proc/PID/stat`.
+    pub(crate) fn state(&self) -> char {
+        self.state
+    }
+
     /// Whether the process is stopped by a signal (`kill -STOP`, a debugger).
     pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')

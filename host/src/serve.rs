@@ -38,7 +38,7 @@ use crate::{
     sample::{Sampler, disk_free_bytes},
     store::{
         Epoch, Store,
-        sqlite::{InPlace, SqliteStore},
+        sqlite::{InPlace, Noted, Noting, SqliteStore},
     },
     supervise::{self, Own, Supervisors},
     worktree::Worktrees,
@@ -159,6 +159,8 @@ struct Wired {
     host: Arc<Host>,
     supervisors: Supervisors,
     database: Option<InPlace>,
+    /// Notes the last batch when the host ends.
+    noting: Noting,
     /// The plugins to load once the host answers, if there is room for their compiled code.
     to_warm: Option<Arc<Catalog>>,
 }
@@ -183,13 +185,18 @@ async fn wire(
     }
     SqliteStore::refuse_lost(&layout.database(), &layout.logs(), || layout.has_logs())?;
     let kept = retained(layout, &mut settings);
-    let store = SqliteStore::open(&layout.database())?;
+    let mut store = SqliteStore::open(&layout.database())?;
     // If somebody has moved the store away, the epochs of the new store are lower, but supervisors
-    // that are left obey only a higher epoch.
+    // that are left obey only a higher epoch. The number of the last batch shows a copy from the
+    // time of the last host.
     let led = supervise::last_epoch(&layout.supervisors());
-    if store.last_epoch()? < led {
+    let last_epoch = store.last_epoch()?;
+    let last_batch = store.last_batch()?;
+    let noted = Noted::last(&layout.last_batch());
+    if last_epoch < led || noted.is_some_and(|noted| noted.is_later_than(last_epoch, last_batch)) {
         distrust(layout, &store, &mut settings)?;
     }
+    let noting = store.note_in(layout.last_batch());
     let database = store.in_place();
     let store: Arc<dyn Store> = Arc::new(store);
     let epoch = store.lead_after(led)?;
@@ -287,15 +294,16 @@ async fn wire(
         host,
         supervisors: opened.supervisors,
         database,
+        noting,
         to_warm,
     })
 }
 
-/// Warns of a database with which no host has led since it was written, although hosts have led in
-/// this directory: it is an earlier copy that was put back, or it was made anew. The queue of an
-/// earlier copy is paused, because its tasks may have run since. The pause is stored before this
-/// host leads: afterwards, the next host would not notice the copy, although this host may end
-/// before it has stored anything, or may start no tasks at all.
+/// Warns of a database that lacks what was stored later, because another host has led since, or
+/// because its last host has gone on: it is an earlier copy that was put back, or it was made anew.
+/// The queue of an earlier copy is paused, because its tasks may have run since. The pause is
+/// stored before this host leads: afterwards, the next host would not notice the copy, although this host
+/// may end before it has stored anything, or may start no tasks at all.
 fn distrust(
     layout: &Layout,
     store: &SqliteStore,
@@ -314,9 +322,9 @@ fn distrust(
             ..Pause::default()
         })?;
         format!(
-            "{} is an earlier copy: later hosts used another file in its place. Tasks that have \
-             run since then are shown as they were before, so the queue is paused: cancel those \
-             that should not run again, then run `claudine unpause`",
+            "{} is an earlier copy: it lacks what was stored later, in another file in its place. \
+             Tasks that have run since then are shown as they were before, so the queue is paused: \
+             cancel those that should not run again, then run `claudine unpause`",
             database.display()
         )
     };
@@ -448,6 +456,7 @@ async fn wind_down(
         runner,
         host,
         supervisors,
+        noting,
         ..
     } = wired;
     host.leaves(mode.unwrap_or_default());
@@ -464,6 +473,7 @@ async fn wind_down(
         tracing::error!("the engine has not stopped in time");
     }
     await_end(&mut parts, ENGINE, LAST_COMMITS).await;
+    noting.note_last();
     shut.send_replace(true);
     await_end(&mut parts, REST, LAST_ANSWERS).await;
     // From here on, nobody can reach this host. Without its file, it is known to be ending.

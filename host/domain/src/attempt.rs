@@ -116,6 +116,10 @@ pub struct Ending {
     /// Number of tool calls that were denied to an agent.
     #[serde(default)]
     pub denied: u32,
+    /// Number of bytes of output that the attempt's log must have at least: those that its
+    /// processes had written when they ended.
+    #[serde(default)]
+    pub output_bytes: u64,
     /// Number of files changed in the attempt's worktree.
     #[serde(default)]
     pub files: Option<u64>,
@@ -150,6 +154,7 @@ impl Ending {
             git: None,
             merge: None,
             denied: 0,
+            output_bytes: 0,
             files: None,
             retry_after: None,
             limit: None,
@@ -192,6 +197,9 @@ pub struct Ended {
     /// Number of tool calls that were denied to an agent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub denied: u32,
+    /// Number of bytes of output that the attempt's log must have at least; 0 if this is unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub output_bytes: u64,
     /// Number of files changed in the attempt's worktree, if the attempt had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
@@ -215,6 +223,7 @@ impl Ended {
             git: None,
             merge: None,
             denied: 0,
+            output_bytes: 0,
             files: None,
             never_began: false,
         }
@@ -308,10 +317,6 @@ impl Attempt {
     }
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }

@@ -41,6 +41,8 @@ pub(super) struct InTheWay {
     pub(super) is_unreached: bool,
     /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
     pub(super) suspended_supervisor: Option<u32>,
+    /// Processes of a task that is being stopped which cannot be ended now, in words.
+    pub(super) unendable: Vec<String>,
     /// Commands of an earlier host for which the task's git commands wait, in sentences.
     pub(super) earlier_commands: Vec<String>,
     /// Whether no host runs, and the task's processes may be where this process cannot see them.
@@ -102,6 +104,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         held_back,
         is_unreached,
         suspended_supervisor,
+        unendable,
         earlier_commands,
         is_out_of_sight,
         upstream,
@@ -213,7 +216,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             } else {
                 running(phase)
             };
-            let reasons = std::iter::once(running).chain(suspended).chain(held);
+            let reasons = std::iter::once(running).chain(unendable);
+            let reasons = reasons.chain(suspended).chain(held);
             (*since, reasons.chain(earlier_commands).collect())
         }
     };
@@ -565,5 +569,22 @@ mod tests {
             &["attempts 2 to 4 were requested by owner via mcp"],
         );
         check(&[(2, chat()), (3, Arc::default())], 4, &[second]);
+    }
+
+    #[test]
+    fn a_task_that_is_being_stopped_names_the_processes_that_cannot_be_ended() {
+        let mut task = sample_task(1);
+        task.state = State::Running {
+            since: Timestamp(0),
+            phase: Phase::Stopping(StopWhy::Cancelled { reason: None }),
+        };
+        let in_the_way = InTheWay {
+            unendable: vec!["process 8 cannot be ended now".to_owned()],
+            ..InTheWay::default()
+        };
+        assert_eq!(
+            why(&task, in_the_way).reasons,
+            ["stopping: cancelled", "process 8 cannot be ended now"]
+        );
     }
 }

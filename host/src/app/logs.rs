@@ -216,7 +216,7 @@ impl Host {
                 items.send_held_back(reading).await?;
             }
             if ended || !reading.follow {
-                return Ok(());
+                return Ok(self.refuse_short(attempt).await?);
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
@@ -227,6 +227,41 @@ impl Host {
                 () = clock::sleep(LOOK_AGAIN) => {}
             }
         }
+    }
+
+    /// Refuses to show the log of an ended attempt as complete if it has fewer bytes than the
+    /// attempt had written.
+    async fn refuse_short(&self, id: AttemptId) -> Result<(), AppError> {
+        let short = self.read(move |reader| {
+            let Some(task) = reader.store.task(id.task)? else {
+                return Ok(None);
+            };
+            let attempt = task.attempts.iter().find(|one| one.number == id.number);
+            let ended = attempt.and_then(|attempt| attempt.ended.as_ref());
+            let written = ended.map_or(0, |ended| ended.output_bytes);
+            let log = reader.log(id);
+            let path = log.path().to_owned();
+            let found = log.falls_short_of(written);
+            let found = found.map_err(|error| unreadable(&error))?;
+            Ok(found.map(|found| (path, found, written)))
+        });
+        let Some((path, found, written)) = short.await? else {
+            return Ok(());
+        };
+        if (self.held_back)(id).is_some() {
+            return Ok(());
+        }
+        Err(AppError::new(
+            ErrorKind::NotFound,
+            format!(
+                "the log of attempt {} of task {:#} is incomplete: {} has {found} of at least \
+                 {written} bytes of output; somebody may have changed it, or the machine lost its \
+                 power",
+                id.number,
+                id.task,
+                path.display()
+            ),
+        ))
     }
 
     async fn has_ended(&self, attempt: AttemptId) -> Result<bool, AppError> {
@@ -285,9 +320,13 @@ impl Host {
     }
 }
 
-/// Whether an attempt has certainly had output. With a start timeout, output is the first sign of
+/// Whether an attempt has certainly had output: its end tells it and, before the end, its first
+/// sign of life. With a start timeout, output is the first sign of
 /// life. An attempt that ran before the task got its start timeout has shown nothing by this sign.
 fn had_output(task: &Task, begun: &Attempt) -> bool {
+    if begun.ended.as_ref().is_some_and(|it| it.output_bytes > 0) {
+        return true;
+    }
     let revised = task.revised.iter();
     let later = revised.filter(|revised| revised.from_attempt > begun.number);
     let mut differences = later.flat_map(|revised| &revised.differences);
@@ -354,6 +393,8 @@ mod tests {
     use std::time::Duration;
 
     use claudine_domain::{
+        attempt::Ended,
+        outcome::Outcome,
         revision::{Difference, Revised},
         time::Timestamp,
     };
@@ -374,6 +415,14 @@ mod tests {
         Arc::make_mut(&mut task.request).start_timeout = Some(Duration::from_secs(1));
         assert!(had_output(&task, &attempt(1, live)));
         assert!(!had_output(&task, &attempt(1, None)));
+        let ended = |output_bytes: u64| Attempt {
+            ended: Some(Ended {
+                output_bytes,
+                ..Ended::new(Timestamp(2), Outcome::Succeeded)
+            }),
+            ..attempt(1, None)
+        };
+        assert!(had_output(&task, &ended(1)) && !had_output(&task, &ended(0)));
 
         for (option, expected) in [(START_TIMEOUT, false), ("timeout", true)] {
             task.revised = vec![Revised {

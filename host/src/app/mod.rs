@@ -68,8 +68,8 @@ pub(crate) use self::{
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
-        end_without_host, processes_left, says_unreached, still_running, supervisors_left,
-        supervisors_out_of_sight, suspended_supervisors,
+        Unended, end_without_host, processes_left, says_unreached, still_running, supervisors_left,
+        supervisors_out_of_sight, suspended_supervisors, unended_of,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},

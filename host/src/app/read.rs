@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use claudine_domain::{
+    attempt::Phase,
     board::Unreadable,
     budget::{Day, Level, Scope},
     dependency::Dependency,
@@ -16,7 +17,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
+    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors, unended_of},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -35,11 +36,14 @@ use crate::{
     layout::Layout,
     proc_stat,
     store::{self, StoreError},
+    supervise::Unended,
     transcript::Output,
 };
 
 /// Time limit for the engine's sign of life, which the engine sends between two inputs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// Time between two looks at the processes of a task that is being stopped.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// Maximum number of transcript lines shown as the output of an agent without a result.
 const OUTPUT_LINES: u64 = 100;
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -133,6 +137,7 @@ impl Host {
             .as_ref()
             .is_some_and(|why| (self.silent_supervisors)().contains(why));
         in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
+        in_the_way.unendable = unendable(&task).await;
         if explain::runs_git(&task) {
             in_the_way.earlier_commands = self.commands.earlier_in_words();
         }
@@ -268,6 +273,35 @@ fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
     });
     let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
     suspended.into_iter().find(its_own)
+}
+
+/// The processes of a task that is being stopped which cannot be ended now, in words. A process is
+/// named only if it has waited in the kernel from one look to the next, because any process may do
+/// so for a moment.
+async fn unendable(task: &Task) -> Vec<String> {
+    if !matches!(task.phase(), Some(Phase::Stopping(_) | Phase::Finishing)) {
+        return Vec::new();
+    }
+    let before = waiting_in_kernel(task).await;
+    if before.is_empty() {
+        return Vec::new();
+    }
+    clock::sleep(BETWEEN_LOOKS).await;
+    let mut now = waiting_in_kernel(task).await;
+    now.retain(|one| before.iter().any(|it| it.moment() == one.moment()));
+    now.iter().map(Unended::text).collect()
+}
+
+async fn waiting_in_kernel(task: &Task) -> Vec<Unended> {
+    let id = task.id.to_string();
+    let found = crate::aside::run(move || unended_of(&[id])).await;
+    let found = found.map_err(|error| AppError::new(ErrorKind::Internal, error.to_string()));
+    let mut found = found.and_then(|found| found).unwrap_or_else(|error| {
+        tracing::warn!(%error, task = %task.id, "the processes of the task are unknown");
+        Vec::new()
+    });
+    found.retain(Unended::cannot_be_ended);
+    found
 }
 
 /// Whether processes of tasks may run where this process cannot see them. True if the supervisors

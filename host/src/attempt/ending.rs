@@ -67,6 +67,7 @@ fn of_result(
     match result {
         Ok(outcome) => Ending {
             denied: denied(&outcome.outputs),
+            output_bytes: output_bytes(state),
             limit: limit(&outcome.outputs),
             cause: cause(&outcome.cause),
             message: match cause(&outcome.cause) {
@@ -125,6 +126,7 @@ fn of_result(
                 git: None,
                 merge: None,
                 denied: 0,
+                output_bytes: output_bytes(state),
                 files: None,
                 limit: None,
                 retry_after,
@@ -305,6 +307,16 @@ fn usage(state: &State, wall_ms: u64) -> Usage {
     )
 }
 
+/// How many bytes the children had written when they ended. What their descendants wrote later is
+/// not counted.
+fn output_bytes(state: &State) -> u64 {
+    let exits = state.children.iter().map(|child| match child {
+        ChildState::Exited(exit) => exit.stdout_bytes.saturating_add(exit.stderr_bytes),
+        _ => 0,
+    });
+    exits.fold(0, u64::saturating_add)
+}
+
 /// The `cost_usd` of the outputs, if it is valid.
 pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     #[derive(Deserialize)]
@@ -352,6 +364,22 @@ mod tests {
             class,
             message: String::new(),
         }
+    }
+
+    #[test]
+    fn the_output_of_all_ended_children_is_counted() {
+        let exited = |stdout_bytes, stderr_bytes| {
+            ChildState::Exited(supervise::Exit {
+                stdout_bytes,
+                stderr_bytes,
+                ..supervise::Exit::sample(supervise::Status::Code(1))
+            })
+        };
+        let state = State {
+            children: vec![exited(5, 2), ChildState::Lost, exited(0, 3)],
+            ..State::default()
+        };
+        assert_eq!(failed(&state).output_bytes, 10);
     }
 
     #[test]

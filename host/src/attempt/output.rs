@@ -71,6 +71,9 @@ impl Follow {
             let over = self.live.look(|state| state.has_all_output(self.child));
             match self.log.read(LogReader::next_piece).await? {
                 Some(Piece::Bytes { bytes, .. }) => return Ok(Some(bytes)),
+                // A gap of unknown size counts no bytes. A read that ended here would take the gap
+                // for the end of the output.
+                Some(Piece::Gap { bytes: 0, .. }) => {}
                 // The guest learns the size of the gap and begins a new read behind the gap, so
                 // that it knows the offset of its next bytes.
                 Some(Piece::Gap { bytes, .. }) => {

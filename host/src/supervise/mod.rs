@@ -68,6 +68,7 @@ pub(crate) mod process;
 mod protocol;
 mod report;
 mod sys;
+mod unended;
 mod words;
 
 pub(crate) use error::SuperviseError;
@@ -79,6 +80,7 @@ pub(crate) use launch::Program;
 pub(crate) use leader::last_epoch;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};
+pub(crate) use unended::{Unended, processes_of};
 pub(crate) use words::{
     AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,
 };

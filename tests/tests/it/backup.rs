@@ -176,6 +176,36 @@ fn backup_with_environments_through_a_pipe_can_be_restored() {
     assert_eq!(new.status(&old.after)["state"], "held");
 }
 
+#[test]
+fn backup_warns_of_each_log_that_is_missing_or_damaged() {
+    let old = host("old");
+    let ids: Vec<String> = (0..3).map(|_| old.script("echo output")).collect();
+    for id in &ids {
+        old.finished(id);
+    }
+    let log = |id: &str| {
+        let dir = old.data_dir().join("logs").join(&id[id.len() - 2..]);
+        dir.join(format!("{id}.1.log"))
+    };
+    fs::remove_file(log(&ids[0])).unwrap();
+    let mut bytes = fs::read(log(&ids[1])).unwrap();
+    bytes[..18].fill(0);
+    fs::write(log(&ids[1]), bytes).unwrap();
+    let path = file(&old);
+    let ran = old.run(["backup", path.to_str().unwrap()]).ok();
+    let told = String::from_utf8_lossy(&ran.stderr);
+    let warnings: Vec<&str> = told
+        .lines()
+        .filter(|line| line.starts_with("warning"))
+        .collect();
+    let missing = format!("warning: the log {} is missing", log(&ids[0]).display());
+    let damaged = format!(
+        "warning: the log {} is damaged at byte 0",
+        log(&ids[1]).display()
+    );
+    assert_eq!(warnings, [damaged, missing], "{told}");
+}
+
 /// By default, the limit on the size of files ends a process by a signal.
 #[test]
 fn backup_over_the_limit_on_the_size_of_files_fails_and_leaves_no_partial_file() {

@@ -267,6 +267,43 @@ fn attempt_that_has_ended_is_not_run_again_after_an_earlier_database_was_put_bac
     assert_eq!(read("held"), "run\nrun\n");
 }
 
+/// The epoch of the copy is that of the last host, so only the noted batch shows that it is
+/// earlier.
+#[test]
+fn database_copied_while_its_last_host_was_up_is_noticed_as_an_earlier_copy() {
+    let host = TestHost::new();
+    host.finished(&host.script("true"));
+    down(&host);
+    let warnings = host.up()["warnings"].to_string();
+    assert!(!warnings.contains("is an earlier copy"), "{warnings}");
+    let second = host.text(["run", "--hold", "--script", "echo run >> second"]);
+    let copies = host.root().join("copies");
+    fs::create_dir(&copies).unwrap();
+    // The host makes the file for shared memory anew.
+    for file in &DATABASE[..2] {
+        fs::copy(host.data_dir().join(file), copies.join(file)).unwrap();
+    }
+    host.run(["release", &second]).check();
+    assert_eq!(host.finished(&second)["outcome"], "succeeded");
+    down(&host);
+    remove_database(&host);
+    for file in &DATABASE[..2] {
+        fs::copy(copies.join(file), host.data_dir().join(file)).unwrap();
+    }
+
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains("is an earlier copy"), "{warnings}");
+    host.run(["release", &second]).check();
+    let why = host.text(["why", &second]);
+    assert!(why.contains("the queue is paused"), "{why}");
+    // The pause is the answer to the copy, and the next host knows that.
+    down(&host);
+    let warnings = host.up()["warnings"].to_string();
+    assert!(!warnings.contains("is an earlier copy"), "{warnings}");
+    let ran = fs::read_to_string(host.work().join("second")).unwrap();
+    assert_eq!(ran, "run\n");
+}
+
 /// The first host after the copy was put back only ends what runs, and notices the copy.
 #[test]
 fn queue_of_an_earlier_database_stays_paused_although_its_first_host_starts_no_tasks() {

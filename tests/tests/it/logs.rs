@@ -254,6 +254,30 @@ fn logs_on_a_terminal_are_unchanged_except_that_colours_are_reset_at_the_end() {
     assert_eq!(host.text(["logs", "-n", "1", &id]), "b");
 }
 
+#[test]
+fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
+    let host = TestHost::new();
+    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
+    wait_for("the first line", || {
+        (host.text(["logs", &id]) == "one").then_some(())
+    });
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&id);
+    let dir = host.data_dir().join("logs").join(&id[id.len() - 2..]);
+    let path = dir.join(format!("{id}.1.log"));
+    let whole = fs::read(&path).unwrap();
+    // The first frame has a header of 16 bytes and four bytes of output.
+    for (length, shown, bytes) in [(20, "one\n", 4), (39, "one\n", 4), (10, "", 0), (0, "", 0)] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let ran = host.run(["logs", &id]).code(125);
+        assert_eq!(ran.stdout, shown.as_bytes(), "{length}");
+        let says = format!("has {bytes} of at least 8 bytes of output");
+        ran.says(&["the log of attempt 1", "is incomplete", &says]);
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(host.text(["logs", &id]), "one\ntwo");
+}
+
 /// A task without output has no log, and neither has a task that has not begun.
 #[test]
 fn removed_log_is_reported_as_missing_with_its_path() {
@@ -288,9 +312,10 @@ fn removed_log_is_reported_as_missing_with_its_path() {
     missing(&with_limit);
     assert_eq!(host.text(["logs", &later]), "");
 
-    // Whether there was output is known for the second task even if the directory exists again.
+    // Whether there was output is known even if the directory exists again.
     let other = host.script("echo other");
     host.finished(&other);
+    missing(&id);
     missing(&with_limit);
     assert_eq!(host.text(["logs", &other]), "other");
     assert_eq!(host.text(["logs", &silent]), "");

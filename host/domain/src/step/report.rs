@@ -530,6 +530,7 @@ fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) ->
         git: ending.git.clone(),
         merge: ending.merge.clone(),
         denied: ending.denied,
+        output_bytes: ending.output_bytes,
         files: ending.files,
         never_began: false,
     }

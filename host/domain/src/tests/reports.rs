@@ -280,6 +280,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
         signal: Some(9),
         usage,
         cost_micro_usd: Some(12),
+        output_bytes: 7,
         git: Some(Box::new(git.clone())),
         merge: Some(Box::new(merge.clone())),
         ..ending(Cause::Class(ReasonClass::Exit))
@@ -299,6 +300,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
         git: Some(Box::new(git)),
         merge: Some(Box::new(merge)),
         denied: 0,
+        output_bytes: 7,
         files: None,
         never_began: false,
     };

@@ -71,14 +71,14 @@ impl Backup {
                 return Err(Failure::Usage(message.to_owned()));
             }
             let taken = backup::to_stdout(&layout, self.with_environments)?;
-            output::say(&words(&taken));
+            say(&taken);
             return Ok(ExitCode::SUCCESS);
         }
         let taken = backup::to_file(&layout, &self.file, self.with_environments, self.force)?;
         if common.json() {
             output::json(&taken)?;
         } else {
-            output::say(&words(&taken));
+            say(&taken);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -95,6 +95,13 @@ fn explained(error: ClientError) -> AppError {
                 .hint("`claudine down && claudine up` upgrades it, running tasks continue")
         }
         other => other.into(),
+    }
+}
+
+fn say(taken: &BackupTaken) {
+    output::say(&words(taken));
+    for warning in &taken.warnings {
+        output::say(&format!("warning: {warning}"));
     }
 }
 
@@ -152,6 +159,7 @@ mod tests {
                 logs: 14,
                 environments,
                 bytes: 2048,
+                warnings: Vec::new(),
             };
             assert_eq!(words(&taken), expected);
         };

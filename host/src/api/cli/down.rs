@@ -2,6 +2,7 @@
 
 mod obstacle;
 mod process;
+mod unended;
 
 use std::{collections::HashMap, process::ExitCode, time::Duration};
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use self::{
     obstacle::{held_up, hold_up, out_of_reach, suspended, suspension, unreached},
     process::{end, open, wait_for},
+    unended::{all_ended, held_up_by, ids, unendable},
 };
 use super::{
     failure::Failure,
@@ -29,7 +31,7 @@ use crate::{
     },
     app::{
         AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, end_without_host,
-        processes_left, still_running, supervisors_left, suspended_supervisors,
+        processes_left, supervisors_left, suspended_supervisors,
     },
     aside, clock,
     config::Begin,
@@ -46,8 +48,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Time limit for the host to say that it drains, once it was asked to.
 const DRAINS_WITHIN: Duration = Duration::from_secs(5);
-/// Time limit for the end of processes that were told to end, after the end of the host.
-const LAST_ENDS: Duration = Duration::from_secs(15);
 /// Tolerated backward step of the clock. If the clock is set back by at most this much while the
 /// command runs, the command still finds all tasks that ended meanwhile.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
@@ -164,7 +164,7 @@ impl Down {
             }
             Found::Reached(host) => {
                 let pid = Some(host.pid);
-                match ask(session, &client, &host, mode).await? {
+                match Box::pin(ask(session, &client, &host, mode, &running)).await? {
                     Some(said) => (pid, said),
                     None => return Ok(status::INTERRUPTED.into()),
                 }
@@ -179,7 +179,7 @@ impl Down {
             return Err(too_early(mode, runs_on).into());
         }
         if mode == DownMode::Kill {
-            all_ended(layout).await?;
+            all_ended(&client, &ids(&running)).await?;
         }
         if session.json {
             let tasks = ended.into_iter().map(|task| task.id).collect();
@@ -273,33 +273,6 @@ fn ended_without_host(tasks: &[TaskId], why: &AppError) -> String {
     let hint = why.hint.as_ref();
     let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
     format!("{ended}; no host can be started now: {}{hint}", why.message)
-}
-
-/// Waits until no process that a supervisor has started runs any more, or until another host runs.
-/// Fails if a process goes on.
-async fn all_ended(layout: &Layout) -> Result<(), AppError> {
-    let give_up = clock::monotonic() + LAST_ENDS;
-    loop {
-        let left = still_running(layout)?;
-        if left.is_empty() || HostProcess::of(layout).is_some() {
-            return Ok(());
-        }
-        if clock::monotonic() >= give_up {
-            return Err(not_ended(&left));
-        }
-        clock::sleep(LOOK_AGAIN).await;
-    }
-}
-
-/// The error if processes go on although everything was told to end.
-fn not_ended(pids: &[u32]) -> AppError {
-    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-    let message = format!(
-        "the host has ended, but these processes have not: {}",
-        pids.join(", ")
-    );
-    let hint = format!("`kill -KILL {}` ends them", pids.join(" "));
-    AppError::new(ErrorKind::Unavailable, message).hint(hint)
 }
 
 /// Looks up the tasks that were running when the command began. Returns the tasks that have ended,
@@ -421,6 +394,7 @@ async fn ask(
     client: &Client,
     host: &HostInfo,
     mode: DownMode,
+    tasks: &[TaskRow],
 ) -> Result<Option<String>, Failure> {
     // Opens the process before asking the host, so that the wait is for this process even if its
     // pid is reused.
@@ -455,6 +429,10 @@ async fn ask(
             said = unreached(client) => {
                 spinner.clear();
                 return Err(out_of_reach(&said).into());
+            }
+            found = unendable(session), if mode == DownMode::Kill => {
+                spinner.clear();
+                return Err(held_up_by(&found, tasks).into());
             }
         };
         spinner.clear();

@@ -57,6 +57,9 @@ pub(crate) struct BackupTaken {
     pub(crate) environments: Option<u64>,
     /// Size of the backup.
     pub(crate) bytes: u64,
+    /// Output that is missing or damaged, with the path or the attempt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Result of a restore.

@@ -1,12 +1,13 @@
 //! Takes a backup: first a snapshot of the store, then the files next to it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use claudine_domain::id::TaskId;
+use claudine_domain::id::{AttemptId, TaskId};
 
 use super::{
     super::error::{AppError, ErrorKind},
@@ -25,12 +26,14 @@ use crate::{
         Record, Store,
         sqlite::{SqliteStore, known_schema},
     },
-    supervise::launch,
+    supervise::{launch, log::LogReader},
     units::bytes_text,
 };
 
 /// Size at which the collected rows are written as an entry.
 const ROWS_BYTES: usize = 1 << 20;
+/// Limit of the missing or damaged logs that are named.
+const NAMED: usize = 10;
 
 /// Writes a backup to a private file.
 pub(crate) fn to_file(
@@ -125,6 +128,10 @@ impl<W: Write> Write for Counted<W> {
 struct Taking<W: Write> {
     writer: Writer<W>,
     taken: BackupTaken,
+    /// How many bytes of output each ended attempt had written, until its log is found.
+    written: BTreeMap<AttemptId, u64>,
+    /// Number of warnings that are not among those of `taken`.
+    unnamed: usize,
     rows: Vec<u8>,
     parts: u32,
 }
@@ -154,7 +161,10 @@ pub(super) fn take(
             logs: 0,
             environments: with_environments.then_some(0),
             bytes: 0,
+            warnings: Vec::new(),
         },
+        written: BTreeMap::new(),
+        unnamed: 0,
         rows: Vec::new(),
         parts: 0,
     };
@@ -188,6 +198,16 @@ impl<W: Write> Taking<W> {
             Record::Task { task, .. } => {
                 self.taken.tasks += 1;
                 self.taken.unfinished += u64::from(!task.is_done());
+                for attempt in &task.attempts {
+                    let ended = attempt.ended.as_ref();
+                    let id = AttemptId {
+                        task: task.id,
+                        number: attempt.number,
+                    };
+                    if let Some(bytes) = ended.map(|it| it.output_bytes).filter(|it| *it > 0) {
+                        self.written.insert(id, bytes);
+                    }
+                }
             }
             Record::Event { .. } => self.taken.events += 1,
             _ => {}
@@ -235,10 +255,39 @@ impl<W: Write> Taking<W> {
                 };
                 if attempt.task < newest && self.file(&Name::Log(attempt, segment), &path)? {
                     self.taken.logs += 1;
+                    if segment == 0 {
+                        self.examine(attempt, &path)?;
+                    }
                 }
             }
         }
+        for attempt in std::mem::take(&mut self.written).into_keys() {
+            let path = layout.log(attempt);
+            self.warn(format!("the log {} is missing", path.display()));
+        }
+        if self.unnamed > 0 {
+            let text = format!("{} more logs are missing or damaged", self.unnamed);
+            self.taken.warnings.push(text);
+        }
         Ok(())
+    }
+
+    /// Warns if a log is damaged or cut short. The backup contains the log as it is.
+    fn examine(&mut self, attempt: AttemptId, path: &Path) -> Result<(), AppError> {
+        let written = self.written.remove(&attempt).unwrap_or(0);
+        let fault = LogReader::new(path).fault(written);
+        if let Some(fault) = fault.map_err(|error| cannot("read", path, &error))? {
+            self.warn(format!("the log {fault}"));
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, text: String) {
+        if self.taken.warnings.len() < NAMED {
+            self.taken.warnings.push(text);
+        } else {
+            self.unnamed += 1;
+        }
     }
 
     /// Adds a file; returns false if it was removed meanwhile, which is not an error.

@@ -20,6 +20,7 @@ mod in_place;
 mod list;
 mod load;
 mod network;
+mod noted;
 mod open;
 mod prune;
 mod query;
@@ -39,6 +40,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use claudine_domain::{
@@ -61,7 +63,12 @@ use super::{
 };
 use crate::lock::lock;
 
-pub(crate) use self::{in_place::InPlace, network::refuse_network_filesystem, transfer::Content};
+pub(crate) use self::{
+    in_place::InPlace,
+    network::refuse_network_filesystem,
+    noted::{Noted, Noting},
+    transfer::Content,
+};
 
 /// The number of the schema that this version writes.
 pub(crate) fn known_schema() -> u32 {
@@ -77,6 +84,8 @@ pub(crate) struct SqliteStore {
     writer: Option<Mutex<Connection>>,
     /// The files that the writer has open; `None` if the store is only read.
     in_place: Option<InPlace>,
+    /// Where the number of the last batch is noted, if anywhere.
+    noting: Option<Noting>,
 }
 
 /// The way in which the store is read.
@@ -98,7 +107,13 @@ impl SqliteStore {
             readers: Access::Open(Readers::new(path.to_owned())),
             writer: Some(Mutex::new(writer)),
             in_place: Some(InPlace::of(path)?),
+            noting: None,
         })
+    }
+
+    /// Notes the number of the last batch in this file from now on.
+    pub(crate) fn note_in(&mut self, path: PathBuf) -> Noting {
+        self.noting.insert(Noting::new(path)).clone()
     }
 
     /// The files that a store which is written has open.
@@ -149,6 +164,7 @@ impl SqliteStore {
             readers: Access::Open(Readers::new(path.to_owned())),
             writer: None,
             in_place: None,
+            noting: None,
         })
     }
 
@@ -166,6 +182,7 @@ impl SqliteStore {
             readers: Access::Unattended(unattended, Box::new(correct)),
             writer: None,
             in_place: None,
+            noting: None,
         }
     }
 
@@ -276,7 +293,11 @@ impl Store for SqliteStore {
             answer => answer,
         };
         committed?;
-        self.in_place.as_ref().map_or(Ok(()), InPlace::check)
+        self.in_place.as_ref().map_or(Ok(()), InPlace::check)?;
+        if let Some(noting) = &self.noting {
+            noting.stored(epoch, batch.number, Instant::now());
+        }
+        Ok(())
     }
 
     fn last_batch(&self) -> Result<BatchNumber, StoreError> {

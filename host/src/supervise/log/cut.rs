@@ -1,4 +1,5 @@
-//! Marks the end of a log whose supervisor died before it had written all output.
+//! Marks the end of a log whose supervisor died before it had written all output, or that somebody
+//! has cut short.
 
 use std::fs::OpenOptions;
 use std::io;

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 pub(in crate::supervise) const HEADER_BYTES: usize = 16;
 /// The largest payload; a header with a larger length is damaged.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 4 << 20;
-const MAGIC: u8 = 0xC1;
 /// Child (u16), channel (u8), padding (u8), bytes (u64).
 const TOTAL_BYTES: usize = 12;
 
@@ -43,13 +42,21 @@ pub(super) struct Header {
 /// Why bytes are not a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoHeader {
-    /// All bytes are zero: the length of the file reached the disk before a power loss, but its
-    /// content did not.
+    /// All bytes are zero. If only zeros follow, the length of the file reached the disk before a
+    /// power loss, but its content did not. Otherwise the log is damaged.
     Unwritten,
     Damaged,
 }
 
 impl Header {
+    /// The first byte of each header.
+    pub(super) const MAGIC: u8 = 0xC1;
+
+    /// The size of the whole frame.
+    pub(super) fn frame_bytes(self) -> u64 {
+        HEADER_BYTES as u64 + u64::from(self.length)
+    }
+
     pub(super) fn write(self, to: &mut [u8]) {
         let kind = match self.kind {
             Kind::Output(Channel::Stdout) => 0,
@@ -58,7 +65,7 @@ impl Header {
             Kind::Next => 3,
             Kind::Cut => 4,
         };
-        to[0] = MAGIC;
+        to[0] = Self::MAGIC;
         to[1] = kind;
         to[2..4].copy_from_slice(&self.child.to_le_bytes());
         to[4..8].copy_from_slice(&self.length.to_le_bytes());
@@ -79,7 +86,7 @@ impl Header {
             _ => return Err(NoHeader::Damaged),
         };
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        if magic != MAGIC || length as usize > MAX_PAYLOAD_BYTES {
+        if magic != Self::MAGIC || length as usize > MAX_PAYLOAD_BYTES {
             return Err(NoHeader::Damaged);
         }
         Ok(Self {

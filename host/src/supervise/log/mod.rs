@@ -10,8 +10,9 @@
 //! to half of the cap (`--max-output`), is always kept. When the output grows beyond the cap, the
 //! oldest of the later segments are deleted, so that the newest output is kept too. Nothing is ever
 //! rewritten, so a crash at any moment does no harm, and the totals show how many bytes are
-//! missing. The only exception is the log of a dead supervisor: if output may be missing at its
-//! end, a host adds a mark there, which may replace the last bytes. Segments also let a reader
+//! missing. The only exception is a mark that output may be missing, which may replace the last
+//! bytes before it: a host adds it to the log of a dead supervisor, and the writer to a log that
+//! somebody has cut short. Segments also let a reader
 //! begin at an offset, a time or the last lines without reading the output before it.
 //!
 //! The log does not contain the end of the attempt; a follower learns it from the engine.
@@ -19,6 +20,7 @@
 mod aside;
 mod cut;
 mod frame;
+mod hole;
 mod reader;
 mod seek;
 mod watch;

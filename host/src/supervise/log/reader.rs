@@ -3,8 +3,9 @@
 //! A reader returns the selected streams as one sequence of bytes, with offsets from 0 that mean
 //! the same to every reader with the same selection. Bytes that the cap deleted count in the
 //! offsets and are shown as a [`Piece::Gap`]. A last frame that is incomplete (so far) is not
-//! returned. Nearly all reads are served by the page cache; a caller that reads much does so on a
-//! blocking thread.
+//! returned. Damage is an error: it is returned at once or, if whole frames follow the damage,
+//! after these frames, with a gap in the place of the damage. Nearly all reads are served by the
+//! page cache; a caller that reads much does so on a blocking thread.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
+use super::hole;
 
 /// Limits on the bytes that a reader takes at a time.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +72,8 @@ pub(crate) enum Piece {
         bytes: Vec<u8>,
     },
     /// Bytes that are missing here, because the output was larger than its cap. If the number is
-    /// 0, an unknown number of bytes may be missing, because the supervisor died.
+    /// 0, an unknown number of bytes may be missing: the supervisor died, somebody cut the log
+    /// short, or the log is damaged here.
     Gap { offset: u64, bytes: u64 },
 }
 
@@ -87,7 +90,8 @@ impl Piece {
 /// The text that people see in the place of a gap, by the number of missing bytes.
 pub(crate) fn gap_text(bytes: u64) -> String {
     if bytes == 0 {
-        return "[claudine: output may be missing here: its supervisor died]".to_owned();
+        return "[claudine: output may be missing here: its supervisor died, or its log was changed]"
+            .to_owned();
     }
     format!("[claudine: {bytes} bytes left out here: over --max-output]")
 }
@@ -108,6 +112,10 @@ pub(crate) struct LogReader {
     /// The offset before which bytes are skipped.
     pub(super) from: u64,
     sizes: Sizes,
+    /// The first damage that was passed over.
+    pub(super) damage: Option<String>,
+    /// Whether damage was passed over just before `position`.
+    is_behind_damage: bool,
 }
 
 impl LogReader {
@@ -124,6 +132,8 @@ impl LogReader {
             offset: 0,
             from: 0,
             sizes: LARGE,
+            damage: None,
+            is_behind_damage: false,
         }
     }
 
@@ -167,9 +177,15 @@ impl LogReader {
         self.offset.max(self.from)
     }
 
-    /// The next piece, or `None` at the current end of the log.
+    /// The next piece, or `None` at the current end of the log. If damage was passed over, the end
+    /// is an error, once.
     pub(crate) fn next_piece(&mut self) -> io::Result<Option<Piece>> {
         while let Some(header) = self.header_to_return()? {
+            if std::mem::take(&mut self.is_behind_damage)
+                && let Some(gap) = self.unknown_gap()
+            {
+                return Ok(Some(gap));
+            }
             match header.kind {
                 Kind::Next => self.enter(self.segment + 1, 0),
                 Kind::Totals => {
@@ -187,8 +203,9 @@ impl LogReader {
                 }
                 Kind::Cut => {
                     self.pass(header);
-                    let offset = self.offset();
-                    return Ok(Some(Piece::Gap { offset, bytes: 0 }));
+                    if let Some(gap) = self.unknown_gap() {
+                        return Ok(Some(gap));
+                    }
                 }
                 Kind::Output(channel) => {
                     if let Some(piece) = self.output(header, channel)? {
@@ -197,7 +214,16 @@ impl LogReader {
                 }
             }
         }
-        Ok(None)
+        match self.damage.take() {
+            Some(damage) => Err(damaged(damage)),
+            None => Ok(None),
+        }
+    }
+
+    /// A gap of unknown size at the current offset, unless bytes after it are skipped as well.
+    fn unknown_gap(&self) -> Option<Piece> {
+        let offset = self.offset;
+        (offset >= self.from).then_some(Piece::Gap { offset, bytes: 0 })
     }
 
     /// The header of the next frame. Of a frame that is returned in several pieces, the header is
@@ -244,8 +270,8 @@ impl LogReader {
         Ok(piece)
     }
 
-    /// The header of the frame at `position`, if the frame is complete. For callers that do not
-    /// read the payload of most frames.
+    /// The header of the frame at `position`, if the frame is complete. Passes over damage if whole
+    /// frames follow it. For callers that do not read the payload of most frames.
     pub(super) fn header(&mut self) -> io::Result<Option<Header>> {
         self.header_within(HEADERS_WINDOW)
     }
@@ -257,24 +283,39 @@ impl LogReader {
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let Some(bytes) = open.bytes(self.position, HEADER_BYTES, window)? else {
-            return Ok(None);
-        };
-        let Some(bytes) = bytes.first_chunk() else {
-            return Ok(None);
-        };
-        match Header::read(bytes) {
-            Ok(header) => {
-                if open.reaches(self.position + frame_bytes(header))? {
-                    return Ok(Some(header));
+        let mut is_read_anew = false;
+        loop {
+            let Some(bytes) = open.bytes(self.position, HEADER_BYTES, window)? else {
+                return Ok(None);
+            };
+            let Some(bytes) = bytes.first_chunk() else {
+                return Ok(None);
+            };
+            match Header::read(bytes) {
+                Ok(header) => {
+                    if open.reaches(self.position + header.frame_bytes())? {
+                        return Ok(Some(header));
+                    }
+                    break;
+                }
+                Err(NoHeader::Unwritten) if !hole::is_written_from(&open.file, self.position)? => {
+                    break;
+                }
+                // The frame may have been written after these bytes were read.
+                Err(_) if !is_read_anew => {}
+                Err(_) => {
+                    let path = segment_path(&self.base, self.segment);
+                    let text = format!("{} is damaged at byte {}", path.display(), self.position);
+                    let Some(next) = hole::next_frame(&open.file, self.position)? else {
+                        return Err(damaged(text));
+                    };
+                    self.damage.get_or_insert(text);
+                    self.is_behind_damage = true;
+                    self.position = next;
                 }
             }
-            Err(NoHeader::Unwritten) => {}
-            Err(NoHeader::Damaged) => {
-                let path = segment_path(&self.base, self.segment);
-                let text = format!("{} is damaged at byte {}", path.display(), self.position);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
+            is_read_anew = true;
+            open.window.clear();
         }
         // The header must be read again: a mark may replace or shorten a frame that is not
         // complete.
@@ -284,7 +325,7 @@ impl LogReader {
 
     /// Moves past the frame at `position`.
     pub(super) fn pass(&mut self, header: Header) {
-        self.position += frame_bytes(header);
+        self.position += header.frame_bytes();
         self.begun = None;
     }
 
@@ -330,6 +371,7 @@ impl LogReader {
         self.segment = segment;
         self.position = position;
         self.begun = None;
+        self.is_behind_damage = false;
     }
 
     /// Opens the current segment or, if it was deleted because of the cap, the next segment that
@@ -360,8 +402,8 @@ impl LogReader {
     }
 }
 
-fn frame_bytes(header: Header) -> u64 {
-    HEADER_BYTES as u64 + u64::from(header.length)
+fn damaged(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 #[cfg(test)]

@@ -134,6 +134,61 @@ impl LogReader {
         Ok(tail)
     }
 
+    /// What is wrong with a log of at least this many bytes, if anything is: it is damaged, or has
+    /// fewer bytes and does not say so itself. Reads the whole log. To be called on a new reader of
+    /// all streams.
+    pub(crate) fn fault(mut self, bytes: u64) -> io::Result<Option<String>> {
+        let mut is_marked = false;
+        loop {
+            match self.header() {
+                Ok(Some(header)) => {
+                    match header.kind {
+                        Kind::Next => {
+                            let next = self.segment + 1;
+                            self.enter(next, 0);
+                            continue;
+                        }
+                        Kind::Totals => self.offset = self.totals(header)?.sum(|_, _| true),
+                        Kind::Output(_) => self.offset += u64::from(header.length),
+                        Kind::Cut => is_marked = true,
+                    }
+                    self.pass(header);
+                }
+                Ok(None) => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Some(error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if self.damage.is_some() {
+            return Ok(self.damage);
+        }
+        let found = self.offset;
+        let is_short = found < bytes && !is_marked;
+        Ok(is_short.then(|| {
+            let path = self.path().display();
+            format!("{path} has {found} of at least {bytes} bytes of output")
+        }))
+    }
+
+    /// The number of bytes in the log, if the log has fewer than `bytes` and nothing in it says
+    /// that output is missing. To be called on a reader of all streams.
+    pub(crate) fn falls_short_of(mut self, bytes: u64) -> io::Result<Option<u64>> {
+        let end = self.end()?;
+        if end >= bytes {
+            return Ok(None);
+        }
+        let mut reader = Self::new(self.path());
+        loop {
+            match reader.next_piece() {
+                Ok(Some(Piece::Gap { bytes: 0, .. })) | Err(_) => return Ok(None),
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(Some(end)),
+            }
+        }
+    }
+
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {
         self.from = offset;
         for segment in segments(self.path())?.into_iter().rev() {

@@ -492,3 +492,181 @@ fn the_mark_of_a_log_without_any_output_is_read() {
     let tail = LogReader::new(&path).tail(10).unwrap();
     assert_eq!(tail.bytes, b"");
 }
+
+/// What a reader shows, and the error at which it ends.
+fn shown(path: &Path) -> (String, Option<String>) {
+    let mut reader = LogReader::new(path);
+    let mut shown = String::new();
+    loop {
+        match reader.next_piece() {
+            Ok(Some(Piece::Bytes { bytes, .. })) => {
+                shown.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            Ok(Some(Piece::Gap { bytes, .. })) => shown.extend(["<", &bytes.to_string(), ">"]),
+            Ok(None) => return (shown, None),
+            Err(error) => return (shown, Some(error.to_string())),
+        }
+    }
+}
+
+/// Each frame has 20 bytes: a header and four bytes of output.
+#[test]
+fn zeros_are_the_end_of_a_log_only_if_nothing_else_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let lines: Vec<String> = (100..140).map(|number| format!("{number}\n")).collect();
+    let frames: Vec<_> = lines
+        .iter()
+        .map(|line| (Channel::Stdout, line.as_bytes()))
+        .collect();
+    write(&path, &frames);
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(whole.len(), 40 * 20);
+    // The zeros, the number of lines before them, and the first line after them, if any is whole.
+    let check = |zeros: std::ops::Range<usize>, before: usize, after: Option<usize>| {
+        let mut bytes = whole.clone();
+        bytes.resize(whole.len().max(zeros.end), 0);
+        bytes[zeros.clone()].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        let is_end = zeros.end >= whole.len();
+        let expected = match after {
+            Some(after) => format!("{}<0>{}", lines[..before].concat(), lines[after..].concat()),
+            None => lines[..before].concat(),
+        };
+        let (found, error) = shown(&path);
+        assert_eq!(found, expected, "{zeros:?}");
+        let damage = format!("x.log is damaged at byte {}", before * 20);
+        match error {
+            None => assert!(is_end, "{zeros:?}"),
+            Some(error) => assert!(!is_end && error.ends_with(&damage), "{zeros:?}: {error}"),
+        }
+    };
+    check(0..100, 0, Some(5));
+    check(0..1, 0, Some(1));
+    check(200..300, 10, Some(15));
+    check(200..216, 10, Some(11));
+    check(200..305, 10, Some(16));
+    check(200..319, 10, Some(16));
+    check(200..781, 10, None);
+    check(200..799, 10, None);
+    check(200..800, 10, None);
+    check(0..800, 0, None);
+    check(780..900, 39, None);
+    check(800..900_000, 40, None);
+}
+
+/// All ways to read agree about the output behind the damage.
+#[test]
+fn the_last_lines_behind_damage_are_read_and_the_damage_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The second of the frames.
+    bytes[24..45].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let mut reader = LogReader::new(&path);
+    assert_eq!(reader.end().unwrap(), 23);
+    reader.begin(Begin::LastLines(2)).unwrap();
+    let mut found = Vec::new();
+    let error = loop {
+        match reader.next_piece() {
+            Ok(Some(Piece::Bytes { bytes, .. })) => found.extend(bytes),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(found, b"four\nfive");
+    assert!(
+        error.to_string().ends_with("is damaged at byte 24"),
+        "{error}"
+    );
+    assert_eq!(
+        reader.next_piece().unwrap(),
+        None,
+        "the damage is told once"
+    );
+
+    mark_cut(&path, 50).unwrap();
+    let (found, error) = shown(&path);
+    assert_eq!(found, "one\ntwo\n<0>three\nfour\nfive<0>");
+    assert!(error.unwrap().ends_with("is damaged at byte 24"));
+}
+
+#[test]
+fn output_that_looks_like_a_frame_is_not_read_as_one_behind_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut lookalike = [0; HEADER_BYTES + 3];
+    frame::Header {
+        kind: frame::Kind::Output(Channel::Stdout),
+        child: 1,
+        length: 4,
+        time_us: 7,
+    }
+    .write(&mut lookalike);
+    write(
+        &path,
+        &[
+            (Channel::Stdout, b"one\n"),
+            (Channel::Stdout, &lookalike),
+            (Channel::Stdout, b"two\n"),
+        ],
+    );
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20..30].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(shown(&path).0, "one\n<0>two\n");
+}
+
+#[test]
+fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let short = |bytes| LogReader::new(&path).falls_short_of(bytes).unwrap();
+    assert_eq!((short(0), short(1)), (None, Some(0)));
+    sample(&path);
+    assert_eq!((short(29), short(30)), (None, Some(29)));
+    let whole = std::fs::read(&path).unwrap();
+    for (length, found) in [(whole.len() - 1, 22), (46, 14), (45, 8), (0, 0)] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        assert_eq!(short(29), Some(found), "{length}");
+    }
+    mark_cut(&path, 50).unwrap();
+    assert_eq!(short(29), None);
+}
+
+#[test]
+fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("00/x.log");
+    // The file has two frames of 20 bytes.
+    let check = |length: Option<u64>, before: &str| {
+        let mut writer = LogWriter::new(path.clone(), 1 << 20);
+        append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+        append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
+        match length {
+            Some(length) => {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(length).unwrap();
+            }
+            None => {
+                // The writer would go on in a file that it has open.
+                writer.close();
+                std::fs::remove_dir_all(dir.path().join("00")).unwrap();
+            }
+        }
+        append(&mut writer, 0, Channel::Stdout, 30, b"three\n");
+        append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
+        let expected = (format!("{before}<0>three\nfour\n"), None);
+        assert_eq!(shown(&path), expected, "{length:?}");
+        std::fs::remove_dir_all(dir.path().join("00")).unwrap();
+    };
+    check(Some(0), "");
+    check(Some(10), "");
+    check(Some(20), "one\n");
+    check(Some(30), "one\n");
+    check(Some(38), "one\ntw");
+    check(Some(39), "one\ntwo");
+    check(None, "");
+}

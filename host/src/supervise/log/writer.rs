@@ -3,7 +3,8 @@
 //! Bytes that were read from a pipe are never dropped. If a write fails, the remaining bytes wait
 //! in memory, and the attempt is *held*: its pipes are not read, so its processes block once the
 //! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
-//! so a frame that reached the disk in part is completed, not repeated.
+//! so a frame that reached the disk in part is completed, not repeated. If somebody cuts the file
+//! short, the output continues at its new end, behind a mark.
 
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -11,9 +12,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::SeekFrom;
+
+use crate::clock;
 use crate::fsx;
 use crate::units::bytes_text;
 
+use super::cut::mark_cut;
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, whole};
 
 const LARGEST_SEGMENT: u64 = 16 << 20;
@@ -226,10 +231,13 @@ impl Files {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        let done = if self.waiting.is_empty() {
-            self.try_write(bytes)
-        } else {
+        let done = if !self.waiting.is_empty() {
             0
+        } else if let Err(error) = self.go_back_to_the_end() {
+            self.fault = error.to_string();
+            0
+        } else {
+            self.try_write(bytes)
         };
         if done < bytes.len() {
             self.waiting.push_back(Step::Write(bytes[done..].to_vec()));
@@ -276,20 +284,7 @@ impl Files {
 
     fn try_open(&mut self, segment: u32) -> bool {
         let path = segment_path(&self.base, segment);
-        let create = || {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(segment > 0)
-                .mode(0o600)
-                .open(&path)
-        };
-        let created = match create() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_parent(&path).and_then(|()| create())
-            }
-            other => other,
-        };
+        let created = open_or_make(&path, segment > 0);
         // A log that exists already is appended to, because output is never overwritten.
         let opened = created.and_then(|file| Ok((file.metadata()?.len(), file)));
         match opened {
@@ -304,6 +299,33 @@ impl Files {
                 false
             }
         }
+    }
+
+    /// Goes back to the end of the file, and adds a mark there, if somebody has cut the file short.
+    /// Otherwise the next frame would be written behind a hole of zeros. To be called between two
+    /// frames.
+    fn go_back_to_the_end(&mut self) -> io::Result<()> {
+        let position = self.position;
+        if self.length()? >= position {
+            return Ok(());
+        }
+        say!(
+            "{} was cut short or replaced while it was written: output is missing in it",
+            segment_path(&self.base, self.segment).display()
+        );
+        match mark_cut(&self.base, clock::wall_us()) {
+            // A reader is told of the damage in place of the mark.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            marked => marked?,
+        }
+        self.position = self.length()?;
+        self.room_until = self.position;
+        Ok(())
+    }
+
+    /// The length of the file. Costs less than reading all that is known of the file.
+    fn length(&mut self) -> io::Result<u64> {
+        Ok(rustix::fs::seek(self.current()?, SeekFrom::End(0))?)
     }
 
     /// Writes as many of the bytes as possible; returns how many.
@@ -344,11 +366,28 @@ impl Files {
     fn current(&mut self) -> io::Result<&File> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => OpenOptions::new()
-                .write(true)
-                .open(segment_path(&self.base, self.segment))?,
+            // If somebody has removed the file, the output goes on in a new one, behind a mark.
+            None => open_or_make(&segment_path(&self.base, self.segment), false)?,
         };
         Ok(self.file.insert(file))
+    }
+}
+
+/// Opens a file to write to it; makes the file and its directory if they are missing.
+fn open_or_make(path: &Path, truncate: bool) -> io::Result<File> {
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(truncate)
+            .mode(0o600)
+            .open(path)
+    };
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_parent(path).and_then(|()| open())
+        }
+        other => other,
     }
 }
 
