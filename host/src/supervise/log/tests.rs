@@ -645,16 +645,13 @@ fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
         let mut writer = LogWriter::new(path.clone(), 1 << 20);
         append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
         append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
-        match length {
-            Some(length) => {
-                let file = std::fs::File::options().write(true).open(&path).unwrap();
-                file.set_len(length).unwrap();
-            }
-            None => {
-                // The writer would go on in a file that it has open.
-                writer.close();
-                std::fs::remove_dir_all(dir.path().join("00")).unwrap();
-            }
+        if let Some(length) = length {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(length).unwrap();
+        } else {
+            // The writer would go on in a file that it has open.
+            writer.close();
+            std::fs::remove_dir_all(dir.path().join("00")).unwrap();
         }
         append(&mut writer, 0, Channel::Stdout, 30, b"three\n");
         append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
