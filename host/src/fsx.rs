@@ -140,8 +140,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a lock file, and creates it if it does not exist. A FIFO, a socket or a device is an error:
-/// see [`open`].
+/// Opens a lock file, and creates it if it does not exist. A FIFO, a socket or a device is an
+/// error: see [`open`].
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = private();
     let options = options.create(true).truncate(false).write(true);

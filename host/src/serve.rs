@@ -302,8 +302,8 @@ async fn wire(
 /// Warns of a database that lacks what was stored later, because another host has led since, or
 /// because its last host has gone on: it is an earlier copy that was put back, or it was made anew.
 /// The queue of an earlier copy is paused, because its tasks may have run since. The pause is
-/// stored before this host leads: afterwards, the next host would not notice the copy, although this host
-/// may end before it has stored anything, or may start no tasks at all.
+/// stored before this host leads: afterwards, the next host would not notice the copy, although
+/// this host may end before it has stored anything, or may start no tasks at all.
 fn distrust(
     layout: &Layout,
     store: &SqliteStore,

@@ -1,6 +1,6 @@
 //! Names the processes of tasks that have not ended although they should have.
 //!
-//! A process ends at once when it is killed, except while it waits in the kernel for something that
+//! A killed process ends at once, except while it waits in the kernel for something that
 //! cannot be interrupted: a disk or a network drive that does not answer, or the thawing of its
 //! control group. Nobody can end it then, but a person can see to the cause.
 

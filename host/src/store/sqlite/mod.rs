@@ -40,7 +40,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Instant,
 };
 
 use claudine_domain::{
@@ -61,7 +60,7 @@ use super::{
     Epoch, Filter, Intent, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
     StoreError,
 };
-use crate::lock::lock;
+use crate::{clock, lock::lock};
 
 pub(crate) use self::{
     in_place::InPlace,
@@ -295,7 +294,7 @@ impl Store for SqliteStore {
         committed?;
         self.in_place.as_ref().map_or(Ok(()), InPlace::check)?;
         if let Some(noting) = &self.noting {
-            noting.stored(epoch, batch.number, Instant::now());
+            noting.stored(epoch, batch.number, clock::monotonic());
         }
         Ok(())
     }

@@ -9,12 +9,13 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use claudine_domain::batch::BatchNumber;
 
 use crate::{
+    clock,
     fsx::{self, Lasting},
     lock::lock,
     store::Epoch,
@@ -65,7 +66,7 @@ pub(crate) struct Noting {
 #[derive(Debug, Default)]
 struct State {
     durable: Option<Noted>,
-    noted: Option<(Noted, Instant)>,
+    noted: Option<(Noted, Duration)>,
 }
 
 impl Noting {
@@ -77,13 +78,13 @@ impl Noting {
     }
 
     /// Records that a batch is durable, and notes it unless the last note is recent.
-    pub(super) fn stored(&self, epoch: Epoch, batch: BatchNumber, now: Instant) {
+    pub(super) fn stored(&self, epoch: Epoch, batch: BatchNumber, now: Duration) {
         let mut state = lock(&self.state);
         state.durable = Some(Noted {
             epoch: epoch.0,
             batch,
         });
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < INTERVAL;
+        let is_recent = |at: Duration| now.saturating_sub(at) < INTERVAL;
         if !state.noted.is_some_and(|(_, at)| is_recent(at)) {
             self.write(&mut state, now);
         }
@@ -91,10 +92,10 @@ impl Noting {
 
     /// Notes the last batch that is durable.
     pub(crate) fn note_last(&self) {
-        self.write(&mut lock(&self.state), Instant::now());
+        self.write(&mut lock(&self.state), clock::monotonic());
     }
 
-    fn write(&self, state: &mut State, now: Instant) {
+    fn write(&self, state: &mut State, now: Duration) {
         let Some(durable) = state.durable else { return };
         if state.noted.is_some_and(|(noted, _)| noted == durable) {
             return;
@@ -139,7 +140,7 @@ mod tests {
         let last = || Noted::last(&path).map(|noted| (noted.epoch, noted.batch));
         noting.note_last();
         assert_eq!(last(), None, "nothing is durable");
-        let begin = Instant::now();
+        let begin = Duration::from_secs(10);
         noting.stored(Epoch(2), 5, begin);
         assert_eq!(last(), Some((2, 5)));
         noting.stored(Epoch(2), 6, begin + INTERVAL / 2);

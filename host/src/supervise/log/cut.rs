@@ -6,9 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::frame::{HEADER_BYTES, Header, Kind, segment_path, whole};
+use super::frame::{HEADER_BYTES, Header, Kind, create_parent, segment_path, whole};
 use super::reader::{LogReader, segments};
-use super::writer::create_parent;
 
 /// Adds the mark after the last output of the log, unless it is there already. Only for a log that
 /// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that

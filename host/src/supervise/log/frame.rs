@@ -1,6 +1,9 @@
 //! The layout of a log: frames, totals, and the names of segments.
 
 use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -177,6 +180,14 @@ pub(super) fn segment_path(base: &Path, segment: u32) -> PathBuf {
     let mut name = OsString::from(base.as_os_str());
     name.push(format!(".{segment}"));
     PathBuf::from(name)
+}
+
+/// Creates the directory of a log.
+pub(super) fn create_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 //! short, the output continues at its new end, behind a mark.
 
 use std::collections::VecDeque;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
@@ -19,7 +19,9 @@ use crate::fsx;
 use crate::units::bytes_text;
 
 use super::cut::mark_cut;
-use super::frame::{Channel, HEADER_BYTES, Header, Kind, Totals, segment_path, whole};
+use super::frame::{
+    Channel, HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, whole,
+};
 
 const LARGEST_SEGMENT: u64 = 16 << 20;
 const SMALLEST_SEGMENT: u64 = 4 << 10;
@@ -394,11 +396,4 @@ fn open_or_make(path: &Path, truncate: bool) -> io::Result<File> {
 /// The size of a frame with this many bytes of payload.
 fn frame_bytes(payload: u64) -> u64 {
     HEADER_BYTES as u64 + payload
-}
-
-pub(super) fn create_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
-        None => Ok(()),
-    }
 }

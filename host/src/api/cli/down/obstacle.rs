@@ -65,8 +65,8 @@ pub(super) fn held_up(held: &HeldBackView, data_dir: &str) -> AppError {
         .hint(format!("{way_out}; then the host ends as it was asked to"))
 }
 
-/// Resolves once the host could not reach a supervisor for some time, with what the host says of it.
-/// The tasks of this supervisor do not end, because nobody can tell it to end them.
+/// Resolves once the host could not reach a supervisor for some time, with what the host says of
+/// it. The tasks of this supervisor do not end, because nobody can tell it to end them.
 pub(super) async fn unreached(client: &Client) -> String {
     let mut since = None;
     loop {
