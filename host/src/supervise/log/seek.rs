@@ -302,7 +302,10 @@ impl LogReader {
             let (position, offset) = (self.position, self.offset);
             self.pass(header);
             match blocks.last_mut() {
-                Some(block) if self.position - block.position <= BLOCK_BYTES => {
+                // Damage that was passed over belongs to no block.
+                Some(block)
+                    if block.end == position && self.position - block.position <= BLOCK_BYTES =>
+                {
                     block.end = self.position;
                 }
                 _ => blocks.push(Block {
