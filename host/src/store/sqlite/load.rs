@@ -7,13 +7,13 @@ use claudine_domain::{
     budget::Scope,
     group::Group,
     id::{AccountKey, TaskId},
-    idempotency::in_present_form,
+    idempotency::{OF_CHATS, in_present_form},
     principal::Principal,
     profile::{Profile, ProfileKey},
     queue::{Pause, Queue},
     time::Timestamp,
 };
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 use super::{fault::Fault, row, unfinished};
 
@@ -162,11 +162,11 @@ fn remembered(
     let mut query = reader.prepare(
         "SELECT idempotency_key, id, created_at, CASE WHEN json_valid(body)
              THEN json_extract(body, '$.request.idempotency.payload_digest') END,
-             CASE WHEN json_valid(body)
+             CASE WHEN substr(idempotency_key, 1, length(?2)) = ?2 AND json_valid(body)
              THEN CAST(json_extract(body, '$.request.by') AS TEXT) END
          FROM task WHERE idempotency_key IS NOT NULL AND created_at >= ?1 ORDER BY created_at, id",
     )?;
-    let mut rows = query.query([row::time(since)])?;
+    let mut rows = query.query(params![row::time(since), OF_CHATS])?;
     let mut newest = BTreeMap::new();
     while let Some(found) = rows.next()? {
         let (key, at): (String, i64) = (found.get(0)?, found.get(2)?);
@@ -185,8 +185,8 @@ fn remembered(
     Ok(newest.into_iter().collect())
 }
 
-/// Who has submitted the task of a key. If this cannot be read, the owner, so that the key stays as
-/// it is stored.
+/// The principal that submitted the task of this row, which is read only if the form of the key
+/// depends on it. Otherwise, and if it cannot be read, the owner: the key stays as it is stored.
 fn submitter(found: &Row<'_>) -> Result<Principal, Fault> {
     let by: Option<String> = found.get(4)?;
     let by = by.map(|by| serde_json::from_str(&by));

@@ -145,7 +145,7 @@ impl SqliteStore {
 
     /// The epoch of the last host that has led with this database; 0 if there was none.
     pub(crate) fn last_epoch(&self) -> Result<u64, StoreError> {
-        self.read(|reader| transfer::content(reader).map(|content| content.epoch))
+        self.read(query::last_epoch)
     }
 
     /// Pauses the queue before a host leads. A pause that the queue has already is kept.

@@ -223,6 +223,12 @@ pub(super) fn events_after(
     Ok(events)
 }
 
+pub(super) fn last_epoch(reader: &Connection) -> Result<u64, Fault> {
+    let mut query = reader.prepare_cached("SELECT epoch FROM leader")?;
+    let last: i64 = query.query_row([], |row| row.get(0))?;
+    Ok(last.unsigned_abs())
+}
+
 pub(super) fn last_batch(reader: &Connection) -> Result<BatchNumber, Fault> {
     let mut query = reader.prepare_cached("SELECT last_batch FROM leader")?;
     let last: i64 = query.query_row([], |row| row.get(0))?;

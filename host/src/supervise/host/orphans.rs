@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::join::unusable;
 use super::recover;
-use crate::proc_stat::{Stat, unless_no_room};
+use crate::proc_stat::{Stat, try_stat, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
 use crate::supervise::process::{LOCK_FILE, journal};
@@ -46,12 +46,13 @@ pub(super) fn end(dir: &Path) -> Result<(), SuperviseError> {
 
 fn find(dir: &Path) -> io::Result<Vec<Stat>> {
     let mut orphans = Vec::new();
-    for process in procfs::all()? {
-        if !process.is_zombie()
-            && peer::is_supervisor_in(process.pid, dir)?
-            && is_orphan(process.pid)?
-        {
-            orphans.push(process);
+    for pid in procfs::pids()? {
+        let pid = pid?;
+        // Every start of a host looks at every process, so most are recognised by their command
+        // line alone.
+        if peer::is_supervisor_in(pid, dir)? && is_orphan(pid)? {
+            let process = unless_no_room(try_stat(pid))?;
+            orphans.extend(process.filter(|process| !process.is_zombie()));
         }
     }
     Ok(orphans)

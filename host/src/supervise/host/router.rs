@@ -73,10 +73,11 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         source,
     })?;
     router.last_number = directories.last_number;
-    end_orphans(&router.settings.dir).await?;
     let adopting = directories.found.iter();
     let adopting = adopting.map(|(_, dir)| adopt::adopt(dir.clone(), epoch));
-    let adopted = join_all(adopting).await;
+    // Neither needs the result of the other, and both mostly wait.
+    let (orphans, adopted) = tokio::join!(end_orphans(&router.settings.dir), join_all(adopting));
+    orphans?;
     let mut found = Vec::new();
     for ((number, dir), adopted) in directories.found.into_iter().zip(adopted) {
         found.extend(router.take_up(number, dir, adopted?, &build));

@@ -58,14 +58,17 @@ pub(in crate::supervise) fn own_peak_rss_bytes() -> Option<u64> {
 /// look at one of them.
 pub(in crate::supervise) fn all() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let pid = name.to_str().and_then(|name| name.parse().ok());
-        if let Some(pid) = pid {
-            found.extend(unless_no_room(try_stat(pid))?);
-        }
+    for pid in pids()? {
+        found.extend(unless_no_room(try_stat(pid?))?);
     }
     Ok(found)
+}
+
+/// The ids of all processes.
+pub(in crate::supervise) fn pids() -> io::Result<impl Iterator<Item = io::Result<u32>>> {
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries.filter_map(move |entry| entry.map(pid).transpose()))
 }
 
 /// The markers of a process; none if they cannot be read for another reason than a lack of room.
