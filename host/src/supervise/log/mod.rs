@@ -18,6 +18,7 @@
 //! The log does not contain the end of the attempt; a follower learns it from the engine.
 
 mod aside;
+mod bytes;
 mod cut;
 mod frame;
 mod hole;

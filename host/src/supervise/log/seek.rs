@@ -58,11 +58,10 @@ impl LogReader {
                 // The last segment is open now, and usually the wanted bytes begin in it. If they
                 // do, the directory need not be listed again.
                 self.from = offset;
-                self.enter_counted(self.segment)?;
-                if self.offset > offset {
-                    self.begin_at(offset)?;
+                if self.enter_counted(self.segment)? && self.offset <= offset {
+                    return Ok(());
                 }
-                Ok(())
+                self.begin_at(offset)
             }
             Begin::LastLines(0) => {
                 let offset = self.end()?;
@@ -134,9 +133,9 @@ impl LogReader {
         Ok(tail)
     }
 
-    /// What is wrong with a log of at least this many bytes, if anything is: it is damaged, or has
-    /// fewer bytes and does not say so itself. Reads the whole log. To be called on a new reader of
-    /// all streams.
+    /// Looks for a fault in a log that had at least this many bytes: damage, or fewer bytes without
+    /// a mark that output may be missing. Reads the whole log. To be called on a new reader of all
+    /// streams.
     pub(crate) fn fault(mut self, bytes: u64) -> io::Result<Option<String>> {
         let mut is_marked = false;
         loop {
@@ -172,8 +171,8 @@ impl LogReader {
         }))
     }
 
-    /// The number of bytes in the log, if the log has fewer than `bytes` and nothing in it says
-    /// that output is missing. To be called on a reader of all streams.
+    /// The number of bytes in the log, if the log has fewer than `bytes`, and neither a mark nor
+    /// damage shows readers that output is missing. To be called on a reader of all streams.
     pub(crate) fn falls_short_of(mut self, bytes: u64) -> io::Result<Option<u64>> {
         let end = self.end()?;
         if end >= bytes {
@@ -182,9 +181,11 @@ impl LogReader {
         let mut reader = Self::new(self.path());
         loop {
             match reader.next_piece() {
-                Ok(Some(Piece::Gap { bytes: 0, .. })) | Err(_) => return Ok(None),
+                Ok(Some(Piece::Gap { bytes: 0, .. })) => return Ok(None),
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Some(end)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }
