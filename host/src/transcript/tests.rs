@@ -112,6 +112,22 @@ async fn all_of(transcriber: &mut Transcriber, pieces: Vec<Piece>) -> Vec<Item> 
     items
 }
 
+/// The text of a reader that is cut off before this piece, and of a second one that continues at the
+/// last place that the first was given.
+async fn cut_off_at(cut: usize, all: &[Piece]) -> String {
+    let (mut first, mut place) = (lines(), Place::default());
+    let mut shown = Vec::new();
+    for step in first.take(all[..cut].to_vec()).await {
+        if let Step::Items { items, place: next } = step {
+            shown.extend(items);
+            place = next;
+        }
+    }
+    let mut second = lines().from(place);
+    shown.extend(all_of(&mut second, all.to_vec()).await);
+    text_of(&shown)
+}
+
 const OUT: Channel = Channel::Stdout;
 const ERR: Channel = Channel::Stderr;
 
@@ -134,19 +150,9 @@ async fn items_do_not_depend_on_the_sizes_of_pieces_or_on_the_place_of_a_restart
             SHOWN,
             "pieces of {most_bytes} bytes"
         );
-        // A reader is cut off at any piece, and continues at the last reported place.
-        for cut in 0..all.len() {
-            let (mut first, mut place) = (lines(), Place::default());
-            let mut shown = Vec::new();
-            for step in first.take(all[..cut].to_vec()).await {
-                if let Step::Items { items, place: next } = step {
-                    shown.extend(items);
-                    place = next;
-                }
-            }
-            let mut second = lines().from(place);
-            shown.extend(all_of(&mut second, all.clone()).await);
-            assert_eq!(text_of(&shown), SHOWN, "cut off before piece {cut}");
+        for cut in 0..=all.len() {
+            let shown = cut_off_at(cut, &all).await;
+            assert_eq!(shown, SHOWN, "cut off before piece {cut}");
         }
     }
 }
@@ -318,17 +324,8 @@ async fn a_reader_that_is_cut_off_at_a_long_line_continues_with_the_same_items()
     let all = pieces(&[(1, OUT, "first\n"), (1, OUT, &line)], 256 << 10);
     let expected = text_of(&all_of(&mut lines(), all.clone()).await);
     for cut in 0..=all.len() {
-        let (mut first, mut place) = (lines(), Place::default());
-        let mut shown = Vec::new();
-        for step in first.take(all[..cut].to_vec()).await {
-            if let Step::Items { items, place: next } = step {
-                shown.extend(items);
-                place = next;
-            }
-        }
-        let mut second = lines().from(place);
-        shown.extend(all_of(&mut second, all.clone()).await);
-        assert_eq!(text_of(&shown), expected, "cut off before piece {cut}");
+        let shown = cut_off_at(cut, &all).await;
+        assert_eq!(shown, expected, "cut off before piece {cut}");
     }
 }
 
