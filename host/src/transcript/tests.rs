@@ -112,8 +112,8 @@ async fn all_of(transcriber: &mut Transcriber, pieces: Vec<Piece>) -> Vec<Item> 
     items
 }
 
-/// The text of a reader that is cut off before this piece, and of a second one that continues at the
-/// last place that the first was given.
+/// The text of a reader that is cut off before this piece, and of a second one that continues at
+/// the last place that the first was given.
 async fn cut_off_at(cut: usize, all: &[Piece]) -> String {
     let (mut first, mut place) = (lines(), Place::default());
     let mut shown = Vec::new();
