@@ -1,9 +1,12 @@
 //! Tests of transcripts with mock executors, and with output in pieces of every size.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use claudine_domain::id::{AttemptId, TaskId};
@@ -464,4 +467,31 @@ fn the_line_at_a_position_is_found() {
     check(11, 4);
     check(12, 12);
     check(15, 12);
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_damaged_log_are_shown_before_the_damage_is_told() {
+    let log = Written::new(&[(OUT, b"first\n"), (OUT, b"second\n"), (OUT, b"third\n")]);
+    let path = log.layout.log(log.output.attempt);
+    let whole = std::fs::read(&path).unwrap();
+    let check = async |damaged: Range<usize>, readable: &str| {
+        let mut bytes = whole.clone();
+        bytes[damaged.clone()].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let damage = format!("{} is damaged at byte {}", path.display(), damaged.start);
+        let (text, _, _) = log.end(10).await;
+        assert_eq!(text, format!("{readable}✗ {damage}\n"));
+        // A reader that goes on tells of it itself.
+        let opened = log
+            .transcripts
+            .end(&log.output, None, 10, true)
+            .await
+            .unwrap();
+        assert_eq!(text_of(&opened.end.items), readable);
+        assert_eq!(opened.damage.map(|error| error.to_string()), Some(damage));
+    };
+    // A header has 16 bytes.
+    let gap = log::gap_text(0);
+    check(22..38, &format!("first\n{gap}\nthird\n")).await;
+    check(45..61, "first\nsecond\n").await;
 }

@@ -32,7 +32,7 @@ pub(crate) enum Begin {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tail {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the log has more before these bytes.
+    /// Whether the log has more than these bytes.
     pub(crate) truncated: bool,
     /// The offset of their end in the selected sequence.
     pub(crate) end: u64,
@@ -86,7 +86,7 @@ impl LogReader {
             self.offset = 0;
             return Ok(0);
         }
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.next_header()? {
             match header.kind {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
                     self.offset += u64::from(header.length);
@@ -104,7 +104,8 @@ impl LogReader {
         Ok(self.offset)
     }
 
-    /// The last bytes of the selected sequence, with a text in the place of a gap.
+    /// The last bytes of the selected sequence that can be read. None of them is before a gap of a
+    /// known size, and damage only cuts them off: other readers tell of it.
     pub(crate) fn tail(mut self, most: usize) -> io::Result<Tail> {
         self.begin(Begin::LastBytes(most as u64))?;
         let mut tail = Tail {
@@ -112,7 +113,16 @@ impl LogReader {
             truncated: self.offset() > 0,
             end: 0,
         };
-        while let Some(piece) = self.next_piece()? {
+        loop {
+            let piece = match self.next_piece() {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tail.truncated = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             match piece {
                 Piece::Bytes { bytes, .. } => tail.bytes.extend_from_slice(&bytes),
                 // The bytes before it are still the last ones that there are.
@@ -208,13 +218,13 @@ impl LogReader {
         for segment in segments(self.path())?.into_iter().rev() {
             if self.enter_counted(segment)?
                 && self
-                    .header()?
+                    .next_header()?
                     .is_some_and(|header| header.time_us < time_us)
             {
                 break;
             }
         }
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.next_header()? {
             match header.kind {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
                     if header.time_us >= time_us {
@@ -296,7 +306,7 @@ impl LogReader {
         if !self.enter_counted(segment)? || self.segment != segment {
             return Ok(blocks);
         }
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.next_header()? {
             if header.kind == Kind::Next {
                 break;
             }
@@ -324,12 +334,21 @@ impl LogReader {
         Ok(blocks)
     }
 
+    /// The header of the next frame; none at the end of the log, and at damage behind which no
+    /// frame is found. Who reads up to such damage is told of it.
+    fn next_header(&mut self) -> io::Result<Option<Header>> {
+        match self.header() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            header => header,
+        }
+    }
+
     /// Moves to the first output of a segment; takes the offset from the segment's totals. Returns
     /// `false`, and keeps the offset, if the totals are missing: on a full disk, the file of a
     /// segment may be made without them. Such a segment has no output.
     fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
         self.enter(segment, 0);
-        if let Some(header) = self.header()?
+        if let Some(header) = self.next_header()?
             && header.kind == Kind::Totals
         {
             self.offset = self

@@ -555,6 +555,48 @@ fn zeros_are_the_end_of_a_log_only_if_nothing_else_follows() {
     check(800..900_000, 40, None);
 }
 
+/// The bytes that a reader returns before an error, and the error.
+fn until_error(reader: &mut LogReader) -> (Vec<u8>, String) {
+    let mut found = Vec::new();
+    loop {
+        match reader.next_piece() {
+            Ok(Some(Piece::Bytes { bytes, .. })) => found.extend(bytes),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return (found, error.to_string()),
+        }
+    }
+}
+
+#[test]
+fn the_last_output_before_damage_at_the_end_is_read_and_the_damage_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..], b"no frame, but some text"].concat()).unwrap();
+    let damage = format!("x.log is damaged at byte {}", whole.len());
+    let check = |begin: Begin, expected: &str| {
+        let mut reader = LogReader::new(&path);
+        reader.begin(begin).unwrap();
+        let (found, error) = until_error(&mut reader);
+        assert_eq!(found, expected.as_bytes(), "{begin:?}");
+        assert!(error.ends_with(&damage), "{begin:?}: {error}");
+    };
+    check(Begin::LastLines(2), "four\nfive");
+    check(Begin::LastBytes(6), "r\nfive");
+    check(Begin::Offset(22), "ur\nfive");
+    check(Begin::Time(40), "ur\nfive");
+    check(Begin::LastLines(0), "");
+    let tail = Tail {
+        bytes: b"one\ntwo\nfault\nthree\nfour\nfive".to_vec(),
+        truncated: true,
+        end: 29,
+    };
+    assert_eq!(LogReader::new(&path).tail(1_000).unwrap(), tail);
+    let error = mark_cut(&path, 50).unwrap_err();
+    assert!(error.to_string().ends_with(&damage), "{error}");
+}
+
 /// All ways to read agree about the output behind the damage.
 #[test]
 fn the_last_lines_behind_damage_are_read_and_the_damage_is_told() {
@@ -568,19 +610,9 @@ fn the_last_lines_behind_damage_are_read_and_the_damage_is_told() {
     let mut reader = LogReader::new(&path);
     assert_eq!(reader.end().unwrap(), 23);
     reader.begin(Begin::LastLines(2)).unwrap();
-    let mut found = Vec::new();
-    let error = loop {
-        match reader.next_piece() {
-            Ok(Some(Piece::Bytes { bytes, .. })) => found.extend(bytes),
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => break error,
-        }
-    };
+    let (found, error) = until_error(&mut reader);
     assert_eq!(found, b"four\nfive");
-    assert!(
-        error.to_string().ends_with("is damaged at byte 24"),
-        "{error}"
-    );
+    assert!(error.ends_with("is damaged at byte 24"), "{error}");
     assert_eq!(
         reader.next_piece().unwrap(),
         None,
