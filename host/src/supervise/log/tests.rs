@@ -762,6 +762,31 @@ fn a_log_that_cannot_be_read_is_not_taken_for_one_that_says_that_output_is_missi
     assert_eq!(error.kind(), std::io::ErrorKind::IsADirectory);
 }
 
+/// A directory takes the place of the log for a moment, so that the mark cannot be written.
+#[test]
+fn a_mark_that_could_not_be_written_is_written_before_the_output_that_waited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("x.log"), dir.path().join("aside"));
+    let mut writer = LogWriter::new(path.clone(), 1 << 20);
+    append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+    append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(20).unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    // The size of a directory depends on the names in it.
+    std::fs::create_dir_all(path.join("a name that is longer than a header")).unwrap();
+    let mut buffer = vec![0; HEADER_BYTES];
+    buffer.extend_from_slice(b"three\n");
+    let held = writer.append(0, Channel::Stdout, 30, &mut buffer);
+    assert!(held.is_err());
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    writer.retry().unwrap();
+    append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
+    let expected = ("one\n<0>three\nfour\n".to_owned(), None);
+    assert_eq!(shown(&path), expected);
+}
+
 #[test]
 fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
     let dir = tempfile::tempdir().unwrap();
