@@ -1,5 +1,7 @@
 //! Reads the output of attempts in the readable form into which their executors convert it.
 
+use std::io;
+
 use claudine_domain::task::Task;
 
 use super::{
@@ -14,7 +16,7 @@ pub(crate) use crate::transcript::{Style, lines_of};
 use crate::{
     command::supervised_by,
     supervise::log::{AsideReader, Begin, Channel},
-    transcript::{LastText, Opened, Output, Step, Transcriber, line_at},
+    transcript::{LastText, Output, Step, Transcriber, line_at},
 };
 
 /// Default number of last lines.
@@ -26,6 +28,8 @@ pub(super) struct Items {
     transcriber: Transcriber,
     /// The items of a tail, which have been read already.
     read: Vec<Item>,
+    /// The damage of the log that was found when they were read.
+    damage: Option<io::Error>,
 }
 
 impl Items {
@@ -40,16 +44,16 @@ impl Items {
         stderr_from: Option<u64>,
     ) -> Result<Self, AppError> {
         let mut transcriber = host.transcripts.transcriber(&output);
-        let mut read = Vec::new();
+        let (mut read, mut damage) = (Vec::new(), None);
         match begin {
             None => {}
             Some(Begin::LastLines(lines)) => {
                 let channel = reading.channel;
                 let opening = host.transcripts.end(&output, channel, lines, true);
                 let opened = opening.await.map_err(|error| unreadable(&error))?;
-                let Opened { end, .. } = opened;
                 log = opened.log.sparing();
-                (transcriber, read) = (opened.transcriber, end.items);
+                (transcriber, read) = (opened.transcriber, opened.end.items);
+                damage = opened.damage;
             }
             Some(Begin::Offset(stdout)) => {
                 let stderr = stderr_from.unwrap_or(stdout);
@@ -82,6 +86,7 @@ impl Items {
             log,
             transcriber,
             read,
+            damage,
         })
     }
 
@@ -91,6 +96,9 @@ impl Items {
         if !items.is_empty() {
             let place = self.transcriber.place();
             reading.send(LogPiece::Items { items, place }).await?;
+        }
+        if let Some(error) = self.damage.take() {
+            return Err(unreadable(&error).into());
         }
         // While a long line is read, nothing is sent, so only this check notices that the client
         // has left.

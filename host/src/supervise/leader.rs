@@ -14,7 +14,7 @@ use crate::fsx::{self, Lasting};
 
 /// The name of the file. It is not a number, so the file is not taken for the directory of a
 /// supervisor.
-pub(super) const FILE: &str = "leader";
+const FILE: &str = "leader";
 
 /// Writes the epoch. `dir` is the directory of all supervisors.
 pub(super) fn note(dir: &Path, epoch: u64) -> io::Result<()> {
@@ -41,7 +41,7 @@ pub(crate) fn last_epoch(dir: &Path) -> u64 {
 
 /// The epoch that was written last; `None` if no host has written one, because older versions do
 /// not.
-fn epoch(dir: &Path) -> io::Result<Option<u64>> {
+pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
     match fsx::read(&dir.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         bytes => {

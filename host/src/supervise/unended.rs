@@ -35,7 +35,7 @@ impl Unended {
         self.state == 'D'
     }
 
-    /// What is known about the process, and what can be done.
+    /// Tells a person why the process has not ended, and how to end it.
     pub(crate) fn text(&self) -> String {
         let Self { pid, state, .. } = self;
         if self.cannot_be_ended() {

@@ -71,6 +71,8 @@ pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) log: AsideReader,
     pub(crate) transcriber: Transcriber,
+    /// The damage of the log, unless the last item tells of it.
+    pub(crate) damage: Option<io::Error>,
 }
 
 /// The last lines of an output as text.
@@ -119,9 +121,26 @@ impl Transcripts {
         }
     }
 
-    /// Reads the last lines. If `more` is true, the caller continues to read after these lines, so
-    /// incomplete lines are not part of the result.
+    /// Reads the last lines; an item after them tells of damage. If `more` is true, the caller
+    /// continues to read after these lines, so neither this item nor incomplete lines are part of
+    /// the result.
     pub(crate) async fn end(
+        &self,
+        output: &Output,
+        channel: Option<Channel>,
+        lines: u64,
+        more: bool,
+    ) -> io::Result<Opened> {
+        let mut opened = self.open_end(output, channel, lines, more).await?;
+        if !more && let Some(error) = opened.damage.take() {
+            let text = error.to_string();
+            let item = Item::new(None, LogChannel::Stdout, Kind::Error, text);
+            opened.end.items.push(item);
+        }
+        Ok(opened)
+    }
+
+    async fn open_end(
         &self,
         output: &Output,
         channel: Option<Channel>,
@@ -172,11 +191,20 @@ impl Transcripts {
         let mut last = Last::new(lines);
         // This limits the reading of output that is written faster than it is read.
         let mut left = window.saturating_mul(2);
+        let mut damage = None;
         loop {
             let (pieces, goes_on) = log.next_pieces().await?;
             left = left.saturating_sub(pieces.iter().map(Piece::length).sum());
             last.take(transcriber.take(pieces).await);
-            if !goes_on? || left == 0 {
+            let goes_on = match goes_on {
+                // What can be read is shown.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    damage = Some(error);
+                    false
+                }
+                goes_on => goes_on?,
+            };
+            if !goes_on || left == 0 {
                 break;
             }
         }
@@ -189,6 +217,7 @@ impl Transcripts {
             end: last.end(unread_bytes),
             log,
             transcriber,
+            damage,
         })
     }
 

@@ -1,9 +1,12 @@
 //! Tests of transcripts with mock executors, and with output in pieces of every size.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use claudine_domain::id::{AttemptId, TaskId};
@@ -112,6 +115,22 @@ async fn all_of(transcriber: &mut Transcriber, pieces: Vec<Piece>) -> Vec<Item> 
     items
 }
 
+/// The text of a reader that is cut off before this piece, and of a second one that continues at
+/// the last place that the first was given.
+async fn cut_off_at(cut: usize, all: &[Piece]) -> String {
+    let (mut first, mut place) = (lines(), Place::default());
+    let mut shown = Vec::new();
+    for step in first.take(all[..cut].to_vec()).await {
+        if let Step::Items { items, place: next } = step {
+            shown.extend(items);
+            place = next;
+        }
+    }
+    let mut second = lines().from(place);
+    shown.extend(all_of(&mut second, all.to_vec()).await);
+    text_of(&shown)
+}
+
 const OUT: Channel = Channel::Stdout;
 const ERR: Channel = Channel::Stderr;
 
@@ -134,19 +153,9 @@ async fn items_do_not_depend_on_the_sizes_of_pieces_or_on_the_place_of_a_restart
             SHOWN,
             "pieces of {most_bytes} bytes"
         );
-        // A reader is cut off at any piece, and continues at the last reported place.
-        for cut in 0..all.len() {
-            let (mut first, mut place) = (lines(), Place::default());
-            let mut shown = Vec::new();
-            for step in first.take(all[..cut].to_vec()).await {
-                if let Step::Items { items, place: next } = step {
-                    shown.extend(items);
-                    place = next;
-                }
-            }
-            let mut second = lines().from(place);
-            shown.extend(all_of(&mut second, all.clone()).await);
-            assert_eq!(text_of(&shown), SHOWN, "cut off before piece {cut}");
+        for cut in 0..=all.len() {
+            let shown = cut_off_at(cut, &all).await;
+            assert_eq!(shown, SHOWN, "cut off before piece {cut}");
         }
     }
 }
@@ -318,17 +327,8 @@ async fn a_reader_that_is_cut_off_at_a_long_line_continues_with_the_same_items()
     let all = pieces(&[(1, OUT, "first\n"), (1, OUT, &line)], 256 << 10);
     let expected = text_of(&all_of(&mut lines(), all.clone()).await);
     for cut in 0..=all.len() {
-        let (mut first, mut place) = (lines(), Place::default());
-        let mut shown = Vec::new();
-        for step in first.take(all[..cut].to_vec()).await {
-            if let Step::Items { items, place: next } = step {
-                shown.extend(items);
-                place = next;
-            }
-        }
-        let mut second = lines().from(place);
-        shown.extend(all_of(&mut second, all.clone()).await);
-        assert_eq!(text_of(&shown), expected, "cut off before piece {cut}");
+        let shown = cut_off_at(cut, &all).await;
+        assert_eq!(shown, expected, "cut off before piece {cut}");
     }
 }
 
@@ -467,4 +467,31 @@ fn the_line_at_a_position_is_found() {
     check(11, 4);
     check(12, 12);
     check(15, 12);
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_damaged_log_are_shown_before_the_damage_is_told() {
+    let log = Written::new(&[(OUT, b"first\n"), (OUT, b"second\n"), (OUT, b"third\n")]);
+    let path = log.layout.log(log.output.attempt);
+    let whole = std::fs::read(&path).unwrap();
+    let check = async |damaged: Range<usize>, readable: &str| {
+        let mut bytes = whole.clone();
+        bytes[damaged.clone()].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let damage = format!("{} is damaged at byte {}", path.display(), damaged.start);
+        let (text, _, _) = log.end(10).await;
+        assert_eq!(text, format!("{readable}✗ {damage}\n"));
+        // A reader that goes on tells of it itself.
+        let opened = log
+            .transcripts
+            .end(&log.output, None, 10, true)
+            .await
+            .unwrap();
+        assert_eq!(text_of(&opened.end.items), readable);
+        assert_eq!(opened.damage.map(|error| error.to_string()), Some(damage));
+    };
+    // A header has 16 bytes.
+    let gap = log::gap_text(0);
+    check(22..38, &format!("first\n{gap}\nthird\n")).await;
+    check(45..61, "first\nsecond\n").await;
 }

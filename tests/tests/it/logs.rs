@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    path::PathBuf,
     process::Stdio,
 };
 
@@ -16,6 +17,12 @@ use claudine_tests::{
 use serde_json::json;
 
 use crate::authority::with_agent;
+
+/// The log of the first attempt of a task.
+fn log_of(host: &TestHost, id: &str) -> PathBuf {
+    let shard = &id[id.len() - 2..];
+    host.data_dir().join(format!("logs/{shard}/{id}.1.log"))
+}
 
 /// Output with binary bytes, escapes, and no final line end.
 const AWKWARD: &str = r"printf 'plain\n\000\001\377\n\033[31mred\033[0m\n'; printf 'no end'";
@@ -172,8 +179,7 @@ fn slow_log_delays_only_its_own_readers() {
     let host = TestHost::new();
     let id = host.script("echo out");
     host.finished(&id);
-    let shard = &id[id.len() - 2..];
-    let log = host.data_dir().join(format!("logs/{shard}/{id}.1.log"));
+    let log = log_of(&host, &id);
     fs::remove_file(&log).unwrap();
     let made = host.other("mkfifo").arg(&log).status().unwrap();
     assert!(made.success());
@@ -263,8 +269,7 @@ fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
     });
     fs::write(host.work().join("go"), "").unwrap();
     host.finished(&id);
-    let dir = host.data_dir().join("logs").join(&id[id.len() - 2..]);
-    let path = dir.join(format!("{id}.1.log"));
+    let path = log_of(&host, &id);
     let whole = fs::read(&path).unwrap();
     // The first frame has a header of 16 bytes and four bytes of output.
     for (length, shown, bytes) in [(20, "one\n", 4), (39, "one\n", 4), (10, "", 0), (0, "", 0)] {
@@ -276,6 +281,38 @@ fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(host.text(["logs", &id]), "one\ntwo");
+}
+
+#[test]
+fn damaged_log_is_shown_as_far_as_it_can_be_read_and_does_not_hide_how_its_task_ended() {
+    let host = TestHost::new();
+    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
+    wait_for("the first line", || {
+        (host.text(["logs", &id]) == "one").then_some(())
+    });
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&id);
+    let path = log_of(&host, &id);
+    let mut bytes = fs::read(&path).unwrap();
+    // The header of the second frame.
+    bytes[20..36].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let damage = format!("{id}.1.log is damaged at byte 20");
+    for arguments in [vec!["logs", &id], vec!["logs", "--tail", "1", &id]] {
+        let ran = host.run(&arguments).code(125);
+        assert_eq!(ran.stdout, b"one\n", "{arguments:?}");
+        ran.says(&[&damage]);
+    }
+    let status = host.status(&id);
+    assert_eq!(status["outcome"], "succeeded", "{status:#}");
+    assert_eq!(status["output"], "one\n");
+    assert_eq!(status["output_truncated"], true);
+    let shown = host.text(["status", &id]);
+    let (_, output) = shown.split_once("\nOutput:\n").unwrap();
+    assert!(
+        output.contains("one\n") && output.contains(&damage),
+        "{output}"
+    );
 }
 
 /// A task without output has no log, and neither has a task that has not begun.
@@ -297,12 +334,9 @@ fn removed_log_is_reported_as_missing_with_its_path() {
     }
     let logs = host.data_dir().join("logs");
     let missing = |task: &str| {
-        let path = logs
-            .join(&task[task.len() - 2..])
-            .join(format!("{task}.1.log"));
         let says = [
             format!("the log of attempt 1 of task {} is missing", short_id(task)),
-            format!("it was expected at {}", path.display()),
+            format!("it was expected at {}", log_of(&host, task).display()),
         ];
         let ran = host.run(["logs", task]).code(125);
         ran.says(&[&*says[0], &*says[1]]);

@@ -6,7 +6,7 @@
 //! killed, but it is never ahead of what is durable.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -35,7 +35,7 @@ impl Noted {
     /// The last note; `None` if there is none, or if it cannot be read, for example after a power
     /// cut.
     pub(crate) fn last(path: &Path) -> Option<Self> {
-        let text = match fs::read_to_string(path) {
+        let text = match fsx::read(path) {
             Ok(text) => text,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
@@ -44,7 +44,7 @@ impl Noted {
                 return None;
             }
         };
-        let (epoch, batch) = text.trim().split_once(' ')?;
+        let (epoch, batch) = str::from_utf8(&text).ok()?.trim().split_once(' ')?;
         let (epoch, batch) = (epoch.parse().ok()?, batch.parse().ok()?);
         Some(Self { epoch, batch })
     }
@@ -66,7 +66,11 @@ pub(crate) struct Noting {
 #[derive(Debug, Default)]
 struct State {
     durable: Option<Noted>,
-    noted: Option<(Noted, Duration)>,
+    /// The last note that was written.
+    noted: Option<Noted>,
+    /// The time of the last note, or of the last attempt to write one: a failure is not repeated at
+    /// each batch.
+    tried: Option<Duration>,
 }
 
 impl Noting {
@@ -77,7 +81,7 @@ impl Noting {
         }
     }
 
-    /// Records that a batch is durable, and notes it unless the last note is recent.
+    /// Records that a batch is durable, and notes it unless a batch was noted a short time ago.
     pub(super) fn stored(&self, epoch: Epoch, batch: BatchNumber, now: Duration) {
         let mut state = lock(&self.state);
         state.durable = Some(Noted {
@@ -85,7 +89,7 @@ impl Noting {
             batch,
         });
         let is_recent = |at: Duration| now.saturating_sub(at) < INTERVAL;
-        if !state.noted.is_some_and(|(_, at)| is_recent(at)) {
+        if !state.tried.is_some_and(is_recent) {
             self.write(&mut state, now);
         }
     }
@@ -97,16 +101,16 @@ impl Noting {
 
     fn write(&self, state: &mut State, now: Duration) {
         let Some(durable) = state.durable else { return };
-        if state.noted.is_some_and(|(noted, _)| noted == durable) {
+        if state.noted == Some(durable) {
             return;
         }
-        // Without the note, only less is noticed. A failure is not repeated at each batch.
+        state.tried = Some(now);
         let text = format!("{} {}", durable.epoch, durable.batch);
-        let written = fsx::replace(&self.path, Lasting::Process, text.as_bytes());
-        if let Err(error) = written {
-            tracing::debug!(%error, "the number of the last batch cannot be noted");
+        match fsx::replace(&self.path, Lasting::Process, text.as_bytes()) {
+            Ok(_) => state.noted = Some(durable),
+            // Without the note, an earlier copy of the database may not be noticed.
+            Err(error) => tracing::debug!(%error, "the number of the last batch cannot be noted"),
         }
-        state.noted = Some((durable, now));
     }
 }
 
@@ -151,8 +155,40 @@ mod tests {
         noting.note_last();
         assert_eq!(last(), Some((2, 8)));
         for unreadable in ["", "2", "2 x", "\0\0\0"] {
-            fs::write(&path, unreadable).unwrap();
+            std::fs::write(&path, unreadable).unwrap();
             assert_eq!(last(), None, "{unreadable:?}");
         }
+    }
+
+    #[test]
+    fn a_note_that_could_not_be_written_is_written_later_and_not_at_the_next_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("supervisors");
+        let path = folder.join("batch");
+        let noting = Noting::new(path.clone());
+        let last = || Noted::last(&path).map(|noted| noted.batch);
+        let begin = Duration::from_secs(10);
+        noting.stored(Epoch(2), 5, begin);
+        std::fs::create_dir(&folder).unwrap();
+        noting.stored(Epoch(2), 6, begin + INTERVAL / 2);
+        assert_eq!(last(), None);
+        noting.stored(Epoch(2), 7, begin + INTERVAL);
+        assert_eq!(last(), Some(7));
+
+        std::fs::remove_dir_all(&folder).unwrap();
+        noting.stored(Epoch(2), 8, begin + 2 * INTERVAL);
+        std::fs::create_dir(&folder).unwrap();
+        noting.note_last();
+        assert_eq!(last(), Some(8), "at the end of the host");
+    }
+
+    /// A host reads the note at its start.
+    #[test]
+    fn a_fifo_in_the_place_of_the_note_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("batch");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert_eq!(Noted::last(&path), None);
     }
 }

@@ -7,19 +7,20 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use super::bytes::read;
 use super::frame::{HEADER_BYTES, Header, Kind, NoHeader};
 
 /// How many bytes are read at a time.
 const READ_BYTES: usize = 64 << 10;
 /// How far behind the damage a frame is searched for.
 const SEARCH_BYTES: u64 = 16 << 20;
-/// How many places are tried. Output may contain bytes that look like frames.
-const MOST_TRIES: usize = 1_000;
+/// How many headers are read. Output may contain bytes that look like frames, and each of them may
+/// seem to lead far. More than this many frames are in a segment only if nearly all are tiny.
+const MOST_HEADERS: u32 = 1 << 20;
 
 /// Whether anything but zeros is in the file from `at` on. Holes of the file are not read.
 pub(super) fn is_written_from(file: &File, at: u64) -> io::Result<bool> {
@@ -56,7 +57,7 @@ pub(super) fn next_frame(file: &File, damaged: u64) -> io::Result<Option<u64>> {
     };
     let until = length.min(at.saturating_add(SEARCH_BYTES));
     let mut buffer = vec![0; READ_BYTES];
-    let mut tries = 0;
+    let mut headers_left = MOST_HEADERS;
     while at < until {
         let count = read(file, &mut buffer, at)?;
         let headers = buffer[..count].windows(HEADER_BYTES);
@@ -69,11 +70,10 @@ pub(super) fn next_frame(file: &File, damaged: u64) -> io::Result<Option<u64>> {
             if !matches!(is_header, Some(Ok(_))) {
                 continue;
             }
-            if leads_to_the_end(file, at + index as u64, length)? {
+            if leads_to_the_end(file, at + index as u64, length, &mut headers_left)? {
                 return Ok(Some(at + index as u64));
             }
-            tries += 1;
-            if tries == MOST_TRIES {
+            if headers_left == 0 {
                 return Ok(None);
             }
         }
@@ -84,10 +84,19 @@ pub(super) fn next_frame(file: &File, damaged: u64) -> io::Result<Option<u64>> {
 
 /// Whether whole frames, at least one, lead from `at` to the end of the file. The last frame may be
 /// incomplete, because it may just be being written.
-fn leads_to_the_end(file: &File, mut at: u64, length: u64) -> io::Result<bool> {
+fn leads_to_the_end(
+    file: &File,
+    mut at: u64,
+    length: u64,
+    headers_left: &mut u32,
+) -> io::Result<bool> {
     let mut frames = 0;
     let mut bytes = [0; HEADER_BYTES];
     loop {
+        let Some(left) = headers_left.checked_sub(1) else {
+            return Ok(false);
+        };
+        *headers_left = left;
         let count = read(file, &mut bytes, at)?;
         if count < HEADER_BYTES {
             return Ok(frames > 0 && (count == 0 || bytes[0] == Header::MAGIC));
@@ -108,18 +117,4 @@ fn leads_to_the_end(file: &File, mut at: u64, length: u64) -> io::Result<bool> {
             Err(NoHeader::Damaged) => return Ok(false),
         }
     }
-}
-
-/// Reads as many bytes as there are, up to the length of the buffer.
-fn read(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

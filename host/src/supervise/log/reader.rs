@@ -11,11 +11,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
-use super::hole;
+use super::{bytes, hole};
 
 /// Limits on the bytes that a reader takes at a time.
 #[derive(Debug, Clone, Copy)]
@@ -327,6 +326,7 @@ impl LogReader {
     pub(super) fn pass(&mut self, header: Header) {
         self.position += header.frame_bytes();
         self.begun = None;
+        self.is_behind_damage = false;
     }
 
     /// The bytes of the segment from one position to another, which are read at once.
@@ -406,12 +406,6 @@ fn damaged(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-#[cfg(test)]
-thread_local! {
-    /// The number of bytes that this thread has read from logs.
-    pub(super) static READ_BYTES: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
-}
-
 /// An open segment, with the bytes that were last read from it.
 #[derive(Debug)]
 struct Open {
@@ -454,25 +448,10 @@ impl Open {
     fn fill(&mut self, at: u64, wanted: usize) -> io::Result<()> {
         self.window.resize(wanted, 0);
         self.window_at = at;
-        let mut filled = 0;
-        while filled < wanted {
-            match self
-                .file
-                .read_at(&mut self.window[filled..], at + filled as u64)
-            {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.window.clear();
-                    return Err(error);
-                }
-            }
-        }
-        self.window.truncate(filled);
-        #[cfg(test)]
-        READ_BYTES.set(READ_BYTES.get() + filled as u64);
-        Ok(())
+        let filled = bytes::read(&self.file, &mut self.window, at);
+        // Nothing is left of a read that failed.
+        self.window.truncate(*filled.as_ref().unwrap_or(&0));
+        filled.map(drop)
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Begin {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tail {
     pub(crate) bytes: Vec<u8>,
-    /// Whether the log has more before these bytes.
+    /// Whether the log has more than these bytes.
     pub(crate) truncated: bool,
     /// The offset of their end in the selected sequence.
     pub(crate) end: u64,
@@ -58,11 +58,10 @@ impl LogReader {
                 // The last segment is open now, and usually the wanted bytes begin in it. If they
                 // do, the directory need not be listed again.
                 self.from = offset;
-                self.enter_counted(self.segment)?;
-                if self.offset > offset {
-                    self.begin_at(offset)?;
+                if self.enter_counted(self.segment)? && self.offset <= offset {
+                    return Ok(());
                 }
-                Ok(())
+                self.begin_at(offset)
             }
             Begin::LastLines(0) => {
                 let offset = self.end()?;
@@ -87,7 +86,7 @@ impl LogReader {
             self.offset = 0;
             return Ok(0);
         }
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.next_header()? {
             match header.kind {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
                     self.offset += u64::from(header.length);
@@ -105,7 +104,8 @@ impl LogReader {
         Ok(self.offset)
     }
 
-    /// The last bytes of the selected sequence, with a text in the place of a gap.
+    /// The last bytes of the selected sequence that can be read. None of them is before a gap of a
+    /// known size, and damage only cuts them off: other readers tell of it.
     pub(crate) fn tail(mut self, most: usize) -> io::Result<Tail> {
         self.begin(Begin::LastBytes(most as u64))?;
         let mut tail = Tail {
@@ -113,7 +113,16 @@ impl LogReader {
             truncated: self.offset() > 0,
             end: 0,
         };
-        while let Some(piece) = self.next_piece()? {
+        loop {
+            let piece = match self.next_piece() {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tail.truncated = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             match piece {
                 Piece::Bytes { bytes, .. } => tail.bytes.extend_from_slice(&bytes),
                 // The bytes before it are still the last ones that there are.
@@ -134,9 +143,9 @@ impl LogReader {
         Ok(tail)
     }
 
-    /// What is wrong with a log of at least this many bytes, if anything is: it is damaged, or has
-    /// fewer bytes and does not say so itself. Reads the whole log. To be called on a new reader of
-    /// all streams.
+    /// Looks for a fault in a log that had at least this many bytes: damage, or fewer bytes without
+    /// a mark that output may be missing. Reads the whole log. To be called on a new reader of all
+    /// streams.
     pub(crate) fn fault(mut self, bytes: u64) -> io::Result<Option<String>> {
         let mut is_marked = false;
         loop {
@@ -172,8 +181,8 @@ impl LogReader {
         }))
     }
 
-    /// The number of bytes in the log, if the log has fewer than `bytes` and nothing in it says
-    /// that output is missing. To be called on a reader of all streams.
+    /// The number of bytes in the log, if the log has fewer than `bytes`, and neither a mark nor
+    /// damage shows readers that output is missing. To be called on a reader of all streams.
     pub(crate) fn falls_short_of(mut self, bytes: u64) -> io::Result<Option<u64>> {
         let end = self.end()?;
         if end >= bytes {
@@ -182,9 +191,11 @@ impl LogReader {
         let mut reader = Self::new(self.path());
         loop {
             match reader.next_piece() {
-                Ok(Some(Piece::Gap { bytes: 0, .. })) | Err(_) => return Ok(None),
+                Ok(Some(Piece::Gap { bytes: 0, .. })) => return Ok(None),
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(Some(end)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -207,13 +218,13 @@ impl LogReader {
         for segment in segments(self.path())?.into_iter().rev() {
             if self.enter_counted(segment)?
                 && self
-                    .header()?
+                    .next_header()?
                     .is_some_and(|header| header.time_us < time_us)
             {
                 break;
             }
         }
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.next_header()? {
             match header.kind {
                 Kind::Output(channel) if self.selection.takes(header.child, channel) => {
                     if header.time_us >= time_us {
@@ -295,7 +306,7 @@ impl LogReader {
         if !self.enter_counted(segment)? || self.segment != segment {
             return Ok(blocks);
         }
-        while let Some(header) = self.header()? {
+        while let Some(header) = self.next_header()? {
             if header.kind == Kind::Next {
                 break;
             }
@@ -323,12 +334,21 @@ impl LogReader {
         Ok(blocks)
     }
 
+    /// The header of the next frame; none at the end of the log, and at damage behind which no
+    /// frame is found. Who reads up to such damage is told of it.
+    fn next_header(&mut self) -> io::Result<Option<Header>> {
+        match self.header() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            header => header,
+        }
+    }
+
     /// Moves to the first output of a segment; takes the offset from the segment's totals. Returns
     /// `false`, and keeps the offset, if the totals are missing: on a full disk, the file of a
     /// segment may be made without them. Such a segment has no output.
     fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
         self.enter(segment, 0);
-        if let Some(header) = self.header()?
+        if let Some(header) = self.next_header()?
             && header.kind == Kind::Totals
         {
             self.offset = self

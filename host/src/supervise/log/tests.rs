@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::reader::READ_BYTES;
+use super::bytes::READ_BYTES;
 use super::*;
 
 fn append(writer: &mut LogWriter, child: u16, channel: Channel, time_us: u64, bytes: &[u8]) {
@@ -555,6 +555,48 @@ fn zeros_are_the_end_of_a_log_only_if_nothing_else_follows() {
     check(800..900_000, 40, None);
 }
 
+/// The bytes that a reader returns before an error, and the error.
+fn until_error(reader: &mut LogReader) -> (Vec<u8>, String) {
+    let mut found = Vec::new();
+    loop {
+        match reader.next_piece() {
+            Ok(Some(Piece::Bytes { bytes, .. })) => found.extend(bytes),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return (found, error.to_string()),
+        }
+    }
+}
+
+#[test]
+fn the_last_output_before_damage_at_the_end_is_read_and_the_damage_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [&whole[..], b"no frame, but some text"].concat()).unwrap();
+    let damage = format!("x.log is damaged at byte {}", whole.len());
+    let check = |begin: Begin, expected: &str| {
+        let mut reader = LogReader::new(&path);
+        reader.begin(begin).unwrap();
+        let (found, error) = until_error(&mut reader);
+        assert_eq!(found, expected.as_bytes(), "{begin:?}");
+        assert!(error.ends_with(&damage), "{begin:?}: {error}");
+    };
+    check(Begin::LastLines(2), "four\nfive");
+    check(Begin::LastBytes(6), "r\nfive");
+    check(Begin::Offset(22), "ur\nfive");
+    check(Begin::Time(40), "ur\nfive");
+    check(Begin::LastLines(0), "");
+    let tail = Tail {
+        bytes: b"one\ntwo\nfault\nthree\nfour\nfive".to_vec(),
+        truncated: true,
+        end: 29,
+    };
+    assert_eq!(LogReader::new(&path).tail(1_000).unwrap(), tail);
+    let error = mark_cut(&path, 50).unwrap_err();
+    assert!(error.to_string().ends_with(&damage), "{error}");
+}
+
 /// All ways to read agree about the output behind the damage.
 #[test]
 fn the_last_lines_behind_damage_are_read_and_the_damage_is_told() {
@@ -568,19 +610,9 @@ fn the_last_lines_behind_damage_are_read_and_the_damage_is_told() {
     let mut reader = LogReader::new(&path);
     assert_eq!(reader.end().unwrap(), 23);
     reader.begin(Begin::LastLines(2)).unwrap();
-    let mut found = Vec::new();
-    let error = loop {
-        match reader.next_piece() {
-            Ok(Some(Piece::Bytes { bytes, .. })) => found.extend(bytes),
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => break error,
-        }
-    };
+    let (found, error) = until_error(&mut reader);
     assert_eq!(found, b"four\nfive");
-    assert!(
-        error.to_string().ends_with("is damaged at byte 24"),
-        "{error}"
-    );
+    assert!(error.ends_with("is damaged at byte 24"), "{error}");
     assert_eq!(
         reader.next_piece().unwrap(),
         None,
@@ -591,6 +623,85 @@ fn the_last_lines_behind_damage_are_read_and_the_damage_is_told() {
     let (found, error) = shown(&path);
     assert_eq!(found, "one\ntwo\n<0>three\nfour\nfive<0>");
     assert!(error.unwrap().ends_with("is damaged at byte 24"));
+}
+
+#[test]
+fn damage_before_the_place_at_which_a_reader_begins_is_not_shown_as_a_gap_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    sample(&path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first of the frames; a whole frame is between the damage and the place.
+    bytes[0..24].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let check = |begin: Begin, expected: &[&[u8]]| {
+        let mut reader = LogReader::new(&path);
+        reader.begin(begin).unwrap();
+        let pieces = std::iter::from_fn(|| reader.next_piece().ok().flatten());
+        let shown: Vec<Vec<u8>> = pieces
+            .map(|piece| match piece {
+                Piece::Bytes { bytes, .. } => bytes,
+                Piece::Gap { .. } => b"<0>".to_vec(),
+            })
+            .collect();
+        assert_eq!(shown, expected, "{begin:?}");
+    };
+    check(Begin::Time(30), &[b"three\nfo", b"ur\nfive"]);
+    check(
+        Begin::Time(20),
+        &[b"<0>", b"fault\n", b"three\nfo", b"ur\nfive"],
+    );
+}
+
+/// Without the totals of a segment, its offset is known only from the segments before it.
+#[test]
+fn a_reader_begins_at_the_end_although_the_totals_of_the_last_segment_are_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 40]);
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'y'; 40]);
+    let last = dir.path().join("x.log.1");
+    let mut bytes = std::fs::read(&last).unwrap();
+    assert!(!dir.path().join("x.log.2").exists());
+    bytes[..4].fill(0);
+    std::fs::write(&last, &bytes).unwrap();
+    for begin in [Begin::LastBytes(0), Begin::Offset(80), Begin::LastLines(0)] {
+        let mut reader = LogReader::new(&path);
+        reader.begin(begin).unwrap();
+        assert_eq!(reader.offset(), 80, "{begin:?}");
+        let piece = reader.next_piece();
+        assert!(!matches!(piece, Ok(Some(_))), "{begin:?}: {piece:?}");
+    }
+    let mut reader = LogReader::new(&path);
+    reader.begin(Begin::LastBytes(1)).unwrap();
+    let Some(Piece::Bytes { bytes, .. }) = reader.next_piece().unwrap() else {
+        panic!("no byte");
+    };
+    assert_eq!(bytes, b"y");
+}
+
+/// Each frame in the output leads through all later ones, and the last of them leads nowhere.
+#[test]
+fn the_search_for_a_frame_behind_damage_ends_although_the_output_is_full_of_lookalikes() {
+    const LOOKALIKES: usize = 8 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let lookalikes = frame::whole(frame::Kind::Cut, 7, &[]).repeat(LOOKALIKES);
+    write(
+        &path,
+        &[(Channel::Stdout, &lookalikes), (Channel::Stdout, b"two\n")],
+    );
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..HEADER_BYTES].fill(0);
+    // The lookalikes lead here.
+    let end = HEADER_BYTES + lookalikes.len();
+    bytes[end..end + HEADER_BYTES].fill(b'x');
+    std::fs::write(&path, &bytes).unwrap();
+    let ((found, error), read) = read_bytes(|| shown(&path));
+    assert_eq!(found, "");
+    assert!(error.unwrap().ends_with("x.log is damaged at byte 0"));
+    assert!(read < 32 << 20, "{read} bytes");
 }
 
 #[test]
@@ -634,6 +745,46 @@ fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
     }
     mark_cut(&path, 50).unwrap();
     assert_eq!(short(29), None);
+}
+
+/// A directory opens like a file, but cannot be read.
+#[test]
+fn a_log_that_cannot_be_read_is_not_taken_for_one_that_says_that_output_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 80]);
+    assert_eq!(LogReader::new(&path).falls_short_of(99).unwrap(), Some(80));
+    std::fs::remove_file(&path).unwrap();
+    // The size of a directory depends on the names in it.
+    std::fs::create_dir_all(path.join("a name that is longer than a header")).unwrap();
+    let error = LogReader::new(&path).falls_short_of(99).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::IsADirectory);
+}
+
+/// A directory takes the place of the log for a moment, so that the mark cannot be written.
+#[test]
+fn a_mark_that_could_not_be_written_is_written_before_the_output_that_waited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("x.log"), dir.path().join("aside"));
+    let mut writer = LogWriter::new(path.clone(), 1 << 20);
+    append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+    append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(20).unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    // The size of a directory depends on the names in it.
+    std::fs::create_dir_all(path.join("a name that is longer than a header")).unwrap();
+    let mut buffer = vec![0; HEADER_BYTES];
+    buffer.extend_from_slice(b"three\n");
+    let held = writer.append(0, Channel::Stdout, 30, &mut buffer);
+    assert!(held.is_err());
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    writer.retry().unwrap();
+    append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
+    let expected = ("one\n<0>three\nfour\n".to_owned(), None);
+    assert_eq!(shown(&path), expected);
 }
 
 #[test]

@@ -214,7 +214,11 @@ struct Files {
 #[derive(Debug)]
 enum Step {
     Open(u32),
-    Write(Vec<u8>),
+    /// Writes a frame, or what is left of a frame that was begun.
+    Write {
+        bytes: Vec<u8>,
+        is_begun: bool,
+    },
 }
 
 impl Files {
@@ -232,17 +236,18 @@ impl Files {
         }
     }
 
+    /// Writes a frame.
     fn put(&mut self, bytes: &[u8]) {
-        let done = if !self.waiting.is_empty() {
-            0
-        } else if let Err(error) = self.go_back_to_the_end() {
-            self.fault = error.to_string();
-            0
+        let done = if self.waiting.is_empty() {
+            self.try_frame(bytes)
         } else {
-            self.try_write(bytes)
+            0
         };
         if done < bytes.len() {
-            self.waiting.push_back(Step::Write(bytes[done..].to_vec()));
+            self.waiting.push_back(Step::Write {
+                bytes: bytes[done..].to_vec(),
+                is_begun: done > 0,
+            });
         }
     }
 
@@ -251,11 +256,19 @@ impl Files {
             match step {
                 Step::Open(segment) if self.try_open(segment) => {}
                 Step::Open(segment) => return self.waiting.push_front(Step::Open(segment)),
-                Step::Write(mut bytes) => {
-                    let done = self.try_write(&bytes);
+                Step::Write {
+                    mut bytes,
+                    is_begun,
+                } => {
+                    let done = if is_begun {
+                        self.try_write(&bytes)
+                    } else {
+                        self.try_frame(&bytes)
+                    };
                     if done < bytes.len() {
                         bytes.drain(..done);
-                        return self.waiting.push_front(Step::Write(bytes));
+                        let is_begun = is_begun || done > 0;
+                        return self.waiting.push_front(Step::Write { bytes, is_begun });
                     }
                 }
             }
@@ -328,6 +341,17 @@ impl Files {
     /// The length of the file. Costs less than reading all that is known of the file.
     fn length(&mut self) -> io::Result<u64> {
         Ok(rustix::fs::seek(self.current()?, SeekFrom::End(0))?)
+    }
+
+    /// Writes as many of the bytes of a whole frame as possible; returns how many.
+    fn try_frame(&mut self, bytes: &[u8]) -> usize {
+        match self.go_back_to_the_end() {
+            Ok(()) => self.try_write(bytes),
+            Err(error) => {
+                self.fault = error.to_string();
+                0
+            }
+        }
     }
 
     /// Writes as many of the bytes as possible; returns how many.

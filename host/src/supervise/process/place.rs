@@ -5,13 +5,13 @@
 //! through the descriptor of its directory, and touches no file of another supervisor.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation};
 use rustix::io::Errno;
 
 use super::{IDENTITY_FILE, LOCK_FILE, SOCKET_FILE};
@@ -131,14 +131,7 @@ impl Place {
 
     /// The epoch of the leading host of the data directory in which this directory is now.
     pub(super) fn epoch(&self) -> io::Result<Option<u64>> {
-        let name = Path::new("..").join(leader::FILE);
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut text = String::new();
-        match rustix::fs::openat(&self.directory, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(None),
-            file => File::from(file?).read_to_string(&mut text)?,
-        };
-        text.parse().map(Some).map_err(io::Error::other)
+        leader::epoch(&self.file(".."))
     }
 }
 
@@ -196,13 +189,18 @@ mod tests {
     #[test]
     fn the_files_of_another_supervisor_at_the_old_path_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, moved) = (dir.path().join("1"), dir.path().join("moved"));
+        let (path, moved) = (dir.path().join("1"), dir.path().join("moved/1"));
         std::fs::create_dir(&path).unwrap();
         let mut place = Place::open(&path).unwrap();
         let _listener = place.listen().unwrap();
+        let all = dir.path().join("moved");
+        std::fs::create_dir(&all).unwrap();
+        leader::note(dir.path(), 8).unwrap();
+        leader::note(&all, 7).unwrap();
         std::fs::rename(&path, &moved).unwrap();
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join(SOCKET_FILE), "").unwrap();
+        assert_eq!(place.epoch().unwrap(), Some(7));
         assert!(!place.is_removed());
         assert!(place.listen_again().unwrap().is_none());
         place.remove(SOCKET_FILE).unwrap();

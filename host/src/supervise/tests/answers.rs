@@ -5,11 +5,6 @@ use std::collections::BTreeSet;
 use super::connection::Bare;
 use super::*;
 
-pub(super) fn send(pid: u32, signal: rustix::process::Signal) {
-    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
-}
-
 /// Waits until this many attempts are reported as held back or, if `is_held` is false, as no longer
 /// held back. Returns these attempts, and the reason in the last report.
 async fn held(
@@ -36,7 +31,7 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
     lab.start(running).await;
     lab.host.started(&child).await;
     let supervisor = lab.supervisor_pid();
-    send(supervisor, rustix::process::Signal::STOP);
+    let suspended = suspend(supervisor);
     let waiting = lab.command("waiting.1", &["sleep", "1000"]);
     let child = waiting.child.clone();
     lab.start(waiting).await;
@@ -51,7 +46,7 @@ async fn new_work_goes_to_another_supervisor_while_one_does_not_answer() {
     let (exit, _) = lab.run(lab.command("new.1", &["true"])).await;
     assert_eq!(exit.status, Status::Code(0));
 
-    send(supervisor, rustix::process::Signal::CONT);
+    suspended.go_on();
     let (waiting, _) = held(&mut lab.host, 2, false).await;
     assert_eq!(waiting, both);
     // The engine looks again for attempts that it did not find while the supervisor was silent.
@@ -73,8 +68,7 @@ async fn an_attempt_whose_next_child_waits_for_a_silent_supervisor_is_shown_as_h
     let mut lab = Lab::new().await;
     let (_, ended) = lab.run(lab.command("between.1", &["true"])).await;
     assert!(ended);
-    let supervisor = lab.supervisor_pid();
-    send(supervisor, rustix::process::Signal::STOP);
+    let suspended = suspend(lab.supervisor_pid());
     lab.start(lab.command("waiting.1", &["true"])).await;
     let (waiting, _) = held(&mut lab.host, 1, true).await;
     assert_eq!(waiting, BTreeSet::from([key("waiting.1")]));
@@ -85,7 +79,7 @@ async fn an_attempt_whose_next_child_waits_for_a_silent_supervisor_is_shown_as_h
     lab.start(next.clone()).await;
     let (waiting, _) = held(&mut lab.host, 1, true).await;
     assert_eq!(waiting, BTreeSet::from([key("between.1")]));
-    send(supervisor, rustix::process::Signal::CONT);
+    suspended.go_on();
     lab.host.exit(&next.child).await;
 }
 

@@ -348,12 +348,11 @@ async fn an_older_supervisor_without_attempts_ends_once_it_answers() {
     };
     let forgotten = tokio::time::timeout(PATIENCE, forgets).await;
     forgotten.expect("the attempt is forgotten");
-    let suspended = rustix::process::Pid::from_raw(old.cast_signed()).unwrap();
-    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    let suspended = suspend(old);
 
     let lab = lab.restart_host(3).await;
     assert_eq!(lab.host.found, []);
-    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    suspended.go_on();
     tokio::task::spawn_blocking(move || wait_gone(old))
         .await
         .unwrap();

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use super::answers::send;
 use super::*;
 use crate::supervise::process::{IDENTITY_FILE, SOCKET_FILE};
 
@@ -86,7 +85,7 @@ async fn a_host_ends_the_supervisors_whose_directory_was_removed_or_moved_out_of
         let child: u32 = lab.lines("t.1", 1).await[0].parse().unwrap();
         let supervisor = lab.supervisor_pid();
         // The supervisor does not notice it by itself.
-        send(supervisor, rustix::process::Signal::STOP);
+        let _suspended = suspend(supervisor);
         let dir = lab.leave().await;
         take(&dir.path().join("supervisors"));
         let host = Host::open(dir.path(), 2).await;

@@ -59,8 +59,7 @@ async fn a_start_that_an_earlier_host_sent_is_not_carried_out_once_a_new_host_le
     lab.start(lab.command("runs.1", &["sleep", "1000"])).await;
     lab.host.started(&ChildId::new(key("runs.1"), 0)).await;
     let supervisor = lab.supervisor_pid();
-    let suspended = rustix::process::Pid::from_raw(supervisor.cast_signed()).unwrap();
-    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    let suspended = suspend(supervisor);
     lab.start(lab.script("late.1", "echo ran > ran")).await;
     lab.host.supervisors.flush().await;
 
@@ -74,7 +73,7 @@ async fn a_start_that_an_earlier_host_sent_is_not_carried_out_once_a_new_host_le
         .await;
     lab.host.ended(&key("late.1")).await;
     let dir = lab.leave().await;
-    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    suspended.go_on();
 
     let host = Host::open(dir.path(), 3).await;
     let found: Vec<&str> = host

@@ -398,6 +398,64 @@ pub(super) fn wait_gone(pid: u32) {
     );
 }
 
+/// A process that is stopped. A stopped process does not end by itself, so it is killed if this
+/// program is killed.
+pub(super) struct Suspended {
+    pid: rustix::process::Pid,
+    /// Kills the process once nobody holds the other end of its input.
+    watch: std::process::Child,
+}
+
+pub(super) fn suspend(pid: u32) -> Suspended {
+    use std::os::unix::process::CommandExt;
+    let watch = std::process::Command::new("sh")
+        .args(["-c", "read line; kill -KILL $0", &pid.to_string()])
+        .stdin(std::process::Stdio::piped())
+        // A signal to the group of this program must not end it too.
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    let suspended = Suspended { pid, watch };
+    suspended.send(rustix::process::Signal::STOP);
+    suspended
+}
+
+impl Suspended {
+    pub(super) fn go_on(self) {
+        self.send(rustix::process::Signal::CONT);
+    }
+
+    fn send(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Does what the end of this program does.
+    fn test_ended(&mut self) {
+        self.watch.stdin = None;
+    }
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        // Before its input is closed.
+        self.watch.kill().unwrap();
+        self.watch.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_suspended_process_is_killed_once_the_test_program_has_ended() {
+    use std::os::unix::process::ExitStatusExt;
+    let mut process = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let mut suspended = suspend(process.id());
+    suspended.test_ended();
+    assert_eq!(process.wait().unwrap().signal(), Some(9));
+}
+
 pub(super) fn kill(pid: u32) {
     let stat = procfs::stat(pid).expect("the process lives");
     assert!(sys::signals::signal_process(pid, stat.start_time, Signal::Kill).unwrap());

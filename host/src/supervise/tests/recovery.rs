@@ -369,8 +369,7 @@ async fn a_start_that_a_dead_supervisor_had_not_begun_is_reported_as_not_started
     let mut lab = Lab::new().await;
     lab.run(lab.command("first.1", &["true"])).await;
     let supervisor = lab.supervisor_pid();
-    let suspended = rustix::process::Pid::from_raw(supervisor.cast_signed()).unwrap();
-    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    let _suspended = suspend(supervisor);
     let waits = lab.command("waits.1", &["true"]);
     lab.start(waits.clone()).await;
     lab.host.supervisors.flush().await;

@@ -145,12 +145,11 @@ async fn a_start_that_arrives_after_the_stop_of_its_attempt_is_refused() {
 async fn an_attempt_that_is_started_and_stopped_while_its_supervisor_is_suspended_never_runs() {
     let mut lab = Lab::new().await;
     lab.run(lab.command("first.1", &["true"])).await;
-    let suspended = rustix::process::Pid::from_raw(lab.supervisor_pid().cast_signed()).unwrap();
-    rustix::process::kill_process(suspended, rustix::process::Signal::STOP).unwrap();
+    let suspended = suspend(lab.supervisor_pid());
     lab.start(lab.script("t.1", "touch ran")).await;
     lab.stop(key("t.1"), StopWhy::Cancelled, Vec::new()).await;
     lab.host.supervisors.flush().await;
-    rustix::process::kill_process(suspended, rustix::process::Signal::CONT).unwrap();
+    suspended.go_on();
     let class = loop {
         match lab.host.next().await {
             Report::NotStarted { class, .. } => break class,
