@@ -10,6 +10,7 @@ use std::{
 
 use claudine_tests::{
     TestHost, command,
+    git::with_repository,
     process::{alive, signal, suspend},
     short_id,
     wait::PATIENCE,
@@ -540,13 +541,7 @@ fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
 fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {
     let disk = SmallDisk::mount(128);
     let host = disk.host();
-    let person = ["-c", "user.name=P", "-c", "user.email=p@example.org"];
-    let commit = ["commit", "-q", "--allow-empty", "-m", "first"];
-    for arguments in [&["init", "-q", "-b", "main"][..], &commit] {
-        let mut git = host.other("git");
-        git.args(person).args(arguments);
-        command::run(git, b"", PATIENCE).check();
-    }
+    with_repository(&host);
     let id = host.text(["run", "--worktree", "--script", "echo new > file"]);
     host.finished(&id);
     host.run(["diff", &id]).check();
