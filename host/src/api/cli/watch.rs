@@ -71,7 +71,7 @@ pub(super) async fn tell_obstacles(
     say: impl Fn(&str),
 ) -> Infallible {
     tokio::select! {
-        never = tell_held_back(session.client(), &say) => never,
+        never = Box::pin(tell_held_back(session.client(), &say)) => never,
         never = Box::pin(tell_stuck(session, tasks, &say)) => never,
     }
 }
