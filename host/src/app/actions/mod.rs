@@ -188,8 +188,9 @@ impl Host {
             let stopping = stopping.filter(|shown| shown.was_stopping());
             let stopping = stopping.map(|shown| shown.id.clone()).collect();
             let unended = known_unendable(stopping).await;
-            let shown = tasks.iter_mut().map(|task| &mut task.shown);
-            shown.for_each(|shown| shown.note_unended(&unended));
+            for task in tasks {
+                task.shown.note_unended(&unended);
+            }
         }
         Ok(())
     }
