@@ -26,6 +26,10 @@ pub(crate) async fn unendable(
     tasks: Vec<String>,
     between: Duration,
 ) -> Result<Vec<Unended>, AppError> {
+    // Without tasks, no thread is needed to look at processes.
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
     let before = waiting_in_kernel(tasks.clone()).await?;
     if before.is_empty() {
         return Ok(before);
