@@ -9,6 +9,7 @@
 
 pub mod command;
 mod compiled;
+pub mod git;
 pub mod guard;
 pub mod harness;
 pub mod mcp;

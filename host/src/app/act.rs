@@ -15,6 +15,7 @@ use super::{
     may::{Verb, may},
     reader::unknown,
     request::TaskRef,
+    unended::{known_unendable, unendable_text},
     view::{Cancelled, TaskView},
 };
 use crate::{
@@ -40,11 +41,20 @@ impl Host {
             .asked(by, Input::Cancel { task: id, reason })
             .await
         {
-            Ok(Answer::Cancelling { task, already }) => Ok(Cancelled {
-                id: task.to_string(),
-                already,
-                descendants: None,
-            }),
+            Ok(Answer::Cancelling { task, already }) => {
+                let id = task.to_string();
+                let unended = if already {
+                    known_unendable(vec![id.clone()]).await
+                } else {
+                    Vec::new()
+                };
+                Ok(Cancelled {
+                    id,
+                    already,
+                    descendants: None,
+                    warning: unendable_text(&unended),
+                })
+            }
             Ok(Answer::CancellingBelow {
                 task,
                 descendants,
@@ -53,6 +63,7 @@ impl Host {
                 id: task.to_string(),
                 already,
                 descendants: Some(descendants),
+                warning: None,
             }),
             Ok(other) => Err(AppError::new(
                 ErrorKind::Internal,

@@ -22,7 +22,6 @@ use super::{
     may::{Verb, may},
     request::DownMode,
 };
-pub(crate) use crate::supervise::Unended;
 use crate::{
     clock,
     engine::EngineError,
@@ -67,14 +66,6 @@ pub(crate) fn processes_left(layout: &Layout) -> Result<bool, AppError> {
 /// Pids of processes that supervisors have started, for tasks or for hosts, and that still run.
 pub(crate) fn still_running(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::leaders(&layout.supervisors()).map_err(|error| unexamined(&error))
-}
-
-/// The living processes of these tasks. Blocks.
-pub(crate) fn unended_of(tasks: &[String]) -> Result<Vec<Unended>, AppError> {
-    supervise::processes_of(tasks).map_err(|error| {
-        let message = format!("the processes of the tasks cannot be examined: {error}");
-        AppError::new(ErrorKind::Unavailable, message)
-    })
 }
 
 /// Ends the tasks and commands that supervisors have started, without a host. Returns the tasks

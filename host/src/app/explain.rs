@@ -42,7 +42,7 @@ pub(super) struct InTheWay {
     /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
     pub(super) suspended_supervisor: Option<u32>,
     /// Processes of a task that is being stopped which cannot be ended now, in words.
-    pub(super) unendable: Vec<String>,
+    pub(super) unendable: Option<String>,
     /// Commands of an earlier host for which the task's git commands wait, in sentences.
     pub(super) earlier_commands: Vec<String>,
     /// Whether no host runs, and the task's processes may be where this process cannot see them.
@@ -579,7 +579,7 @@ mod tests {
             phase: Phase::Stopping(StopWhy::Cancelled { reason: None }),
         };
         let in_the_way = InTheWay {
-            unendable: vec!["process 8 cannot be ended now".to_owned()],
+            unendable: Some("process 8 cannot be ended now".to_owned()),
             ..InTheWay::default()
         };
         assert_eq!(

@@ -53,6 +53,7 @@ mod sessions;
 mod steps;
 mod submit;
 mod transcript;
+mod unended;
 mod variables;
 mod view;
 mod way_out;
@@ -68,8 +69,8 @@ pub(crate) use self::{
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
-        Unended, end_without_host, processes_left, says_unreached, still_running, supervisors_left,
-        supervisors_out_of_sight, suspended_supervisors, unended_of,
+        end_without_host, processes_left, says_unreached, still_running, supervisors_left,
+        supervisors_out_of_sight, suspended_supervisors,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},
@@ -87,6 +88,7 @@ pub(crate) use self::{
     },
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Style, lines_of},
+    unended::{Unended, processes_of, unendable, unendable_text},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
         EventView, GitView, GroupView, HeldBackView, HostInfo, Item, LogChannel, LogEnd, LogLines,

@@ -17,7 +17,7 @@ use claudine_domain::{
 use super::{
     brief::brief,
     capacity::{BudgetView, slots_text},
-    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors, unended_of},
+    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
     host::Host,
@@ -27,6 +27,7 @@ use super::{
     request::{ListFilter, TaskRef},
     select::{Purpose, Selection},
     transcript::begun,
+    unended::{known_unendable, unendable_text},
     view::{HeldBackView, HostInfo, TaskList, TaskView, Why},
 };
 use crate::{
@@ -36,14 +37,11 @@ use crate::{
     layout::Layout,
     proc_stat,
     store::{self, StoreError},
-    supervise::Unended,
     transcript::Output,
 };
 
 /// Time limit for the engine's sign of life, which the engine sends between two inputs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-/// Time between two looks at the processes of a task that is being stopped.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// Maximum number of transcript lines shown as the output of an agent without a result.
 const OUTPUT_LINES: u64 = 100;
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -275,33 +273,12 @@ fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
     suspended.into_iter().find(its_own)
 }
 
-/// The processes of a task that is being stopped which cannot be ended now, in words. A process is
-/// named only if it has waited in the kernel from one look to the next, because any process may do
-/// so for a moment.
-async fn unendable(task: &Task) -> Vec<String> {
+/// The processes of a task that is being stopped which cannot be ended now, in words.
+async fn unendable(task: &Task) -> Option<String> {
     if !matches!(task.phase(), Some(Phase::Stopping(_) | Phase::Finishing)) {
-        return Vec::new();
+        return None;
     }
-    let before = waiting_in_kernel(task).await;
-    if before.is_empty() {
-        return Vec::new();
-    }
-    clock::sleep(BETWEEN_LOOKS).await;
-    let mut now = waiting_in_kernel(task).await;
-    now.retain(|one| before.iter().any(|it| it.moment() == one.moment()));
-    now.iter().map(Unended::text).collect()
-}
-
-async fn waiting_in_kernel(task: &Task) -> Vec<Unended> {
-    let id = task.id.to_string();
-    let found = crate::aside::run(move || unended_of(&[id])).await;
-    let found = found.map_err(|error| AppError::new(ErrorKind::Internal, error.to_string()));
-    let mut found = found.and_then(|found| found).unwrap_or_else(|error| {
-        tracing::warn!(%error, task = %task.id, "the processes of the task are unknown");
-        Vec::new()
-    });
-    found.retain(Unended::cannot_be_ended);
-    found
+    unendable_text(&known_unendable(vec![task.id.to_string()]).await)
 }
 
 /// Whether processes of tasks may run where this process cannot see them. True if the supervisors

@@ -52,6 +52,11 @@ impl TaskRow {
     pub(crate) fn has_ended(&self) -> bool {
         self.phase.as_deref() == Some(ENDED_PHASE)
     }
+
+    /// Whether the host ends the task's processes.
+    pub(crate) fn is_being_ended(&self) -> bool {
+        matches!(self.phase.as_deref(), Some("stopping" | "finishing"))
+    }
 }
 
 /// A task in a list, without long fields. Unset fields are left out.
@@ -390,6 +395,9 @@ pub(crate) struct Cancelled {
     /// If the task had already ended: number of its unfinished descendants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descendants: Option<usize>,
+    /// If the task was already stopping: its processes that cannot be ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warning: Option<String>,
 }
 
 /// Number of tasks that were held or released.

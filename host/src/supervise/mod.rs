@@ -80,7 +80,7 @@ pub(crate) use launch::Program;
 pub(crate) use leader::last_epoch;
 pub(crate) use own::Own;
 pub(crate) use report::{Found, FoundState, Report};
-pub(crate) use unended::{Unended, processes_of};
+pub(crate) use unended::{Unended, processes_of, unendable_text};
 pub(crate) use words::{
     AttemptKey, ChildId, Exit, NotStartedClass, Rung, Signal, StartChild, Status, Stdin, StopWhy,
 };

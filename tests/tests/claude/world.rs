@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use claudine_tests::git::git_in;
 use claudine_tests::messages_api::{MessagesApi, Script};
 use claudine_tests::{HostBuilder, TestHost, wait_for};
 use serde_json::Value;
@@ -184,13 +185,5 @@ pub(crate) fn attempt<'a>(task: &'a Value, index: usize, field: &str) -> &'a Val
 /// Runs git in the tasks' directory; returns its output.
 #[track_caller]
 pub(crate) fn git(world: &World, arguments: &[&str]) -> String {
-    let output = world
-        .host
-        .other("git")
-        .args(["-c", "user.name=T", "-c", "user.email=t@example.org"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    git_in(&world.host, &world.host.work(), arguments)
 }

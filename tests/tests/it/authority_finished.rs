@@ -3,7 +3,12 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, mcp::Client, wait_for};
+use claudine_tests::{
+    TestHost,
+    git::{git_in, with_repository},
+    mcp::Client,
+    wait_for,
+};
 use serde_json::{Value, json};
 
 use crate::authority::{SMALLEST, refused, said, smallest, with_agent};
@@ -266,13 +271,7 @@ fn client_cannot_rerun_a_persons_task_beyond_the_ceiling() {
 #[test]
 fn client_cannot_trigger_a_merge_by_retrying_or_resuming_a_persons_task() {
     let (host, _agent) = smallest();
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
-        let ran = host.other("git").args(identity).args(arguments).output();
-        assert!(ran.unwrap().status.success(), "{arguments:?}");
-    };
-    git(&["init", "-q", "-b", "main"]);
-    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    with_repository(&host);
     let mut client = Client::connect(&host);
     let merging = ["--worktree", "--merge", "auto", "--permission-mode", "plan"];
     let arguments = ["delegate"].iter().chain(&merging).chain(&["p"]);
@@ -293,15 +292,8 @@ fn work_of_a_clients_task_is_not_merged_if_a_person_has_forbidden_the_strategy_m
     let host = TestHost::builder()
         .config(config(r#"["manual", "auto"]"#))
         .build();
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
-        let ran = host.other("git").args(identity).args(arguments).output();
-        let ran = ran.unwrap();
-        assert!(ran.status.success(), "{arguments:?}");
-        String::from_utf8(ran.stdout).unwrap()
-    };
-    git(&["init", "-q", "-b", "main"]);
-    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    with_repository(&host);
+    let in_main = || git_in(&host, &host.work(), &["ls-tree", "--name-only", "main"]);
     let [begun, go] = ["begun", "go"].map(|name| host.root().join(name));
     let script = format!(
         "echo theirs > file; touch '{}'; until test -e '{}'; do sleep 0.05; done",
@@ -328,9 +320,9 @@ fn work_of_a_clients_task_is_not_merged_if_a_person_has_forbidden_the_strategy_m
         assert!(message.contains(says), "{message}");
     }
     assert_eq!(task["attempts"][0]["merge"]["state"], "refused", "{task:#}");
-    assert_eq!(git(&["ls-tree", "--name-only", "main"]), "");
+    assert_eq!(in_main(), "");
     // The work is still there, and a person may merge it.
     host.run(["worktree", "merge", "theirs"]).check();
-    assert_eq!(git(&["ls-tree", "--name-only", "main"]).trim(), "file");
+    assert_eq!(in_main(), "file");
     assert_eq!(host.finished("theirs")["outcome"], "succeeded");
 }

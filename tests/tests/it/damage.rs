@@ -6,10 +6,13 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
 };
 
 use claudine_tests::{
     TestHost, command,
+    git::with_repository,
     process::{alive, signal, suspend},
     short_id,
     wait::PATIENCE,
@@ -498,7 +501,7 @@ fn full_disk_refuses_new_tasks_and_loses_nothing() {
 }
 
 #[test]
-fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
+fn commands_that_wait_and_doctor_report_output_that_waits_for_a_full_disk() {
     let disk = SmallDisk::mount(128);
     let host = disk.host();
     let writer = host.script("until test -e go; do sleep 0.1; done; exec yes");
@@ -511,14 +514,25 @@ fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
             .then_some(())
     });
     let waits = "1 task does not end before its output can be written: less than 16.0 MiB are free";
-    let mut waiting = host.command(["wait", "--timeout", "1m", &writer]);
-    let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(waiting.stderr.take().unwrap());
-    let mut note = String::new();
-    said.read_line(&mut note).unwrap();
-    waiting.kill().unwrap();
-    waiting.wait().unwrap();
-    assert!(note.contains(waits), "{note}");
+    let note_of = |command: &[&str]| {
+        let mut waiting = host.command(command.iter().chain(&[&*writer]));
+        let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(waiting.stderr.take().unwrap());
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut note = String::new();
+            said.read_line(&mut note).unwrap();
+            sender.send(note).unwrap();
+        });
+        let note = receiver.recv_timeout(PATIENCE);
+        waiting.kill().unwrap();
+        waiting.wait().unwrap();
+        note.unwrap()
+    };
+    for command in [&["wait"][..], &["graph", "--follow"]] {
+        let note = note_of(command);
+        assert!(note.contains(waits), "{command:?}: {note}");
+    }
     let way_out = format!("if the disk of {} is full", host.data_dir().display());
     for down in ["--drain", "--kill"] {
         let down = host.run(["down", down]).code(125);
@@ -540,13 +554,7 @@ fn wait_down_and_doctor_report_output_that_waits_for_a_full_disk() {
 fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {
     let disk = SmallDisk::mount(128);
     let host = disk.host();
-    let person = ["-c", "user.name=P", "-c", "user.email=p@example.org"];
-    let commit = ["commit", "-q", "--allow-empty", "-m", "first"];
-    for arguments in [&["init", "-q", "-b", "main"][..], &commit] {
-        let mut git = host.other("git");
-        git.args(person).args(arguments);
-        command::run(git, b"", PATIENCE).check();
-    }
+    with_repository(&host);
     let id = host.text(["run", "--worktree", "--script", "echo new > file"]);
     host.finished(&id);
     host.run(["diff", &id]).check();

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use claudine_tests::{TestHost, command::Ran};
+use claudine_tests::{TestHost, command::Ran, git::git_in};
 use serde_json::json;
 
 use crate::words::commands_of;
@@ -84,10 +84,7 @@ fn repository(host: &TestHost) -> String {
         &["init", "-q", "-b", branch][..],
         &["commit", "-q", "--allow-empty", "-m", HOSTILE],
     ] {
-        let mut git = host.other("git");
-        git.args(["-c", "user.name=T", "-c", "user.email=t@example.org"]);
-        let done = git.args(arguments).current_dir(&dir).output().unwrap();
-        assert!(done.status.success(), "{done:?}");
+        git_in(host, &dir, arguments);
     }
     fs::write(dir.join(HOSTILE), "").unwrap();
     dir.into_os_string().into_string().unwrap()

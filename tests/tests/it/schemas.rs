@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use claudine_tests::{Ran, TestHost, schema::faults};
+use claudine_tests::{Ran, TestHost, git::git_in, schema::faults};
 use serde_json::{Value, json};
 
 /// Schemas that are not checked here, because their commands need a toolchain or run a host in the
@@ -65,12 +65,7 @@ fn error(ran: &Ran) -> Value {
 #[test]
 fn answer_of_each_command_matches_its_schema() {
     let host = TestHost::builder().env("EDITOR", "true").build();
-    let git = |arguments: &[&str]| {
-        let mut git = host.other("git");
-        git.args(["-c", "user.name=T", "-c", "user.email=t@example.org"]);
-        git.args(arguments);
-        assert!(git.status().unwrap().success(), "{arguments:?}");
-    };
+    let git = |arguments: &[&str]| git_in(&host, &host.work(), arguments);
     git(&["init", "-q", "-b", "main"]);
     fs::write(host.work().join("file"), "one\n").unwrap();
     git(&["add", "-A"]);

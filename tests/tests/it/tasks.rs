@@ -466,6 +466,14 @@ fn retry_with_edit_runs_the_task_as_changed_in_the_editor() {
             .contains("\"exit 3\"")
     );
     fs::remove_file(kept.trim()).unwrap();
+    let twice = edit(r#"sed -i s/^}/,\"argv\":1}/"#, &[&id]).code(2);
+    twice.says(&[
+        "the edited text cannot be used",
+        "the field 'argv' is given twice",
+    ]);
+    let complaint = twice.complaint();
+    let (_, kept) = complaint.split_once("your edited text is in ").unwrap();
+    fs::remove_file(kept.trim()).unwrap();
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
     edit("sed -i s/3/0/", &[&id]).check();
     let task = host.finished(&id);

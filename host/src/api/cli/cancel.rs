@@ -38,6 +38,9 @@ impl Cancel {
         };
         let tell = |task: &TaskActed| {
             output::say(&said(task));
+            if let Some(warning) = &task.warning {
+                output::say(&format!("warning: {warning}"));
+            }
             Ok(())
         };
         self.which.act(session, asked, tell).await

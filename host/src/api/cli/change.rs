@@ -11,7 +11,7 @@ use super::{
     editor, failure::Failure, parse, session::Session, several::Which, submit::AgentOptions,
 };
 use crate::{
-    api::once::Once,
+    api::once::{self, Once},
     app::{AppError, Change, ErrorKind, Retries},
 };
 
@@ -179,6 +179,9 @@ fn edited(document: &Map<String, Value>) -> Result<(Map<String, Value>, Edited),
         match serde_json::from_str(&text) {
             Ok(Once(Value::Object(document))) => Ok(document),
             Ok(_) => Err(Failure::Usage(refused.to_owned())),
+            Err(error) if once::is_given_twice(&error) => Err(Failure::Usage(format!(
+                "the edited text cannot be used, nothing was changed: {error}"
+            ))),
             Err(error) => Err(Failure::Usage(format!("{refused}: {error}"))),
         }
     });

@@ -14,13 +14,14 @@ use serde::Serialize;
 use self::{
     obstacle::{held_up, hold_up, out_of_reach, suspended, suspension, unreached},
     process::{end, open, wait_for},
-    unended::{all_ended, held_up_by, ids, unendable},
+    unended::{all_ended, held_up_by, ids},
 };
 use super::{
     failure::Failure,
     output, progress,
     session::Session,
     spinner::Spinner,
+    stuck::{running, stuck},
     text, times,
     watch::{TICK, interrupts},
 };
@@ -44,6 +45,8 @@ use crate::{
 /// starting or ending has [`ENDS_WITHIN`].
 const OUT_OF_REACH: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Time between two looks for processes that cannot be ended.
+const LOOK_AT_PROCESSES: Duration = Duration::from_secs(4);
 /// Time limit for the end of a host's process, once the host was asked or signalled to end.
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// Time limit for the host to say that it drains, once it was asked to.
@@ -164,7 +167,7 @@ impl Down {
             }
             Found::Reached(host) => {
                 let pid = Some(host.pid);
-                match Box::pin(ask(session, &client, &host, mode, &running)).await? {
+                match Box::pin(ask(session, &client, &host, mode)).await? {
                     Some(said) => (pid, said),
                     None => return Ok(status::INTERRUPTED.into()),
                 }
@@ -197,15 +200,6 @@ impl Down {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The running tasks. If no host runs, they are those that the database records as running.
-async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
-    let filter = ListFilter {
-        state: vec!["running".to_owned()],
-        ..ListFilter::default()
-    };
-    session.client().list_all(filter).await
 }
 
 /// Starts a host for tasks and commands that earlier hosts left running. This host starts no new
@@ -394,7 +388,6 @@ async fn ask(
     client: &Client,
     host: &HostInfo,
     mode: DownMode,
-    tasks: &[TaskRow],
 ) -> Result<Option<String>, Failure> {
     // Opens the process before asking the host, so that the wait is for this process even if its
     // pid is reused.
@@ -430,9 +423,11 @@ async fn ask(
                 spinner.clear();
                 return Err(out_of_reach(&said).into());
             }
-            found = unendable(session), if mode == DownMode::Kill => {
+            said = stuck(session, (LOOK_AT_PROCESSES, LOOK_AT_PROCESSES), |_| true),
+                if mode == DownMode::Kill =>
+            {
                 spinner.clear();
-                return Err(held_up_by(&found, tasks).into());
+                return Err(held_up_by(said).into());
             }
         };
         spinner.clear();

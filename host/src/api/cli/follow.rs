@@ -13,7 +13,7 @@ use super::{
     output,
     session::{self, Session},
     terminal::{self, Look},
-    watch::{HOST_LEFT, host_stopped},
+    watch::{HOST_LEFT, host_stopped, tell_obstacles},
 };
 use crate::{
     api::{
@@ -33,8 +33,17 @@ const EVERY: Duration = Duration::from_secs(1);
 /// time that the last request took.
 const REST: u32 = 9;
 
-/// Waits until all of these tasks have ended, by waiting for one task after the other.
+/// Waits until all of these tasks have ended, by waiting for one task after the other. Reports what
+/// keeps them from ending.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
+    let named: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+    tokio::select! {
+        ended = in_turn(session, ids) => ended,
+        never = tell_obstacles(session, &named, output::say) => match never {},
+    }
+}
+
+async fn in_turn(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     let waiter = session::enclosing_attempt();
     let each = |seen: Seen<'_>| match seen {
         Seen::Task(_) => {}

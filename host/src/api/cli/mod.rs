@@ -57,6 +57,7 @@ mod several;
 mod slots;
 mod spinner;
 mod status;
+mod stuck;
 mod submit;
 mod submit_file;
 mod table;

@@ -20,7 +20,7 @@ use super::{
     spinner::Spinner,
     terminal::Look,
     text,
-    watch::{EXPLAIN_EVERY, HOST_LEFT, SAID_ONCE, StoppedHost, TICK, interrupts, tell_held_back},
+    watch::{EXPLAIN_EVERY, HOST_LEFT, SAID_ONCE, StoppedHost, TICK, interrupts, tell_obstacles},
 };
 use crate::{
     api::{client::Seen, rest::LONGEST_WAIT, status},
@@ -68,12 +68,13 @@ impl Wait {
             stopped: StoppedHost::default(),
         });
         let is_shown = screen.borrow().spinner.is_shown() && tasks.iter().any(is_open);
+        let ids: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
         let waiting = async {
             let say = |text: &str| screen.borrow_mut().say(text);
             let waiting = async {
                 tokio::select! {
                     ended = all(session, tasks, &screen) => ended,
-                    never = tell_held_back(session.client(), say) => match never {},
+                    never = tell_obstacles(session, &ids, say) => match never {},
                 }
             };
             match self.timeout {

@@ -21,14 +21,16 @@ use super::{
     progress::OfTask,
     session::{self, Session},
     spinner::Spinner,
-    status, text,
+    status,
+    stuck::stuck,
+    text,
 };
 use crate::{
     api::{
         client::{Client, ClientError, Followed, Seen},
         rest::LONGEST_WAIT,
     },
-    app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskView, gap_text},
+    app::{AppError, Delegated, ErrorKind, LogChannel, LogQuery, TaskRow, TaskView, gap_text},
     clock, stdout,
 };
 
@@ -61,10 +63,29 @@ pub(super) enum Watched {
     Detached,
 }
 
-/// Reports once that output of running tasks cannot be written, as on a full disk. The user has to
-/// know, because these tasks do not end until their output is written. Asks the host rarely,
-/// because many commands may wait at the same time.
-pub(super) async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infallible {
+/// Reports, each once, what keeps these tasks from ending. The user has to know, because nobody
+/// else can see to it. Asks the host rarely, because many commands may wait at the same time.
+pub(super) async fn tell_obstacles(
+    session: &Session,
+    tasks: &[String],
+    say: impl Fn(&str),
+) -> Infallible {
+    tokio::select! {
+        never = Box::pin(tell_held_back(session.client(), &say)) => never,
+        never = Box::pin(tell_stuck(session, tasks, &say)) => never,
+    }
+}
+
+/// Reports once that processes of these tasks cannot be ended, although they are to end.
+async fn tell_stuck(session: &Session, tasks: &[String], say: impl Fn(&str)) -> Infallible {
+    let is_told_to_end = |row: &TaskRow| row.is_being_ended() && tasks.contains(&row.id);
+    let said = stuck(session, (HELD_BACK_FOR, LONGEST_WAIT), is_told_to_end).await;
+    say(&format!("note: {said}"));
+    pending().await
+}
+
+/// Reports once that output of running tasks cannot be written, as on a full disk.
+async fn tell_held_back(client: &Client, say: impl Fn(&str)) -> Infallible {
     let client = client.that_starts_none();
     clock::sleep(HELD_BACK_FOR).await;
     loop {
@@ -210,10 +231,13 @@ async fn stay(
         }
         tokio::try_join!(end, output)
     };
+    let tasks = [task.to_owned()];
     let both = Box::pin(async {
         tokio::select! {
             ended = both => ended,
-            never = tell_held_back(client, |text| screen.borrow_mut().say(text)) => match never {},
+            never = tell_obstacles(session, &tasks, |text| screen.borrow_mut().say(text)) => {
+                match never {}
+            }
         }
     });
     let explaining = async {

@@ -31,9 +31,7 @@ use std::{
 
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Method, body::Bytes, http::response};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::DuplexStream, net::UnixStream};
 
@@ -167,12 +165,16 @@ impl Ask {
 }
 
 /// The pid of the process that listens at a socket. Does not wait if too many clients already do.
+/// Must be called within a runtime.
 fn listener(socket: &Path) -> io::Result<u32> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     connect(&client, &SocketAddrUnix::new(socket)?)?;
-    let peer = sockopt::socket_peercred(&client)?;
-    Ok(peer.pid.as_raw_nonzero().get().unsigned_abs())
+    let peer = UnixStream::from_std(client.into())?.peer_cred()?;
+    // The pid is 0 if the process is in another PID namespace, which `rustix` does not allow for.
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+    pid.filter(|pid| *pid > 0)
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Client of the host of one data directory.

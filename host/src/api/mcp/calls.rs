@@ -245,6 +245,7 @@ impl Server {
                 "Task {id} has already ended; {count} tasks that it submitted are already stopping"
             ),
         };
+        let message = message + &noted(cancelled.warning.as_deref());
         Ok(answers::Cancelled {
             success: true,
             message,

@@ -236,14 +236,14 @@ impl Lines {
                         begins_session(&request.request)
                     }
                 });
-                match begins {
-                    Ok(begins) => self.in_session = begins,
+                let begins = match begins {
+                    Ok(begins) => begins,
                     Err((code, why)) => {
                         let id = serde_json::to_value(&request.id).ok();
                         self.owe(id, code, &why);
                         return None;
                     }
-                }
+                };
                 let former = lock(&self.unanswered).insert(request.id.clone(), None);
                 if let Some(room) = former {
                     lock(&self.unanswered).insert(request.id.clone(), room);
@@ -251,6 +251,8 @@ impl Lines {
                     self.owe(id, INVALID_REQUEST, SAME_ID);
                     return None;
                 }
+                // Not before, because a request that the server does not get begins nothing.
+                self.in_session = begins;
                 self.is_initialized |= is_first;
                 Some(JsonRpcMessage::Request(request))
             }
@@ -785,13 +787,15 @@ mod tests {
         assert_eq!(answers[0]["id"], 2);
         assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
         assert_eq!(answers[0]["error"]["message"], BEGUN);
-        // An initialization that was not carried out is not the first one.
+        // An initialization that was not carried out is not the first one, and begins no session:
+        // the notification after it would end the server.
         let hello_with = |id: u64| {
             let mut hello = again.clone();
             hello["id"] = id.into();
             hello.to_string()
         };
-        let input = [ping, &hello_with(3), &hello_with(4)].join("\n");
+        let early = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        let input = [ping, &hello_with(3), early, &hello_with(4)].join("\n");
         let (methods, answers) = said(input.into_bytes()).await;
         assert_eq!(methods, ["ping", "initialize"]);
         assert_eq!(answers.len(), 1, "{answers:?}");

@@ -28,6 +28,7 @@ use super::{
     reader::{Reader, unknown},
     request::TaskRef,
     select::{FoundGraph, Purpose, Selection},
+    unended::known_unendable,
 };
 use crate::{
     config::McpCeiling,
@@ -180,6 +181,15 @@ impl Host {
                 Err(refused) => {
                     task.shown.error = Some(AppError::from(EngineError::Refused(refused)));
                 }
+            }
+        }
+        if action == Action::Cancel {
+            let stopping = tasks.iter().map(|task| &task.shown);
+            let stopping = stopping.filter(|shown| shown.was_stopping());
+            let stopping = stopping.map(|shown| shown.id.clone()).collect();
+            let unended = known_unendable(stopping).await;
+            for task in tasks {
+                task.shown.note_unended(&unended);
             }
         }
         Ok(())

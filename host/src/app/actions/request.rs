@@ -9,6 +9,7 @@ use crate::{
         error::{AppError, ErrorKind},
         request::{ListFilter, ResumeOptions, RetryOptions, TaskRef},
         select::FoundGraph,
+        unended::{Unended, unendable_text},
         view::{GraphName, Retried},
     },
     store::{Status, phase_word},
@@ -195,7 +196,8 @@ pub(crate) struct TaskActed {
     /// Why the next attempt does not start yet, even if there is room for it, and when it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waits: Option<String>,
-    /// A possible problem of the next attempt.
+    /// A possible problem of the next attempt; after a cancel of a task that was already stopping,
+    /// its processes that cannot be ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,
     /// Error of the action for this task.
@@ -247,6 +249,18 @@ impl TaskActed {
         }
     }
 
+    /// Whether a cancelled task was already stopping.
+    pub(super) fn was_stopping(&self) -> bool {
+        self.already && self.descendants.is_none()
+    }
+
+    /// Notes the task's own ones of these processes, which cannot be ended.
+    pub(super) fn note_unended(&mut self, unended: &[Unended]) {
+        let own = unended.iter().filter(|one| one.task == self.id);
+        let own: Vec<Unended> = own.cloned().collect();
+        self.warning = unendable_text(&own);
+    }
+
     pub(super) fn note_retried(&mut self, retried: &Retried) {
         self.attempt = Some(retried.attempt);
         self.downstream = Some(retried.downstream);
@@ -262,6 +276,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_task_that_was_already_stopping_is_told_with_its_processes_that_cannot_be_ended() {
+        let acted = |id: &str, answer: &Answer| {
+            let mut acted = TaskActed {
+                id: id.to_owned(),
+                ..TaskActed::default()
+            };
+            acted.note(answer);
+            acted
+        };
+        let task = TaskId::new(0, 1);
+        let cancelling = |already| Answer::Cancelling { task, already };
+        let below = Answer::CancellingBelow {
+            task,
+            descendants: 1,
+            already: true,
+        };
+        assert!(!acted("task_1", &cancelling(false)).was_stopping());
+        assert!(!acted("task_1", &below).was_stopping());
+        let unended = [Unended::sample(8, 'D')];
+        let warning = |id: &str| {
+            let mut acted = acted(id, &cancelling(true));
+            assert!(acted.was_stopping());
+            acted.note_unended(&unended);
+            acted.warning.unwrap_or_default()
+        };
+        assert!(warning("task_1").starts_with("process 8 cannot be ended now"));
+        assert_eq!(warning("task_2"), "");
+    }
 
     #[test]
     fn ambiguous_requests_are_refused() {

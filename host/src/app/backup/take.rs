@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_domain::id::{AttemptId, TaskId};
+use claudine_domain::{
+    id::{AttemptId, TaskId},
+    time::Timestamp,
+};
 
 use super::{
     super::error::{AppError, ErrorKind},
@@ -150,24 +153,7 @@ pub(super) fn take(
         taken_at,
         environments: with_environments,
     };
-    let mut taking = Taking {
-        writer: Writer::new(to, taken_at),
-        taken: BackupTaken {
-            file: None,
-            taken_at: clock::rfc3339(taken_at),
-            tasks: 0,
-            unfinished: 0,
-            events: 0,
-            logs: 0,
-            environments: with_environments.then_some(0),
-            bytes: 0,
-            warnings: Vec::new(),
-        },
-        written: BTreeMap::new(),
-        unnamed: 0,
-        rows: Vec::new(),
-        parts: 0,
-    };
+    let mut taking = Taking::begin(to, taken_at, with_environments);
     let text = serde_json::to_vec(&manifest).map_err(|error| failed(&error.into()))?;
     let begun = taking.writer.put(&Name::Manifest, &text);
     begun.map_err(|error| failed(&error))?;
@@ -176,12 +162,33 @@ pub(super) fn take(
         taking.environments(layout, store)?;
     }
     // Tasks submitted after the store was read are not in the backup, so their output is left out.
-    taking.logs(layout, TaskId::new(clock::wall().0 + 1, 0))?;
+    taking.logs(layout, store, TaskId::new(clock::wall().0 + 1, 0))?;
     taking.writer.finish().map_err(|error| failed(&error))?;
     Ok(taking.taken)
 }
 
 impl<W: Write> Taking<W> {
+    fn begin(to: W, taken_at: Timestamp, with_environments: bool) -> Self {
+        Self {
+            writer: Writer::new(to, taken_at),
+            taken: BackupTaken {
+                file: None,
+                taken_at: clock::rfc3339(taken_at),
+                tasks: 0,
+                unfinished: 0,
+                events: 0,
+                logs: 0,
+                environments: with_environments.then_some(0),
+                bytes: 0,
+                warnings: Vec::new(),
+            },
+            written: BTreeMap::new(),
+            unnamed: 0,
+            rows: Vec::new(),
+            parts: 0,
+        }
+    }
+
     fn store(&mut self, store: &dyn Store) -> Result<(), AppError> {
         let mut written = Ok(());
         store.export(&mut |record| {
@@ -238,7 +245,7 @@ impl<W: Write> Taking<W> {
     }
 
     /// Adds the output of all attempts of tasks older than `newest`.
-    fn logs(&mut self, layout: &Layout, newest: TaskId) -> Result<(), AppError> {
+    fn logs(&mut self, layout: &Layout, store: &dyn Store, newest: TaskId) -> Result<(), AppError> {
         for shard in entries(&layout.logs())? {
             // A directory that cannot be looked at is an error: its logs would be missing in the
             // backup.
@@ -256,33 +263,48 @@ impl<W: Write> Taking<W> {
                 if attempt.task < newest && self.file(&Name::Log(attempt, segment), &path)? {
                     self.taken.logs += 1;
                     if segment == 0 {
-                        self.examine(attempt, &path)?;
+                        self.examine(store, attempt, &path)?;
                     }
                 }
             }
         }
         for attempt in std::mem::take(&mut self.written).into_keys() {
             let path = layout.log(attempt);
-            self.warn(format!("the log {} is missing", path.display()));
+            let text = format!("the log {} is missing", path.display());
+            self.warn(store, attempt, text);
         }
         if self.unnamed > 0 {
-            let text = format!("{} more logs are missing or damaged", self.unnamed);
+            let text = match self.unnamed {
+                1 => "1 more log is missing or damaged".to_owned(),
+                more => format!("{more} more logs are missing or damaged"),
+            };
             self.taken.warnings.push(text);
         }
         Ok(())
     }
 
     /// Warns if a log is damaged or cut short. The backup contains the log as it is.
-    fn examine(&mut self, attempt: AttemptId, path: &Path) -> Result<(), AppError> {
+    fn examine(
+        &mut self,
+        store: &dyn Store,
+        attempt: AttemptId,
+        path: &Path,
+    ) -> Result<(), AppError> {
         let written = self.written.remove(&attempt).unwrap_or(0);
         let fault = LogReader::new(path).fault(written);
         if let Some(fault) = fault.map_err(|error| cannot("read", path, &error))? {
-            self.warn(format!("the log {fault}"));
+            self.warn(store, attempt, format!("the log {fault}"));
         }
         Ok(())
     }
 
-    fn warn(&mut self, text: String) {
+    /// Adds a warning about the log of an attempt, except if its task was removed since the store
+    /// was read, because its log is removed after it.
+    fn warn(&mut self, store: &dyn Store, attempt: AttemptId, text: String) {
+        // A task that cannot be read is still there.
+        if matches!(store.task(attempt.task), Ok(None)) {
+            return;
+        }
         if self.taken.warnings.len() < NAMED {
             self.taken.warnings.push(text);
         } else {
@@ -306,4 +328,48 @@ impl<W: Write> Taking<W> {
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, AppError> {
     fsx::entries(directory).map_err(|error| cannot("read", directory, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::store::sample_batch;
+
+    #[test]
+    fn a_log_that_is_removed_with_its_task_while_a_backup_is_taken_is_not_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let store = SqliteStore::open(&layout.database()).unwrap();
+        let epoch = store.lead().unwrap();
+        let batch = sample_batch();
+        store.commit(epoch, &batch).unwrap();
+        let missing = |count: u32| {
+            let mut taking = Taking::begin(io::sink(), Timestamp(0), false);
+            let [there, gone] = [batch.tasks[0].id, TaskId::new(0, 77)];
+            for number in 1..=count {
+                taking.written.insert(
+                    AttemptId {
+                        task: there,
+                        number,
+                    },
+                    8,
+                );
+                taking.written.insert(AttemptId { task: gone, number }, 8);
+            }
+            taking.logs(&layout, &store, TaskId::new(1, 0)).unwrap();
+            taking.taken.warnings
+        };
+        let task = batch.tasks[0].id;
+        let log = layout.log(AttemptId { task, number: 1 });
+        assert_eq!(
+            missing(1),
+            [format!("the log {} is missing", log.display())]
+        );
+        let more = |count: u32| missing(count)[NAMED..].to_vec();
+        assert_eq!(more(10), Vec::<String>::new());
+        assert_eq!(more(11), ["1 more log is missing or damaged"]);
+        assert_eq!(more(12), ["2 more logs are missing or damaged"]);
+    }
 }

@@ -13,6 +13,7 @@ use crate::fsx;
 use crate::supervise::SuperviseError;
 use crate::supervise::process::ASKED_FILE;
 use crate::supervise::sys::signals;
+use crate::supervise::unended::{Unended, processes_of, unendable_text};
 use crate::supervise::words::AttemptKey;
 
 /// How long to wait for supervisors that were asked to end. They give each attempt the time that
@@ -66,12 +67,24 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
             }
         } else if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
-            let text = format!("its supervisor has not ended within {limit} s");
+            let mut text = format!("its supervisor has not ended within {limit} s");
+            if let Some(why) = unendable(&open).map_err(fault)? {
+                text = format!("{text}: {why}");
+            }
             return Err(fault(io::Error::other(text)));
         }
         recover::recover(dir)?;
     }
     Ok(open)
+}
+
+/// The processes of these attempts that cannot be ended now, in words.
+fn unendable(attempts: &[AttemptKey]) -> io::Result<Option<String>> {
+    let task = |attempt: &AttemptKey| Some(attempt.as_str().rsplit_once('.')?.0.to_owned());
+    let tasks: Vec<String> = attempts.iter().filter_map(task).collect();
+    let mut found = processes_of(&tasks)?;
+    found.retain(Unended::cannot_be_ended);
+    Ok(unendable_text(&found))
 }
 
 /// Waits until the supervisor is dead. A lock that is held after the end of its process may be held

@@ -31,7 +31,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use claudine_tests::{HostBuilder, TestHost, command::whole_id, wait_for};
+use claudine_tests::{HostBuilder, TestHost, command::whole_id, git::git_in, wait_for};
 use serde_json::Value;
 
 /// Exit code if the host refuses a request because of the present state, such as a conflict.
@@ -173,19 +173,6 @@ fn in_conflict(repository: &Repository, id: &str) -> Value {
     let task = repository.host.finished(id);
     merged(&task, "failed", "conflict");
     task
-}
-
-#[track_caller]
-fn git_in(host: &TestHost, dir: &Path, arguments: &[&str]) -> String {
-    let output = host
-        .other("git")
-        .args(["-c", "user.name=P", "-c", "user.email=p@example.org"])
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 #[track_caller]

@@ -1,0 +1,96 @@
+//! Names tasks that do not end because their processes cannot be ended.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{progress, session::Session};
+use crate::{
+    api::client::ClientError,
+    app::{ListFilter, TaskRow, Unended, unendable, unendable_text},
+    clock,
+};
+
+/// Time between the two looks that a process must be found by.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(4);
+/// Limit of the tasks that a message names.
+const NAMED: usize = 5;
+
+/// The running tasks. If no host runs, they are those that the database records as running.
+pub(super) async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
+    let filter = ListFilter {
+        state: vec!["running".to_owned()],
+        ..ListFilter::default()
+    };
+    session.client().list_all(filter).await
+}
+
+/// Resolves once processes of running tasks could not be ended for some time, with a message that
+/// names both. Only tasks of which `is_told_to_end` is true count. The looks begin after `first`,
+/// and are repeated after `every`.
+pub(super) async fn stuck(
+    session: &Session,
+    (first, every): (Duration, Duration),
+    is_told_to_end: impl Fn(&TaskRow) -> bool,
+) -> String {
+    let mut pause = first;
+    loop {
+        clock::sleep(pause).await;
+        pause = every;
+        // If the host does not answer, it is asked again.
+        let Ok(mut rows) = running(session).await else {
+            continue;
+        };
+        rows.retain(&is_told_to_end);
+        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        match unendable(ids, BETWEEN_LOOKS).await {
+            Ok(found) => {
+                if let Some(said) = said(&found, &rows) {
+                    return said;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the processes are looked at again"),
+        }
+    }
+}
+
+/// `None` if there is no such process.
+fn said(found: &[Unended], rows: &[TaskRow]) -> Option<String> {
+    let why = unendable_text(found)?;
+    let named: BTreeSet<String> = found
+        .iter()
+        .map(|one| {
+            let row = rows.iter().find(|row| row.id == one.task);
+            row.map_or_else(|| one.task.clone(), progress::called)
+        })
+        .collect();
+    let more = named.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("{more} more"));
+    let named: Vec<String> = named.into_iter().take(NAMED).chain(more).collect();
+    Some(format!("{} cannot end: {why}", named.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_task_that_cannot_end_is_named_with_its_process() {
+        assert_eq!(said(&[], &[]), None);
+        let of = |task: u32| {
+            let mut one = Unended::sample(8, 'D');
+            one.task = format!("task_{task}");
+            one
+        };
+        let one = said(&[of(1), of(1)], &[]).unwrap();
+        assert!(
+            one.starts_with("task_1 cannot end: processes 8, 8 cannot be ended now"),
+            "{one}"
+        );
+        let many: Vec<Unended> = (1..=7).map(of).collect();
+        let many = said(&many, &[]).unwrap();
+        assert!(
+            many.starts_with("task_1, task_2, task_3, task_4, task_5, 2 more cannot end: "),
+            "{many}"
+        );
+    }
+}

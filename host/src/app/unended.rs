@@ -1,0 +1,56 @@
+//! Finds the processes of tasks that do not end.
+
+use std::{io, time::Duration};
+
+use super::error::{AppError, ErrorKind};
+pub(crate) use crate::supervise::{Unended, unendable_text};
+use crate::{aside, clock, supervise};
+
+/// Time between two looks of a request, whose answer somebody waits for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// The living processes of these tasks.
+pub(crate) async fn processes_of(tasks: Vec<String>) -> Result<Vec<Unended>, AppError> {
+    let found = aside::run(move || supervise::processes_of(&tasks)).await;
+    let found = found.unwrap_or_else(|error| Err(io::Error::other(error)));
+    found.map_err(|error| {
+        let message = format!("the processes of the tasks cannot be examined: {error}");
+        AppError::new(ErrorKind::Unavailable, message)
+    })
+}
+
+/// The processes of these tasks that cannot be ended now. Only a process that has waited in the
+/// kernel from one look to the next, after this time, is among them, because any process may do so
+/// for a moment.
+pub(crate) async fn unendable(
+    tasks: Vec<String>,
+    between: Duration,
+) -> Result<Vec<Unended>, AppError> {
+    // Without tasks, no thread is needed to look at processes.
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = waiting_in_kernel(tasks.clone()).await?;
+    if before.is_empty() {
+        return Ok(before);
+    }
+    clock::sleep(between).await;
+    let mut now = waiting_in_kernel(tasks).await?;
+    now.retain(|one| before.iter().any(|it| it.moment() == one.moment()));
+    Ok(now)
+}
+
+async fn waiting_in_kernel(tasks: Vec<String>) -> Result<Vec<Unended>, AppError> {
+    let mut found = processes_of(tasks).await?;
+    found.retain(Unended::cannot_be_ended);
+    Ok(found)
+}
+
+/// [`unendable`] for an answer that is given even if the processes cannot be examined.
+pub(super) async fn known_unendable(tasks: Vec<String>) -> Vec<Unended> {
+    let found = unendable(tasks, BETWEEN_LOOKS).await;
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "nobody knows whether tasks can be ended");
+        Vec::new()
+    })
+}
