@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::{Path, PathBuf},
 };
 
 use claudine_domain::attempt::GitState;
 
 use super::{Person, somebody, worktree};
-use crate::git::{GitError, Shape, Stamps, Wanted};
+use crate::git::{GitError, Keeping, Shape, Stamps, Wanted};
 
 /// Attributes with which git runs the filter `evil` for each file.
 const ATTRIBUTES: &str = "* filter=evil\n";
@@ -159,7 +162,7 @@ async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
 #[tokio::test]
 async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
     type Way = dyn Fn(&Person);
-    let ways: [(&str, &Way); 9] = [
+    let ways: [(&str, &Way); 11] = [
         ("nothing", &|_| {}),
         ("changed, staged and new files", &|person| {
             person.write("file", "two\n");
@@ -174,6 +177,15 @@ async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
             for name in ["excluded", "also", "new"] {
                 person.write(name, "");
             }
+        }),
+        ("attributes", &|person| {
+            fs::write(person.work().join(".git/info/attributes"), "file text\n").unwrap();
+            person.write("file", "one\r\n");
+        }),
+        ("another file of attributes", &|person| {
+            fs::write(person.home().join("attributes"), "file text\n").unwrap();
+            person.git(&["config", "core.attributesFile", "~/attributes"]);
+            person.write("file", "one\r\n");
         }),
         ("line ends", &|person| {
             person.git(&["config", "core.autocrlf", "true"]);
@@ -300,14 +312,26 @@ async fn no_command_runs_in_a_worktree_that_leads_to_another_repository() {
     }
 }
 
+/// Makes a repository with a commit.
+fn make_repository(person: &Person, dir: &Path) {
+    fs::create_dir(dir).unwrap();
+    person.git_in(dir, &["init", "-q"]);
+    fs::write(dir.join("file"), "one\n").unwrap();
+    person.git_in(dir, &["add", "-A"]);
+    person.git_in(dir, &["commit", "-q", "-m", "first"]);
+}
+
+/// Lets git run the filter `evil` if it compares the files of this repository.
+fn make_evil(person: &Person, dir: &Path) {
+    person.git_in(dir, &["config", "filter.evil.clean", &program(person)]);
+    fs::write(dir.join(".git/info/attributes"), ATTRIBUTES).unwrap();
+    fs::write(dir.join("file"), "two\n").unwrap();
+}
+
 #[tokio::test]
 async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     let person = somebody("");
-    let module = person.work().join("inner");
-    person.git(&["init", "-q", "inner"]);
-    person.write("inner/file", "one\n");
-    person.git_in(&module, &["add", "-A"]);
-    person.git_in(&module, &["commit", "-q", "-m", "first"]);
+    make_repository(&person, &person.work().join("inner"));
     person.commit_all("inner");
     let there = worktree(&person, "work").await;
     let repository = person.work().join(".git");
@@ -316,9 +340,7 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     let from = git.commit_of("HEAD").await.unwrap().unwrap();
     let inner = git.dir().join("inner");
     person.git(&["clone", "-q", "inner", inner.to_str().unwrap()]);
-    person.git_in(&inner, &["config", "filter.evil.clean", &program(&person)]);
-    fs::write(inner.join(".git/info/attributes"), ATTRIBUTES).unwrap();
-    fs::write(inner.join("file"), "two\n").unwrap();
+    make_evil(&person, &inner);
     fs::write(git.dir().join("new"), "new\n").unwrap();
     assert_eq!(git.whole_status().await.unwrap().dirty, ["new"]);
     let wanted = Wanted {
@@ -332,7 +354,53 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     let loss = look.loss().unwrap();
     let says = "its submodule `inner`: its repository is not one that git has made here";
     assert!(loss.starts_with(says), "{loss}");
+    // The task has removed the submodule from its index, but not from its commit.
+    person.git_in(git.dir(), &["update-index", "--force-remove", "inner"]);
+    let keeping = Keeping {
+        name: "refs/claudine/kept".to_owned(),
+        known: Vec::new(),
+        message: "kept".to_owned(),
+    };
+    git.keep_changes(&keeping).await.unwrap();
     assert!(!ran(&person).exists());
+    person.git_in(git.dir(), &["reset", "-q"]);
     there.status().await.unwrap();
     assert!(ran(&person).exists());
+}
+
+/// Neither a look at the repository of such a submodule nor a command that leaves it out can name
+/// it.
+#[tokio::test]
+async fn no_filter_runs_in_a_submodule_whose_name_is_not_utf_8() {
+    for is_nested in [false, true] {
+        let person = somebody("");
+        let there = worktree(&person, "work").await;
+        let repository = person.work().join(".git");
+        let git = there.clone().linked_to(&repository);
+        let git = git.with_identity().await.unwrap();
+        let outer = git.dir().join("outer");
+        let dir = if is_nested { &*outer } else { git.dir() };
+        if is_nested {
+            make_repository(&person, &outer);
+            let module = repository.join("worktrees/tree/modules/outer");
+            fs::create_dir_all(module.parent().unwrap()).unwrap();
+            let separate = format!("--separate-git-dir={}", module.display());
+            person.git_in(&outer, &["init", "-q", &separate]);
+        }
+        let inner = dir.join(OsStr::from_bytes(b"in\xffner"));
+        make_repository(&person, &inner);
+        person.git_in(dir, &["add", "-A"]);
+        person.git_in(dir, &["commit", "-q", "-m", "inner"]);
+        if is_nested {
+            person.git_in(git.dir(), &["add", "-A"]);
+        }
+        make_evil(&person, &inner);
+        git.status().await.unwrap();
+        let committed = git.commit_all("work").await;
+        let is_refused = matches!(committed, Err(GitError::NotUtf8 { .. }));
+        assert_eq!(is_refused, !is_nested, "{committed:?}");
+        assert!(!ran(&person).exists(), "{is_nested}");
+        there.status().await.unwrap();
+        assert!(ran(&person).exists(), "{is_nested}");
+    }
 }
