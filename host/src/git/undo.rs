@@ -10,7 +10,7 @@ use super::{
     aside::FILES,
     index::OtherIndex,
     place::common_dir_of,
-    put_back::{Changed, DIFF_INDEX, PutBack, Step, StepNote, is_free, is_there, put_back_except},
+    put_back::{Changed, PutBack, Step, StepNote, is_free, is_there, put_back_except},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
     unusable,
@@ -133,29 +133,12 @@ impl Git {
     async fn is_half_way_after(&self, half: &HalfWay) -> Result<bool, GitError> {
         let HalfWay { step, head, .. } = half;
         let other = self.not_as_new(step).await?;
-        let has_new = self.has_new_beside(step, head, &other).await?;
+        let has_new = self.has_new_file(step, head, &other).await?;
         if has_new && !half.is_open {
             return Ok(true);
         }
         let is_begun = has_new || step.note.has_failed || self.has_put_aside(step).await?;
         Ok(is_begun && (!half.staged.is_empty() || !self.left_of(half, &other).await?.is_empty()))
-    }
-
-    /// Whether a file of the step exists here with the contents of the new commit, and HEAD does
-    /// not have these contents.
-    async fn has_new_beside(
-        &self,
-        step: &Step,
-        head: &Commit,
-        other: &BTreeSet<String>,
-    ) -> Result<bool, GitError> {
-        let not_in_head = self.paths_between(&step.note.new, head).await?;
-        let new = step.files.iter().filter(|file| file.in_new);
-        let new = new.map(|file| file.path.clone());
-        let new = new.filter(|path| not_in_head.contains(path) && !other.contains(path));
-        let new: Vec<String> = new.collect();
-        self.look_at_files(move |top| new.iter().any(|path| is_there(&top.join(path))))
-            .await
     }
 
     /// The files here that the step has written or removed and that are to be put back. `other` are
@@ -211,39 +194,21 @@ impl Git {
         self.undo_left_except(&step.note, foreign.clone()).await?;
         let other = self.not_as_new(step).await?;
         self.restore(self.left_of(half, &other).await?).await?;
-        let left = self.not_as_head(half).await?;
+        let left = self.not_as(step, head, half.committed.clone()).await?;
         if left.is_empty() {
             return Ok(PutBack::Done);
         }
+        let left = left.into_iter().map(|file| file.path);
         let foreign = foreign.clone();
         let (other, changed) = self
             .look_at_files(move |top| {
                 let is_other = |path: &String| {
                     other.contains(path) || foreign.contains(path) || !is_free(top, path)
                 };
-                left.into_iter().partition(is_other)
+                left.partition(is_other)
             })
             .await?;
         Ok(PutBack::Left { changed, other })
-    }
-
-    /// The files of the step that differ from HEAD, either here or in the index.
-    async fn not_as_head(&self, half: &HalfWay) -> Result<Vec<String>, GitError> {
-        let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
-        // This command fails if a file is changed, so its status is ignored.
-        self.run(&refresh.limit(LONG)).await?;
-        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(half.head.hash()));
-        let changed: BTreeSet<String> = changed.await?.into_iter().collect();
-        let (files, committed) = (half.step.files.clone(), half.committed.clone());
-        self.look_at_files(move |top| {
-            let differs = |file: &Changed| {
-                let is_untracked = !file.in_old && !committed.contains(&file.path);
-                changed.contains(&file.path) || is_untracked && is_there(&top.join(&file.path))
-            };
-            let files = files.into_iter().filter(differs);
-            files.map(|file| file.path).collect()
-        })
-        .await
     }
 
     /// Puts back the files that a killed host had replaced in the noted step, if git has deleted
@@ -273,15 +238,6 @@ impl Git {
         let left = self.left_swaps(note, Swaps::replaced).await?;
         let left = left.unwrap_or_default().into_iter().collect();
         Ok(Some(put_back_except(left)))
-    }
-
-    async fn paths_between(
-        &self,
-        old: &Commit,
-        new: &Commit,
-    ) -> Result<BTreeSet<String>, GitError> {
-        let entries = self.entries_between(old.hash(), new.hash()).await?;
-        Ok(entries.into_iter().map(|entry| entry.path).collect())
     }
 }
 
