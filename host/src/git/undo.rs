@@ -232,12 +232,14 @@ impl Git {
         if replaced.is_none_or(|replaced| replaced.is_empty()) {
             return Ok(None);
         }
-        let mut foreign = self.paths_between(&note.old, &head).await?;
+        let committed = self.paths_between(&note.old, &head).await?;
+        let mut foreign = committed.clone();
         foreign.extend(self.changed_in_index(&note.old).await?);
         self.undo_left_except(note, foreign).await?;
         let left = self.left_swaps(note, Swaps::replaced).await?;
-        let left = left.unwrap_or_default().into_iter().collect();
-        Ok(Some(put_back_except(left)))
+        let left = left.unwrap_or_default().into_iter();
+        let left = left.filter(|path| !committed.contains(path));
+        Ok(Some(put_back_except(left.collect())))
     }
 }
 
