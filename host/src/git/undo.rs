@@ -156,12 +156,16 @@ impl Git {
         let old: Vec<String> = old.map(|file| file.path.clone()).collect();
         let fresh = OtherIndex::new(&self.git_dir().await?);
         let differing = self.differing(fresh.path(), &step.note.old, &old).await?;
+        let unwatched: BTreeSet<String> = self.listed().await?.unwatched.into_iter().collect();
         self.look_at_files(move |top| {
             let differs = |file: &Changed| {
+                let is_there = is_there(&top.join(&file.path));
                 if file.in_old {
-                    differing.contains(&file.path)
+                    // A sparse checkout leaves the file out.
+                    let is_left_out = !is_there && unwatched.contains(&file.path);
+                    differing.contains(&file.path) && !is_left_out
                 } else {
-                    is_there(&top.join(&file.path))
+                    is_there
                 }
             };
             files.into_iter().filter(differs).collect()
@@ -349,6 +353,24 @@ mod tests {
         assert_eq!(back(&person, &note).await, None);
         fs::remove_file(&operation).unwrap();
         assert_eq!(back(&person, &note).await, Some(PutBack::Done));
+        assert_eq!(status(&person), "");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_a_sparse_checkout_leaves_out_is_neither_named_nor_written() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        person.git(&["update-index", "--skip-worktree", "gone"]);
+        let operation = person.work().join(".git/MERGE_HEAD");
+        fs::write(&operation, format!("{}\n", note.old.hash())).unwrap();
+        let left = PutBack::Left {
+            changed: ["added", "changed"].map(str::to_owned).to_vec(),
+            other: Vec::new(),
+        };
+        assert_eq!(back(&person, &note).await, Some(left));
+        fs::remove_file(&operation).unwrap();
+        assert_eq!(back(&person, &note).await, Some(PutBack::Done));
+        assert_eq!(read(&person, "gone"), "");
         assert_eq!(status(&person), "");
     }
 
