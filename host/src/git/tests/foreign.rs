@@ -312,6 +312,43 @@ async fn no_command_runs_in_a_worktree_that_leads_to_another_repository() {
     }
 }
 
+/// To abort a merge there would abort that of the other checkout.
+#[tokio::test]
+async fn no_command_runs_in_a_worktree_that_leads_to_another_checkout_of_its_repository() {
+    let person = somebody("");
+    let there = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    let git = there.clone().linked_to(&repository);
+    git.status().await.unwrap();
+    let other = person.home().join("other");
+    let at = other.to_str().unwrap();
+    person.git(&["worktree", "add", "-q", "-b", "other", at]);
+    let [own, theirs] = [git.dir(), &*other].map(|dir| dir.join(".git"));
+    let before = fs::read(&own).unwrap();
+    for is_same_file in [true, false] {
+        fs::remove_file(&own).unwrap();
+        if is_same_file {
+            fs::hard_link(&theirs, &own).unwrap();
+        } else {
+            fs::copy(&theirs, &own).unwrap();
+        }
+        let errors = [
+            git.status().await.unwrap_err(),
+            git.operation().await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+        }
+    }
+    fs::write(&own, before).unwrap();
+    git.status().await.unwrap();
+    // The person has moved the data directory.
+    let moved = person.home().join("moved");
+    fs::rename(git.dir(), &moved).unwrap();
+    let git = there.in_dir(moved).linked_to(&repository);
+    git.status().await.unwrap();
+}
+
 /// Makes a repository with a commit.
 fn make_repository(person: &Person, dir: &Path) {
     fs::create_dir(dir).unwrap();
