@@ -104,7 +104,7 @@ impl Git {
     /// The submodules of this worktree whose repositories are not where git makes them, in the git
     /// directory of the worktree: the task has made these repositories, or has replaced a `.git`.
     /// Git must not compare the files there, because it would run the filters that they configure.
-    pub(super) async fn foreign_links(&self) -> Result<Vec<String>, GitError> {
+    pub(crate) async fn foreign_links(&self) -> Result<Vec<String>, GitError> {
         if self.linked_to.is_none() {
             return Ok(Vec::new());
         }

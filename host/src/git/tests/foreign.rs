@@ -137,14 +137,11 @@ async fn no_setting_of_a_submodule_makes_a_look_at_its_files_run_a_program() {
     person_runs_it(&person, "a new commit in a submodule");
 }
 
-#[tokio::test]
-async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
-    let person = somebody("");
-    let tree = person.git(&["rev-parse", "HEAD^{tree}"]);
-    let (dir, file) = tree.split_at(2);
-    let object = person.work().join(".git/objects").join(dir).join(file);
-    fs::remove_file(object).unwrap();
-    let url = format!("ext::touch {}", ran(&person).display());
+/// Removes an object of this repository, and lets git run the program if it looks for the object.
+fn make_missing(person: &Person, top: &Path, object: &str) {
+    let (dir, file) = object.split_at(2);
+    fs::remove_file(top.join(".git/objects").join(dir).join(file)).unwrap();
+    let url = format!("ext::touch {}", ran(person).display());
     for (name, value) in [
         ("core.repositoryFormatVersion", "1"),
         ("extensions.partialClone", "evil"),
@@ -152,8 +149,36 @@ async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
         ("remote.evil.url", url.as_str()),
         ("protocol.ext.allow", "always"),
     ] {
-        person.git(&["config", name, value]);
+        person.git_in(top, &["config", name, value]);
     }
+}
+
+/// A task may have made the repository of the submodule.
+#[tokio::test]
+async fn no_missing_commit_is_fetched_in_a_submodule_that_work_refers_to() {
+    let person = somebody("");
+    let from = person.commit("HEAD").await;
+    let inner = person.work().join("inner");
+    make_repository(&person, &inner);
+    person.commit_all("inner");
+    let to = person.commit("HEAD").await;
+    let commit = person.git_in(&inner, &["rev-parse", "HEAD"]);
+    make_missing(&person, &inner, &commit);
+    let git = person.at(".");
+    let links = git.changed_links(&from, &to).await.unwrap();
+    let unpushed = git.unpushed_submodules(&links).await.unwrap();
+    assert_eq!(unpushed, [""; 0]);
+    assert!(!ran(&person).exists());
+    let look = "alias.look=!git cat-file -e HEAD 2> /dev/null || true";
+    person.git_in(&inner, &["-c", look, "look"]);
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
+    let person = somebody("");
+    let tree = person.git(&["rev-parse", "HEAD^{tree}"]);
+    make_missing(&person, &person.work(), &tree);
     let found = person.at(".").foreign_state(&person.home()).await;
     assert!(matches!(found, Err(GitError::Failed { .. })), "{found:?}");
     person_runs_it(&person, "a missing tree");
