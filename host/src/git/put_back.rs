@@ -395,7 +395,7 @@ impl Git {
         Ok(entries.into_iter().map(|entry| entry.path).collect())
     }
 
-    async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
+    pub(super) async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?))
     }

@@ -156,13 +156,12 @@ impl Git {
         let old: Vec<String> = old.map(|file| file.path.clone()).collect();
         let fresh = OtherIndex::new(&self.git_dir().await?);
         let differing = self.differing(fresh.path(), &step.note.old, &old).await?;
-        let unwatched: BTreeSet<String> = self.listed().await?.unwatched.into_iter().collect();
+        let left_out = self.left_out().await?;
         self.look_at_files(move |top| {
             let differs = |file: &Changed| {
                 let is_there = is_there(&top.join(&file.path));
                 if file.in_old {
-                    // A sparse checkout leaves the file out.
-                    let is_left_out = !is_there && unwatched.contains(&file.path);
+                    let is_left_out = !is_there && left_out.contains(&file.path);
                     differing.contains(&file.path) && !is_left_out
                 } else {
                     is_there
@@ -171,6 +170,15 @@ impl Git {
             files.into_iter().filter(differs).collect()
         })
         .await
+    }
+
+    /// The files that a sparse checkout leaves out.
+    async fn left_out(&self) -> Result<BTreeSet<String>, GitError> {
+        let listed = self.files_listed(Spec::reads(["ls-files", "-t", "-z"]));
+        let listed = listed.await?.into_iter();
+        // Each name comes after a letter.
+        let left_out = listed.filter_map(|entry| entry.strip_prefix("S ").map(str::to_owned));
+        Ok(left_out.collect())
     }
 
     /// Puts back the files of an interrupted update, here and in the index, as they are in HEAD.
