@@ -23,7 +23,7 @@ use claudine_domain::attempt::GitState;
 use tempfile::TempDir;
 
 use super::{
-    BranchRef, Commit, Git, GitError, is_lossy,
+    Commit, Git, GitError, is_lossy,
     place::{Place, pointed_to},
     refs::read_commit,
     spec::{SHORT, Spec, without},
@@ -86,10 +86,9 @@ impl Git {
         let settings = there.kept_settings().await?;
         let folds_case = self.folds_case().await?;
         let state = self.compared(source, settings, folds_case, data_dir);
-        let state = state.await?;
         Ok(Some(GitState {
-            branch: branch.map(|branch: BranchRef| branch.name().to_owned()),
-            ..state
+            branch: branch.map(|branch| branch.name().to_owned()),
+            ..state.await?
         }))
     }
 
@@ -181,11 +180,9 @@ impl Git {
     ) -> Result<GitState, GitError> {
         let (top, index) = (source.place.top.clone(), source.place.git_dir.join("index"));
         let objects = source.place.repository.join("objects");
-        let data_dir = data_dir.to_owned();
-        let own: Result<TempDir, GitError> = self
-            .look_at_files(move |_| source.git_dir(&data_dir).map_err(unusable(&data_dir)))
-            .await?;
-        let own = own?;
+        let dir = data_dir.to_owned();
+        let made = self.look_at_files(move |_| source.git_dir(&dir)).await?;
+        let own = made.map_err(unusable(data_dir))?;
         let git = self.in_repository(own.path()).with_index(&index);
         let git = Self {
             variables: git.variables.clone().with(OBJECTS, &objects),

@@ -255,6 +255,21 @@ async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
 }
 
 #[tokio::test]
+async fn a_linked_checkout_of_a_repository_with_long_hashes_is_looked_at() {
+    let person = Person::new("");
+    person.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
+    person.write("file", "one\n");
+    person.commit_all("first");
+    person.git(&["worktree", "add", "-q", "-b", "other", "../tree"]);
+    for inside in [".", "../tree"] {
+        person.write(&format!("{inside}/file"), "two\n");
+        let expected = person.at(inside).status().await.unwrap();
+        assert_eq!(expected.dirty, ["file"], "{inside}");
+        assert_eq!(state(&person, inside).await, Some(expected), "{inside}");
+    }
+}
+
+#[tokio::test]
 async fn a_directory_outside_the_checkout_to_which_its_git_leads_is_not_looked_at() {
     let person = somebody("");
     let other = person.home().join("other");
