@@ -143,12 +143,13 @@ impl Workspaces {
                 .changed_files(attempt.task, variables.clone());
             ending.files = files.await;
         }
-        if let Some(refusal) = forbidden
-            && !self.worktrees.has_settled(attempt).await
-        {
-            let branch = task.branch().unwrap_or_default();
-            leave_unmerged(ending, refusal, worktree.merge, &branch);
-            return;
+        if let Some(refusal) = forbidden {
+            let settled = self.worktrees.has_settled(attempt).await;
+            if !matches!(settled, Ok(true)) {
+                let branch = task.branch().unwrap_or_default();
+                leave_unmerged(ending, refusal, settled.err(), worktree.merge, &branch);
+                return;
+            }
         }
         let merge = self
             .worktrees
@@ -228,16 +229,22 @@ impl Workspaces {
     }
 }
 
-/// Fails an attempt whose work may not be merged.
+/// Fails an attempt whose work may not be merged. `unknown` is the error because of which it is
+/// unknown whether an earlier host has merged the work.
 fn leave_unmerged(
     ending: &mut Ending,
     Refusal { message, hint }: Refusal,
+    unknown: Option<WorktreeError>,
     strategy: MergeStrategy,
     branch: &str,
 ) {
+    let unknown = unknown.map_or_else(String::new, |error| {
+        format!("; whether an earlier host has merged the work is unknown: {error}")
+    });
     ending.cause = Cause::Class(ReasonClass::Permission);
-    ending.message = format!("the work was not merged: {message}; {hint}");
-    let detail = format!("{message}; the work is on branch `{branch}` and in its worktree; {hint}");
+    ending.message = format!("this host does not merge the work: {message}{unknown}; {hint}");
+    let detail =
+        format!("{message}{unknown}; the work is on branch `{branch}` and in its worktree; {hint}");
     ending.merge = Some(Box::new(Merge {
         brief: Some(message),
         ..Merge::new(strategy, MergeState::Refused, detail)
@@ -266,7 +273,6 @@ async fn state_of(
     state.map(Box::new)
 }
 
-/// The message for an agent that should have changed something but did not.
 /// The commit of the task's branch at the end of an attempt, if it is known.
 fn last_commit(task: &Task, ending: &Ending) -> Option<Commit> {
     let git = ending.git.as_ref()?;
@@ -275,6 +281,7 @@ fn last_commit(task: &Task, ending: &Ending) -> Option<Commit> {
     commit.and_then(Commit::parse)
 }
 
+/// The message for an agent that should have changed something but did not.
 fn denied_all(count: u32) -> String {
     let calls = if count == 1 {
         "1 tool call was".to_owned()
@@ -309,21 +316,74 @@ mod tests {
     };
 
     use super::*;
-    use crate::{config::EnvRules, git::GitError, layout::Layout, store::sample_task};
+    use crate::{
+        config::EnvRules, environment::Environment, git::GitError, layout::Layout,
+        store::sample_task,
+    };
+
+    fn workspaces(layout: &Layout) -> Workspaces {
+        let environments = Environments::new(layout.clone(), EnvRules::default());
+        Workspaces {
+            worktrees: Arc::new(Worktrees::new(layout.clone())),
+            environments: Arc::new(environments),
+        }
+    }
 
     #[tokio::test]
     async fn work_whose_record_cannot_be_read_is_not_taken_for_work_that_was_never_settled() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let environments = Environments::new(layout.clone(), EnvRules::default());
-        let workspaces = Workspaces {
-            worktrees: Arc::new(Worktrees::new(layout.clone())),
-            environments: Arc::new(environments),
-        };
+        let workspaces = workspaces(&layout);
         let task = sample_task(1);
         assert!(!workspaces.may_be_settled(&task).await);
         fs::create_dir_all(layout.worktree_record(task.id)).unwrap();
         assert!(workspaces.may_be_settled(&task).await);
+    }
+
+    #[tokio::test]
+    async fn work_that_may_not_be_merged_is_not_said_to_be_unmerged_if_its_record_is_unreadable() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let workspaces = workspaces(&layout);
+        let environment = Environment::default();
+        let digest = workspaces.environments.keep_blocking(environment).unwrap();
+        let mut task = sample_task(1);
+        let request = Arc::make_mut(&mut task.request);
+        request.env_digest = digest.into();
+        request.worktree = Some(Box::new(Worktree {
+            repository: "/r/.git".to_owned(),
+            checkout: None,
+            inside: String::new(),
+            branch: None,
+            base: None,
+            base_commit: "d7249d3".to_owned(),
+            merge: MergeStrategy::Auto,
+            keep: false,
+            stem: None,
+            message: None,
+        }));
+        let attempt = AttemptId {
+            task: task.id,
+            number: 1,
+        };
+        let settled = async || {
+            let mut ending = Ending::new(Cause::Success, "");
+            let refusal = Refusal {
+                message: "forbidden".to_owned(),
+                hint: "allow it".to_owned(),
+            };
+            let settling = workspaces.settle(attempt, &task, &mut ending, Some(refusal));
+            settling.await;
+            assert_eq!(ending.cause, Cause::Class(ReasonClass::Permission));
+            ending.message
+        };
+        let never = "this host does not merge the work: forbidden; allow it";
+        assert_eq!(settled().await, never);
+        fs::create_dir_all(layout.worktree_record(task.id)).unwrap();
+        let unknown = settled().await;
+        let says = "whether an earlier host has merged the work is unknown: ";
+        assert!(unknown.contains(says), "{unknown}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{fs, io, path::Path};
 use super::{
     Commit, Git, GitError, failed,
     index::OtherIndex,
-    spec::{LONG, Spec, without},
+    spec::{LONG, Spec},
 };
 
 /// The length at which a diff is cut, since nobody reads more.
@@ -70,9 +70,7 @@ impl Git {
         let index = self.copied_index(&place.git_dir).await?;
         // Only the names of new files are added to the temporary index, not their contents.
         let add = Spec::reads(["add", "--intent-to-add", "--all", "--", ":(top)"]);
-        let foreign = self.foreign_links().await?;
-        let add = foreign.iter().fold(add, |add, path| add.arg(without(path)));
-        let add = add.index(index.path());
+        let add = self.without_foreign(add).await?.index(index.path());
         let added = self.run(&add.limit(LONG)).await?;
         if !added.status.success() {
             tracing::debug!(dir = %self.dir().display(), "new files cannot be added to the diff");

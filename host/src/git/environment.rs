@@ -133,6 +133,15 @@ impl Variables {
         self.with(INDEX, index)
     }
 
+    /// Lets git use the index of the checkout.
+    pub(super) fn without_index(mut self) -> Self {
+        let index = OsStr::new(INDEX);
+        if self.0.contains_key(index) {
+            Arc::make_mut(&mut self.0).remove(index);
+        }
+        self
+    }
+
     /// Adds a variable with the path of a file or a directory that git uses in place of another.
     pub(super) fn with(mut self, name: &str, path: &Path) -> Self {
         Arc::make_mut(&mut self.0).insert(name.into(), path.into());

@@ -4,10 +4,10 @@
 //!
 //! A filter can be disabled only by its name, and between a look at the names and the command,
 //! somebody may add another one. So a directory is compared with a git directory that the host
-//! makes for this, with settings of its own. From the repository, git gets the index, the objects
-//! and the patterns of ignored files there, which are data, and the values of [`KEPT`], which name
-//! no program. Filters that the user has configured for all repositories apply, because they are
-//! the user's.
+//! makes for this, with settings of its own. From the repository, git gets the index, the objects,
+//! the patterns of ignored files and the attributes there, which are data, and the values of
+//! [`KEPT`], which name no program. Filters that the user has configured for all repositories
+//! apply, because they are the user's.
 //!
 //! The commands that do run in the directory only look up its place, its commit and its settings.
 //! They read no file of the checkout and no object, and so need no program.
@@ -23,10 +23,10 @@ use claudine_domain::attempt::GitState;
 use tempfile::TempDir;
 
 use super::{
-    BranchRef, Commit, Git, GitError, is_lossy,
+    Commit, Git, GitError, is_lossy,
     place::{Place, pointed_to},
     refs::read_commit,
-    spec::{SHORT, Spec},
+    spec::{SHORT, Spec, without},
     status::Submodules,
     unusable,
 };
@@ -34,7 +34,11 @@ use crate::fsx;
 
 /// Settings of a repository that decide whether a file counts as changed or new. None of them can
 /// name a program.
-const KEPT: &str = "^core\\.(autocrlf|eol|excludesfile|filemode|precomposeunicode|symlinks)$";
+const KEPT: &str =
+    "^core\\.(attributesfile|autocrlf|eol|excludesfile|filemode|precomposeunicode|symlinks)$";
+
+/// Files with patterns in the directory that all checkouts of a repository share.
+const PATTERNS: [&str; 2] = ["info/attributes", "info/exclude"];
 
 /// Variables for commands in the repository itself: git must not fetch an object that is missing.
 /// Versions before 2.45 know only the second one, by which every protocol is forbidden.
@@ -82,10 +86,9 @@ impl Git {
         let settings = there.kept_settings().await?;
         let folds_case = self.folds_case().await?;
         let state = self.compared(source, settings, folds_case, data_dir);
-        let state = state.await?;
         Ok(Some(GitState {
-            branch: branch.map(|branch: BranchRef| branch.name().to_owned()),
-            ..state
+            branch: branch.map(|branch| branch.name().to_owned()),
+            ..state.await?
         }))
     }
 
@@ -100,24 +103,40 @@ impl Git {
     /// The submodules of this worktree whose repositories are not where git makes them, in the git
     /// directory of the worktree: the task has made these repositories, or has replaced a `.git`.
     /// Git must not compare the files there, because it would run the filters that they configure.
-    pub(super) async fn foreign_links(&self) -> Result<Vec<String>, GitError> {
+    pub(crate) async fn foreign_links(&self) -> Result<Vec<String>, GitError> {
         if self.linked_to.is_none() {
             return Ok(Vec::new());
         }
         let git_dir = self.git_dir().await?;
         let mut foreign = Vec::new();
         for link in self.submodules().await? {
-            // A submodule whose name is not UTF-8 cannot be looked at.
-            if is_lossy(&link) || self.leads_away(&link, &git_dir).await? {
+            if self.leads_away(&link, &git_dir).await? {
                 foreign.push(link);
             }
         }
         Ok(foreign)
     }
 
+    /// Lets a command that adds files leave out the submodules of [`Self::foreign_links`]. Fails if
+    /// the command could not be told the name of one of them.
+    pub(super) async fn without_foreign(&self, add: Spec) -> Result<Spec, GitError> {
+        let mut add = add;
+        for link in self.foreign_links().await? {
+            if is_lossy(&link) {
+                let path = self.dir().join(link);
+                return Err(GitError::NotUtf8 { path });
+            }
+            add = add.arg(without(&link));
+        }
+        Ok(add)
+    }
+
     /// Whether the repository of a submodule, or of a submodule in it, is not in the git directory
-    /// of the checkout that has it.
+    /// of the checkout that has it. A submodule whose name is not UTF-8 cannot be looked at.
     async fn leads_away(&self, link: &str, git_dir: &Path) -> Result<bool, GitError> {
+        if is_lossy(link) {
+            return Ok(true);
+        }
         let inner = self.in_dir(self.dir().join(link)).without_fetch();
         let modules = git_dir.join("modules");
         let module = inner.look_at_files(move |dir| Module::of(dir, &modules));
@@ -161,11 +180,9 @@ impl Git {
     ) -> Result<GitState, GitError> {
         let (top, index) = (source.place.top.clone(), source.place.git_dir.join("index"));
         let objects = source.place.repository.join("objects");
-        let data_dir = data_dir.to_owned();
-        let own: Result<TempDir, GitError> = self
-            .look_at_files(move |_| source.git_dir(&data_dir).map_err(unusable(&data_dir)))
-            .await?;
-        let own = own?;
+        let dir = data_dir.to_owned();
+        let made = self.look_at_files(move |_| source.git_dir(&dir)).await?;
+        let own = made.map_err(unusable(data_dir))?;
         let git = self.in_repository(own.path()).with_index(&index);
         let git = Self {
             variables: git.variables.clone().with(OBJECTS, &objects),
@@ -253,14 +270,13 @@ impl Source {
         fs::write(path("config"), config)?;
         fs::create_dir(path("refs"))?;
         fs::create_dir(path("info"))?;
-        let exclude = self.place.repository.join("info/exclude");
-        symlink(exclude, path("info/exclude"))?;
+        for name in PATTERNS {
+            symlink(self.place.repository.join(name), path(name))?;
+        }
         // An index may be split into two files. Git looks for the second one in its git directory.
         for shared in shared_indexes(&self.place.git_dir)? {
-            symlink(
-                &shared,
-                own.path().join(shared.file_name().unwrap_or_default()),
-            )?;
+            let name = shared.file_name().unwrap_or_default();
+            symlink(&shared, own.path().join(name))?;
         }
         Ok(own)
     }

@@ -1128,6 +1128,28 @@ mod tests {
         assert_eq!(left(&person), 0);
     }
 
+    /// A message would otherwise name files in which nothing of the step is left.
+    #[tokio::test]
+    async fn what_a_person_has_committed_or_removed_is_not_left_of_a_step_to_a_deleted_commit() {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        drop(replaced(&git, &step).await.unwrap());
+        fs::remove_file(person.work().join(".git/index.lock")).unwrap();
+        person.git(&["commit", "-q", "-m", "mine", "file"]);
+        fs::remove_file(person.work().join("dir/new")).unwrap();
+        person.git(&["update-ref", "-d", "ORIG_HEAD"]);
+        person.git(&["reflog", "expire", "--expire=now", "--all"]);
+        person.git(&["prune", "--expire=now"]);
+        let back = git.put_back_without_new(&step.note).await.unwrap();
+        assert_eq!(back, Some(PutBack::Done));
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert_eq!(read(&person, "file"), "two\n");
+        for path in ["gone", "watched"] {
+            assert_eq!(read(&person, path), "one\n", "{path}");
+        }
+    }
+
     #[tokio::test]
     async fn a_checkout_whose_branch_does_not_move_is_known_to_be_as_before() {
         for edit in [None, Some("mine\n")] {

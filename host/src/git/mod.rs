@@ -277,12 +277,17 @@ impl Git {
 
     /// The same setup in another directory.
     pub(crate) fn in_dir(&self, dir: impl Into<PathBuf>) -> Self {
-        Self::new(At::Checkout(dir.into()), self.variables.clone())
+        self.elsewhere(At::Checkout(dir.into()))
     }
 
     /// The same setup in the directory that all checkouts of a repository share.
     pub(crate) fn in_repository(&self, dir: impl Into<PathBuf>) -> Self {
-        Self::new(At::Repository(dir.into()), self.variables.clone())
+        self.elsewhere(At::Repository(dir.into()))
+    }
+
+    /// The same setup in another place, which has an index of its own.
+    fn elsewhere(&self, at: At) -> Self {
+        Self::new(at, self.variables.clone().without_index())
     }
 
     /// The same setup with another index in place of that of the checkout.

@@ -3,11 +3,12 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::ffi::OsStringExt,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use super::{At, Git, GitError, spec::Spec};
+use crate::fsx;
 
 // The questions to `git rev-parse`.
 const COMMON_DIR: &str = "--git-common-dir";
@@ -160,8 +161,9 @@ pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     Some(checkout.join(path_of(without_line_ends(path))))
 }
 
-/// Whether a directory itself, and not a link to it, is a linked checkout of this repository: git
-/// would use the settings of the repository there. This is found out without git.
+/// Whether a directory itself, and not a link to it, is a linked checkout of this repository, and
+/// leads to no other checkout of it: git would use the settings of the repository there, and the
+/// index and HEAD of no other checkout. This is found out without git.
 pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
     let is_dir = fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir());
     let Some(git_dir) = pointed_to(dir).filter(|_| is_dir) else {
@@ -171,6 +173,25 @@ pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
     git_dirs.is_some_and(|git_dirs| is_same(git_dirs, &repository.join("worktrees")))
         && is_pointer(&git_dir.join("commondir"))
         && common_dir_of(&git_dir).is_ok_and(|common| is_same(&common, repository))
+        && !is_of_another(&git_dir, dir)
+}
+
+/// Whether git has noted in this git directory that it belongs to another checkout than `dir`. If
+/// there is nothing at the noted path, `dir` may have been moved.
+fn is_of_another(git_dir: &Path, dir: &Path) -> bool {
+    let note = git_dir.join("gitdir");
+    let noted = is_pointer(&note).then(|| fs::read(&note));
+    noted.and_then(Result::ok).is_some_and(|noted| {
+        let noted = git_dir.join(path_of(without_line_ends(&noted)));
+        // The directories are compared, because a file may have several names.
+        fsx::is_taken(&noted) && noted.parent().and_then(id) != id(dir)
+    })
+}
+
+/// The number of a directory, by which it is known whatever its path is.
+fn id(dir: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(dir).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// The real path of the git directory that the `.git` of a checkout names; `None` if the `.git` is

@@ -25,7 +25,7 @@ use super::{
 use crate::fsx;
 
 /// Command that lists the names of files that differ from a commit.
-pub(super) const DIFF_INDEX: [&str; 5] = [
+const DIFF_INDEX: [&str; 5] = [
     "diff-index",
     "--name-only",
     "-z",
@@ -201,10 +201,11 @@ impl Git {
         let step = self.noted_step(note).await?;
         let is_changed = self.is_index_changed(&step, &note.old).await?
             && self.is_index_changed(&step, &note.new).await?;
-        Ok(!is_changed
-            && (note.has_failed
-                || self.has_new_file(&step).await?
-                || self.has_put_aside(&step).await?))
+        if is_changed || note.has_failed {
+            return Ok(!is_changed);
+        }
+        let other = self.not_as_new(&step).await?;
+        Ok(self.has_new_file(&step, &note.old, &other).await? || self.has_put_aside(&step).await?)
     }
 
     /// Restores this checkout after a host was killed while it had the lock of the index, and
@@ -300,13 +301,21 @@ impl Git {
         })
     }
 
-    /// Whether a file of the step exists here with the contents of the new commit.
-    async fn has_new_file(&self, step: &Step) -> Result<bool, GitError> {
-        let other = self.not_as_new(step).await?;
-        let files = step.files.iter().filter(|file| file.in_new);
-        let files = files.filter(|file| !other.contains(&file.path));
-        let files: Vec<String> = files.map(|file| file.path.clone()).collect();
-        self.look_at_files(move |top| files.iter().any(|path| is_there(&top.join(path))))
+    /// Whether a file of the step exists here with the contents of the new commit, and `head` does
+    /// not have these contents. `other` are the files of the step that exist here but differ from
+    /// the new commit.
+    pub(super) async fn has_new_file(
+        &self,
+        step: &Step,
+        head: &Commit,
+        other: &BTreeSet<String>,
+    ) -> Result<bool, GitError> {
+        let not_in_head = self.paths_between(&step.note.new, head).await?;
+        let new = step.files.iter().filter(|file| file.in_new);
+        let new = new.map(|file| file.path.clone());
+        let new = new.filter(|path| not_in_head.contains(path) && !other.contains(path));
+        let new: Vec<String> = new.collect();
+        self.look_at_files(move |top| new.iter().any(|path| is_there(&top.join(path))))
             .await
     }
 
@@ -376,6 +385,16 @@ impl Git {
         Ok(self.files_listed(spec).await?.into_iter().collect())
     }
 
+    /// The paths that differ between two commits.
+    pub(super) async fn paths_between(
+        &self,
+        old: &Commit,
+        new: &Commit,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let entries = self.entries_between(old.hash(), new.hash()).await?;
+        Ok(entries.into_iter().map(|entry| entry.path).collect())
+    }
+
     pub(super) async fn files_listed(&self, spec: Spec) -> Result<Vec<String>, GitError> {
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         Ok(names(&self.output(&spec).await?))
@@ -383,15 +402,27 @@ impl Git {
 
     /// The files of a step that differ from the old commit, either here or in the index.
     async fn not_as_old(&self, step: &Step) -> Result<Vec<Changed>, GitError> {
+        self.not_as(step, &step.note.old, BTreeSet::new()).await
+    }
+
+    /// The files of a step that differ from a commit, either here or in the index. `since` are the
+    /// paths that differ between the old commit of the step and this commit.
+    pub(super) async fn not_as(
+        &self,
+        step: &Step,
+        commit: &Commit,
+        since: BTreeSet<String>,
+    ) -> Result<Vec<Changed>, GitError> {
         let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
         // This command fails if a file is changed, so its status is ignored.
         self.run(&refresh.limit(LONG)).await?;
-        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(step.note.old.hash()));
+        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(commit.hash()));
         let changed: BTreeSet<String> = changed.await?.into_iter().collect();
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let differs = |file: &Changed| {
-                changed.contains(&file.path) || !file.in_old && is_there(&top.join(&file.path))
+                let is_untracked = !file.in_old && !since.contains(&file.path);
+                changed.contains(&file.path) || is_untracked && is_there(&top.join(&file.path))
             };
             files.into_iter().filter(differs).collect()
         })

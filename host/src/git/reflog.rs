@@ -101,9 +101,9 @@ impl Git {
         let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]);
         // Nested repositories stay as they are, and git fails if one of them has no commit.
         let nested = self.repositories_beside(Some(index.path())).await?;
-        let foreign = self.foreign_links().await?;
-        let left_out = nested.iter().chain(&foreign);
-        let add = left_out.fold(add, |add, path| add.arg(without(path)));
+        let add = nested.iter().fold(add, |add, path| add.arg(without(path)));
+        // The task may have removed a submodule from its own index.
+        let add = self.with_index(index.path()).without_foreign(add).await?;
         self.change(&there(add)).await?;
         for some in self.added(&head).await?.chunks(FILES_MAX) {
             let add = Spec::changes(["add", "--force", "--sparse", "--"]);

@@ -500,7 +500,8 @@ impl Git {
     ) -> Result<Vec<String>, GitError> {
         let mut unpushed = Vec::new();
         for link in links {
-            let inner = self.in_dir(self.dir().join(&link.path));
+            // The task may have made this repository.
+            let inner = self.in_dir(self.dir().join(&link.path)).without_fetch();
             if !inner.dir().join(".git").exists() {
                 continue;
             }

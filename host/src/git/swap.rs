@@ -255,16 +255,17 @@ impl Swaps {
         self.replaced().is_empty()
     }
 
-    /// The files whose new versions are not aside any more.
+    /// The files whose new versions are not aside any more, without added files that somebody has
+    /// removed since.
     pub(super) fn replaced(&self) -> BTreeSet<String> {
         let replaced = self.files.iter().filter(|file| self.is_replaced(file));
         replaced.map(|file| file.path.clone()).collect()
     }
 
-    /// Whether the new version of a file is not aside any more.
     fn is_replaced(&self, file: &Swap) -> bool {
-        let aside = stamp(&self.aside.join(&file.path));
-        aside.is_ok_and(|aside| aside != file.new)
+        let (here, aside) = self.places(file);
+        let is_removed = file.old.is_none() && fsx::is_missing(&here);
+        !is_removed && stamp(&aside).is_ok_and(|aside| aside != file.new)
     }
 
     /// Sets the modification times of the old files that were put aside to now, because they are

@@ -10,7 +10,7 @@ use super::{
     aside::FILES,
     index::OtherIndex,
     place::common_dir_of,
-    put_back::{Changed, DIFF_INDEX, PutBack, Step, StepNote, is_free, is_there, put_back_except},
+    put_back::{Changed, PutBack, Step, StepNote, is_free, is_there, put_back_except},
     spec::{FILES_MAX, LONG, Spec, literal},
     swap::Swaps,
     unusable,
@@ -133,29 +133,12 @@ impl Git {
     async fn is_half_way_after(&self, half: &HalfWay) -> Result<bool, GitError> {
         let HalfWay { step, head, .. } = half;
         let other = self.not_as_new(step).await?;
-        let has_new = self.has_new_beside(step, head, &other).await?;
+        let has_new = self.has_new_file(step, head, &other).await?;
         if has_new && !half.is_open {
             return Ok(true);
         }
         let is_begun = has_new || step.note.has_failed || self.has_put_aside(step).await?;
         Ok(is_begun && (!half.staged.is_empty() || !self.left_of(half, &other).await?.is_empty()))
-    }
-
-    /// Whether a file of the step exists here with the contents of the new commit, and HEAD does
-    /// not have these contents.
-    async fn has_new_beside(
-        &self,
-        step: &Step,
-        head: &Commit,
-        other: &BTreeSet<String>,
-    ) -> Result<bool, GitError> {
-        let not_in_head = self.paths_between(&step.note.new, head).await?;
-        let new = step.files.iter().filter(|file| file.in_new);
-        let new = new.map(|file| file.path.clone());
-        let new = new.filter(|path| not_in_head.contains(path) && !other.contains(path));
-        let new: Vec<String> = new.collect();
-        self.look_at_files(move |top| new.iter().any(|path| is_there(&top.join(path))))
-            .await
     }
 
     /// The files here that the step has written or removed and that are to be put back. `other` are
@@ -173,17 +156,29 @@ impl Git {
         let old: Vec<String> = old.map(|file| file.path.clone()).collect();
         let fresh = OtherIndex::new(&self.git_dir().await?);
         let differing = self.differing(fresh.path(), &step.note.old, &old).await?;
+        let left_out = self.left_out().await?;
         self.look_at_files(move |top| {
             let differs = |file: &Changed| {
+                let is_there = is_there(&top.join(&file.path));
                 if file.in_old {
-                    differing.contains(&file.path)
+                    let is_left_out = !is_there && left_out.contains(&file.path);
+                    differing.contains(&file.path) && !is_left_out
                 } else {
-                    is_there(&top.join(&file.path))
+                    is_there
                 }
             };
             files.into_iter().filter(differs).collect()
         })
         .await
+    }
+
+    /// The files that a sparse checkout leaves out.
+    async fn left_out(&self) -> Result<BTreeSet<String>, GitError> {
+        let listed = self.files_listed(Spec::reads(["ls-files", "-t", "-z"]));
+        let listed = listed.await?.into_iter();
+        // Each name comes after a letter.
+        let left_out = listed.filter_map(|entry| entry.strip_prefix("S ").map(str::to_owned));
+        Ok(left_out.collect())
     }
 
     /// Puts back the files of an interrupted update, here and in the index, as they are in HEAD.
@@ -211,39 +206,21 @@ impl Git {
         self.undo_left_except(&step.note, foreign.clone()).await?;
         let other = self.not_as_new(step).await?;
         self.restore(self.left_of(half, &other).await?).await?;
-        let left = self.not_as_head(half).await?;
+        let left = self.not_as(step, head, half.committed.clone()).await?;
         if left.is_empty() {
             return Ok(PutBack::Done);
         }
+        let left = left.into_iter().map(|file| file.path);
         let foreign = foreign.clone();
         let (other, changed) = self
             .look_at_files(move |top| {
                 let is_other = |path: &String| {
                     other.contains(path) || foreign.contains(path) || !is_free(top, path)
                 };
-                left.into_iter().partition(is_other)
+                left.partition(is_other)
             })
             .await?;
         Ok(PutBack::Left { changed, other })
-    }
-
-    /// The files of the step that differ from HEAD, either here or in the index.
-    async fn not_as_head(&self, half: &HalfWay) -> Result<Vec<String>, GitError> {
-        let refresh = Spec::changes(["update-index", "-q", "--refresh"]);
-        // This command fails if a file is changed, so its status is ignored.
-        self.run(&refresh.limit(LONG)).await?;
-        let changed = self.files_listed(Spec::reads(DIFF_INDEX).arg(half.head.hash()));
-        let changed: BTreeSet<String> = changed.await?.into_iter().collect();
-        let (files, committed) = (half.step.files.clone(), half.committed.clone());
-        self.look_at_files(move |top| {
-            let differs = |file: &Changed| {
-                let is_untracked = !file.in_old && !committed.contains(&file.path);
-                changed.contains(&file.path) || is_untracked && is_there(&top.join(&file.path))
-            };
-            let files = files.into_iter().filter(differs);
-            files.map(|file| file.path).collect()
-        })
-        .await
     }
 
     /// Puts back the files that a killed host had replaced in the noted step, if git has deleted
@@ -267,21 +244,14 @@ impl Git {
         if replaced.is_none_or(|replaced| replaced.is_empty()) {
             return Ok(None);
         }
-        let mut foreign = self.paths_between(&note.old, &head).await?;
+        let committed = self.paths_between(&note.old, &head).await?;
+        let mut foreign = committed.clone();
         foreign.extend(self.changed_in_index(&note.old).await?);
         self.undo_left_except(note, foreign).await?;
         let left = self.left_swaps(note, Swaps::replaced).await?;
-        let left = left.unwrap_or_default().into_iter().collect();
-        Ok(Some(put_back_except(left)))
-    }
-
-    async fn paths_between(
-        &self,
-        old: &Commit,
-        new: &Commit,
-    ) -> Result<BTreeSet<String>, GitError> {
-        let entries = self.entries_between(old.hash(), new.hash()).await?;
-        Ok(entries.into_iter().map(|entry| entry.path).collect())
+        let left = left.unwrap_or_default().into_iter();
+        let left = left.filter(|path| !committed.contains(path));
+        Ok(Some(put_back_except(left.collect())))
     }
 }
 
@@ -391,6 +361,24 @@ mod tests {
         assert_eq!(back(&person, &note).await, None);
         fs::remove_file(&operation).unwrap();
         assert_eq!(back(&person, &note).await, Some(PutBack::Done));
+        assert_eq!(status(&person), "");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_a_sparse_checkout_leaves_out_is_neither_named_nor_written() {
+        let person = Person::with_repository("");
+        let note = cut_off(&person).await;
+        person.git(&["update-index", "--skip-worktree", "gone"]);
+        let operation = person.work().join(".git/MERGE_HEAD");
+        fs::write(&operation, format!("{}\n", note.old.hash())).unwrap();
+        let left = PutBack::Left {
+            changed: ["added", "changed"].map(str::to_owned).to_vec(),
+            other: Vec::new(),
+        };
+        assert_eq!(back(&person, &note).await, Some(left));
+        fs::remove_file(&operation).unwrap();
+        assert_eq!(back(&person, &note).await, Some(PutBack::Done));
+        assert_eq!(read(&person, "gone"), "");
         assert_eq!(status(&person), "");
     }
 

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, time::Duration};
 use super::{
     BranchRef, Commit, Git, GitError, LOCKED_PAUSE, Operation, failed, names,
     refs::read_commit,
-    spec::{Hooks, LONG, Spec, without},
+    spec::{Hooks, LONG, Spec},
 };
 use crate::{clock, fsx};
 
@@ -70,9 +70,7 @@ impl Git {
     /// user's own commits.
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
         let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]).limit(LONG);
-        let foreign = self.foreign_links().await?;
-        let add = foreign.iter().fold(add, |add, path| add.arg(without(path)));
-        self.change(&add).await?;
+        self.change(&self.without_foreign(add).await?).await?;
         let staged = [
             "diff",
             "--cached",

@@ -65,12 +65,11 @@ impl Worktrees {
         Ok(record.and_then(|record| record.last_merge().cloned()))
     }
 
-    /// Whether a host has recorded how the work of an attempt was settled. A record that cannot be
-    /// read says nothing.
-    pub(crate) async fn has_settled(&self, attempt: AttemptId) -> bool {
-        let record = self.record(attempt.task).await.ok().flatten();
+    /// Whether a host has recorded how the work of an attempt was settled.
+    pub(crate) async fn has_settled(&self, attempt: AttemptId) -> Result<bool, WorktreeError> {
+        let record = self.record(attempt.task).await?;
         let settled = record.and_then(|record| record.settled);
-        settled.is_some_and(|(number, _)| number == attempt.number)
+        Ok(settled.is_some_and(|(number, _)| number == attempt.number))
     }
 
     /// The result of a repeated merge. Must be called on a thread that may block.

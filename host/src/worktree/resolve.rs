@@ -77,16 +77,13 @@ impl Worktrees {
             let why = format!("`{branch}` has no base that it could conflict with");
             return Ok(Resolution::Refused(why));
         };
-        let (Some(old), Some(tip)) = (
-            work.git.branch_commit(&base).await?,
-            work.git.branch_commit(branch).await?,
-        ) else {
-            if work.git.branch_commit(branch).await?.is_none() {
-                return Err(work.record.gone(&work.git, again.task).await?);
+        let (old, tip) = match work.git.branch_commits([&base, branch]).await? {
+            [Some(old), Some(tip)] => (old, tip),
+            [_, None] => return Err(work.record.gone(&work.git, again.task).await?),
+            [None, Some(_)] => {
+                let why = format!("the base `{base}` no longer exists");
+                return Ok(Resolution::Refused(why));
             }
-            return Ok(Resolution::Refused(format!(
-                "the base `{base}` no longer exists"
-            )));
         };
         if let Some(why) = work.refuse_rewritten(&base, &old, &tip).await? {
             return Ok(Resolution::Refused(why));

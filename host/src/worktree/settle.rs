@@ -454,8 +454,15 @@ impl Work {
             return Ok(None);
         }
         let submodules = self.git.submodules().await?;
+        let foreign = self.git.foreign_links().await?;
         let files = shortened(&left.dirty);
-        let detail = if left.dirty.iter().all(|path| submodules.contains(path)) {
+        let detail = if let Some(link) = left.dirty.iter().find(|path| foreign.contains(path)) {
+            format!(
+                "the repository of the submodule `{link}` in the worktree {place} is not one that git has made there, so nothing of it is committed; once its work is saved elsewhere and its directory is removed, `git -C {} -c submodule.active=. submodule update -- {}` makes it again",
+                shell_word(&place.to_string()),
+                shell_word(link)
+            )
+        } else if left.dirty.iter().all(|path| submodules.contains(path)) {
             format!(
                 "some changes in the worktree {place} cannot be committed there; changes inside a submodule must be committed in the submodule: {files}"
             )

@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     path::{Path, PathBuf},
 };
 
 use claudine_domain::attempt::GitState;
 
 use super::{Person, somebody, worktree};
-use crate::git::{GitError, Shape, Stamps, Wanted};
+use crate::git::{GitError, Keeping, Shape, Stamps, Wanted};
 
 /// Attributes with which git runs the filter `evil` for each file.
 const ATTRIBUTES: &str = "* filter=evil\n";
@@ -134,14 +137,11 @@ async fn no_setting_of_a_submodule_makes_a_look_at_its_files_run_a_program() {
     person_runs_it(&person, "a new commit in a submodule");
 }
 
-#[tokio::test]
-async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
-    let person = somebody("");
-    let tree = person.git(&["rev-parse", "HEAD^{tree}"]);
-    let (dir, file) = tree.split_at(2);
-    let object = person.work().join(".git/objects").join(dir).join(file);
-    fs::remove_file(object).unwrap();
-    let url = format!("ext::touch {}", ran(&person).display());
+/// Removes an object of this repository, and lets git run the program if it looks for the object.
+fn make_missing(person: &Person, top: &Path, object: &str) {
+    let (dir, file) = object.split_at(2);
+    fs::remove_file(top.join(".git/objects").join(dir).join(file)).unwrap();
+    let url = format!("ext::touch {}", ran(person).display());
     for (name, value) in [
         ("core.repositoryFormatVersion", "1"),
         ("extensions.partialClone", "evil"),
@@ -149,8 +149,36 @@ async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
         ("remote.evil.url", url.as_str()),
         ("protocol.ext.allow", "always"),
     ] {
-        person.git(&["config", name, value]);
+        person.git_in(top, &["config", name, value]);
     }
+}
+
+/// A task may have made the repository of the submodule.
+#[tokio::test]
+async fn no_missing_commit_is_fetched_in_a_submodule_that_work_refers_to() {
+    let person = somebody("");
+    let from = person.commit("HEAD").await;
+    let inner = person.work().join("inner");
+    make_repository(&person, &inner);
+    person.commit_all("inner");
+    let to = person.commit("HEAD").await;
+    let commit = person.git_in(&inner, &["rev-parse", "HEAD"]);
+    make_missing(&person, &inner, &commit);
+    let git = person.at(".");
+    let links = git.changed_links(&from, &to).await.unwrap();
+    let unpushed = git.unpushed_submodules(&links).await.unwrap();
+    assert_eq!(unpushed, [""; 0]);
+    assert!(!ran(&person).exists());
+    let look = "alias.look=!git cat-file -e HEAD 2> /dev/null || true";
+    person.git_in(&inner, &["-c", look, "look"]);
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
+    let person = somebody("");
+    let tree = person.git(&["rev-parse", "HEAD^{tree}"]);
+    make_missing(&person, &person.work(), &tree);
     let found = person.at(".").foreign_state(&person.home()).await;
     assert!(matches!(found, Err(GitError::Failed { .. })), "{found:?}");
     person_runs_it(&person, "a missing tree");
@@ -159,7 +187,7 @@ async fn no_missing_object_is_fetched_by_a_command_of_the_repository() {
 #[tokio::test]
 async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
     type Way = dyn Fn(&Person);
-    let ways: [(&str, &Way); 9] = [
+    let ways: [(&str, &Way); 11] = [
         ("nothing", &|_| {}),
         ("changed, staged and new files", &|person| {
             person.write("file", "two\n");
@@ -174,6 +202,15 @@ async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
             for name in ["excluded", "also", "new"] {
                 person.write(name, "");
             }
+        }),
+        ("attributes", &|person| {
+            fs::write(person.work().join(".git/info/attributes"), "file text\n").unwrap();
+            person.write("file", "one\r\n");
+        }),
+        ("another file of attributes", &|person| {
+            fs::write(person.home().join("attributes"), "file text\n").unwrap();
+            person.git(&["config", "core.attributesFile", "~/attributes"]);
+            person.write("file", "one\r\n");
         }),
         ("line ends", &|person| {
             person.git(&["config", "core.autocrlf", "true"]);
@@ -214,6 +251,21 @@ async fn a_look_without_the_repositorys_programs_finds_what_git_finds() {
         let mut names = left.map(|entry| entry.unwrap().file_name());
         let is_left = |name: OsString| name.to_string_lossy().starts_with("look.");
         assert!(!names.any(is_left), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_linked_checkout_of_a_repository_with_long_hashes_is_looked_at() {
+    let person = Person::new("");
+    person.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
+    person.write("file", "one\n");
+    person.commit_all("first");
+    person.git(&["worktree", "add", "-q", "-b", "other", "../tree"]);
+    for inside in [".", "../tree"] {
+        person.write(&format!("{inside}/file"), "two\n");
+        let expected = person.at(inside).status().await.unwrap();
+        assert_eq!(expected.dirty, ["file"], "{inside}");
+        assert_eq!(state(&person, inside).await, Some(expected), "{inside}");
     }
 }
 
@@ -300,14 +352,71 @@ async fn no_command_runs_in_a_worktree_that_leads_to_another_repository() {
     }
 }
 
+fn keeping() -> Keeping {
+    Keeping {
+        name: "refs/claudine/kept".to_owned(),
+        known: Vec::new(),
+        message: "kept".to_owned(),
+    }
+}
+
+/// To abort a merge there would abort that of the other checkout.
+#[tokio::test]
+async fn no_command_runs_in_a_worktree_that_leads_to_another_checkout_of_its_repository() {
+    let person = somebody("");
+    let there = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    let git = there.clone().linked_to(&repository);
+    git.status().await.unwrap();
+    let other = person.home().join("other");
+    let at = other.to_str().unwrap();
+    person.git(&["worktree", "add", "-q", "-b", "other", at]);
+    let [own, theirs] = [git.dir(), &*other].map(|dir| dir.join(".git"));
+    let before = fs::read(&own).unwrap();
+    for is_same_file in [true, false] {
+        fs::remove_file(&own).unwrap();
+        if is_same_file {
+            fs::hard_link(&theirs, &own).unwrap();
+        } else {
+            fs::copy(&theirs, &own).unwrap();
+        }
+        let errors = [
+            git.status().await.unwrap_err(),
+            git.operation().await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+        }
+    }
+    fs::write(&own, before).unwrap();
+    git.status().await.unwrap();
+    // The person has moved the data directory.
+    let moved = person.home().join("moved");
+    fs::rename(git.dir(), &moved).unwrap();
+    let git = there.in_dir(moved).linked_to(&repository);
+    git.status().await.unwrap();
+}
+
+/// Makes a repository with a commit.
+fn make_repository(person: &Person, dir: &Path) {
+    fs::create_dir(dir).unwrap();
+    person.git_in(dir, &["init", "-q"]);
+    fs::write(dir.join("file"), "one\n").unwrap();
+    person.git_in(dir, &["add", "-A"]);
+    person.git_in(dir, &["commit", "-q", "-m", "first"]);
+}
+
+/// Lets git run the filter `evil` if it compares the files of this repository.
+fn make_evil(person: &Person, dir: &Path) {
+    person.git_in(dir, &["config", "filter.evil.clean", &program(person)]);
+    fs::write(dir.join(".git/info/attributes"), ATTRIBUTES).unwrap();
+    fs::write(dir.join("file"), "two\n").unwrap();
+}
+
 #[tokio::test]
 async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     let person = somebody("");
-    let module = person.work().join("inner");
-    person.git(&["init", "-q", "inner"]);
-    person.write("inner/file", "one\n");
-    person.git_in(&module, &["add", "-A"]);
-    person.git_in(&module, &["commit", "-q", "-m", "first"]);
+    make_repository(&person, &person.work().join("inner"));
     person.commit_all("inner");
     let there = worktree(&person, "work").await;
     let repository = person.work().join(".git");
@@ -316,9 +425,7 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     let from = git.commit_of("HEAD").await.unwrap().unwrap();
     let inner = git.dir().join("inner");
     person.git(&["clone", "-q", "inner", inner.to_str().unwrap()]);
-    person.git_in(&inner, &["config", "filter.evil.clean", &program(&person)]);
-    fs::write(inner.join(".git/info/attributes"), ATTRIBUTES).unwrap();
-    fs::write(inner.join("file"), "two\n").unwrap();
+    make_evil(&person, &inner);
     fs::write(git.dir().join("new"), "new\n").unwrap();
     assert_eq!(git.whole_status().await.unwrap().dirty, ["new"]);
     let wanted = Wanted {
@@ -332,7 +439,53 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     let loss = look.loss().unwrap();
     let says = "its submodule `inner`: its repository is not one that git has made here";
     assert!(loss.starts_with(says), "{loss}");
+    // The task has removed the submodule from its index, but not from its commit.
+    person.git_in(git.dir(), &["update-index", "--force-remove", "inner"]);
+    git.keep_changes(&keeping()).await.unwrap();
     assert!(!ran(&person).exists());
+    person.git_in(git.dir(), &["reset", "-q"]);
     there.status().await.unwrap();
     assert!(ran(&person).exists());
+}
+
+/// Neither a look at the repository of such a submodule nor a command that leaves it out can name
+/// it.
+#[tokio::test]
+async fn no_filter_runs_in_a_submodule_whose_name_is_not_utf_8() {
+    for is_nested in [false, true] {
+        let person = somebody("");
+        let there = worktree(&person, "work").await;
+        let repository = person.work().join(".git");
+        let git = there.clone().linked_to(&repository);
+        let git = git.with_identity().await.unwrap();
+        let outer = git.dir().join("outer");
+        let dir = if is_nested { &*outer } else { git.dir() };
+        if is_nested {
+            make_repository(&person, &outer);
+            let module = repository.join("worktrees/tree/modules/outer");
+            fs::create_dir_all(module.parent().unwrap()).unwrap();
+            let separate = format!("--separate-git-dir={}", module.display());
+            person.git_in(&outer, &["init", "-q", &separate]);
+        }
+        let inner = dir.join(OsStr::from_bytes(b"in\xffner"));
+        make_repository(&person, &inner);
+        person.git_in(dir, &["add", "-A"]);
+        person.git_in(dir, &["commit", "-q", "-m", "inner"]);
+        if is_nested {
+            person.git_in(git.dir(), &["add", "-A"]);
+        }
+        make_evil(&person, &inner);
+        git.status().await.unwrap();
+        let results = [
+            git.commit_all("work").await,
+            git.keep_changes(&keeping()).await.map(drop),
+        ];
+        for result in results {
+            let is_refused = matches!(result, Err(GitError::NotUtf8 { .. }));
+            assert_eq!(is_refused, !is_nested, "{result:?}");
+        }
+        assert!(!ran(&person).exists(), "{is_nested}");
+        there.status().await.unwrap();
+        assert!(ran(&person).exists(), "{is_nested}");
+    }
 }

@@ -150,6 +150,36 @@ fn unavailable_submodules_fail_the_task_and_leave_nothing() {
     assert_eq!(repository.host.finished(id)["outcome"], "succeeded");
 }
 
+/// The host does not look for changes in a repository that a task has made, and does not commit it.
+#[test]
+fn submodule_that_the_task_has_cloned_itself_is_not_committed_and_the_way_out_makes_it_again() {
+    let repository = with_submodules(true);
+    let host = &repository.host;
+    let script = format!(
+        "rm -rf lib; git clone -q {} lib; cd lib; echo two > text; {COMMIT}",
+        host.root().join("lib").display()
+    );
+    let task = repository.done(&["--merge", "auto"], &script);
+    let detail = merged(&task, "failed", "refused");
+    let worktree = repository.worktree(&task);
+    let says = format!(
+        "the repository of the submodule `lib` in the worktree {} is not one that git has made",
+        worktree.display()
+    );
+    let way_out = "-c submodule.active=. submodule update -- lib` makes it again";
+    assert!(detail.contains(&says), "{detail}");
+    assert!(detail.contains(way_out), "{detail}");
+    repository.is_untouched();
+
+    fs::remove_dir_all(worktree.join("lib")).unwrap();
+    let update = ["-c", "submodule.active=.", "submodule", "--quiet", "update"];
+    git_in(host, &worktree, &[&update[..], &["--", "lib"]].concat());
+    let text = fs::read_to_string(worktree.join("lib/text"));
+    assert_eq!(text.unwrap(), "lib\n");
+    host.run(["worktree", "merge", task["id"].as_str().unwrap()])
+        .check();
+}
+
 #[test]
 fn work_that_is_only_in_a_submodule_is_never_removed() {
     let repository = with_submodules(true);
