@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             rounds: if rounds == 1 { 1 } else { PAIRS },
             ..bench
         };
-        against::compare(&bench, &older, &wanted, &mut table);
+        against::compare(bench, &older, &wanted, &mut table)?;
         table.print();
         return Ok(());
     }
