@@ -1,8 +1,12 @@
 //! Raw lines on standard input, among them lines that no client library would send.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use claudine_tests::TestHost;
+use claudine_tests::{TestHost, command::ends_within, wait::PATIENCE};
 use serde_json::{Value, json};
 
 /// The time limit of a wait over MCP.
@@ -342,6 +346,42 @@ fn waits_over_mcp_end_with_the_input() {
             "{answer:#}"
         );
     }
+}
+
+/// The list of tools is long, so that a few lists fill the pipe, which nobody reads.
+#[test]
+fn mcp_server_whose_client_reads_nothing_ends_after_its_input_with_an_error() {
+    let host = TestHost::new();
+    let mut server = host
+        .command(["mcp"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lists = (2..40).map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"}));
+    let lines: Vec<String> = [hello()]
+        .into_iter()
+        .chain(lists)
+        .map(|line| line.to_string() + "\n")
+        .collect();
+    let mut input = server.stdin.take().unwrap();
+    input.write_all(lines.concat().as_bytes()).unwrap();
+    drop(input);
+    let ended = ends_within(&mut server, PATIENCE).expect("the server ends");
+    assert_eq!(ended.code(), Some(125));
+    let mut said = String::new();
+    server
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(said.starts_with("error: at least "), "{said}");
+    assert!(
+        said.contains("because the client read none for 5 s after the end of its input"),
+        "{said}"
+    );
 }
 
 #[test]
