@@ -22,6 +22,9 @@ pub(crate) const VERSION_HEADER: &str = "claudine-version";
 /// unchanged.
 pub(crate) const NEXT_HOST_HEADER: &str = "claudine-next-host";
 
+/// Header that says why wanted events may be missing in the answer.
+pub(crate) const NOTE_HEADER: &str = "claudine-note";
+
 /// A JSON answer with its status.
 pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
 

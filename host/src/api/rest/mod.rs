@@ -78,7 +78,7 @@ use axum::{
 };
 use tokio::sync::watch;
 
-pub(crate) use answer::{NEXT_HOST_HEADER, VERSION_HEADER};
+pub(crate) use answer::{NEXT_HOST_HEADER, NOTE_HEADER, VERSION_HEADER};
 pub(super) use host::{DownBody, UpView};
 pub(super) use listen::converse_here;
 pub(crate) use listen::serve;
