@@ -73,7 +73,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    middleware::map_response,
+    middleware::{map_request, map_response},
     routing::{get, post},
 };
 use tokio::sync::watch;
@@ -179,6 +179,7 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
+        .layer(map_request(answer::undecoded))
         .layer(map_response(answer::with_version))
         .with_state(Shared {
             host,
