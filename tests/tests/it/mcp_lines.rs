@@ -1,6 +1,7 @@
 //! Raw lines on standard input, among them lines that no client library would send.
 
 use std::{
+    fs::{self, File},
     io::{Read, Write},
     process::Stdio,
     time::{Duration, Instant},
@@ -348,40 +349,40 @@ fn waits_over_mcp_end_with_the_input() {
     }
 }
 
-/// The list of tools is long, so that a few lists fill the pipe, which nobody reads.
+/// The list of tools is long, so that a few lists fill the pipe, which nobody reads. There are more
+/// requests than are carried out at the same time, so that the end of the input is behind requests
+/// that are not read yet.
 #[test]
 fn mcp_server_whose_client_reads_nothing_ends_after_its_input_with_an_error() {
     let host = TestHost::new();
-    let mut server = host
-        .command(["mcp"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lists = (2..40).map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"}));
-    let lines: Vec<String> = [hello()]
+    let lists = (2..100).map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"}));
+    let lines: String = [hello()]
         .into_iter()
         .chain(lists)
         .map(|line| line.to_string() + "\n")
         .collect();
-    let mut input = server.stdin.take().unwrap();
-    input.write_all(lines.concat().as_bytes()).unwrap();
+    let file = host.work().join("requests");
+    fs::write(&file, &lines).unwrap();
+    let start = |input: Stdio| {
+        let mut server = host.command(["mcp"]);
+        server.stdin(input).stdout(Stdio::piped());
+        server.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut piped = start(Stdio::piped());
+    let from_file = start(File::open(&file).unwrap().into());
+    let mut input = piped.stdin.take().unwrap();
+    input.write_all(lines.as_bytes()).unwrap();
     drop(input);
-    let ended = ends_within(&mut server, PATIENCE).expect("the server ends");
-    assert_eq!(ended.code(), Some(125));
-    let mut said = String::new();
-    server
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    assert!(said.starts_with("error: at least "), "{said}");
-    assert!(
-        said.contains("because the client read none for 5 s after the end of its input"),
-        "{said}"
-    );
+    for mut server in [piped, from_file] {
+        let ended = ends_within(&mut server, PATIENCE).expect("the server ends");
+        assert_eq!(ended.code(), Some(125));
+        let mut said = String::new();
+        let mut complaint = server.stderr.take().unwrap();
+        complaint.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("error: at least "), "{said}");
+        let why = "because the client read none for 5 s after the end of its input";
+        assert!(said.contains(why), "{said}");
+    }
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(super) fn open() -> io::Result<(Input, Output)> {
     })
 }
 
-/// Whether nobody can write to standard input any more. Some of the input may not be read yet. A
-/// file has no writer that the session could answer.
+/// Whether nobody can write to standard input any more. Some of the input may not be read yet. The
+/// input from a file counts as complete, because no client waits behind it.
 pub(super) fn has_hung_up() -> bool {
     let stdin = io::stdin();
     if kind(stdin.as_fd()).is_ok_and(|kind| kind == FileType::RegularFile) {
