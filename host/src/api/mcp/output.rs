@@ -158,7 +158,8 @@ impl Lasting {
         if let Err(error) = &flushed {
             // Otherwise each further answer would wait for the client again.
             self.output = None;
-            lock(&self.owed.failed).get_or_insert(error.kind());
+            let mut failed = lock(&self.owed.failed);
+            *failed = failed.or(Some(error.kind()));
         }
         flushed
     }
