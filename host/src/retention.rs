@@ -31,7 +31,11 @@ use crate::{
     store::{Old, Prunable, Store, StoreError},
 };
 
-const EVERY: Duration = Duration::from_hours(1);
+/// Number of times that old data is looked for in the time for which it is kept.
+const ROUNDS: u32 = 10;
+/// Limits of the time between two rounds.
+const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Maximum number of tasks that are removed in one transaction. Other commits wait for this
 /// transaction.
 const TASKS_AT_ONCE: usize = 500;
@@ -67,22 +71,28 @@ enum ForgetError {
 }
 
 impl Retention {
-    /// Removes old data once an hour, as long as this future is polled.
+    /// Removes old data again and again, as long as this future is polled.
     pub(crate) async fn run(self) {
         let this = Arc::new(self);
-        loop {
-            match this.forget(clock::wall()).await {
-                Ok(0) => {}
-                Ok(count) => {
-                    tracing::info!(count, "old tasks were removed");
-                }
-                Err(ForgetError::Engine(EngineError::Down | EngineError::Leaving)) => return,
-                Err(error) => {
-                    tracing::warn!(%error, "old tasks cannot be removed");
-                }
-            }
-            clock::sleep(EVERY).await;
+        while let Some(pause) = this.round().await {
+            clock::sleep(pause).await;
         }
+    }
+
+    /// Removes old data. Returns the time until the next round; `None` if the engine has ended.
+    async fn round(self: &Arc<Self>) -> Option<Duration> {
+        let now = clock::wall();
+        match self.forget(now).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!(count, "old tasks were removed");
+            }
+            Err(ForgetError::Engine(EngineError::Down | EngineError::Leaving)) => return None,
+            Err(error) => {
+                tracing::warn!(%error, "old tasks cannot be removed");
+            }
+        }
+        Some(pause(self.kept.keep(now)))
     }
 
     /// Removes everything that may be removed now. Returns the number of removed tasks.
@@ -235,6 +245,11 @@ impl Retention {
             tracing::warn!(path = %path.display(), %error, "an old log cannot be removed");
         }
     }
+}
+
+/// The time between two rounds, for data that is kept for this time.
+fn pause(keep: Duration) -> Duration {
+    (keep / ROUNDS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// Removes all matching files. Returns the first error.
@@ -399,6 +414,38 @@ mod tests {
         let layout = world.layout();
         assert!(!layout.environment(&old_env).exists() && layout.environment(&new_env).exists());
         assert!(!layout.forgetting().exists());
+    }
+
+    #[tokio::test]
+    async fn a_running_host_removes_a_finished_task_soon_after_its_retention_time() {
+        let mut world = World::new();
+        let id = TaskId::new(1, 1);
+        let finished = clock::wall();
+        world.put(id, |task| {
+            task.state = State::Done {
+                at: finished,
+                outcome: Outcome::Succeeded,
+                reason: None,
+                culprit: None,
+            };
+        });
+        let (retention, _fixture) = world.retention();
+        while world.store.task(id).unwrap().is_some() {
+            let pause = retention.round().await.unwrap();
+            clock::jump_wall(i64::try_from(millis(pause)).unwrap());
+            let kept = clock::wall().0 - finished.0;
+            assert!(kept < millis(KEEP + KEEP / 2), "kept for {kept} ms");
+        }
+        assert!(clock::wall().0 - finished.0 > millis(KEEP));
+    }
+
+    #[test]
+    fn the_time_between_two_rounds_follows_the_retention_time() {
+        let minutes = Duration::from_mins;
+        assert_eq!(pause(Duration::from_secs(1)), minutes(1));
+        assert_eq!(pause(minutes(30)), minutes(3));
+        assert_eq!(pause(minutes(7 * 24 * 60)), minutes(60));
+        assert_eq!(pause(Duration::MAX), minutes(60));
     }
 
     /// Otherwise a client could continue a session that a person has used in a removed task, or run

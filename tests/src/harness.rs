@@ -350,6 +350,13 @@ impl TestHost {
         socket::post_as_client(&self.data_dir.join("host.sock"), path, body).unwrap()
     }
 
+    /// The whole answer of the host that runs to a request with this head, of which the last
+    /// headers are added.
+    #[track_caller]
+    pub fn said(&self, head: &str, body: &str) -> String {
+        socket::said(&self.data_dir.join("host.sock"), head, body).unwrap()
+    }
+
     /// Waits until the task is live; returns the pid of its process.
     #[track_caller]
     pub fn live(&self, id: &str) -> u32 {

@@ -30,7 +30,7 @@ pub(crate) fn post_as_client(socket: &Path, path: &str, body: &str) -> io::Resul
 }
 
 /// The answer to a request, which begins with this head.
-fn said(socket: &Path, head: &str, body: &str) -> io::Result<String> {
+pub(crate) fn said(socket: &Path, head: &str, body: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!("{head}\r\nhost: claudine\r\nconnection: close\r\n\r\n{body}");

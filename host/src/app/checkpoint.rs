@@ -65,14 +65,38 @@ impl From<CheckpointError> for AppError {
     fn from(error: CheckpointError) -> Self {
         let message = error.to_string();
         match error {
-            CheckpointError::Gone(_) => Self::new(ErrorKind::NotFound, message),
-            CheckpointError::NoAttempt(_)
-            | CheckpointError::NotEnded { .. }
-            | CheckpointError::NoSuchAttempt { .. } => Self::new(ErrorKind::Conflict, message),
+            CheckpointError::Gone(_) | CheckpointError::NoSuchAttempt { .. } => {
+                Self::new(ErrorKind::NotFound, message)
+            }
+            // The task may get such an attempt.
+            CheckpointError::NoAttempt(_) | CheckpointError::NotEnded { .. } => {
+                Self::new(ErrorKind::Conflict, message)
+            }
             CheckpointError::Store(error) => error.into(),
             CheckpointError::Log { .. } | CheckpointError::Outputs { .. } => {
                 Self::new(ErrorKind::Internal, message)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::id::{AttemptId, TaskId};
+
+    use super::*;
+
+    /// The output of such an attempt is not found either.
+    #[test]
+    fn the_checkpoint_of_an_attempt_that_does_not_exist_is_not_found() {
+        let task = TaskId::new(0, 1);
+        let attempt = AttemptId { task, number: 7 };
+        let check = |error: CheckpointError, kind: ErrorKind| {
+            assert_eq!(AppError::from(error).kind, kind);
+        };
+        let missing = CheckpointError::NoSuchAttempt { attempt, last: 0 };
+        check(missing, ErrorKind::NotFound);
+        check(CheckpointError::NotEnded { attempt }, ErrorKind::Conflict);
+        check(CheckpointError::NoAttempt(task), ErrorKind::Conflict);
     }
 }

@@ -129,15 +129,14 @@ pub(crate) fn of_attempt(
     let id = task.id;
     let attempt = AttemptId { task: id, number };
     let found = task.attempts.iter().find(|it| it.number == number);
-    let ended = match (found, task.last_attempt()) {
-        (Some(found), _) => found.ended.as_ref(),
-        (None, Some(last)) => {
-            let last = last.number;
-            return Err(CheckpointError::NoSuchAttempt { attempt, last });
-        }
-        (None, None) => return Err(CheckpointError::NoAttempt(id)),
+    let Some(found) = found else {
+        let last = task.last_attempt().map_or(0, |last| last.number);
+        return Err(CheckpointError::NoSuchAttempt { attempt, last });
     };
-    let ended = ended.ok_or(CheckpointError::NotEnded { attempt })?;
+    let ended = found
+        .ended
+        .as_ref()
+        .ok_or(CheckpointError::NotEnded { attempt })?;
     Ok(Checkpoint {
         task: id,
         name: task.request.name.clone(),

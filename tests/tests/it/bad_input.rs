@@ -404,3 +404,28 @@ fn plugin_that_traps_in_validation_is_named_with_the_task() {
     ]);
     assert_eq!(host.json(["list"])["tasks"], serde_json::json!([]));
 }
+
+#[test]
+fn request_with_an_encoded_body_or_a_query_that_is_not_utf8_is_refused() {
+    let host = TestHost::new();
+    host.up();
+    let check = |head: &str, body: &str, status: u16, reason: &str| {
+        let answer = host.said(head, body);
+        let status = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&status), "{head}: {answer}");
+        assert!(answer.contains(reason), "{head}: {answer}");
+    };
+    let post = |header: &str| format!("POST /v1/tasks HTTP/1.1\r\n{header}");
+    let zipped = post("content-encoding: gzip\r\ncontent-length: 2");
+    check(&zipped, "{}", 415, "encoding `gzip` (content-encoding)");
+    let zipped = post("transfer-encoding: gzip, chunked");
+    check(
+        &zipped,
+        "2\r\n{}\r\n0\r\n\r\n",
+        501,
+        "encoding `gzip` (transfer-encoding)",
+    );
+    let get = |name: &str| format!("GET /v1/tasks?name={name} HTTP/1.1");
+    check(&get("%ff"), "", 400, "the request's query: it is not UTF-8");
+    check(&get("%c3%bc"), "", 200, "\"tasks\"");
+}

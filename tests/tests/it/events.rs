@@ -187,6 +187,35 @@ fn follower_does_not_restart_a_host_that_was_stopped() {
 }
 
 #[test]
+fn reader_of_a_waiting_task_learns_that_its_events_were_removed() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--hold", "--", "true"]);
+    let seen = host.run(["events", &id]).ok();
+    assert_eq!(seen.complaint(), "");
+    // Old events are removed when a host starts.
+    let seen = wait_for("the events to be removed", || {
+        host.run(["down"]).check();
+        host.run(["up", "--keep", "1s"]).check();
+        let seen = host.run(["events", &id]).ok();
+        seen.text().is_empty().then_some(seen)
+    });
+    let note = "note: all events so far were removed (they are kept as long as finished tasks";
+    assert!(seen.complaint().starts_with(note), "{}", seen.complaint());
+    assert_eq!(host.json(["status", &id])["state"], "held");
+}
+
+#[test]
+fn number_of_an_event_to_come_is_reported() {
+    let host = TestHost::new();
+    let id = host.script("true");
+    host.finished(&id);
+    let seen = host.run(["events", "--since", "4711"]).ok();
+    assert_eq!(seen.text(), "");
+    let note = "note: no event after 4711 exists yet: the last one so far is ";
+    assert!(seen.complaint().starts_with(note), "{}", seen.complaint());
+}
+
+#[test]
 fn invalid_arguments_are_refused() {
     let host = TestHost::new();
     let check = |arguments: &[&str], code: i32, why: &str| {

@@ -1,8 +1,13 @@
 //! Raw lines on standard input, among them lines that no client library would send.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use claudine_tests::TestHost;
+use claudine_tests::{TestHost, command::ends_within, wait::PATIENCE};
 use serde_json::{Value, json};
 
 /// The time limit of a wait over MCP.
@@ -341,6 +346,42 @@ fn waits_over_mcp_end_with_the_input() {
             (&false.into(), &"held".into()),
             "{answer:#}"
         );
+    }
+}
+
+/// The list of tools is long, so that a few lists fill the pipe, which nobody reads. There are more
+/// requests than are carried out at the same time, so that the end of the input is behind requests
+/// that are not read yet.
+#[test]
+fn mcp_server_whose_client_reads_nothing_ends_after_its_input_with_an_error() {
+    let host = TestHost::new();
+    let lists = (2..100).map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"}));
+    let lines: String = [hello()]
+        .into_iter()
+        .chain(lists)
+        .map(|line| line.to_string() + "\n")
+        .collect();
+    let file = host.work().join("requests");
+    fs::write(&file, &lines).unwrap();
+    let start = |input: Stdio| {
+        let mut server = host.command(["mcp"]);
+        server.stdin(input).stdout(Stdio::piped());
+        server.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut piped = start(Stdio::piped());
+    let from_file = start(File::open(&file).unwrap().into());
+    let mut input = piped.stdin.take().unwrap();
+    input.write_all(lines.as_bytes()).unwrap();
+    drop(input);
+    for mut server in [piped, from_file] {
+        let ended = ends_within(&mut server, PATIENCE).expect("the server ends");
+        assert_eq!(ended.code(), Some(125));
+        let mut said = String::new();
+        let mut complaint = server.stderr.take().unwrap();
+        complaint.read_to_string(&mut said).unwrap();
+        assert!(said.starts_with("error: at least "), "{said}");
+        let why = "because the client read none for 5 s after the end of its input";
+        assert!(said.contains(why), "{said}");
     }
 }
 

@@ -194,6 +194,24 @@ fn only_a_task_that_has_run_can_be_resumed() {
 }
 
 #[test]
+fn requests_for_an_attempt_that_does_not_exist_are_answered_alike() {
+    let host = TestHost::new();
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let done = host.script("true");
+    host.finished(&done);
+    for id in [held, done] {
+        for of in ["logs", "checkpoint"] {
+            let answer = host.said(&format!("GET /v1/tasks/{id}/{of}?attempt=9 HTTP/1.1"), "");
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{of}: {answer}");
+            assert!(
+                answer.contains("has no attempt 9; its last is "),
+                "{of}: {answer}"
+            );
+        }
+    }
+}
+
+#[test]
 fn task_can_be_resumed_and_its_output_used_over_mcp() {
     let host = TestHost::new();
     let mut client = Client::connect(&host);

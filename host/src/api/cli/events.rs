@@ -100,6 +100,7 @@ impl Events {
                     let cells = cells(&event, times::now());
                     output::painted(&layout.next_line(&cells))?;
                 }
+                Heard::Note(note) => output::say(&format!("note: {note}")),
                 Heard::HostLeft => output::say(watch::HOST_LEFT),
             }
         }

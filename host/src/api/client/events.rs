@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::api) enum Heard {
     Event(Box<EventView>),
+    /// Why wanted events may be missing.
+    Note(String),
     /// The host shut down. The next call waits for another host and continues there.
     HostLeft,
 }
@@ -31,6 +33,8 @@ pub(in crate::api) struct EventReader<'a> {
     query: EventQuery,
     open: Option<Frames>,
     host_left: bool,
+    /// Whether a note was passed on. The next host would give it again.
+    is_noted: bool,
     /// Whether there was a database at the beginning.
     had_database: bool,
 }
@@ -42,6 +46,7 @@ impl Client {
             query,
             open: None,
             host_left: false,
+            is_noted: false,
             had_database: self.start.removed().is_none(),
         }
     }
@@ -70,7 +75,15 @@ impl EventReader<'_> {
                 Err(error) => return Err(error),
             };
             match frame {
-                Ok(Frame::Event(EventPiece::Place(place))) => self.pass(place),
+                // This is the first frame.
+                Ok(Frame::Event(EventPiece::Place(place))) => {
+                    self.pass(place);
+                    let note = self.open.as_mut().and_then(|open| open.note.take());
+                    if let Some(note) = note.filter(|_| !self.is_noted) {
+                        self.is_noted = true;
+                        return Ok(Some(Heard::Note(note)));
+                    }
+                }
                 Ok(Frame::Event(EventPiece::Event(event))) => {
                     self.pass(event.sequence);
                     return Ok(Some(Heard::Event(Box::new(event))));

@@ -4,7 +4,10 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{Ask, Client, ClientError, connection::Connection, refusal};
-use crate::api::rest::frame::{Decoder, Frame};
+use crate::api::rest::{
+    NOTE_HEADER,
+    frame::{Decoder, Frame},
+};
 
 /// Limit of how often in a row a reader repeats its request without receiving anything.
 pub(super) const TRIES: u32 = 3;
@@ -14,6 +17,8 @@ pub(super) struct Frames {
     connection: Connection,
     body: Incoming,
     decoder: Decoder,
+    /// What the host says about the answer.
+    pub(super) note: Option<String>,
 }
 
 impl Frames {
@@ -31,10 +36,13 @@ impl Frames {
                 .map_err(|error| ClientError::cut(Some(error)))?;
             return Err(refusal(&head, &body.to_bytes()));
         }
+        let note = head.headers.get(NOTE_HEADER);
+        let note = note.and_then(|note| note.to_str().ok());
         Ok(Self {
             connection,
             body,
             decoder: Decoder::default(),
+            note: note.map(str::to_owned),
         })
     }
 

@@ -5,7 +5,7 @@
 //! if there are too many, no further line is read until an answer is written. So a client that
 //! reads no answers is not read either.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc};
 
 use rmcp::{
     RoleServer,
@@ -18,12 +18,13 @@ use rmcp::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, BufReader},
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    output::{End, Lasting, Owed},
     request_id::RequestId,
     stdio::{Input, Output},
     wording::shown_name,
@@ -38,13 +39,6 @@ const REQUESTS_BYTES: usize = 2 * LINE_BYTES;
 /// Size up to which a request counts as one. A larger request counts as several, so that one
 /// counter limits both the number and the size.
 const ONE_BYTES: usize = REQUESTS_BYTES / CALLS_AT_ONCE;
-/// Time for which a request that was read waits for room once the input has ended. Answers to
-/// earlier requests make room.
-const AFTER_END: Duration = Duration::from_secs(5);
-
-/// Time between two checks whether the client has ended, while a request waits for room and further
-/// lines were read already.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// Length limit of a line, which limits memory. A line has room for the longest prompt that a host
 /// accepts.
@@ -103,42 +97,11 @@ pub(super) struct Lines {
     /// any await.
     owed: Option<Vec<u8>>,
     is_flushed: bool,
-    /// Whether the input has no writer any more, although some of it may not be read yet.
-    has_hung_up: fn() -> bool,
-    /// Cancelled at the end of the input, and if an answer cannot be written.
-    ended: CancellationToken,
+    /// The requests that have no answer yet, including those that are refused here.
+    owing: Arc<Owed>,
+    end: End,
     /// Cancelled if an answer cannot be written.
     broken: CancellationToken,
-}
-
-/// Output that is not written yet. If a write is cancelled midway, the next write continues at that
-/// point, so that messages are never mixed.
-struct Lasting {
-    output: Option<Output>,
-    waiting: Vec<u8>,
-    written: usize,
-}
-
-impl Lasting {
-    fn add(&mut self, message: &[u8]) {
-        self.waiting.extend_from_slice(message);
-        self.waiting.push(b'\n');
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        let Some(output) = &mut self.output else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        while self.written < self.waiting.len() {
-            match output.write(&self.waiting[self.written..]).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => self.written += written,
-            }
-        }
-        self.waiting.clear();
-        self.written = 0;
-        output.flush().await
-    }
 }
 
 /// Result of reading a line.
@@ -151,6 +114,7 @@ enum Read {
 
 impl Lines {
     pub(super) fn new(input: Input, output: Output) -> Self {
+        let owing = Arc::new(Owed::default());
         Self {
             input: BufReader::new(input),
             line: Vec::new(),
@@ -160,30 +124,28 @@ impl Lines {
             unanswered: Arc::default(),
             room: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             next: None,
-            output: Arc::new(Mutex::new(Lasting {
-                output: Some(output),
-                waiting: Vec::new(),
-                written: 0,
-            })),
+            output: Arc::new(Mutex::new(Lasting::new(output, owing.clone()))),
             owed: None,
             is_flushed: true,
-            has_hung_up: || false,
-            ended: CancellationToken::new(),
+            owing,
+            end: End::new(),
             broken: CancellationToken::new(),
         }
     }
 
     /// Uses this function to notice the end of an input of which some is not read yet.
-    pub(super) fn looking_for_its_end(self, has_hung_up: fn() -> bool) -> Self {
-        Self {
-            has_hung_up,
-            ..self
-        }
+    pub(super) fn looking_for_its_end(mut self, has_hung_up: fn() -> bool) -> Self {
+        self.end.has_hung_up = has_hung_up;
+        self
     }
 
-    /// Cancelled once there is nobody for whom a call could wait.
-    pub(super) fn ended(&self) -> CancellationToken {
-        self.ended.clone()
+    /// Its token is cancelled once there is nobody for whom a call could wait.
+    pub(super) fn end(&self) -> End {
+        self.end.clone()
+    }
+
+    pub(super) fn owing(&self) -> Arc<Owed> {
+        self.owing.clone()
     }
 
     /// Reads up to the end of a line. Cancelling this call loses nothing.
@@ -251,6 +213,7 @@ impl Lines {
                     self.owe(id, INVALID_REQUEST, SAME_ID);
                     return None;
                 }
+                self.owing.add();
                 // Not before, because a request that the server does not get begins nothing.
                 self.in_session = begins;
                 self.is_initialized |= is_first;
@@ -260,8 +223,10 @@ impl Lines {
             Ok(_) if !self.in_session => None,
             Ok(other) => {
                 // A cancelled request gets no answer, so its id may be used again.
-                if let Some(id) = called_off(&other) {
-                    lock(&self.unanswered).remove(id);
+                if let Some(id) = called_off(&other)
+                    && lock(&self.unanswered).remove(id).is_some()
+                {
+                    self.owing.settle(1);
                 }
                 Some(other)
             }
@@ -290,20 +255,21 @@ impl Lines {
                 }
             }
         }
-        while !has_ended && !(self.has_hung_up)() {
-            if let Some(room) = clock::within(LOOK_AFTER, room.as_mut()).await {
+        while !has_ended && !self.end.is_here() {
+            if let Some(room) = clock::within(self.end.look_after, room.as_mut()).await {
                 return room.ok();
             }
         }
-        // This ends the waits, which makes room.
-        self.ended.cancel();
-        clock::within(AFTER_END, room).await?.ok()
+        // This ends the waits, which makes room, as the answers to earlier requests do.
+        self.end.token.cancel();
+        clock::within(self.end.time_left(), room).await?.ok()
     }
 
     fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
         let error = json!({"code": code, "message": why});
         let answer = json!({"jsonrpc": "2.0", "id": id, "error": error});
         self.owed = Some(answer.to_string().into_bytes());
+        self.owing.add();
     }
 
     async fn pay(&mut self) -> io::Result<()> {
@@ -312,10 +278,10 @@ impl Lines {
         }
         let mut output = self.output.lock().await;
         if let Some(answer) = self.owed.take() {
-            output.add(&answer);
+            output.add(&answer, true);
             self.is_flushed = false;
         }
-        output.flush().await?;
+        output.flush(&self.end).await?;
         self.is_flushed = true;
         Ok(())
     }
@@ -371,21 +337,22 @@ impl Transport<RoleServer> for Lines {
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let (output, all_room) = (self.output.clone(), self.room.clone());
-        let (ended, broken) = (self.ended.clone(), self.broken.clone());
+        let (end, broken) = (self.end.clone(), self.broken.clone());
         // Removes the id before sending, because a client that has the answer may reuse the id.
         let former = answered(&message).and_then(|id| lock(&self.unanswered).remove(id));
+        let is_answer = former.is_some();
         let room = former.flatten();
         async move {
             let message = serde_json::to_vec(&message)?;
             let mut output = output.lock().await;
-            output.add(&message);
-            let flushed = output.flush().await;
+            output.add(&message, is_answer);
+            let flushed = output.flush(&end).await;
             drop(room);
             if flushed.is_err() {
                 // Nobody reads the answers, so nothing more is to be carried out.
                 all_room.close();
                 broken.cancel();
-                ended.cancel();
+                end.token.cancel();
             }
             flushed
         }
@@ -399,16 +366,14 @@ impl Transport<RoleServer> for Lines {
             message = self.next_message() => message,
         };
         if message.is_none() {
-            self.ended.cancel();
+            self.end.token.cancel();
         }
         message
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        let mut output = self.output.lock().await;
-        let flushed = output.flush().await;
-        output.output = None;
-        flushed
+        self.end.token.cancel();
+        self.output.lock().await.close(&self.end).await
     }
 }
 
@@ -586,6 +551,8 @@ mod tests {
         clippy::panic,
         reason = "a test fails by panicking"
     )]
+    use std::time::Duration;
+
     use futures_util::FutureExt;
     use tokio::io::AsyncReadExt;
 
@@ -982,10 +949,10 @@ mod tests {
         let (output, _reader) = tokio::io::duplex(1 << 20);
         let mut lines = full(&more, output).await;
         assert!(lines.receive().now_or_never().is_none());
-        assert!(!lines.ended().is_cancelled(), "more may come");
-        lines.has_hung_up = || true;
+        assert!(!lines.end.token.is_cancelled(), "more may come");
+        lines.end.has_hung_up = || true;
         assert!(lines.receive().now_or_never().is_none());
-        assert!(lines.ended().is_cancelled());
+        assert!(lines.end.token.is_cancelled());
         // Both requests are still carried out, once there is room.
         for id in 0..2 {
             lines.send(answer_to(id)).await.unwrap();
@@ -1001,7 +968,7 @@ mod tests {
         let mut lines = Lines::new(Box::pin(input), Box::pin(output));
         drop(reader);
         assert!(lines.send(answer_to(1)).await.is_err());
-        assert!(lines.ended().is_cancelled());
+        assert!(lines.end.token.is_cancelled());
         let received = lines.receive().now_or_never();
         assert!(matches!(received, Some(None)), "the session goes on");
     }
@@ -1025,6 +992,46 @@ mod tests {
         drop(reader);
         assert!(lines.send(answer_to(7)).await.is_err());
         assert!(lines.receive().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_nobody_reads_ends_the_session_once_its_input_has_ended() {
+        let (output, _reader) = tokio::io::duplex(16);
+        let input = io::Cursor::new(b"no JSON\n".repeat(3));
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        lines.end.look_after = Duration::from_millis(1);
+        lines.end.has_hung_up = || true;
+        assert!(lines.receive().await.is_none());
+        assert!(lines.owing.check(&lines.end).is_err());
+    }
+
+    #[tokio::test]
+    async fn answered_and_cancelled_requests_are_owed_nothing() {
+        let (output, _reader) = tokio::io::duplex(1 << 20);
+        let call_off = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/cancelled",
+            "params": {"requestId": 2},
+        });
+        let input = [
+            &*hello(),
+            &ping(1),
+            "no JSON",
+            &ping(2),
+            &call_off.to_string(),
+        ]
+        .join("\n");
+        let input = io::Cursor::new(input.into_bytes());
+        let mut lines = Lines::new(Box::pin(input), Box::pin(output));
+        while lines.receive().await.is_some() {}
+        assert!(lines.owing.check(&lines.end).is_err());
+        for id in [0, 1] {
+            lines.send(answer_to(id)).await.unwrap();
+        }
+        assert_eq!(lines.owing.check(&lines.end), Ok(()));
+        // An answer that nobody waits for is not counted.
+        lines.send(answer_to(2)).await.unwrap();
+        assert_eq!(lines.owing.check(&lines.end), Ok(()));
     }
 
     #[tokio::test]

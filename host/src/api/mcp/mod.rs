@@ -9,6 +9,7 @@ mod answers;
 mod calls;
 mod fitted;
 mod lines;
+mod output;
 mod parameters;
 mod request_id;
 mod server;
@@ -45,16 +46,22 @@ pub(super) async fn serve(client: Client, origins: Origins) -> Result<(), AppErr
     let (input, output) = stdio::open()
         .map_err(|error| failed("standard input and output cannot be used", &error))?;
     let lines = lines::Lines::new(input, output).looking_for_its_end(stdio::has_hung_up);
-    let server = server::Server::new(Arc::new(client), origins, lines.ended());
-    let running = match Box::pin(server.serve(lines)).await {
-        Ok(running) => running,
+    let (end, owing) = (lines.end(), lines.owing());
+    let server = server::Server::new(Arc::new(client), origins, end.token.clone());
+    let served = match Box::pin(server.serve(lines)).await {
+        Ok(running) => {
+            let waited = running.waiting().await;
+            waited
+                .map(drop)
+                .map_err(|error| failed("the MCP server failed", &error))
+        }
         // The client disconnected before its first message.
-        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
-        Err(error) => return Err(failed("the MCP client could not be understood", &error)),
+        Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+        Err(error) => Err(failed("the MCP client could not be understood", &error)),
     };
-    running
-        .waiting()
-        .await
-        .map(drop)
-        .map_err(|error| failed("the MCP server failed", &error))
+    // A client that is given up explains any other error.
+    if served.is_ok() || owing.is_unread() {
+        owing.check(&end)?;
+    }
+    served
 }

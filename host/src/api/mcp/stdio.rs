@@ -35,9 +35,13 @@ pub(super) fn open() -> io::Result<(Input, Output)> {
     })
 }
 
-/// Whether nobody can write to standard input any more. Some of the input may not be read yet.
+/// Whether nobody can write to standard input any more. Some of the input may not be read yet. The
+/// input from a file counts as complete, because no client waits behind it.
 pub(super) fn has_hung_up() -> bool {
     let stdin = io::stdin();
+    if kind(stdin.as_fd()).is_ok_and(|kind| kind == FileType::RegularFile) {
+        return true;
+    }
     let mut polled = [PollFd::new(&stdin, PollFlags::RDHUP)];
     let at_once = Timespec {
         tv_sec: 0,

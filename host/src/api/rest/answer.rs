@@ -3,16 +3,25 @@
 
 use axum::{
     extract::{self, FromRequestParts, Query},
-    http::{HeaderValue, Method, StatusCode, Uri, header::CONTENT_TYPE, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
+use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, map::Entry};
 
 use crate::{
     api::{lenient, status},
     app::{AppError, ErrorKind},
+    text::shortened,
 };
+
+/// Length limit of an encoding in a message.
+const ENCODING_CHARS: usize = 40;
 
 /// Header with the host's version, sent with every answer; a client of another version reports the
 /// difference.
@@ -21,6 +30,9 @@ pub(crate) const VERSION_HEADER: &str = "claudine-version";
 /// Header of a refusal by a host that is going down, if the request can be sent to the next host
 /// unchanged.
 pub(crate) const NEXT_HOST_HEADER: &str = "claudine-next-host";
+
+/// Header that says why wanted events may be missing in the answer.
+pub(crate) const NOTE_HEADER: &str = "claudine-note";
 
 /// A JSON answer with its status.
 pub(super) struct Answer<T>(pub(super) StatusCode, pub(super) T);
@@ -100,6 +112,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let wrong = |why: String| invalid(format!("the request's query: {why}"));
+        // Otherwise a replacement would be put for the bytes, and another name looked for.
+        let query = parts.uri.query().unwrap_or_default();
+        if percent_decode_str(query).decode_utf8().is_err() {
+            return Err(wrong("it is not UTF-8".to_owned()));
+        }
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| wrong(error.body_text()))?;
         lenient::read(fields(pairs)).map(Asked).map_err(wrong)
@@ -119,6 +136,52 @@ fn fields(pairs: Vec<(String, String)>) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+/// The refusal of a request whose body has an encoding that the host does not decode.
+pub(super) struct Encoded(StatusCode, AppError);
+
+impl IntoResponse for Encoded {
+    fn into_response(self) -> Response {
+        let mut response = Refusal(self.1).into_response();
+        *response.status_mut() = self.0;
+        response
+    }
+}
+
+/// Refuses a body that would be read without being decoded.
+pub(super) async fn undecoded(request: extract::Request) -> Result<extract::Request, Encoded> {
+    let headers = request.headers();
+    let refused = |status, name: &HeaderName, encoding: &str| {
+        let message = format!("the body's encoding `{encoding}` ({name}) is not supported");
+        let hint = "send the body as it is: JSON, with a `content-length` or in chunks";
+        Err(Encoded(
+            status,
+            AppError::new(ErrorKind::Invalid, message).hint(hint),
+        ))
+    };
+    if let Some(encoding) = encoding(headers, &CONTENT_ENCODING, "identity") {
+        return refused(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &CONTENT_ENCODING,
+            &encoding,
+        );
+    }
+    if let Some(encoding) = encoding(headers, &TRANSFER_ENCODING, "chunked") {
+        return refused(StatusCode::NOT_IMPLEMENTED, &TRANSFER_ENCODING, &encoding);
+    }
+    Ok(request)
+}
+
+/// The first encoding in a header, other than the supported one.
+fn encoding(headers: &HeaderMap, name: &HeaderName, supported: &str) -> Option<String> {
+    let values = headers.get_all(name).iter();
+    let texts: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    let mut encodings = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    let other = encodings.find(|it| !it.is_empty() && !it.eq_ignore_ascii_case(supported))?;
+    Some(shortened(other, ENCODING_CHARS))
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Refusal {
@@ -181,6 +244,27 @@ mod tests {
         check("limit=many", ["`limit`", "a whole number"]).await;
         check("name=a&name=b", ["`name`", "a string"]).await;
         check("colour=red", ["`colour`", "label"]).await;
+        check("name=%ff", ["query", "not UTF-8"]).await;
+    }
+
+    #[test]
+    fn an_encoding_other_than_the_supported_one_is_found() {
+        let check = |values: &[&str], expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TRANSFER_ENCODING, value.parse().unwrap());
+            }
+            let found = encoding(&headers, &TRANSFER_ENCODING, "chunked");
+            assert_eq!(found.as_deref(), expected, "{values:?}");
+        };
+        check(&[], None);
+        check(&["Chunked"], None);
+        check(&["", "chunked"], None);
+        check(&["gzip, chunked"], Some("gzip"));
+        check(&["gzip", "chunked"], Some("gzip"));
+        let long = "x".repeat(100);
+        let shown = format!("{}…", "x".repeat(ENCODING_CHARS));
+        check(&["chunked", &long], Some(&shown));
     }
 
     #[tokio::test]

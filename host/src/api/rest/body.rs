@@ -220,7 +220,9 @@ async fn collect(mut body: RawBody, size: Size, piece_limit: Duration) -> Result
 
 fn too_slow(what: &str, limit: Duration) -> Refusal {
     let limit = limit.as_secs();
-    invalid(format!("the request's body {what} within {limit} s"))
+    let message = format!("the request's body {what} within {limit} s");
+    let hint = "send the whole body at once, as many bytes as the request's head declares";
+    Refusal(AppError::new(ErrorKind::Invalid, message).hint(hint))
 }
 
 fn too_large(limit_bytes: usize) -> Refusal {
@@ -349,7 +351,8 @@ mod tests {
     async fn a_body_that_does_not_continue_is_refused() {
         let size = size_of("/v1/tasks", None, &endless()).unwrap();
         let refused = collect(endless(), size, Duration::from_millis(1)).await;
-        let told = refused.unwrap_err().0.message;
-        assert!(told.contains("did not continue"), "{told}");
+        let told = refused.unwrap_err().0;
+        assert!(told.message.contains("did not continue"), "{told}");
+        assert!(told.hint.is_some(), "{told}");
     }
 }

@@ -1,10 +1,10 @@
 //! `/v1/events`: past events, and new ones as they occur.
 
-use axum::{extract::State, response::Response};
+use axum::{extract::State, http::HeaderValue, response::Response};
 
 use super::{
     Shared,
-    answer::{Asked, Refusal},
+    answer::{Asked, NOTE_HEADER, Refusal},
     caller::Sender,
     frame::Frame,
     stream,
@@ -20,5 +20,13 @@ pub(super) async fn stream(
     let stay = shared.places.stay_or_refuse().await?;
     let events = shared.host.events(query).await?;
     let going_down = shared.going_down;
-    Ok(stream::answer(events, going_down, stay, Frame::Event))
+    let mut answer = stream::answer(events.pieces, going_down, stay, Frame::Event);
+    // In a header, because clients of other versions refuse frames that they do not know.
+    if let Some(note) = events
+        .note
+        .and_then(|note| HeaderValue::try_from(note).ok())
+    {
+        answer.headers_mut().insert(NOTE_HEADER, note);
+    }
+    Ok(answer)
 }

@@ -85,7 +85,8 @@ pub(crate) async fn serve(
             place = places.enter(), if arrived.is_some() => {
                 if let Some(stream) = arrived.take() {
                     let router = router.clone();
-                    connections.spawn(converse(stream, router, going_down.clone(), place));
+                    let going_down = going_down.clone();
+                    connections.spawn(converse(stream, router, going_down, place, HEAD_LIMIT));
                 }
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
@@ -139,7 +140,14 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
     Ok(Peer::new(cred.uid(), pid.filter(|pid| *pid != 0)))
 }
 
-async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, place: Place) {
+/// Serves a connection. A head has to be complete within `head_limit`.
+async fn converse(
+    stream: UnixStream,
+    router: Router,
+    going_down: GoingDown,
+    place: Place,
+    head_limit: Duration,
+) {
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
@@ -164,7 +172,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(head_limit)
         .max_buf_size(BUFFERED_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
@@ -188,9 +196,14 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
         }
     };
     let Err(error) = ended else { return };
-    let (stream, unasked) = connection.into_parts().io.into_inner().into_parts();
+    let parts = connection.into_parts();
+    let (stream, unasked) = parts.io.into_inner().into_parts();
+    // An idle connection ends with the same error, but without a part of a head.
+    let is_half = error.is_timeout() && !parts.read_buf.is_empty();
     let ended = if error.is_parse() && !progress.was_asked() {
         not_understood(stream, &unasked, &error).await
+    } else if is_half && !progress.is_blocked() {
+        too_slow(stream, head_limit).await
     } else {
         Ok(())
     };
@@ -201,7 +214,7 @@ async fn converse(stream: UnixStream, router: Router, going_down: GoingDown, pla
 /// Answers a first request that hyper did not understand. hyper's own answer is a status without a
 /// reason (`unasked`), or empty.
 async fn not_understood(
-    mut stream: UnixStream,
+    stream: UnixStream,
     unasked: &[u8],
     error: &hyper::Error,
 ) -> io::Result<()> {
@@ -212,7 +225,26 @@ async fn not_understood(
     let message = format!("the request is not understood: {error}");
     let hint =
         "the host speaks HTTP/1.1, with at most 100 headers and an address of at most 65,534 bytes";
+    refuse(
+        stream,
+        status,
+        AppError::new(ErrorKind::Invalid, message).hint(hint),
+    )
+    .await
+}
+
+/// Answers a request whose head is not complete in time. hyper gives no answer of its own.
+async fn too_slow(stream: UnixStream, limit: Duration) -> io::Result<()> {
+    let limit = limit.as_secs();
+    let message = format!("the request's head did not arrive within {limit} s");
+    let hint = "send the head of a request at once; an idle connection is closed after this time \
+                too";
     let refusal = AppError::new(ErrorKind::Invalid, message).hint(hint);
+    refuse(stream, StatusCode::REQUEST_TIMEOUT, refusal).await
+}
+
+/// Writes an error on a connection that hyper serves no longer.
+async fn refuse(mut stream: UnixStream, status: StatusCode, refusal: AppError) -> io::Result<()> {
     let answer = answer::with_version(Refusal(refusal).into_response()).await;
     let (head, body) = answer.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
@@ -288,7 +320,8 @@ mod tests {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (shut, shutdown) = watch::channel(false);
         let place = Places::of_this_process().enter().await;
-        let serving = tokio::spawn(converse(server, router, GoingDown(shutdown), place));
+        let going_down = GoingDown(shutdown);
+        let serving = tokio::spawn(converse(server, router, going_down, place, HEAD_LIMIT));
         client.write_all(request.as_bytes()).await.unwrap();
         if let Some(under_way) = under_way {
             under_way.notified().await;
@@ -321,7 +354,8 @@ mod tests {
             let (_shut, shutdown) = watch::channel(false);
             let place = Places::of_this_process().enter().await;
             let router = Router::new().fallback(|| async { "understood" });
-            let serving = tokio::spawn(converse(server, router, GoingDown(shutdown), place));
+            let going_down = GoingDown(shutdown);
+            let serving = tokio::spawn(converse(server, router, going_down, place, HEAD_LIMIT));
             client.write_all(request).await.unwrap();
             serving.await.unwrap();
             let mut answer = Vec::new();
@@ -349,6 +383,35 @@ mod tests {
         let length = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n";
         check(length, "400", "content-length").await;
         check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505", "HTTP2").await;
+    }
+
+    #[tokio::test]
+    async fn half_a_head_is_answered_with_the_reason_and_an_idle_connection_is_closed() {
+        let check = async |sent: &str, statuses: &[&str]| {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let (_shut, shutdown) = watch::channel(false);
+            let going_down = GoingDown(shutdown);
+            let place = Places::of_this_process().enter().await;
+            let router = Router::new().fallback(|| async { "understood" });
+            let limit = Duration::from_millis(50);
+            converse(server, router, going_down, place, limit).await;
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).await.unwrap();
+            let heads = answers.split("HTTP/1.1 ").skip(1);
+            let found: Vec<&str> = heads.map(|head| &head[..3]).collect();
+            assert_eq!(found, statuses, "{answers}");
+            if statuses.last() == Some(&"408") {
+                assert!(answers.contains("head did not arrive within"), "{answers}");
+                assert!(answers.contains("hint"), "{answers}");
+            }
+        };
+        let whole = "GET / HTTP/1.1\r\nhost: claudine\r\n\r\n";
+        let half = "GET / HTTP/1.1\r\nhost: cl";
+        check("", &[]).await;
+        check(half, &["408"]).await;
+        check(whole, &["200"]).await;
+        check(&format!("{whole}{half}"), &["200", "408"]).await;
     }
 
     #[tokio::test]

@@ -73,12 +73,12 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    middleware::map_response,
+    middleware::{map_request, map_response},
     routing::{get, post},
 };
 use tokio::sync::watch;
 
-pub(crate) use answer::{NEXT_HOST_HEADER, VERSION_HEADER};
+pub(crate) use answer::{NEXT_HOST_HEADER, NOTE_HEADER, VERSION_HEADER};
 pub(super) use host::{DownBody, UpView};
 pub(super) use listen::converse_here;
 pub(crate) use listen::serve;
@@ -179,6 +179,7 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
+        .layer(map_request(answer::undecoded))
         .layer(map_response(answer::with_version))
         .with_state(Shared {
             host,

@@ -117,6 +117,11 @@ impl Progress {
         self.0.is_asked.load(Ordering::Relaxed)
     }
 
+    /// Whether bytes wait to be written that the client does not read.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.0.blocked_since.load(Ordering::Relaxed) != 0
+    }
+
     /// Resolves when nothing has been written for this time.
     pub(super) async fn stalls(&self, limit: Duration) {
         loop {

@@ -97,9 +97,10 @@ impl TaskActions {
             (None, 0) => return invalid(format!("nothing to {word}: give `ids` or a `filter`")),
             (Some(_), 1..) => return invalid("`ids` and `filter` exclude each other".to_owned()),
             (None, count) if count > most => {
-                return Err(AppError::new(
-                    ErrorKind::Limit,
-                    format!("{count} tasks are named; {most} is the limit of one request"),
+                let message =
+                    format!("{count} tasks are named; {most} is the limit of one request");
+                return Err(AppError::new(ErrorKind::Limit, message).hint(
+                    "name the others in further requests, or select tasks by a `filter` instead",
                 ));
             }
             (Some(filter), _) if filter.before.is_some() || filter.limit.is_some() => {
@@ -311,7 +312,13 @@ mod tests {
     fn ambiguous_requests_are_refused() {
         let check = |request: serde_json::Value, expected: Option<&str>| {
             let asked: TaskActions = serde_json::from_value(request).unwrap();
-            let refused = asked.check(2).err().map(|error| error.message);
+            let refused = asked.check(2).err();
+            assert!(
+                refused
+                    .as_ref()
+                    .is_none_or(|it| it.kind != ErrorKind::Limit || it.hint.is_some())
+            );
+            let refused = refused.map(|error| error.message);
             assert_eq!(refused.as_deref(), expected);
         };
         check(json!({"action": "cancel", "ids": ["a", "b"]}), None);

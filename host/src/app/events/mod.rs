@@ -22,17 +22,27 @@ use super::{
     select::{Purpose, Selection},
     view::{EventPiece, EventView},
 };
-use crate::{clock::rfc3339, engine::EngineError, store::Sequence};
+use crate::{
+    clock::{self, rfc3339},
+    engine::EngineError,
+    store::Sequence,
+};
 
 /// Maximum number of events read from the store at a time.
 const PAGE: usize = 256;
 /// Maximum number of events read ahead of a slow client.
 const AHEAD: usize = 64;
+/// How long events are kept.
+const KEPT: &str = "they are kept as long as finished tasks, `keep` in the settings";
 /// Maximum number of task names kept in memory.
 const NAMES: usize = 4_096;
 
 /// A stream of events; an error ends it.
-pub(crate) type EventStream = mpsc::Receiver<Result<EventPiece, AppError>>;
+pub(crate) struct EventStream {
+    pub(crate) pieces: mpsc::Receiver<Result<EventPiece, AppError>>,
+    /// Why wanted events may be missing, for a person.
+    pub(crate) note: Option<String>,
+}
 
 /// Reason why a reading stops.
 enum Stop {
@@ -49,6 +59,16 @@ impl From<AppError> for Stop {
 
 /// The tasks whose events are wanted; `None` for all tasks.
 type Whose = Option<Arc<BTreeSet<TaskId>>>;
+
+/// The events that a request asks for.
+struct Wanted {
+    whose: Whose,
+    /// The last event before the wanted events.
+    after: Sequence,
+    /// The last event so far.
+    last: Sequence,
+    note: Option<String>,
+}
 
 /// State of a reader.
 struct Reading {
@@ -79,11 +99,11 @@ impl Host {
     ) -> Result<EventStream, AppError> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let asked = query.clone();
-        let (whose, after, last) = self.read(move |reader| place(reader, &asked)).await?;
+        let wanted = self.read(move |reader| wanted(reader, &asked)).await?;
         let reading = Reading {
-            whose,
-            after,
-            last: (!query.follow).then_some(last),
+            whose: wanted.whose,
+            after: wanted.after,
+            last: (!query.follow).then_some(wanted.last),
             names: HashMap::new(),
             sender,
         };
@@ -96,7 +116,10 @@ impl Host {
                 tracing::debug!("a reader of events disconnected before it received an error");
             }
         });
-        Ok(receiver)
+        Ok(EventStream {
+            pieces: receiver,
+            note: wanted.note,
+        })
     }
 
     async fn read_events(&self, mut reading: Reading) -> Result<(), Stop> {
@@ -159,8 +182,7 @@ async fn send(reading: &Reading, piece: EventPiece) -> Result<(), Stop> {
     sent.map_err(|_| Stop::Unwanted)
 }
 
-/// The wanted tasks, the position before the first event, and the last event so far.
-fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequence), AppError> {
+fn wanted(reader: &Reader, query: &EventQuery) -> Result<Wanted, AppError> {
     let of = match (&query.task, &query.graph) {
         (Some(_), Some(_)) => {
             let message = "select the events of a task or of a graph, not both";
@@ -187,7 +209,59 @@ fn place(reader: &Reader, query: &EventQuery) -> Result<(Whose, Sequence, Sequen
         (None, None, None) if query.follow => last,
         (None, None, None) => 0,
     };
-    Ok((of.map(|(tasks, _)| Arc::new(tasks)), after, last))
+    let begin = match (query.after, query.since_ms, &of) {
+        (Some(after), ..) => Begin::After(after),
+        (None, Some(ms), _) => Begin::At(Timestamp(ms)),
+        (None, None, Some((_, created_at))) => Begin::Creation(*created_at),
+        (None, None, None) => Begin::After(0),
+    };
+    Ok(Wanted {
+        whose: of.map(|(tasks, _)| Arc::new(tasks)),
+        after,
+        last,
+        note: note(reader, begin, last)?,
+    })
+}
+
+/// The beginning of the wanted events.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// After the event with this number; 0 for all that are stored.
+    After(Sequence),
+    /// At a time that was asked for.
+    At(Timestamp),
+    /// With the creation of a task or graph.
+    Creation(Timestamp),
+}
+
+/// Why wanted events may be missing: they were removed, or do not exist yet. Events of tasks that
+/// have not ended are removed too, because to keep them, each search for old events would have to
+/// read all of them again.
+fn note(reader: &Reader, begin: Begin, last: Sequence) -> Result<Option<String>, AppError> {
+    match begin {
+        Begin::After(0) => return Ok(None),
+        Begin::After(after) if after > last => {
+            let note = format!("no event after {after} exists yet: the last one so far is {last}");
+            return Ok(Some(note));
+        }
+        Begin::At(at) if at > clock::wall() => {
+            let at = rfc3339(at);
+            return Ok(Some(format!("no event since {at} exists yet")));
+        }
+        Begin::After(_) | Begin::At(_) | Begin::Creation(_) => {}
+    }
+    let first = reader.store.events_after(0, 1)?.pop();
+    let Some((first, event)) = first else {
+        return Ok((last > 0).then(|| format!("all events so far were removed ({KEPT})")));
+    };
+    let is_missed = match begin {
+        Begin::After(after) => after + 1 < first,
+        Begin::At(at) | Begin::Creation(at) => first > 1 && at < event.at,
+    };
+    Ok(is_missed.then(|| {
+        let at = rfc3339(event.at);
+        format!("events before {first} ({at}) were removed ({KEPT})")
+    }))
 }
 
 /// The tasks of a graph, and the creation time of the first.
@@ -282,9 +356,102 @@ fn view(sequence: Sequence, event: &Event, name: Option<String>) -> EventView {
 
 #[cfg(test)]
 mod tests {
-    use claudine_domain::{event::Fact, outcome::Outcome};
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::{
+        batch::{Batch, Pruned},
+        event::Fact,
+        outcome::Outcome,
+    };
 
     use super::*;
+    use crate::{
+        layout::Layout,
+        store::{Store, memory::MemoryStore, sample_task},
+    };
+
+    #[test]
+    fn a_reader_learns_that_wanted_events_were_removed_or_do_not_exist_yet() {
+        let store = Arc::new(MemoryStore::new());
+        let reader = Reader {
+            store: store.clone(),
+            layout: Layout::new("/nowhere"),
+            no_host: false,
+        };
+        let task = sample_task(1);
+        let (id, created_at) = (task.id.to_string(), task.created_at);
+        let event = |after_ms: u64, fact: Fact| Event {
+            task: task.id,
+            at: Timestamp(created_at.0 + after_ms),
+            by: None,
+            fact,
+        };
+        let epoch = store.lead().unwrap();
+        let added = Batch {
+            number: 1,
+            events: vec![event(0, Fact::Submitted), event(5, Fact::Held)],
+            tasks: vec![Arc::new(task.clone())],
+            ..Batch::default()
+        };
+        store.commit(epoch, &added).unwrap();
+        let forget = |number: u64, events_to: Sequence| {
+            let pruned = Pruned {
+                events_to,
+                ..Pruned::default()
+            };
+            let batch = Batch {
+                number,
+                pruned,
+                ..Batch::default()
+            };
+            store.commit(epoch, &batch).unwrap();
+        };
+        let all = EventQuery::default();
+        let of_task = EventQuery {
+            task: Some(id),
+            ..all.clone()
+        };
+        let after = |number: Sequence| EventQuery {
+            after: Some(number),
+            ..of_task.clone()
+        };
+        let since = |at: Timestamp| EventQuery {
+            since_ms: Some(at.0),
+            ..all.clone()
+        };
+        let check = |query: &EventQuery, expected: Option<&str>| {
+            let note = wanted(&reader, query).unwrap().note;
+            match expected {
+                Some(piece) => assert!(note.as_ref().is_some_and(|note| note.contains(piece))),
+                None => assert_eq!(note, None),
+            }
+        };
+        let to_come = Timestamp(clock::wall().0 + 60_000);
+        for query in [&all, &of_task, &after(0), &after(1), &after(2)] {
+            check(query, None);
+        }
+        check(&since(Timestamp(0)), None);
+        check(
+            &after(3),
+            Some("no event after 3 exists yet: the last one so far is 2"),
+        );
+        check(&since(to_come), Some("exists yet"));
+        forget(2, 1);
+        let removed = Some("events before 2 (");
+        check(&of_task, removed);
+        check(&since(Timestamp(0)), removed);
+        for query in [
+            &all,
+            &after(0),
+            &after(1),
+            &since(Timestamp(created_at.0 + 5)),
+        ] {
+            check(query, None);
+        }
+        forget(3, 2);
+        check(&of_task, Some("all events so far were removed"));
+        check(&after(1), Some("all events so far were removed"));
+        check(&all, None);
+    }
 
     #[test]
     fn times_of_events_are_rfc3339_and_unset_fields_are_left_out() {
