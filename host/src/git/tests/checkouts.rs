@@ -284,6 +284,50 @@ async fn the_main_checkout_is_found_wherever_its_git_directory_is() {
     assert_eq!(found[0].path, person.work());
 }
 
+/// Git lists the directory around the repository, whose files are not those of the checkout.
+#[tokio::test]
+async fn a_checkout_from_which_a_setting_leads_git_elsewhere_is_not_taken_for_its_files() {
+    let person = somebody("");
+    let (repository, main) = (repository(&person), BranchRef::named("main"));
+    let linked = worktree(&person, "work").await;
+    let elsewhere = person.home().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let path = elsewhere.to_str().unwrap();
+    person.git(&["config", "core.worktree", path]);
+    let check = async |branch: &BranchRef, at: &Path, led_to: Option<&Path>| {
+        for said in [None, Some(elsewhere.as_path())] {
+            let found = repository.checkouts_of(branch, said).await.unwrap();
+            let [found] = found.as_slice() else {
+                panic!("{found:?}");
+            };
+            assert_eq!((&*found.path, found.led_to.as_deref()), (at, led_to));
+            assert!(!found.is_hidden, "{found:?}");
+        }
+    };
+    let (top, away) = (person.work(), Some(elsewhere.as_path()));
+    check(&main, top.as_path(), away).await;
+    // A linked checkout of the repository does not have the setting.
+    let work = BranchRef::named("work");
+    check(&work, linked.dir(), None).await;
+    // The checkout is found if git also finds the repository from it.
+    let pointer = format!("gitdir: {}\n", top.join(".git").display());
+    fs::write(elsewhere.join(".git"), pointer).unwrap();
+    check(&main, elsewhere.as_path(), None).await;
+    fs::remove_file(elsewhere.join(".git")).unwrap();
+    // A setting that names the directory itself leads nowhere else.
+    person.git(&["config", "core.worktree", ".."]);
+    check(&main, top.as_path(), None).await;
+
+    person.git(&["config", "--unset", "core.worktree"]);
+    person.git(&["config", "extensions.worktreeConfig", "true"]);
+    person.git(&["config", "--worktree", "core.worktree", path]);
+    check(&main, top.as_path(), away).await;
+    check(&work, linked.dir(), None).await;
+    let own = ["config", "--worktree", "core.worktree", path];
+    person.git_in(linked.dir(), &own);
+    check(&work, linked.dir(), away).await;
+}
+
 /// Git lists the path as before. Commands that are run there would change the other repository.
 #[tokio::test]
 async fn a_clone_at_the_path_of_a_checkout_is_not_taken_for_the_checkout() {
