@@ -11,7 +11,7 @@ use std::{
 use super::{
     BranchRef, Commit, Git, GitError, Keeping, Look, is_of_half_made_checkout,
     place::{git_dir_of, is_same},
-    spec::{LONG, Spec},
+    spec::{LONG, SHORT, Spec},
 };
 use crate::{clock, fsx};
 
@@ -261,6 +261,20 @@ impl Git {
             }))
         });
         looked.await?
+    }
+
+    /// The error for this directory if it should be a worktree of the repository and is not. `top`
+    /// is the top directory of the checkout in which git would work instead.
+    pub(super) async fn not_its_own(&self, top: PathBuf, repository: &Path) -> GitError {
+        let noted_in = repository.to_owned();
+        let looked = self.look_at_files(move |dir| git_dir_noted(&noted_in, dir));
+        let is_unknown = matches!(clock::within(SHORT, looked).await, Some(Ok(Ok(None))));
+        GitError::NotItsOwn {
+            dir: self.dir().to_owned(),
+            top,
+            repository: repository.to_owned(),
+            is_known: !is_unknown,
+        }
     }
 
     /// The names of the files and directories here, without `.git`.

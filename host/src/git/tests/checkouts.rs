@@ -15,7 +15,7 @@ use std::{
 use super::{Person, look, repository, somebody, worktree};
 use crate::{
     fsx,
-    git::{BranchRef, GitError, Stamps, Standing},
+    git::{BranchRef, Checkout, GitError, Stamps, Standing},
 };
 
 #[tokio::test]
@@ -72,6 +72,32 @@ async fn the_advice_on_a_directory_that_is_no_longer_a_worktree_makes_it_one_aga
         person.git(&["-C", repository.to_str().unwrap(), "worktree", "repair"]);
         git.own_place(&repository).await.unwrap();
     }
+}
+
+/// Git repairs only what the repository still knows.
+#[tokio::test]
+async fn a_worktree_that_its_repository_does_not_know_gets_no_advice_to_repair_it() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    let check = async || {
+        let linked = git.clone().linked_to(&repository);
+        for error in [
+            git.own_place(&repository).await.unwrap_err(),
+            linked.status().await.unwrap_err(),
+        ] {
+            assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+            let error = error.to_string();
+            assert!(!error.contains("worktree repair"), "{error}");
+            let advice = format!("`rm -r {}` removes the rest", git.dir().display());
+            assert!(error.contains(&advice), "{error}");
+        }
+    };
+    fs::remove_dir_all(&repository).unwrap();
+    check().await;
+    person.git(&["init", "-q", "-b", "main"]);
+    person.commit_all("made again");
+    check().await;
 }
 
 #[tokio::test]
@@ -297,11 +323,12 @@ async fn a_checkout_from_which_a_setting_leads_git_elsewhere_is_not_taken_for_it
     let check = async |branch: &BranchRef, at: &Path, led_to: Option<&Path>| {
         for said in [None, Some(elsewhere.as_path())] {
             let found = repository.checkouts_of(branch, said).await.unwrap();
-            let [found] = found.as_slice() else {
-                panic!("{found:?}");
-            };
-            assert_eq!((&*found.path, found.led_to.as_deref()), (at, led_to));
-            assert!(!found.is_hidden, "{found:?}");
+            assert_eq!(found.len(), 1, "{found:?}");
+            let Checkout {
+                path, led_to: to, ..
+            } = &found[0];
+            assert_eq!((path.as_path(), to.as_deref()), (at, led_to));
+            assert!(!found[0].is_hidden, "{found:?}");
         }
     };
     let (top, away) = (person.work(), Some(elsewhere.as_path()));
