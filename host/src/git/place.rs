@@ -196,7 +196,7 @@ pub(super) fn pointed_to(checkout: &Path) -> Option<PathBuf> {
 }
 
 /// Whether this is a file of a size in which git would look for the path of a directory.
-fn is_pointer(file: &Path) -> bool {
+pub(super) fn is_pointer(file: &Path) -> bool {
     fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() <= POINTER_BYTES)
 }
 

@@ -60,6 +60,72 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
     }
 }
 
+/// Git deletes such refs with the checkout.
+#[tokio::test]
+async fn commits_that_only_refs_of_their_checkout_name_are_found() {
+    for format in ["files", "reftable"] {
+        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
+        // An old git does not know the other format.
+        if format == "reftable" && !person.work().join(".git/reftable").exists() {
+            continue;
+        }
+        let git = worktree(&person, "beside").await;
+        let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+        own(&["update-ref", "OTHER_HEAD", "HEAD"]);
+        assert_eq!(git.abandoned(&[], KEPT).await.unwrap(), [], "{format}");
+        let tree = own(&["rev-parse", "HEAD^{tree}"]);
+        let names = [
+            "MY_HEAD",
+            "refs/bisect/bad",
+            "refs/rewritten/onto",
+            "refs/worktree/mine",
+        ];
+        let mut made = names.map(|name| {
+            let commit = own(&["commit-tree", "-m", name, &tree]);
+            own(&["update-ref", name, &commit]);
+            commit
+        });
+        let found = git.abandoned(&[], KEPT).await.unwrap();
+        let mut found: Vec<&str> = found.iter().map(|it| it.hash()).collect();
+        found.sort_unstable();
+        made.sort_unstable();
+        assert_eq!(found, made, "{format}");
+    }
+}
+
+/// A commit of the files would not have this content.
+#[tokio::test]
+async fn content_that_is_only_in_the_index_is_kept() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let git = git.with_identity().await.unwrap();
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    let write = |name: &str, text: &str| fs::write(git.dir().join(name), text).unwrap();
+    let keeping = Keeping {
+        name: "refs/claudine/kept".to_owned(),
+        known: Vec::new(),
+        message: "kept".to_owned(),
+    };
+    let kept = async || {
+        git.keep_staged(&keeping).await.unwrap();
+        git.commit_of(&keeping.name).await.unwrap()
+    };
+    write("file", "two\n");
+    assert_eq!(kept().await, None, "nothing is in the index");
+    own(&["add", "file"]);
+    assert_eq!(kept().await, None, "the file has the same content");
+    write("file", "three\n");
+    kept().await.unwrap();
+    assert_eq!(own(&["show", "refs/claudine/kept:file"]), "two");
+    own(&["commit", "-q", "-a", "-m", "three"]);
+    let before = kept().await;
+    write("added", "added\n");
+    own(&["add", "added"]);
+    fs::remove_file(git.dir().join("added")).unwrap();
+    assert_ne!(kept().await, before);
+    assert_eq!(own(&["show", "refs/claudine/kept:added"]), "added");
+}
+
 /// Only the reflog names the commit.
 #[tokio::test]
 async fn a_commit_on_no_branch_is_found_although_git_is_configured_to_keep_no_reflogs() {
