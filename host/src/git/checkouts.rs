@@ -287,8 +287,8 @@ impl Git {
         Ok(names.map(|name| name.display().to_string()).collect())
     }
 
-    /// The main checkout of a repository; `None` if it cannot be found. Git lists the directory that
-    /// has the repository as its `.git`, even if `core.worktree` names another one.
+    /// The main checkout of a repository; `None` if it cannot be found. Git lists the directory
+    /// that has the repository as its `.git`, even if `core.worktree` names another one.
     async fn main_checkout(
         &self,
         listed: &Path,

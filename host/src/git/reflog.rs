@@ -72,10 +72,10 @@ pub(crate) struct KeptCommits {
 }
 
 impl Git {
-    /// Keeps the commits that were checked out here, or that a ref of this checkout alone names, but
-    /// that are on no branch, tag or remote, because git forgets them when the checkout is removed. The ref is set to a new commit whose
-    /// parents are these commits and the previous commit of the ref. Returns whether the ref
-    /// exists.
+    /// Keeps the commits that were checked out here, or that a ref of this checkout alone names,
+    /// but that are on no branch, tag or remote, because git forgets them when the checkout is
+    /// removed. The ref is set to a new commit whose parents are these commits and the previous
+    /// commit of the ref. Returns whether the ref exists.
     pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let before = self.commit_of(&keeping.name).await?;
         let abandoned = self.newly_abandoned(keeping, before.as_ref()).await?;
