@@ -62,6 +62,9 @@ pub(super) const KEPT_ELSEWHERE: &[&str] = &["--remotes"];
 /// The refs that each checkout has for itself, apart from those outside `refs/`.
 const OWN: [&str; 3] = ["refs/bisect", "refs/rewritten", "refs/worktree"];
 
+/// The option with which git lists the hashes that refs name.
+const HASHES: &str = "--format=%(objectname)";
+
 /// The file with the commits of the last fetch, which exist elsewhere.
 const FETCHED: &str = "FETCH_HEAD";
 
@@ -278,12 +281,11 @@ impl Git {
     /// The commits that refs of this checkout alone name, a line for each. Git deletes these refs
     /// with the checkout.
     async fn own_heads(&self) -> Result<String, GitError> {
-        let format = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)";
         let listed = |spec: Spec| spec.limit(LONG).kept_bytes(LIST_BYTES);
-        let spec = OWN
-            .iter()
-            .fold(Spec::reads(["for-each-ref", format]), Spec::arg);
-        let mut heads = self.output(&listed(spec)).await?;
+        let spec = Spec::reads(["for-each-ref", HASHES]);
+        let mut named = self
+            .output(&listed(OWN.iter().fold(spec, Spec::arg)))
+            .await?;
         let git_dir = self.git_dir().await?;
         let of_files = self.look_at_files(move |_| {
             let is_in_files = !git_dir.join("reftable").exists();
@@ -291,17 +293,28 @@ impl Git {
             read.map_err(unusable(&git_dir))
         });
         if let Some(of_files) = of_files.await?? {
-            heads.extend(of_files);
+            named.extend(of_files);
         } else {
-            let arguments = [
-                "for-each-ref",
-                format,
-                "--include-root-refs",
-                "--exclude=refs",
-            ];
-            heads.extend(self.output(&listed(Spec::reads(arguments))).await?);
+            let arguments = ["for-each-ref", HASHES, "--include-root-refs"];
+            let spec = Spec::reads(arguments).arg("--exclude=refs");
+            named.extend(self.output(&listed(spec)).await?);
         }
-        Ok(String::from_utf8_lossy(&heads).into_owned())
+        // A file with a text may have a hash of the other length, which git would take for a name.
+        let asked = Spec::reads(["rev-parse", "--show-object-format"]);
+        let is_long = self.line(&asked).await? == "sha256";
+        let length = if is_long { 64 } else { 40 };
+        let named = String::from_utf8_lossy(&named);
+        let is_hash = |line: &&str| line.len() == length && Commit::parse(line).is_some();
+        let hashes: Vec<&str> = named.lines().filter(is_hash).collect();
+        // A hash may be that of a tag, and need not be that of an object.
+        let mut commits = String::new();
+        for some in hashes.chunks(COMMITS_MAX) {
+            let spec = Spec::reads(["rev-list", "--no-walk", "--ignore-missing"]);
+            let spec = listed(some.iter().fold(spec, Spec::arg));
+            let output = self.output(&spec).await?;
+            commits.push_str(&String::from_utf8_lossy(&output));
+        }
+        Ok(commits)
     }
 
     /// The reflog of a ref, whose file is in this git directory; `None` if the repository keeps its

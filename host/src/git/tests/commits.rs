@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use super::{somebody, worktree};
-use crate::git::{BranchRef, GitError, Keeping, reflog::KEPT};
+use crate::git::{BranchRef, Commit, GitError, Keeping, reflog::KEPT};
 
 #[tokio::test]
 async fn a_replaced_commit_does_not_count_as_merged() {
@@ -74,6 +74,10 @@ async fn commits_that_only_refs_of_their_checkout_name_are_found() {
         own(&["update-ref", "OTHER_HEAD", "HEAD"]);
         assert_eq!(git.abandoned(&[], KEPT).await.unwrap(), [], "{format}");
         let tree = own(&["rev-parse", "HEAD^{tree}"]);
+        // Neither a missing object nor a text is a commit.
+        let git_dir = PathBuf::from(own(&["rev-parse", "--absolute-git-dir"]));
+        fs::write(git_dir.join("GONE_HEAD"), "ab".repeat(20)).unwrap();
+        fs::write(git_dir.join("COMMIT_EDITMSG"), "ab".repeat(32)).unwrap();
         let names = [
             "MY_HEAD",
             "refs/bisect/bad",
@@ -85,8 +89,12 @@ async fn commits_that_only_refs_of_their_checkout_name_are_found() {
             own(&["update-ref", name, &commit]);
             commit
         });
+        // A ref may also name a commit by a tag.
+        own(&["tag", "-a", "-m", "tag", "mine", &made[0]]);
+        own(&["update-ref", "MY_HEAD", "refs/tags/mine"]);
+        own(&["tag", "-d", "mine"]);
         let found = git.abandoned(&[], KEPT).await.unwrap();
-        let mut found: Vec<&str> = found.iter().map(|it| it.hash()).collect();
+        let mut found: Vec<&str> = found.iter().map(Commit::hash).collect();
         found.sort_unstable();
         made.sort_unstable();
         assert_eq!(found, made, "{format}");
