@@ -411,8 +411,8 @@ pub(crate) enum Still {
     /// It stops, and ends as cancelled unless it had succeeded before that.
     Stopping,
     /// Its process has succeeded, and its work is being settled: merged, pushed or written. The
-    /// task succeeds if this is done within a minute (or its limit, if that is shorter), and ends
-    /// as cancelled if not.
+    /// task succeeds if git completes this, with at most a minute for each command (or the limit of
+    /// settling, if that is shorter), and ends as cancelled if not.
     Settling,
 }
 

@@ -330,7 +330,7 @@ pub enum Cancelling {
     /// before that.
     Stopping,
     /// The attempt has succeeded, and its work is being settled. The task succeeds if its work is
-    /// settled in time, and ends as cancelled if not.
+    /// settled nevertheless, and ends as cancelled if not.
     Settling,
     /// The attempt was already stopping, so nothing changes.
     Already,

@@ -61,7 +61,7 @@ fn said(task: &TaskActed) -> String {
             None => format!("cancelled {id}"),
             Some(Still::Stopping) => format!("cancelling {id}"),
             Some(Still::Settling) => format!(
-                "{id} has ended, and its work is being settled: it succeeds if this is done within a minute, and ends as cancelled if not"
+                "{id} has ended, and its work is being settled: it succeeds if git completes this, with at most a minute for each command, and ends as cancelled if not"
             ),
         },
         (None, true) => format!("{id} is already stopping"),
@@ -92,8 +92,8 @@ mod tests {
         check(Some(Still::Stopping), "cancelling ID");
         check(
             Some(Still::Settling),
-            "ID has ended, and its work is being settled: it succeeds if this is done within a \
-             minute, and ends as cancelled if not",
+            "ID has ended, and its work is being settled: it succeeds if git completes this, with \
+             at most a minute for each command, and ends as cancelled if not",
         );
     }
 }

@@ -239,7 +239,7 @@ impl Server {
                 None => format!("Task {id} cancelled"),
                 Some(Still::Stopping) => format!("Task {id} is being cancelled"),
                 Some(Still::Settling) => format!(
-                    "Task {id} has ended, and its work is being settled: it succeeds if this is done within a minute, and ends as cancelled if not"
+                    "Task {id} has ended, and its work is being settled: it succeeds if git completes this, with at most a minute for each command, and ends as cancelled if not"
                 ),
             },
             (None, true) => format!("Task {id} is already stopping"),
