@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use claudine_domain::{
     id::{AttemptId, TaskId},
     principal::{Kind, Principal},
-    step::{Answer, Input, Refused},
+    step::{Answer, Cancelling, Input, Refused},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     reader::unknown,
     request::TaskRef,
     unended::{known_unendable, unendable_text},
-    view::{Cancelled, TaskView},
+    view::{Cancelled, Still, TaskView},
 };
 use crate::{
     clock,
@@ -41,8 +41,8 @@ impl Host {
             .asked(by, Input::Cancel { task: id, reason })
             .await
         {
-            Ok(Answer::Cancelling { task, already }) => {
-                let id = task.to_string();
+            Ok(Answer::Cancelling { task, how }) => {
+                let (id, already) = (task.to_string(), how == Cancelling::Already);
                 let unended = if already {
                     known_unendable(vec![id.clone()]).await
                 } else {
@@ -51,6 +51,7 @@ impl Host {
                 Ok(Cancelled {
                     id,
                     already,
+                    still: Still::of(how),
                     descendants: None,
                     warning: unendable_text(&unended),
                 })
@@ -62,6 +63,7 @@ impl Host {
             }) => Ok(Cancelled {
                 id: task.to_string(),
                 already,
+                still: None,
                 descendants: Some(descendants),
                 warning: None,
             }),

@@ -92,7 +92,7 @@ pub(crate) use self::{
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
         EventView, GitView, GroupView, HeldBackView, HostInfo, Item, LogChannel, LogEnd, LogLines,
-        LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Submitted,
+        LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Still, Submitted,
         TaskList, TaskRow, TaskView, Why, WorktreeView, gap_text,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned, WorktreesQuery},

@@ -11,7 +11,7 @@ use std::{
 use super::{
     BranchRef, Commit, Git, GitError, Keeping, Look, is_of_half_made_checkout,
     place::{git_dir_of, is_same},
-    spec::{LONG, Spec},
+    spec::{LONG, SHORT, Spec},
 };
 use crate::{clock, fsx};
 
@@ -73,6 +73,15 @@ pub(crate) struct Checkout {
     /// Whether the directory is missing. It may be missing only for a while, for example on a drive
     /// that is not mounted, so git still counts the branch as used.
     pub(crate) is_missing: bool,
+    /// The directory in which git works if it is run in this one, because `core.worktree` names
+    /// that directory.
+    pub(crate) led_to: Option<PathBuf>,
+}
+
+/// The directory of a checkout, as far as it is found.
+struct Found {
+    path: PathBuf,
+    led_to: Option<PathBuf>,
 }
 
 /// End of messages about a branch that is in use in a missing directory: the cause, and what the
@@ -138,17 +147,29 @@ impl Git {
                 in_operation
             };
             let Some(standing) = standing else { continue };
-            let path = if at == 0 {
+            let checkout = if is_missing {
+                Some(Found {
+                    path: entry.path,
+                    led_to: None,
+                })
+            } else if at == 0 {
                 self.main_checkout(&entry.path, &repository, main).await?
+            } else if is_of(&repository, &entry.path) {
+                Some(self.found_at(&entry.path).await?)
             } else {
-                let is_there = is_missing || is_of(&repository, &entry.path);
-                is_there.then_some(entry.path)
+                None
             };
+            let is_hidden = checkout.is_none();
+            let Found { path, led_to } = checkout.unwrap_or_else(|| Found {
+                path: repository.clone(),
+                led_to: None,
+            });
             found.push(Checkout {
-                is_hidden: path.is_none(),
-                path: path.unwrap_or_else(|| repository.clone()),
+                path,
                 standing,
+                is_hidden,
                 is_missing,
+                led_to,
             });
         }
         Ok(found)
@@ -236,9 +257,24 @@ impl Git {
                 standing: Standing::CheckedOut,
                 is_hidden: false,
                 is_missing,
+                led_to: None,
             }))
         });
         looked.await?
+    }
+
+    /// The error for this directory if it should be a worktree of the repository and is not. `top`
+    /// is the top directory of the checkout in which git would work instead.
+    pub(super) async fn not_its_own(&self, top: PathBuf, repository: &Path) -> GitError {
+        let noted_in = repository.to_owned();
+        let looked = self.look_at_files(move |dir| git_dir_noted(&noted_in, dir));
+        let is_unknown = matches!(clock::within(SHORT, looked).await, Some(Ok(Ok(None))));
+        GitError::NotItsOwn {
+            dir: self.dir().to_owned(),
+            top,
+            repository: repository.to_owned(),
+            is_known: !is_unknown,
+        }
     }
 
     /// The names of the files and directories here, without `.git`.
@@ -251,15 +287,21 @@ impl Git {
         Ok(names.map(|name| name.display().to_string()).collect())
     }
 
-    /// The main checkout of a repository; `None` if it cannot be found.
+    /// The main checkout of a repository; `None` if it cannot be found. Git lists the directory
+    /// that has the repository as its `.git`, even if `core.worktree` names another one.
     async fn main_checkout(
         &self,
         listed: &Path,
         repository: &Path,
         said: Option<&Path>,
-    ) -> Result<Option<PathBuf>, GitError> {
+    ) -> Result<Option<Found>, GitError> {
+        let mut found = None;
         if is_same(&listed.join(".git"), repository) {
-            return Ok(Some(listed.to_owned()));
+            let there = self.found_at(listed).await?;
+            if there.led_to.is_none() {
+                return Ok(Some(there));
+            }
+            found = Some(there);
         }
         let configured = self.setting("core.worktree").await?;
         let configured = configured.map(|path| repository.join(path));
@@ -268,10 +310,20 @@ impl Git {
             if place.is_ok_and(|place| {
                 is_same(&place.git_dir, repository) && is_same(&place.top, &path)
             }) {
-                return Ok(Some(path));
+                return Ok(Some(Found { path, led_to: None }));
             }
         }
-        Ok(None)
+        Ok(found)
+    }
+
+    /// What git takes for the top of the checkout in this directory. Files in the directory itself
+    /// must not be taken for those of the checkout if git works elsewhere.
+    async fn found_at(&self, path: &Path) -> Result<Found, GitError> {
+        let top = self.in_dir(path).place().await?.top;
+        Ok(Found {
+            path: path.to_owned(),
+            led_to: (!is_same(&top, path)).then_some(top),
+        })
     }
 
     /// Makes a checkout with a detached head and a reflog. Git continues a reflog that exists, even

@@ -128,15 +128,17 @@ pub(crate) enum GitError {
     #[error("the output of `{called}` cannot be parsed: {printed}")]
     Unreadable { called: String, printed: String },
     #[error(
-        "{} is no longer a worktree of its repository: its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files; `git -C {} worktree repair` makes its `.git` again, and `core.worktree` must not be set for it",
+        "{} is no longer a worktree of its repository: {}",
         dir.display(),
-        shell_word(&repository.display().to_string())
+        why_not_its_own(dir, repository, *is_known)
     )]
     NotItsOwn {
         dir: PathBuf,
         /// The top directory of the checkout in which git would work instead.
         top: PathBuf,
         repository: PathBuf,
+        /// Whether the repository still has the git directory of the worktree.
+        is_known: bool,
     },
     #[error(
         "{} is no longer the checkout of a submodule: its `.git` or `core.worktree` leads elsewhere; nothing was done with its files; once they are saved elsewhere and the directory is removed, `git -C {} -c submodule.active=. submodule update -- {}` makes it again",
@@ -204,6 +206,23 @@ impl GitError {
     /// Whether git has failed and has said this.
     pub(crate) fn says(&self, words: &str) -> bool {
         matches!(self, Self::Failed { said, .. } if said.contains(words))
+    }
+}
+
+/// Why a directory is no longer a worktree of its repository, and what can be done. Git repairs only
+/// a worktree whose git directory is still in the repository.
+fn why_not_its_own(dir: &Path, repository: &Path, is_known: bool) -> String {
+    if is_known {
+        format!(
+            "its `.git` is missing or leads elsewhere, or `core.worktree` is set; nothing was done with its files; `git -C {} worktree repair` makes its `.git` again, and `core.worktree` must not be set for it",
+            shell_word(&repository.display().to_string())
+        )
+    } else {
+        format!(
+            "the repository {} was moved or removed, or was made again without the worktree; nothing was done with its files; if the repository was moved, move it back; if not, save the files that you need elsewhere, and `rm -r {}` removes the rest",
+            repository.display(),
+            shell_word(&dir.display().to_string())
+        )
     }
 }
 
@@ -345,11 +364,7 @@ impl Git {
         });
         match clock::within(SHORT, looked).await {
             Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(GitError::NotItsOwn {
-                dir: self.dir().to_owned(),
-                top: self.dir().to_owned(),
-                repository: repository.clone(),
-            }),
+            Some(Ok(false)) => Err(self.not_its_own(self.dir().to_owned(), repository).await),
             Some(Err(error)) => Err(error),
             None => Err(GitError::Read {
                 path: self.dir().to_owned(),

@@ -120,11 +120,7 @@ impl Git {
     pub(crate) async fn own_place(&self, repository: &Path) -> Result<Place, GitError> {
         let place = match self.place().await {
             Err(error) if NO_REPOSITORY.iter().any(|it| error.says(it)) => {
-                return Err(GitError::NotItsOwn {
-                    dir: self.dir().to_owned(),
-                    top: self.dir().to_owned(),
-                    repository: repository.to_owned(),
-                });
+                return Err(self.not_its_own(self.dir().to_owned(), repository).await);
             }
             place => place?,
         };
@@ -133,11 +129,7 @@ impl Git {
         if is_worktree && is_top(&place, self.dir()) {
             return Ok(place);
         }
-        Err(GitError::NotItsOwn {
-            dir: self.dir().to_owned(),
-            top: place.top,
-            repository: repository.to_owned(),
-        })
+        Err(self.not_its_own(place.top, repository).await)
     }
 }
 
@@ -204,7 +196,7 @@ pub(super) fn pointed_to(checkout: &Path) -> Option<PathBuf> {
 }
 
 /// Whether this is a file of a size in which git would look for the path of a directory.
-fn is_pointer(file: &Path) -> bool {
+pub(super) fn is_pointer(file: &Path) -> bool {
     fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() <= POINTER_BYTES)
 }
 

@@ -1,9 +1,10 @@
 //! Reads git's reflogs, which are notes about earlier states of a checkout, and keeps the commits
-//! that only reflogs name.
+//! that only reflogs and the refs of a single checkout name.
 
 use std::{
     collections::BTreeSet,
     fs, io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
@@ -13,8 +14,9 @@ use super::{
     BranchRef, Commit, Git, GitError,
     index::OtherIndex,
     is_lossy, names,
+    place::is_pointer,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal, without},
-    without_newline,
+    unusable, without_newline,
 };
 use crate::fsx;
 
@@ -57,6 +59,15 @@ pub(super) const KEPT: &[&str] = &["--branches", "--tags", "--remotes"];
 /// The refs whose commits are not lost when a repository is removed.
 pub(super) const KEPT_ELSEWHERE: &[&str] = &["--remotes"];
 
+/// The refs that each checkout has for itself, apart from those outside `refs/`.
+const OWN: [&str; 3] = ["refs/bisect", "refs/rewritten", "refs/worktree"];
+
+/// The option with which git lists the hashes that refs name.
+const HASHES: &str = "--format=%(objectname)";
+
+/// The file with the commits of the last fetch, which exist elsewhere.
+const FETCHED: &str = "FETCH_HEAD";
+
 /// Commits that are kept by a ref of Claudine.
 pub(crate) struct KeptCommits {
     by: Commit,
@@ -64,10 +75,10 @@ pub(crate) struct KeptCommits {
 }
 
 impl Git {
-    /// Keeps the commits that were checked out here but are on no branch, tag or remote, because
-    /// git forgets such commits when the checkout is removed. The ref is set to a new commit whose
-    /// parents are these commits and the previous commit of the ref. Returns whether the ref
-    /// exists.
+    /// Keeps the commits that were checked out here, or that a ref of this checkout alone names,
+    /// but that are on no branch, tag or remote, because git forgets them when the checkout is
+    /// removed. The ref is set to a new commit whose parents are these commits and the previous
+    /// commit of the ref. Returns whether the ref exists.
     pub(crate) async fn keep_abandoned(&self, keeping: &Keeping) -> Result<bool, GitError> {
         let before = self.commit_of(&keeping.name).await?;
         let abandoned = self.newly_abandoned(keeping, before.as_ref()).await?;
@@ -84,6 +95,18 @@ impl Git {
         let mut commits = self.newly_abandoned(keeping, before.as_ref()).await?;
         commits.extend(self.staged(&keeping.message).await?);
         self.keep(keeping, before.as_ref(), &commits).await
+    }
+
+    /// Keeps a commit of the index if it has content that is neither in HEAD nor in the files here,
+    /// as after `git add FILE; rm FILE`. A commit of the files would lose this content.
+    pub(crate) async fn keep_staged(&self, keeping: &Keeping) -> Result<(), GitError> {
+        if !self.has_only_staged().await? {
+            return Ok(());
+        }
+        let before = self.commit_of(&keeping.name).await?;
+        let staged = self.staged(&keeping.message).await?;
+        let kept = self.keep(keeping, before.as_ref(), staged.as_slice());
+        kept.await.map(drop)
     }
 
     /// Keeps a commit of all files here that differ from HEAD, before they are put back. Leaves out
@@ -219,15 +242,15 @@ impl Git {
         Ok(true)
     }
 
-    /// The commits that were checked out here and cannot be reached from the refs in `kept` or the
-    /// commits in `known`. A commit that can be reached from another commit of the result is left
-    /// out.
+    /// The commits that were checked out here, or that a ref of this checkout alone names, and that
+    /// cannot be reached from the refs in `kept` or the commits in `known`. A commit that can be
+    /// reached from another commit of the result is left out.
     pub(super) async fn abandoned(
         &self,
         known: &[Commit],
         kept: &[&str],
     ) -> Result<Vec<Commit>, GitError> {
-        let lines = self.past_heads().await?;
+        let lines = self.past_heads().await? + &self.own_heads().await?;
         let mut seen: BTreeSet<&str> = known.iter().map(Commit::hash).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
         let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
@@ -253,6 +276,45 @@ impl Git {
             return Ok(String::from_utf8_lossy(&output).into_owned());
         };
         Ok(noted(&notes).flat_map(|hash| [hash, "\n"]).collect())
+    }
+
+    /// The commits that refs of this checkout alone name, a line for each. Git deletes these refs
+    /// with the checkout.
+    async fn own_heads(&self) -> Result<String, GitError> {
+        let listed = |spec: Spec| spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let spec = Spec::reads(["for-each-ref", HASHES]);
+        let mut named = self
+            .output(&listed(OWN.iter().fold(spec, Spec::arg)))
+            .await?;
+        let git_dir = self.git_dir().await?;
+        let of_files = self.look_at_files(move |_| {
+            let is_in_files = !git_dir.join("reftable").exists();
+            let read = is_in_files.then(|| root_refs(&git_dir)).transpose();
+            read.map_err(unusable(&git_dir))
+        });
+        if let Some(of_files) = of_files.await?? {
+            named.extend(of_files);
+        } else {
+            let arguments = ["for-each-ref", HASHES, "--include-root-refs"];
+            let spec = Spec::reads(arguments).arg("--exclude=refs");
+            named.extend(self.output(&listed(spec)).await?);
+        }
+        // A file with a text may have a hash of the other length, which git would take for a name.
+        let asked = Spec::reads(["rev-parse", "--show-object-format"]);
+        let is_long = self.line(&asked).await? == "sha256";
+        let length = if is_long { 64 } else { 40 };
+        let named = String::from_utf8_lossy(&named);
+        let is_hash = |line: &&str| line.len() == length && Commit::parse(line).is_some();
+        let hashes: Vec<&str> = named.lines().filter(is_hash).collect();
+        // A hash may be that of a tag, and need not be that of an object.
+        let mut commits = String::new();
+        for some in hashes.chunks(COMMITS_MAX) {
+            let spec = Spec::reads(["rev-list", "--no-walk", "--ignore-missing"]);
+            let spec = listed(some.iter().fold(spec, Spec::arg));
+            let output = self.output(&spec).await?;
+            commits.push_str(&String::from_utf8_lossy(&output));
+        }
+        Ok(commits)
     }
 
     /// The reflog of a ref, whose file is in this git directory; `None` if the repository keeps its
@@ -366,6 +428,26 @@ impl Git {
         })
         .await
     }
+}
+
+/// The first word of each line in the refs outside `refs/` of a checkout with this git directory,
+/// such as `MERGE_AUTOSTASH`. The names of these refs have no small letters. Other files with such
+/// names contain texts.
+fn root_refs(git_dir: &Path) -> io::Result<Vec<u8>> {
+    let is_of_name = |byte: &u8| byte.is_ascii_uppercase() || matches!(*byte, b'_' | b'-');
+    let is_ref = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name != FETCHED && name.as_bytes().iter().all(is_of_name) && is_pointer(path)
+    };
+    let mut words = Vec::new();
+    for path in fsx::entries(git_dir)?.iter().filter(|path| is_ref(path)) {
+        for line in fs::read(path)?.split(|byte| *byte == b'\n') {
+            let mut of_line = line.split(u8::is_ascii_whitespace);
+            words.extend(of_line.next().unwrap_or_default());
+            words.push(b'\n');
+        }
+    }
+    Ok(words)
 }
 
 /// The moves in a reflog, the last one first. The reason of a move follows after a tab.

@@ -7,7 +7,7 @@ use claudine_domain::attempt::GitState;
 
 use super::{
     Commit, Git, GitError, failed, names,
-    spec::{LONG, SHORT, Spec},
+    spec::{LIST_BYTES, LONG, SHORT, Spec},
 };
 
 /// The maximum number of changed or ignored paths that are listed.
@@ -119,6 +119,33 @@ impl Git {
         ]);
         let output = self.output(&spec.limit(LONG)).await?;
         Ok(parse(&output, Submodules::Outside).state.dirty_count > 0)
+    }
+
+    /// Whether the index has content of a file that neither HEAD nor the file itself has.
+    pub(super) async fn has_only_staged(&self) -> Result<bool, GitError> {
+        let arguments = [
+            "diff",
+            "--cached",
+            "--quiet",
+            "--no-ext-diff",
+            "--ignore-submodules=all",
+        ];
+        // Most tasks add nothing to the index. Git does not look at files to find this out.
+        let staged = self.run(&Spec::reads(arguments).limit(LONG)).await?;
+        if staged.status.success() {
+            return Ok(false);
+        }
+        let spec = Spec::reads([
+            "status",
+            "--porcelain=v2",
+            "--no-renames",
+            "-z",
+            "--untracked-files=no",
+            "--ignore-submodules=all",
+        ]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let output = self.output(&spec).await?;
+        Ok(output.split(|byte| *byte == 0).any(is_only_staged))
     }
 
     /// The number of files that differ from this commit, whether or not the changes are committed.
@@ -250,6 +277,15 @@ fn parse(output: &[u8], submodules: Submodules) -> Status {
 fn is_moved_submodule(line: &str) -> bool {
     let mut words = line.split(' ').skip(1);
     words.next() == Some(".M") && words.next().is_some_and(|sub| sub.starts_with('S'))
+}
+
+/// Whether a line begins with `1 XY`, where X means that the index has another content than HEAD,
+/// and Y that the file has another content than the index or is missing.
+fn is_only_staged(line: &[u8]) -> bool {
+    match line {
+        [b'1', b' ', staged, there, ..] => !matches!(*staged, b'.' | b'D') && *there != b'.',
+        _ => false,
+    }
 }
 
 fn heading(head: &str, state: &mut GitState) {

@@ -126,6 +126,12 @@ impl Worktrees {
                 "{place}, and git cannot find the files of that checkout"
             )));
         }
+        if let Some(top) = &checkout.led_to {
+            return Ok(Some(format!(
+                "{place}, but `core.worktree` leads git from there to {}, whose files would stay those of the commit before",
+                top.display()
+            )));
+        }
         if checkout.standing != Standing::CheckedOut {
             return Ok(Some(format!(
                 "{place}, and must not be moved until that ends: {} ends it",

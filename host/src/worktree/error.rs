@@ -66,6 +66,13 @@ pub(crate) enum WorktreeError {
         branch: BranchRef,
         standing: Standing,
     },
+    #[error("--merge auto would move `{branch}`, which is {} in {}, but `core.worktree` leads git from there to {}, whose files would stay those of the commit before", standing.as_str(), checkout.display(), top.display())]
+    LedElsewhere {
+        checkout: PathBuf,
+        top: PathBuf,
+        branch: BranchRef,
+        standing: Standing,
+    },
     #[error("--merge auto would move `{branch}`, which is {} in {}, and that directory is missing", standing.as_str(), checkout.display())]
     Missing {
         checkout: PathBuf,
@@ -204,6 +211,9 @@ impl WorktreeError {
             Self::Hidden { .. } => {
                 Some("submit the task in that checkout, or choose --merge manual, pr or patch")
             }
+            Self::LedElsewhere { .. } => Some(
+                "choose --merge manual, pr or patch, or unset `core.worktree` if it is not needed: `git config --show-origin core.worktree` there shows where it is set",
+            ),
             Self::Missing { .. } => Some(
                 "bring the directory back, for example by mounting its drive, make git forget it with `git worktree prune` (first `git worktree unlock` if it is locked), or choose --merge manual, pr or patch",
             ),
@@ -235,6 +245,7 @@ impl WorktreeError {
                 | Self::Dirty { .. }
                 | Self::InUse { .. }
                 | Self::Hidden { .. }
+                | Self::LedElsewhere { .. }
                 | Self::Missing { .. }
                 | Self::NoWorktree { .. }
                 | Self::NoRecord { .. }

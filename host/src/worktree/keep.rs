@@ -34,6 +34,16 @@ impl Record {
         Ok(is_kept.then(|| self.kept_ref()))
     }
 
+    /// Keeps a commit of what is only in the index of the worktree. `git` must run in the worktree,
+    /// and have an identity. In an open merge, the index has what git has merged, so nothing of it
+    /// is kept.
+    pub(super) async fn keep_staged(&self, git: &Git) -> Result<(), WorktreeError> {
+        if git.is_merging().await? {
+            return Ok(());
+        }
+        Ok(git.keep_staged(&self.keeping()).await?)
+    }
+
     /// Keeps a commit of the changes in the worktree that are not committed. `git` must run in the
     /// worktree. Returns the ref of this commit if there are changes.
     pub(super) async fn keep_changes(&self, git: &Git) -> Result<Option<String>, WorktreeError> {

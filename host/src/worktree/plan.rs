@@ -211,6 +211,14 @@ async fn refuse_unmergeable(
     for checkout in repository.checkouts_of(branch, place.hidden_main()).await? {
         let Checkout { path, standing, .. } = checkout;
         let branch = branch.clone();
+        if let Some(top) = checkout.led_to {
+            return Err(WorktreeError::LedElsewhere {
+                checkout: path,
+                top,
+                branch,
+                standing,
+            });
+        }
         if checkout.is_hidden {
             return Err(WorktreeError::Hidden {
                 repository: path,

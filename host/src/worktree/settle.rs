@@ -447,6 +447,7 @@ impl Work {
             } else {
                 self.message.of_work()
             };
+            Box::pin(self.record.keep_staged(&self.git)).await?;
             self.git.commit_all(&message).await?;
             left = self.git.whole_status().await?;
         }

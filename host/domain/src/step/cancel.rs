@@ -1,6 +1,6 @@
 //! Stops a task, and the tasks that it submitted.
 
-use super::{Answer, Refused, place::unassign};
+use super::{Answer, Cancelling, Refused, place::unassign};
 use crate::{
     attempt::{Phase, StopWhy},
     batch::Action,
@@ -22,9 +22,16 @@ impl Board {
     ) -> Result<Answer, Refused> {
         let descendants = self.attached_descendants(task);
         let is_stopping = |id| self.stopping.contains(id);
-        let answer = if self.tasks.contains_key(&task) {
-            let already = is_stopping(&task);
-            Answer::Cancelling { task, already }
+        let answer = if let Some(found) = self.tasks.get(&task) {
+            let how = match found.phase() {
+                None | Some(Phase::Assigned) => Cancelling::Ended,
+                Some(Phase::Stopping(_)) => Cancelling::Already,
+                Some(Phase::Settling) => Cancelling::Settling,
+                Some(Phase::Preparing | Phase::Starting | Phase::Live | Phase::Finishing) => {
+                    Cancelling::Stopping
+                }
+            };
+            Answer::Cancelling { task, how }
         } else if descendants.is_empty() {
             return Err(Refused::Unknown { task });
         } else {

@@ -285,7 +285,7 @@ pub enum Answer {
     Accepted(Vec<Accepted>),
     Cancelling {
         task: TaskId,
-        already: bool,
+        how: Cancelling,
     },
     /// The task itself has ended. Its unfinished descendants are cancelled.
     CancellingBelow {
@@ -319,6 +319,21 @@ pub enum Answer {
     Noted,
     /// The input was ignored: its attempt is not running, or it ends a wait that never began.
     Stale,
+}
+
+/// What a cancel does with an unfinished task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cancelling {
+    /// The task did not run, and has ended as cancelled.
+    Ended,
+    /// The attempt was asked to stop. The task ends as cancelled unless the attempt had succeeded
+    /// before that.
+    Stopping,
+    /// The attempt has succeeded, and its work is being settled. The task succeeds if its work is
+    /// settled nevertheless, and ends as cancelled if not.
+    Settling,
+    /// The attempt was already stopping, so nothing changes.
+    Already,
 }
 
 /// An accepted task, or the earlier one under the same idempotency key.

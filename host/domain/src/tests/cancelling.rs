@@ -6,15 +6,15 @@ use crate::{
     batch::Action,
     id::TaskId,
     outcome::ReasonClass,
-    step::{Answer, Cause, Ending, Found, Input, Refused, Report},
+    step::{Answer, Cancelling, Cause, Ending, Found, Input, Refused, Report},
     task::State,
 };
 
-fn check(phase: &str, already: bool, expected: &str, effects: &[&str]) {
+fn check(phase: &str, how: Cancelling, expected: &str, effects: &[&str]) {
     let (mut desk, task) = Desk::in_phase(phase);
     assert_eq!(
         desk.cancel(task),
-        Ok(Answer::Cancelling { task, already }),
+        Ok(Answer::Cancelling { task, how }),
         "{phase}"
     );
     assert_eq!(desk.word(task), expected, "{phase}");
@@ -25,20 +25,35 @@ fn check(phase: &str, already: bool, expected: &str, effects: &[&str]) {
 
 #[test]
 fn task_can_be_cancelled_in_each_phase() {
-    check("waiting", false, "cancelled:cancelled", &[]);
-    check("ready", false, "cancelled:cancelled", &[]);
-    check("assigned", false, "cancelled:cancelled", &[]);
-    check("starting", false, "stopping:cancelled", &["stop"]);
-    check("live", false, "stopping:cancelled", &["stop"]);
-    check("finishing", false, "stopping:cancelled", &["stop"]);
-    check("stopping:cancelled", true, "stopping:cancelled", &[]);
+    for phase in ["waiting", "ready", "assigned"] {
+        check(phase, Cancelling::Ended, "cancelled:cancelled", &[]);
+    }
+    let stopping = "stopping:cancelled";
+    for phase in ["preparing", "starting", "live", "finishing"] {
+        check(phase, Cancelling::Stopping, stopping, &["stop"]);
+    }
+    check("settling", Cancelling::Settling, stopping, &["stop"]);
+    check(stopping, Cancelling::Already, stopping, &[]);
     // The first reason for a stop decides the outcome.
     check(
         "stopping:start_timeout",
-        true,
+        Cancelling::Already,
         "stopping:start_timeout",
         &[],
     );
+}
+
+/// The answer to the cancel says that the task may still succeed.
+#[test]
+fn task_that_is_cancelled_while_its_work_is_settled_succeeds_if_this_is_done_in_time() {
+    let late = failure(ReasonClass::Timeout);
+    for (end, expected) in [(success(), "succeeded"), (late, "cancelled:cancelled")] {
+        let (mut desk, task) = Desk::in_phase("settling");
+        let how = Cancelling::Settling;
+        assert_eq!(desk.cancel(task), Ok(Answer::Cancelling { task, how }));
+        desk.report(task, end);
+        assert_eq!(desk.word(task), expected);
+    }
 }
 
 #[test]
@@ -126,7 +141,7 @@ fn attached_descendants_are_cancelled_with_their_parent() {
         answer,
         Ok(Answer::Cancelling {
             task: top,
-            already: false
+            how: Cancelling::Stopping
         })
     );
     let all = [top, child, grandchild, detached, below, ready, stranger];

@@ -7,7 +7,7 @@ use crate::{
     dependency::{Condition, Dependency},
     id::TaskId,
     principal::Principal,
-    step::{Answer, Input, Refused, Submission},
+    step::{Answer, Cancelling, Input, Refused, Submission},
     task::{Idempotency, InGraph},
 };
 
@@ -45,8 +45,8 @@ fn several_tasks_are_cancelled_without_a_start_in_between() {
         if downstream_first {
             each.reverse();
         }
-        let already = false;
-        let cancelling = |task| Ok(Answer::Cancelling { task, already });
+        let how = Cancelling::Ended;
+        let cancelling = |task| Ok(Answer::Cancelling { task, how });
         let unknown = Err(Refused::Unknown { task: done });
         assert_eq!(each, [unknown, cancelling(a), cancelling(b)]);
         assert_eq!(

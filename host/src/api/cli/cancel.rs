@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{failure::Failure, output, session::Session, several::Which};
 use crate::{
-    app::{Action, TaskActed, TaskActions},
+    app::{Action, Still, TaskActed, TaskActions},
     text::short_id,
 };
 
@@ -51,12 +51,19 @@ fn said(task: &TaskActed) -> String {
     let TaskActed {
         id,
         already,
+        still,
         descendants,
         ..
     } = task;
     let id = short_id(id);
     match (descendants, already) {
-        (None, false) => format!("cancelled {id}"),
+        (None, false) => match still {
+            None => format!("cancelled {id}"),
+            Some(Still::Stopping) => format!("cancelling {id}"),
+            Some(Still::Settling) => format!(
+                "{id} has ended, and its work is being settled: it succeeds if git completes this, with at most a minute for each command, and ends as cancelled if not"
+            ),
+        },
         (None, true) => format!("{id} is already stopping"),
         (Some(count), false) => {
             format!("{id} has already ended; cancelled the tasks it submitted ({count})")
@@ -64,5 +71,29 @@ fn said(task: &TaskActed) -> String {
         (Some(count), true) => {
             format!("{id} has already ended; the tasks it submitted are already stopping ({count})")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_says_what_a_cancelled_task_still_does() {
+        let check = |still, expected: &str| {
+            let task = TaskActed {
+                id: "task_01kb2m8r4zq8w3v5x7y8abcdef".to_owned(),
+                still,
+                ..TaskActed::default()
+            };
+            assert_eq!(said(&task).replace(short_id(&task.id), "ID"), expected);
+        };
+        check(None, "cancelled ID");
+        check(Some(Still::Stopping), "cancelling ID");
+        check(
+            Some(Still::Settling),
+            "ID has ended, and its work is being settled: it succeeds if git completes this, with \
+             at most a minute for each command, and ends as cancelled if not",
+        );
     }
 }

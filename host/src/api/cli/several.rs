@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::status,
-    app::{Action, AppError, ErrorKind, TaskActed, TaskActions, TaskRef, TasksActed},
+    app::{Action, AppError, ErrorKind, Still, TaskActed, TaskActions, TaskRef, TasksActed},
     text::{ShortIds, short_id},
 };
 
@@ -267,6 +267,8 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let already = done.iter().filter(|task| task.already).count();
     let downstream = downstream.saturating_sub(already);
     let held = done.iter().filter(|task| task.held).count();
+    let is_settling = |task: &&&TaskActed| task.still == Some(Still::Settling);
+    let settling = done.iter().filter(is_settling).count();
     // A task that is still held after a release was not released.
     let kept = if action == Action::Release {
         already
@@ -276,6 +278,9 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let parts = [
         Some(format!("{past} {}", text::tasks(done.len() - kept))),
         (kept > 0).then(|| format!("{kept} still held by others")),
+        (settling > 0).then(|| {
+            format!("{settling} of them may still succeed, because their work is being settled")
+        }),
         (downstream > 0).then(|| text::wait_again(downstream, "them")),
         (held > 0).then(|| format!("{held} of them held: `claudine release` lets them start")),
         (failed > 0).then(|| format!("{failed} could not be {past}")),
@@ -395,6 +400,13 @@ mod tests {
         };
         let plain = task(None);
         check(Action::Cancel, &[&plain; 8], 0, "cancelled 8 tasks");
+        let settling = TaskActed {
+            still: Some(Still::Settling),
+            ..task(None)
+        };
+        let expected =
+            "cancelled 2 tasks; 1 of them may still succeed, because their work is being settled";
+        check(Action::Cancel, &[&plain, &settling], 0, expected);
         check(
             Action::Hold,
             &[&plain],

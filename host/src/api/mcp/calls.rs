@@ -18,7 +18,8 @@ use crate::{
     api::{client::ClientError, lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
-        Retried, Retries, RetryOptions, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
+        Retried, Retries, RetryOptions, Still, Submit, TaskActed, TaskActions, TaskRef, TaskRow,
+        WorktreeWish,
     },
     random,
     text::short_id,
@@ -234,7 +235,13 @@ impl Server {
         };
         let id = &cancelled.id;
         let message = match (cancelled.descendants, cancelled.already) {
-            (None, false) => format!("Task {id} cancelled"),
+            (None, false) => match cancelled.still {
+                None => format!("Task {id} cancelled"),
+                Some(Still::Stopping) => format!("Task {id} is being cancelled"),
+                Some(Still::Settling) => format!(
+                    "Task {id} has ended, and its work is being settled: it succeeds if git completes this, with at most a minute for each command, and ends as cancelled if not"
+                ),
+            },
             (None, true) => format!("Task {id} is already stopping"),
             (Some(count), false) => {
                 format!(
@@ -288,6 +295,8 @@ impl Server {
             }
             acted => acted?,
         };
+        let is_settling = |task: &&TaskActed| task.still == Some(Still::Settling);
+        let settling = acted.tasks.iter().filter(is_settling).count();
         let refused = acted.tasks.into_iter().find_map(|task| task.error);
         match refused {
             Some(error) => Err(error),
@@ -295,6 +304,9 @@ impl Server {
                 success: true,
                 message: match acted.done {
                     0 => "No task of the graph is left to cancel".to_owned(),
+                    count if settling > 0 => format!(
+                        "{count} tasks of the graph cancelled; {settling} of them may still succeed, because their work is being settled"
+                    ),
                     count => format!("{count} tasks of the graph cancelled"),
                 },
             }),

@@ -1,6 +1,10 @@
 //! Request and answer of an action on several tasks.
 
-use claudine_domain::{id::TaskId, step::Answer, task::Task};
+use claudine_domain::{
+    id::TaskId,
+    step::{Answer, Cancelling},
+    task::Task,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +14,7 @@ use crate::{
         request::{ListFilter, ResumeOptions, RetryOptions, TaskRef},
         select::FoundGraph,
         unended::{Unended, unendable_text},
-        view::{GraphName, Retried},
+        view::{GraphName, Retried, Still},
     },
     store::{Status, phase_word},
 };
@@ -179,6 +183,9 @@ pub(crate) struct TaskActed {
     /// person, or was revived together with another task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) already: bool,
+    /// What a cancelled task still does, if it has not ended at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) still: Option<Still>,
     /// After a release, those who still hold the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<String>,
@@ -236,7 +243,10 @@ impl TaskActed {
 
     pub(super) fn note(&mut self, answer: &Answer) {
         match answer {
-            Answer::Cancelling { already, .. } => self.already = *already,
+            Answer::Cancelling { how, .. } => {
+                self.already = *how == Cancelling::Already;
+                self.still = Still::of(*how);
+            }
             Answer::CancellingBelow {
                 descendants,
                 already,
@@ -289,17 +299,25 @@ mod tests {
             acted
         };
         let task = TaskId::new(0, 1);
-        let cancelling = |already| Answer::Cancelling { task, already };
+        let cancelling = |how| Answer::Cancelling { task, how };
         let below = Answer::CancellingBelow {
             task,
             descendants: 1,
             already: true,
         };
-        assert!(!acted("task_1", &cancelling(false)).was_stopping());
+        for (how, still) in [
+            (Cancelling::Ended, None),
+            (Cancelling::Stopping, Some(Still::Stopping)),
+            (Cancelling::Settling, Some(Still::Settling)),
+        ] {
+            let acted = acted("task_1", &cancelling(how));
+            assert!(!acted.was_stopping(), "{how:?}");
+            assert_eq!(acted.still, still, "{how:?}");
+        }
         assert!(!acted("task_1", &below).was_stopping());
         let unended = [Unended::sample(8, 'D')];
         let warning = |id: &str| {
-            let mut acted = acted(id, &cancelling(true));
+            let mut acted = acted(id, &cancelling(Cancelling::Already));
             assert!(acted.was_stopping());
             acted.note_unended(&unended);
             acted.warning.unwrap_or_default()

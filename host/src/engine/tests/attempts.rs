@@ -1,6 +1,6 @@
 //! Orders to attempts, and their reports.
 
-use claudine_domain::{attempt::Phase, event::Fact};
+use claudine_domain::{attempt::Phase, event::Fact, step::Cancelling};
 
 use super::*;
 
@@ -164,7 +164,7 @@ async fn cancelling_a_running_task_stops_it_and_it_ends_as_cancelled() {
         answer,
         Answer::Cancelling {
             task: id(1),
-            already: false
+            how: Cancelling::Stopping
         }
     );
     assert_eq!(fixture.told().await, Told::Stop(attempt(1)));

@@ -15,7 +15,7 @@ use std::{
 use super::{Person, look, repository, somebody, worktree};
 use crate::{
     fsx,
-    git::{BranchRef, GitError, Stamps, Standing},
+    git::{BranchRef, Checkout, GitError, Stamps, Standing},
 };
 
 #[tokio::test]
@@ -72,6 +72,32 @@ async fn the_advice_on_a_directory_that_is_no_longer_a_worktree_makes_it_one_aga
         person.git(&["-C", repository.to_str().unwrap(), "worktree", "repair"]);
         git.own_place(&repository).await.unwrap();
     }
+}
+
+/// Git repairs only what the repository still knows.
+#[tokio::test]
+async fn a_worktree_that_its_repository_does_not_know_gets_no_advice_to_repair_it() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = person.work().join(".git");
+    let check = async || {
+        let linked = git.clone().linked_to(&repository);
+        for error in [
+            git.own_place(&repository).await.unwrap_err(),
+            linked.status().await.unwrap_err(),
+        ] {
+            assert!(matches!(error, GitError::NotItsOwn { .. }), "{error}");
+            let error = error.to_string();
+            assert!(!error.contains("worktree repair"), "{error}");
+            let advice = format!("`rm -r {}` removes the rest", git.dir().display());
+            assert!(error.contains(&advice), "{error}");
+        }
+    };
+    fs::remove_dir_all(&repository).unwrap();
+    check().await;
+    person.git(&["init", "-q", "-b", "main"]);
+    person.commit_all("made again");
+    check().await;
 }
 
 #[tokio::test]
@@ -282,6 +308,51 @@ async fn the_main_checkout_is_found_wherever_its_git_directory_is() {
     assert_eq!(place.hidden_main(), None);
     let found = repository(&person).checkouts_of(&main, None).await.unwrap();
     assert_eq!(found[0].path, person.work());
+}
+
+/// Git lists the directory around the repository, whose files are not those of the checkout.
+#[tokio::test]
+async fn a_checkout_from_which_a_setting_leads_git_elsewhere_is_not_taken_for_its_files() {
+    let person = somebody("");
+    let (repository, main) = (repository(&person), BranchRef::named("main"));
+    let linked = worktree(&person, "work").await;
+    let elsewhere = person.home().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let path = elsewhere.to_str().unwrap();
+    person.git(&["config", "core.worktree", path]);
+    let check = async |branch: &BranchRef, at: &Path, led_to: Option<&Path>| {
+        for said in [None, Some(elsewhere.as_path())] {
+            let found = repository.checkouts_of(branch, said).await.unwrap();
+            assert_eq!(found.len(), 1, "{found:?}");
+            let Checkout {
+                path, led_to: to, ..
+            } = &found[0];
+            assert_eq!((path.as_path(), to.as_deref()), (at, led_to));
+            assert!(!found[0].is_hidden, "{found:?}");
+        }
+    };
+    let (top, away) = (person.work(), Some(elsewhere.as_path()));
+    check(&main, top.as_path(), away).await;
+    // A linked checkout of the repository does not have the setting.
+    let work = BranchRef::named("work");
+    check(&work, linked.dir(), None).await;
+    // The checkout is found if git also finds the repository from it.
+    let pointer = format!("gitdir: {}\n", top.join(".git").display());
+    fs::write(elsewhere.join(".git"), pointer).unwrap();
+    check(&main, elsewhere.as_path(), None).await;
+    fs::remove_file(elsewhere.join(".git")).unwrap();
+    // A setting that names the directory itself leads nowhere else.
+    person.git(&["config", "core.worktree", ".."]);
+    check(&main, top.as_path(), None).await;
+
+    person.git(&["config", "--unset", "core.worktree"]);
+    person.git(&["config", "extensions.worktreeConfig", "true"]);
+    person.git(&["config", "--worktree", "core.worktree", path]);
+    check(&main, top.as_path(), away).await;
+    check(&work, linked.dir(), None).await;
+    let own = ["config", "--worktree", "core.worktree", path];
+    person.git_in(linked.dir(), &own);
+    check(&work, linked.dir(), away).await;
 }
 
 /// Git lists the path as before. Commands that are run there would change the other repository.

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use super::{somebody, worktree};
-use crate::git::{BranchRef, GitError, Keeping, reflog::KEPT};
+use crate::git::{BranchRef, Commit, GitError, Keeping, reflog::KEPT};
 
 #[tokio::test]
 async fn a_replaced_commit_does_not_count_as_merged() {
@@ -58,6 +58,80 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
         let abandoned = git.abandoned(&[], KEPT).await.unwrap();
         assert_eq!(abandoned, [adrift], "{format}");
     }
+}
+
+/// Git deletes such refs with the checkout.
+#[tokio::test]
+async fn commits_that_only_refs_of_their_checkout_name_are_found() {
+    for format in ["files", "reftable"] {
+        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
+        // An old git does not know the other format.
+        if format == "reftable" && !person.work().join(".git/reftable").exists() {
+            continue;
+        }
+        let git = worktree(&person, "beside").await;
+        let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+        own(&["update-ref", "OTHER_HEAD", "HEAD"]);
+        assert_eq!(git.abandoned(&[], KEPT).await.unwrap(), [], "{format}");
+        let tree = own(&["rev-parse", "HEAD^{tree}"]);
+        // Neither a missing object nor a text is a commit.
+        let git_dir = PathBuf::from(own(&["rev-parse", "--absolute-git-dir"]));
+        fs::write(git_dir.join("GONE_HEAD"), "ab".repeat(20)).unwrap();
+        fs::write(git_dir.join("COMMIT_EDITMSG"), "ab".repeat(32)).unwrap();
+        let names = [
+            "MY_HEAD",
+            "refs/bisect/bad",
+            "refs/rewritten/onto",
+            "refs/worktree/mine",
+        ];
+        let mut made = names.map(|name| {
+            let commit = own(&["commit-tree", "-m", name, &tree]);
+            own(&["update-ref", name, &commit]);
+            commit
+        });
+        // A ref may also name a commit by a tag.
+        own(&["tag", "-a", "-m", "tag", "mine", &made[0]]);
+        own(&["update-ref", "MY_HEAD", "refs/tags/mine"]);
+        own(&["tag", "-d", "mine"]);
+        let found = git.abandoned(&[], KEPT).await.unwrap();
+        let mut found: Vec<&str> = found.iter().map(Commit::hash).collect();
+        found.sort_unstable();
+        made.sort_unstable();
+        assert_eq!(found, made, "{format}");
+    }
+}
+
+/// A commit of the files would not have this content.
+#[tokio::test]
+async fn content_that_is_only_in_the_index_is_kept() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let git = git.with_identity().await.unwrap();
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    let write = |name: &str, text: &str| fs::write(git.dir().join(name), text).unwrap();
+    let keeping = Keeping {
+        name: "refs/claudine/kept".to_owned(),
+        known: Vec::new(),
+        message: "kept".to_owned(),
+    };
+    let kept = async || {
+        git.keep_staged(&keeping).await.unwrap();
+        git.commit_of(&keeping.name).await.unwrap()
+    };
+    write("file", "two\n");
+    assert_eq!(kept().await, None, "nothing is in the index");
+    own(&["add", "file"]);
+    assert_eq!(kept().await, None, "the file has the same content");
+    write("file", "three\n");
+    kept().await.unwrap();
+    assert_eq!(own(&["show", "refs/claudine/kept:file"]), "two");
+    own(&["commit", "-q", "-a", "-m", "three"]);
+    let before = kept().await;
+    write("added", "added\n");
+    own(&["add", "added"]);
+    fs::remove_file(git.dir().join("added")).unwrap();
+    assert_ne!(kept().await, before);
+    assert_eq!(own(&["show", "refs/claudine/kept:added"]), "added");
 }
 
 /// Only the reflog names the commit.

@@ -27,6 +27,47 @@ fn merge_into_a_checkout_with_uncommitted_changes_is_refused() {
     assert_eq!(repository.git(&["log", "--format=%s", "main"]), "first");
 }
 
+/// The files around the repository look unchanged, and are not those of the checkout.
+#[test]
+fn checkout_to_which_a_setting_leads_git_is_not_left_behind_by_a_merge() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let real = host.root().join("real");
+    let main = repository.git(&["rev-parse", "main"]);
+    let id = repository.submit(
+        &["--merge", "auto"],
+        "until test -e go; do sleep 0.1; done; rm go; echo two > file; echo new > new",
+    );
+    host.live(&id);
+    let path = real.to_str().unwrap();
+    repository.git(&["clone", "-q", ".", path]);
+    fs::remove_dir_all(real.join(".git")).unwrap();
+    repository.git(&["config", "core.worktree", path]);
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    let task = host.finished(&id);
+    let detail = merged(&task, "failed", "refused");
+    let says = format!(
+        "checked out in {}, but `core.worktree` leads git from there to {path}, whose files would stay",
+        repository.path().display()
+    );
+    assert!(detail.contains(&says), "{detail}");
+    assert_eq!(repository.git(&["rev-parse", "main"]), main);
+    repository.is_untouched();
+    for top in [&real, &repository.path()] {
+        assert_eq!(fs::read(top.join("file")).unwrap(), b"one\n");
+        assert!(!top.join("new").exists());
+    }
+    // A later request is refused at once.
+    host.run(["run", "--worktree", "--merge", "auto", "--", "true"])
+        .code(REFUSED)
+        .says(&["`core.worktree` leads git from there to", "--merge manual"]);
+    repository.git(&["config", "--unset", "core.worktree"]);
+    host.run(["worktree", "merge", &id]).check();
+    assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");
+    repository.is_untouched();
+}
+
 /// Git may fail after it has written some of the files, or even its index.
 #[test]
 fn checkout_is_put_back_if_git_fails_half_way() {

@@ -202,6 +202,31 @@ fn commits_on_no_branch_are_kept_if_a_person_has_removed_their_directory() {
     assert_eq!(known.lines().count(), 1, "{known}");
 }
 
+/// Git itself forgets both with the worktree.
+#[test]
+fn content_that_only_the_index_or_a_ref_of_a_worktree_has_is_kept_when_it_is_removed() {
+    let repository = Repository::new();
+    let script = "echo staged > staged; git add staged; rm staged; echo new > new; \
+         for name in MY_HEAD refs/bisect/bad refs/rewritten/onto; do \
+         commit=$(git -c user.name=T -c user.email=t@example.org \
+         commit-tree -m $name 'HEAD^{tree}'); git update-ref $name $commit; echo $commit; done";
+    let task = repository.done(&["--merge", "auto"], script);
+    let name = format!("refs/claudine/{}", task["id"].as_str().unwrap());
+    let detail = merged(&task, "succeeded", "merged");
+    let says = format!("are kept: `git log {name}`");
+    assert!(detail.contains(&says), "{detail}");
+    assert!(!repository.worktree(&task).exists());
+    assert_eq!(repository.git(&["show", "main:new"]), "new");
+    repository.git(&["gc", "-q", "--prune=now"]);
+    let made: Vec<&str> = task["output"].as_str().unwrap().lines().collect();
+    assert_eq!(made.len(), 3, "{made:?}");
+    for commit in made {
+        repository.git(&["merge-base", "--is-ancestor", commit, &name]);
+    }
+    let adding = repository.git(&["rev-list", "--full-history", &name, "--", "staged"]);
+    assert!(!adding.is_empty());
+}
+
 /// Git prints no notes about a worktree in this state.
 #[test]
 fn commits_on_no_branch_are_kept_although_nothing_is_checked_out() {

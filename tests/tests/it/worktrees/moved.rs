@@ -61,6 +61,27 @@ fn moved_worktree_is_not_merged_and_its_changes_are_kept() {
     }
 }
 
+/// The advice must not be a command of git that cannot work.
+#[test]
+fn files_of_a_worktree_stay_if_its_repository_was_removed_or_made_again() {
+    for after in ["true", "git init -q -b main"] {
+        let repository = Repository::new();
+        let top = repository.path();
+        let script = format!(
+            "echo two > file; cd {top} && rm -rf .git && {after}",
+            top = top.display()
+        );
+        let task = repository.done(&["--merge", "auto"], &script);
+        let detail = merged(&task, "failed", "refused");
+        let worktree = repository.worktree(&task);
+        let says = format!("`rm -r {}` removes the rest", worktree.display());
+        assert!(detail.contains(&says), "{detail}");
+        assert!(!detail.contains("worktree repair"), "{detail}");
+        assert_eq!(fs::read(worktree.join("file")).unwrap(), b"two\n");
+        assert_eq!(fs::read(top.join("file")).unwrap(), b"one\n");
+    }
+}
+
 /// Files that were in no commit may still exist in the moved directory.
 #[test]
 fn work_is_not_merged_if_its_directory_was_moved_or_removed_without_git() {

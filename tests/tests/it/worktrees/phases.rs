@@ -344,6 +344,27 @@ fn hanging_settlement_ends_at_its_time_limit() {
     repository.is_untouched();
 }
 
+/// A merge is not broken off half-way, and the answer to the cancel says so.
+#[test]
+fn task_that_is_cancelled_while_its_work_is_merged_succeeds_and_the_answer_says_so() {
+    let shimmed = Shimmed::new();
+    let (repository, host) = (&shimmed.repository, &shimmed.repository.host);
+    shimmed.count_only("merge --quiet");
+    shimmed.hold_at(1);
+    let id = repository.submit(&["--merge", "auto"], "echo two > file");
+    let command = shimmed.reached_or_done(&id);
+    assert!(command.is_some(), "git has not merged the work");
+    let answer = host.json(["cancel", &id]);
+    assert_eq!(answer["tasks"][0]["was"], "settling", "{answer:#}");
+    assert_eq!(answer["tasks"][0]["still"], "settling", "{answer:#}");
+    // The second cancel changes nothing.
+    host.run(["cancel", &id]).says(&["is already stopping"]);
+    shimmed.go();
+    merged(&host.finished(&id), "succeeded", "merged");
+    assert_eq!(repository.git(&["show", "main:file"]), "two");
+    repository.is_untouched();
+}
+
 /// Git may hang, for example in a filter.
 #[test]
 fn task_is_not_said_to_run_while_only_git_works_in_its_worktree() {
