@@ -15,7 +15,7 @@ use super::{
     may::{Verb, may},
     reader::unknown,
     request::TaskRef,
-    unended::{known_unendable, unendable_text},
+    unended::{known_unendable, uncancelled, unendable_text},
     view::{Cancelled, TaskView},
 };
 use crate::{
@@ -75,7 +75,7 @@ impl Host {
                 let task = self.task(&TaskRef(id.to_string())).await?;
                 Err(already_done(&task))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(uncancelled(by, error)),
         }
     }
 

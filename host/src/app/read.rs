@@ -186,9 +186,14 @@ impl Host {
             faults.push("the engine does not answer: nothing is started or stopped".to_owned());
         }
         let snapshot = self.engine.snapshot();
-        faults.extend(snapshot.trouble.iter().map(|trouble| {
+        faults.extend(snapshot.trouble.unreadable.iter().map(|trouble| {
             format!("the store cannot be read, so nothing is started or stopped: {trouble}")
         }));
+        if let (None, Some(why)) = (&snapshot.trouble.unreadable, snapshot.trouble.unstored())
+            && !snapshot.store_full
+        {
+            faults.push(format!("the last change could not be stored: {why}"));
+        }
         let supervisors = supervisors_left(&self.reader.layout);
         let suspended = suspended_supervisors(&self.reader.layout);
         let unexamined = supervisors.as_ref().err().or(suspended.as_ref().err());

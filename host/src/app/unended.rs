@@ -2,9 +2,11 @@
 
 use std::{io, time::Duration};
 
+use claudine_domain::principal::{Kind, Principal};
+
 use super::error::{AppError, ErrorKind};
 pub(crate) use crate::supervise::{Unended, unendable_text};
-use crate::{aside, clock, supervise};
+use crate::{aside, clock, engine::EngineError, supervise};
 
 /// Time between two looks of a request, whose answer somebody waits for.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -17,6 +19,17 @@ pub(crate) async fn processes_of(tasks: Vec<String>) -> Result<Vec<Unended>, App
         let message = format!("the processes of the tasks cannot be examined: {error}");
         AppError::new(ErrorKind::Unavailable, message)
     })
+}
+
+/// The error of a cancellation. If nothing can be stored, the owner of the host is told how the
+/// tasks can be ended nevertheless.
+pub(super) fn uncancelled(by: &Principal, error: EngineError) -> AppError {
+    let is_unstored = matches!(error, EngineError::Store(_) | EngineError::Reloading(_));
+    let app = AppError::from(error);
+    if is_unstored && by.kind == Kind::Owner {
+        return app.hint("`claudine down --kill` ends all tasks although nothing can be stored");
+    }
+    app
 }
 
 /// The processes of these tasks that cannot be ended now. Only a process that has waited in the

@@ -177,6 +177,16 @@ pub(crate) fn leaders(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
     Ok(leaders)
 }
 
+/// The attempts and commands that are not over according to the notes of the supervisors in `dir`,
+/// living or dead. Blocks.
+pub(crate) fn open_attempts(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
+    let mut open = Vec::new();
+    for (_, dir) in list(dir)?.found {
+        open.extend(recover::unended(&dir).map_err(|source| unusable(&dir, source))?);
+    }
+    Ok(open)
+}
+
 fn identities(dir: &Path) -> Result<Vec<Identity>, SuperviseError> {
     let mut identities = Vec::new();
     for (_, dir) in list(dir)?.found {
