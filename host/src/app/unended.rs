@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use claudine_domain::principal::{Kind, Principal};
+use claudine_domain::principal::{Kind, Principal, Via};
 
 use super::error::{AppError, ErrorKind};
 pub(crate) use crate::supervise::{Unended, unendable_text};
@@ -21,12 +21,12 @@ pub(crate) async fn processes_of(tasks: Vec<String>) -> Result<Vec<Unended>, App
     })
 }
 
-/// The error of a cancellation. If nothing can be stored, the owner of the host is told how the
-/// tasks can be ended nevertheless.
+/// The error of a cancellation. If nothing can be stored, a person is told how the tasks can be
+/// ended nevertheless.
 pub(super) fn uncancelled(by: &Principal, error: EngineError) -> AppError {
     let is_unstored = matches!(error, EngineError::Store(_) | EngineError::Reloading(_));
     let app = AppError::from(error);
-    if is_unstored && by.kind == Kind::Owner {
+    if is_unstored && by.kind == Kind::Owner && by.via == Via::Cli {
         return app.hint("`claudine down --kill` ends all tasks although nothing can be stored");
     }
     app

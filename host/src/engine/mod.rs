@@ -92,7 +92,7 @@ pub(crate) enum EngineError {
 pub(crate) enum EngineEnd {
     #[error("another host has taken over the store")]
     Fenced,
-    /// The files of the store were removed or replaced.
+    /// The files of the store were removed, replaced or overwritten.
     #[error(transparent)]
     Gone(StoreError),
     #[error("the thread that commits has ended")]
