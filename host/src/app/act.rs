@@ -44,7 +44,7 @@ impl Host {
             Ok(Answer::Cancelling { task, already }) => {
                 let id = task.to_string();
                 let unended = if already {
-                    known_unendable(vec![id.clone()]).await
+                    known_unendable(&self.reader.layout, vec![id.clone()]).await
                 } else {
                     Vec::new()
                 };

@@ -192,7 +192,7 @@ impl Host {
             let stopping = tasks.iter().map(|task| &task.shown);
             let stopping = stopping.filter(|shown| shown.was_stopping());
             let stopping = stopping.map(|shown| shown.id.clone()).collect();
-            let unended = known_unendable(stopping).await;
+            let unended = known_unendable(&self.reader.layout, stopping).await;
             for task in tasks {
                 task.shown.note_unended(&unended);
             }
