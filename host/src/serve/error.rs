@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     ballast::{START_BYTES, START_INODES, too_few_inodes},
-    engine,
+    engine, fsx,
     identity::HostProcess,
     plugin,
     sample::disk_free_bytes,
@@ -109,6 +109,9 @@ impl ServeError {
             Self::Broken { .. } => Some(Cow::Borrowed(
                 "running tasks continue under their supervisor; the next command starts a host again",
             )),
+            Self::Io { source, .. } if fsx::is_no_file(source) => {
+                Some(Cow::Borrowed(fsx::NO_FILE_HINT))
+            }
             Self::Io { source, .. } | Self::Supervise(SuperviseError::Directory { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {

@@ -56,7 +56,7 @@ pub(crate) enum StoreError {
     Gone { path: PathBuf },
     /// The content of an open file is no longer what this host has written, so a commit would store
     /// nothing that can be read again.
-    #[error("{path} was cut or overwritten while the host had it open")]
+    #[error("{path} or its log (-wal) was cut or overwritten while the host had it open")]
     Overwritten { path: PathBuf },
     /// There is no database, but there are logs of its tasks. An empty queue would hide the loss.
     #[error(

@@ -27,11 +27,12 @@ pub(crate) struct InPlace(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    database: PathBuf,
     files: Vec<(PathBuf, Identity)>,
     log: PathBuf,
     /// The length of the log after the last commit.
     log_bytes: AtomicU64,
-    /// Whether the log was cut or overwritten.
+    /// Whether the file or its log was cut or overwritten.
     is_spoilt: watch::Sender<bool>,
 }
 
@@ -60,6 +61,7 @@ impl InPlace {
             }
         }
         Ok(Self(Arc::new(Inner {
+            database: path.to_owned(),
             files,
             log,
             log_bytes: log_bytes.into(),
@@ -67,8 +69,8 @@ impl InPlace {
         })))
     }
 
-    /// Fails if one of the paths no longer names the file that is open, or if the log was
-    /// overwritten. Otherwise notes the length of the log.
+    /// Fails if one of the paths no longer names the file that is open, or if it is known that the
+    /// file or its log was overwritten. Otherwise notes the length of the log.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         for (path, ours) in &self.0.files {
             match fs::metadata(path) {
@@ -101,21 +103,21 @@ impl InPlace {
         self.0.log_bytes.store(kept, Ordering::Release);
     }
 
-    /// Marks that the log was cut or overwritten.
+    /// Marks that the file or its log was cut or overwritten.
     pub(super) fn spoil(&self) {
         self.0.is_spoilt.send_replace(true);
     }
 
-    /// The error if the log was cut or overwritten.
+    /// The error if the file or its log was cut or overwritten.
     pub(super) fn spoilt(&self) -> Option<StoreError> {
-        let path = self.0.log.clone();
+        let path = self.0.database.clone();
         self.0
             .is_spoilt
             .borrow()
             .then_some(StoreError::Overwritten { path })
     }
 
-    /// Resolves once it is noticed that the log was cut or overwritten.
+    /// Resolves once it is noticed that the file or its log was cut or overwritten.
     pub(crate) async fn overwritten(&self) -> StoreError {
         let mut is_spoilt = self.0.is_spoilt.subscribe();
         // The channel is open as long as `self` exists.
@@ -123,7 +125,7 @@ impl InPlace {
             return std::future::pending().await;
         }
         StoreError::Overwritten {
-            path: self.0.log.clone(),
+            path: self.0.database.clone(),
         }
     }
 }
@@ -205,7 +207,7 @@ mod tests {
         for _ in 0..2 {
             let refused = store.commit(epoch, &next()).unwrap_err();
             assert!(
-                matches!(&refused, StoreError::Overwritten { path } if *path == log),
+                matches!(&refused, StoreError::Overwritten { path: it } if *it == path),
                 "{refused}"
             );
         }
