@@ -489,7 +489,7 @@ impl Owner {
         match done {
             Done::Committed(number) => {
                 self.durable = number;
-                self.trouble.is_over();
+                self.trouble.end();
                 if let Some(in_flight) = self.in_flight.take() {
                     debug_assert_eq!(in_flight.batch.number, number);
                     self.recent.note(&in_flight.batch);

@@ -57,8 +57,8 @@ impl Trouble {
         self.last = error.to_string();
     }
 
-    /// Decisions were stored.
-    pub(super) fn is_over(&mut self) {
+    /// Begins to count anew, because decisions were stored.
+    pub(super) fn end(&mut self) {
         self.in_a_row = 0;
     }
 

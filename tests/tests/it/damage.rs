@@ -216,7 +216,7 @@ fn host_whose_log_was_cut_or_overwritten_accepts_nothing_more_and_ends_with_a_re
         assert!(log.contains("was cut or overwritten"), "{log}");
         assert!(alive(task) && !host.work().join("ran").exists());
         host.run(["down", "--kill"]).check();
-        assert!(!alive(task));
+        wait_for("the task to end", || (!alive(task)).then_some(()));
     }
 }
 
