@@ -579,8 +579,8 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
         (DownMode::Leave, []) if running > 0 => {
             format!("host ended; {} left running", text::tasks(running))
         }
-        (DownMode::Leave, [_, ..]) => {
-            "host ended; running tasks continue, and the next host picks them up".to_owned()
+        (DownMode::Leave, [fault, ..]) => {
+            format!("host ended; running tasks continue, and the next host picks them up ({fault})")
         }
         _ => "host ended".to_owned(),
     }
@@ -723,7 +723,8 @@ mod tests {
             false,
             "host ended; 2 tasks left running",
         );
-        let not_known = "host ended; running tasks continue, and the next host picks them up";
+        let not_known = "host ended; running tasks continue, and the next host picks them up \
+                         (the engine does not answer)";
         check(DownMode::Leave, 1, true, not_known);
         check(DownMode::Leave, 0, true, not_known);
         check(DownMode::Kill, 1, false, "host ended");
