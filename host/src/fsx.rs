@@ -148,6 +148,15 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     unless_blocking(path, options.custom_flags(NONBLOCK).open(path))
 }
 
+/// Advice for the start of a host if [`is_no_file`].
+pub(crate) const NO_FILE_HINT: &str = "something else is in the place of this file: move it away; \
+     `claudine down --kill` ends running tasks although no host can be started";
+
+/// Whether the error says that a directory, a FIFO or something similar is in the place of a file.
+pub(crate) fn is_no_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::IsADirectory || error.to_string().contains(NO_FILE)
+}
+
 fn unless_blocking(path: &Path, opened: io::Result<File>) -> io::Result<File> {
     let found = match &opened {
         Ok(file) => file.metadata(),

@@ -41,6 +41,7 @@ use crate::{
         sqlite::{InPlace, Noted, Noting, SqliteStore},
     },
     supervise::{self, Own, Supervisors},
+    text::chain,
     worktree::Worktrees,
 };
 
@@ -88,7 +89,22 @@ pub(crate) fn run(
     let result = runtime.block_on(serve(claimed, settings, descriptors, ready));
     // Clients that still follow a log or wait for a task notice that their connection is closed.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // If another host has the directory by now, the tasks are that host's.
+    if let Err(ServeError::Broken { kills: true, .. }) = &result
+        && claimed.holds()
+    {
+        end_tasks(&claimed.layout);
+    }
     result.map_err(|error| error.in_dir(claimed.layout.root()))
+}
+
+/// Ends the tasks without the host, whose runtime has ended: it was told to end them, and could not
+/// store their ends. The supervisors note how they ended, for the next host.
+fn end_tasks(layout: &Layout) {
+    match supervise::end_all(&layout.supervisors()) {
+        Ok(ended) => tracing::info!(count = ended.len(), "the supervisors have ended their work"),
+        Err(error) => tracing::error!(error = %chain(&error), "a task may still run"),
+    }
 }
 
 async fn serve(
@@ -139,17 +155,23 @@ async fn serve(
     }
     tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
     let end = parts.end().await;
+    let mut kills = false;
     match &end {
         Ok(mode) => tracing::info!(?mode, "the host goes down"),
-        Err(Broken { part, why }) => tracing::error!(why, "{part} has ended; the host ends"),
+        Err(Broken { part, why }) => {
+            tracing::error!(why, "{part} has ended; the host ends");
+            kills = wired.host.breaks(why);
+        }
     }
-    wind_down(wired, parts, &shut, end.as_ref().ok().copied(), claimed).await;
+    let mode = end.as_ref().ok().copied();
+    let mode = mode.or(kills.then_some(DownMode::Kill));
+    wind_down(wired, parts, &shut, mode, claimed).await;
     if let Some(own) = own {
         own.end_all().await;
     }
     claimed.remove(&layout.socket());
     end.map(drop)
-        .map_err(|Broken { part, why }| ServeError::Broken { part, why })
+        .map_err(|Broken { part, why }| ServeError::Broken { part, why, kills })
 }
 
 /// A host whose socket is not open yet.
@@ -367,10 +389,12 @@ fn open_up(
     let leading = wired.host.clone();
     parts.spawn(
         "the shutdown",
-        until(
-            shutdown,
-            async move { Over::Down(leading.lead_down().await) },
-        ),
+        until(shutdown, async move {
+            match leading.lead_down().await {
+                Ok(mode) => Over::Down(mode),
+                Err(why) => Over::Failed(why.message),
+            }
+        }),
     );
     Ok(())
 }

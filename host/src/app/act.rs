@@ -15,7 +15,7 @@ use super::{
     may::{Verb, may},
     reader::unknown,
     request::TaskRef,
-    unended::{known_unendable, unendable_text},
+    unended::{known_unendable, uncancelled, unendable_text},
     view::{Cancelled, Still, TaskView},
 };
 use crate::{
@@ -44,7 +44,7 @@ impl Host {
             Ok(Answer::Cancelling { task, how }) => {
                 let (id, already) = (task.to_string(), how == Cancelling::Already);
                 let unended = if already {
-                    known_unendable(vec![id.clone()]).await
+                    known_unendable(&self.reader.layout, vec![id.clone()]).await
                 } else {
                     Vec::new()
                 };
@@ -77,7 +77,7 @@ impl Host {
                 let task = self.task(&TaskRef(id.to_string())).await?;
                 Err(already_done(&task))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(uncancelled(by, error)),
         }
     }
 

@@ -2,7 +2,13 @@
 //! and may disconnect and ask again.
 
 use std::{
-    collections::BTreeSet, fs::TryLockError, future::pending, io, sync::Arc, time::Duration,
+    collections::BTreeSet,
+    fs::{self, File, TryLockError},
+    future::pending,
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use claudine_domain::{
@@ -28,7 +34,7 @@ use crate::{
     fsx,
     layout::Layout,
     store::{Filter, Status},
-    supervise::{self, SuperviseError},
+    supervise::{self, AttemptKey, SuperviseError},
     text::chain,
 };
 
@@ -71,7 +77,7 @@ pub(crate) fn still_running(layout: &Layout) -> Result<Vec<u32>, AppError> {
 /// Ends the tasks and commands that supervisors have started, without a host. Returns the tasks
 /// that ran. Fails if a host runs, if this process belongs to a task, if the directory is a copy of
 /// another host's, or if something may go on. Blocks.
-pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError> {
+pub(crate) fn end_without_host(layout: &Layout) -> Result<BTreeSet<TaskId>, AppError> {
     let supervisors = layout.supervisors();
     let path = layout.lock();
     let unlocked = |error: io::Error| {
@@ -79,14 +85,20 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError>
         AppError::new(ErrorKind::Unavailable, message)
     };
     // Held to the end, so that no host starts meanwhile. The file still names the last host.
-    let lock = fsx::open_lock(&path).map_err(unlocked)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
+    let lock = match fsx::open_lock(&path) {
+        Ok(lock) => Some(lock),
+        // No host can start as long as something else is in the place of the file, and a host that
+        // still runs ends because of it.
+        Err(_) if is_no_file(&path) => None,
+        Err(error) => return Err(unlocked(error)),
+    };
+    match lock.as_ref().map(File::try_lock) {
+        None | Some(Ok(())) => {}
+        Some(Err(TryLockError::WouldBlock)) => {
             let taken = "another process uses the data directory";
             return Err(AppError::new(ErrorKind::Conflict, taken));
         }
-        Err(TryLockError::Error(error)) => return Err(unlocked(error)),
+        Some(Err(TryLockError::Error(error))) => return Err(unlocked(error)),
     }
     // A task may not end the host that runs it, nor what it runs.
     let is_in_task = supervise::peer::is_in_task(&supervisors).map_err(|error| {
@@ -105,12 +117,26 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<Vec<TaskId>, AppError>
         AppError::new(kind, format!("a task may still run: {}", chain(&error)))
     })?;
     drop(lock);
-    // Commands of a host are no attempts.
-    let ids = ended
+    Ok(tasks_of(&ended))
+}
+
+/// Whether something that is not a file, such as a directory, is at this path.
+fn is_no_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
+/// The tasks of these attempts. Commands of a host are no attempts.
+fn tasks_of(attempts: &[AttemptKey]) -> BTreeSet<TaskId> {
+    let ids = attempts
         .iter()
         .filter_map(|key| key.as_str().parse::<AttemptId>().ok());
-    let tasks: BTreeSet<TaskId> = ids.map(|id| id.task).collect();
-    Ok(tasks.into_iter().collect())
+    ids.map(|id| id.task).collect()
+}
+
+/// The tasks of which supervisors have noted attempts that are not over.
+pub(crate) fn tasks_left(layout: &Layout) -> Result<BTreeSet<TaskId>, AppError> {
+    let attempts = supervise::open_attempts(&layout.supervisors());
+    Ok(tasks_of(&attempts.map_err(|error| unexamined(&error))?))
 }
 
 /// Whether processes of tasks may run where this process cannot see them.
@@ -123,24 +149,42 @@ fn unexamined(error: &SuperviseError) -> AppError {
     AppError::new(ErrorKind::Unavailable, message)
 }
 
+/// The reason why a host cannot end as it was asked to, if nothing can be stored.
+fn unstored(why: &str) -> AppError {
+    AppError::new(
+        ErrorKind::Unavailable,
+        format!("nothing can be stored: {why}"),
+    )
+}
+
 impl Host {
     /// Shuts the host down. Returns when the host begins to end. For `Drain` and `Kill`, this is
-    /// after the end of the last attempt.
+    /// after the end of the last attempt. Fails if the host cannot store that attempts end.
     pub(crate) async fn go_down(
         &self,
         by: &Arc<Principal>,
         mode: DownMode,
     ) -> Result<(), AppError> {
         may(by, Verb::GoDown, None, &self.settings.mcp)?;
-        let Leaving { wanted, leaves } = &self.leaving;
+        let Leaving {
+            wanted,
+            leaves,
+            obstacle,
+        } = &self.leaving;
+        // Another try may succeed.
+        obstacle.send_replace(None);
         wanted.send_modify(|wanted| {
             let mode = joined(wanted.as_ref().map(|wanted| wanted.mode), mode);
             let by = by.clone();
             *wanted = Some(Wanted { mode, by });
         });
         let (mut wanted, mut leaves) = (wanted.subscribe(), leaves.subscribe());
+        let mut obstacle = obstacle.subscribe();
         tokio::select! {
             biased;
+            Ok(why) = obstacle.wait_for(Option::is_some), if mode != DownMode::Leave => {
+                why.clone().map_or(Ok(()), Err)
+            }
             _ = leaves.wait_for(Option::is_some) => Ok(()),
             _ = wanted.wait_for(Option::is_none) => Err(AppError::new(
                 ErrorKind::Conflict,
@@ -180,8 +224,23 @@ impl Host {
         self.leaving.leaves.send_replace(Some(mode));
     }
 
-    /// Carries out requested shutdowns while the host runs. Returns when the host has to end.
-    pub(crate) async fn lead_down(&self) -> DownMode {
+    /// Notes why the host ends although it was not asked to. Returns whether it was asked to end
+    /// with its tasks, which are to be ended without it then.
+    pub(crate) fn breaks(&self, why: &str) -> bool {
+        self.leaving.obstacle.send_if_modified(|obstacle| {
+            let is_new = obstacle.is_none();
+            if is_new {
+                *obstacle = Some(AppError::new(ErrorKind::Unavailable, why));
+            }
+            is_new
+        });
+        let wanted = self.leaving.wanted.borrow();
+        matches!(&*wanted, Some(Wanted { mode, .. }) if *mode == DownMode::Kill)
+    }
+
+    /// Carries out requested shutdowns while the host runs. Returns when the host has to end, with
+    /// an error if it cannot end its tasks, because nothing can be stored.
+    pub(crate) async fn lead_down(&self) -> Result<DownMode, AppError> {
         let mut wanted = self.leaving.wanted.subscribe();
         loop {
             let asked = wanted.borrow_and_update().clone();
@@ -193,7 +252,9 @@ impl Host {
                 mode = self.go_through(asked) => {
                     // The request may have been withdrawn at this moment.
                     if wanted.has_changed().is_ok_and(|changed| !changed) {
-                        self.leaves(mode);
+                        if let Ok(mode) = &mode {
+                            self.leaves(*mode);
+                        }
                         return mode;
                     }
                 }
@@ -202,8 +263,36 @@ impl Host {
     }
 
     /// Resolves with the requested mode when the host may end. Without a request, lifts a drain and
-    /// never resolves.
-    async fn go_through(&self, asked: Option<Wanted>) -> DownMode {
+    /// never resolves. If nothing can be stored, those who wait for a drain are told so, and a kill
+    /// is given up: its tasks are to be ended without this host.
+    async fn go_through(&self, asked: Option<Wanted>) -> Result<DownMode, AppError> {
+        let mode = asked.as_ref().map(|asked| asked.mode);
+        let going = self.repeat_until_done(asked);
+        tokio::pin!(going);
+        let why = tokio::select! {
+            biased;
+            mode = &mut going => return Ok(mode),
+            why = self.engine.stores_nothing() => unstored(&why),
+        };
+        match mode {
+            Some(DownMode::Kill) => {
+                tracing::error!(%why, "the tasks are ended without being stored");
+                self.leaving.obstacle.send_replace(Some(why.clone()));
+                Err(why)
+            }
+            Some(DownMode::Drain) => {
+                tracing::error!(%why, "the drain cannot be completed");
+                self.leaving.obstacle.send_replace(Some(why.hint(
+                    "the host goes on trying; `claudine down` ends it and leaves its tasks \
+                     running, and `claudine down --kill` ends them too",
+                )));
+                Ok(going.await)
+            }
+            Some(DownMode::Leave) | None => Ok(going.await),
+        }
+    }
+
+    async fn repeat_until_done(&self, asked: Option<Wanted>) -> DownMode {
         let mode = asked.as_ref().map(|asked| asked.mode);
         loop {
             let done = match &asked {

@@ -403,7 +403,7 @@ fn running_without_host(phase: &Phase, is_unrecorded: bool, is_out_of_sight: boo
         Phase::Preparing => "it was being prepared when the host ended; the next host continues",
         Phase::Finishing => "it was finishing when the host ended; the next host continues",
         Phase::Starting | Phase::Live | Phase::Stopping(_) if is_out_of_sight => {
-            "it was running when the host ended; its processes are in another container or pid \
+            "it was running when the host ended; its processes are in another container or \
              namespace, so whether they still run cannot be seen from here"
         }
         Phase::Settling => {

@@ -241,6 +241,7 @@ impl From<StoreError> for AppError {
             StoreError::Busy { .. }
             | StoreError::ReadOnly { .. }
             | StoreError::Unreadable { .. }
+            | StoreError::Overwritten { .. }
             | StoreError::Fenced { .. } => ErrorKind::Unavailable,
             StoreError::Missing { .. } => ErrorKind::Forbidden,
             _ => ErrorKind::Internal,

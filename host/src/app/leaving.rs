@@ -5,7 +5,7 @@ use std::sync::Arc;
 use claudine_domain::principal::Principal;
 use tokio::sync::watch;
 
-use super::request::DownMode;
+use super::{error::AppError, request::DownMode};
 
 /// A requested shutdown.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Wanted {
 pub(super) struct Leaving {
     pub(super) wanted: watch::Sender<Option<Wanted>>,
     pub(super) leaves: watch::Sender<Option<DownMode>>,
+    /// Why the host cannot end as it was asked to.
+    pub(super) obstacle: watch::Sender<Option<AppError>>,
 }
 
 impl Leaving {
@@ -26,6 +28,7 @@ impl Leaving {
         Self {
             wanted: watch::channel(wanted).0,
             leaves: watch::channel(None).0,
+            obstacle: watch::channel(None).0,
         }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) use self::{
     diff::{DiffQuery, DiffView},
     down::{
         end_without_host, processes_left, says_unreached, still_running, supervisors_left,
-        supervisors_out_of_sight, suspended_supervisors,
+        supervisors_out_of_sight, suspended_supervisors, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},

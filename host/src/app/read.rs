@@ -135,7 +135,7 @@ impl Host {
             .as_ref()
             .is_some_and(|why| (self.silent_supervisors)().contains(why));
         in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
-        in_the_way.unendable = unendable(&task).await;
+        in_the_way.unendable = unendable(&task, &self.reader.layout).await;
         if explain::runs_git(&task) {
             in_the_way.earlier_commands = self.commands.earlier_in_words();
         }
@@ -186,9 +186,14 @@ impl Host {
             faults.push("the engine does not answer: nothing is started or stopped".to_owned());
         }
         let snapshot = self.engine.snapshot();
-        faults.extend(snapshot.trouble.iter().map(|trouble| {
+        faults.extend(snapshot.trouble.unreadable.iter().map(|trouble| {
             format!("the store cannot be read, so nothing is started or stopped: {trouble}")
         }));
+        if let (None, Some(why)) = (&snapshot.trouble.unreadable, snapshot.trouble.unstored())
+            && !snapshot.store_full
+        {
+            faults.push(format!("the last change could not be stored: {why}"));
+        }
         let supervisors = supervisors_left(&self.reader.layout);
         let suspended = suspended_supervisors(&self.reader.layout);
         let unexamined = supervisors.as_ref().err().or(suspended.as_ref().err());
@@ -274,11 +279,11 @@ fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
 }
 
 /// The processes of a task that is being stopped which cannot be ended now, in words.
-async fn unendable(task: &Task) -> Option<String> {
+async fn unendable(task: &Task, layout: &Layout) -> Option<String> {
     if !matches!(task.phase(), Some(Phase::Stopping(_) | Phase::Finishing)) {
         return None;
     }
-    unendable_text(&known_unendable(vec![task.id.to_string()]).await)
+    unendable_text(&known_unendable(layout, vec![task.id.to_string()]).await)
 }
 
 /// Whether processes of tasks may run where this process cannot see them. True if the supervisors

@@ -92,7 +92,7 @@ pub(crate) enum EngineError {
 pub(crate) enum EngineEnd {
     #[error("another host has taken over the store")]
     Fenced,
-    /// The files of the store were removed or replaced.
+    /// The files of the store were removed, replaced or overwritten.
     #[error(transparent)]
     Gone(StoreError),
     #[error("the thread that commits has ended")]
@@ -366,7 +366,21 @@ impl Engine {
         self.ask(Message::Idle).await
     }
 
-    /// Ends the engine once its decisions are durable. Attempts continue to run.
+    /// Resolves once several tries in a row to store decisions have failed, with the reason of the
+    /// last one. Tries before this call do not count.
+    pub(crate) async fn stores_nothing(&self) -> String {
+        let mut snapshot = self.snapshot.clone();
+        let before = snapshot.borrow().trouble.failures;
+        let lasting = snapshot.wait_for(|now| now.trouble.lasting_since(before).is_some());
+        if let Ok(now) = lasting.await {
+            return now.trouble.unstored().unwrap_or_default().to_owned();
+        }
+        // The engine has ended, which ends the host.
+        std::future::pending().await
+    }
+
+    /// Ends the engine once its decisions are durable, or cannot be stored. Attempts continue to
+    /// run.
     pub(crate) async fn stop(&self) {
         if self.inbox.send(Message::Stop).await.is_err() {
             tracing::debug!("the engine had stopped already");

@@ -31,6 +31,7 @@ use super::{
     finishes::Finishes,
     recent::Recent,
     reports::Reports,
+    snapshot::Trouble,
     waits::Waits,
 };
 use crate::{
@@ -115,8 +116,8 @@ pub(super) struct Owner {
     dropped_reports: u64,
     /// Rows of the store that could not be read when the board was loaded.
     unreadable: Arc<[Unreadable]>,
-    /// Why the store cannot be read at the moment.
-    trouble: Option<String>,
+    /// Failures of the store.
+    trouble: Trouble,
     /// Attempts that have not ended and that a silent supervisor may have.
     unsure: BTreeSet<AttemptId>,
 }
@@ -198,7 +199,7 @@ impl Owner {
             stopping: false,
             dropped_reports: 0,
             unreadable,
-            trouble: None,
+            trouble: Trouble::default(),
             unsure: BTreeSet::new(),
         };
         owner.begin(begin, slots);
@@ -488,6 +489,7 @@ impl Owner {
         match done {
             Done::Committed(number) => {
                 self.durable = number;
+                self.trouble.end();
                 if let Some(in_flight) = self.in_flight.take() {
                     debug_assert_eq!(in_flight.batch.number, number);
                     self.recent.note(&in_flight.batch);

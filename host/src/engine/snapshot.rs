@@ -11,6 +11,8 @@ use claudine_domain::{
     queue::Queue,
 };
 
+use crate::store::StoreError;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) limits: Limits,
@@ -28,8 +30,49 @@ pub(crate) struct Snapshot {
     pub(crate) unreadable: Arc<[Unreadable]>,
     /// The number of reports from attempts that were over, since the host started.
     pub(crate) dropped_reports: u64,
+    /// Failures of the store.
+    pub(crate) trouble: Trouble,
+}
+
+/// The number of failures in a row, since decisions could be stored, that counts as lasting.
+const LASTING: u32 = 3;
+
+/// What the store has failed to do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble {
     /// Why the store cannot be read at the moment.
-    pub(crate) trouble: Option<String>,
+    pub(crate) unreadable: Option<String>,
+    /// The number of failures since the host started.
+    pub(super) failures: u64,
+    /// The number of failures since decisions were stored.
+    in_a_row: u32,
+    /// The error of the last failure.
+    last: String,
+}
+
+impl Trouble {
+    pub(super) fn note(&mut self, error: &StoreError) {
+        self.failures += 1;
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.last = error.to_string();
+    }
+
+    /// Begins to count anew, because decisions were stored.
+    pub(super) fn end(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Why decisions cannot be stored, if the last try has failed.
+    pub(crate) fn unstored(&self) -> Option<&str> {
+        (self.in_a_row > 0).then_some(self.last.as_str())
+    }
+
+    /// Why nothing can be stored, if several tries in a row have failed, all of them after the
+    /// first `before` failures.
+    pub(super) fn lasting_since(&self, before: u64) -> Option<&str> {
+        let is_lasting = self.in_a_row >= LASTING && self.failures >= before + u64::from(LASTING);
+        self.unstored().filter(|_| is_lasting)
+    }
 }
 
 impl Snapshot {
@@ -49,7 +92,7 @@ impl Snapshot {
             store_full,
             unreadable: Arc::default(),
             dropped_reports: 0,
-            trouble: None,
+            trouble: Trouble::default(),
         }
     }
 }

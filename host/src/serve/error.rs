@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     ballast::{START_BYTES, START_INODES, too_few_inodes},
-    engine,
+    engine, fsx,
     identity::HostProcess,
     plugin,
     sample::disk_free_bytes,
@@ -49,7 +49,12 @@ pub(crate) enum ServeError {
     Signals(io::Error),
     /// A part of the running host has ended.
     #[error("the host has ended because {part} has ended: {why}")]
-    Broken { part: &'static str, why: String },
+    Broken {
+        part: &'static str,
+        why: String,
+        /// Whether the host was told to end its tasks.
+        kills: bool,
+    },
     /// Something could not be written because the disk is full.
     #[error(
         "no host can start: the disk at {}, which has the data directory, is full ({}); {source}",
@@ -98,9 +103,15 @@ impl ServeError {
             Self::Taken { .. } => Some(Cow::Borrowed(
                 "`claudine down` ends that host; --data-dir chooses another directory",
             )),
+            Self::Broken { kills: true, .. } => Some(Cow::Borrowed(
+                "the supervisors end the running tasks; the next host that starts records that",
+            )),
             Self::Broken { .. } => Some(Cow::Borrowed(
                 "running tasks continue under their supervisor; the next command starts a host again",
             )),
+            Self::Io { source, .. } if fsx::is_no_file(source) => {
+                Some(Cow::Borrowed(fsx::NO_FILE_HINT))
+            }
             Self::Io { source, .. } | Self::Supervise(SuperviseError::Directory { source, .. })
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {

@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, Permissions},
+    future::pending,
     io,
     mem::MaybeUninit,
     os::{
@@ -99,8 +100,14 @@ impl Socket {
                 return gone.to_string();
             }
             if identity_of(&self.layout.socket()).ok() == Some(self.identity) {
-                self.changed().await;
-                continue;
+                let spoilt = tokio::select! {
+                    () = self.changed() => None,
+                    spoilt = overwritten(database.as_ref()) => Some(spoilt),
+                };
+                match spoilt {
+                    Some(spoilt) => return spoilt,
+                    None => continue,
+                }
             }
             match bind(&self.layout) {
                 Ok((listener, identity)) => {
@@ -152,6 +159,14 @@ impl Socket {
                 Err(_) => return clock::sleep(LOOK_AGAIN).await,
             }
         }
+    }
+}
+
+/// Resolves once the log of the database was overwritten, with the reason.
+async fn overwritten(database: Option<&InPlace>) -> String {
+    match database {
+        Some(database) => database.overwritten().await.to_string(),
+        None => pending().await,
     }
 }
 

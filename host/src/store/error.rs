@@ -54,6 +54,10 @@ pub(crate) enum StoreError {
     /// The path no longer names the file that is open, so a commit stores nothing.
     #[error("{path} was removed or replaced while the host had it open")]
     Gone { path: PathBuf },
+    /// The content of an open file is no longer what this host has written, so a commit would store
+    /// nothing that can be read again.
+    #[error("{path} or its log (-wal) was cut or overwritten while the host had it open")]
+    Overwritten { path: PathBuf },
     /// There is no database, but there are logs of its tasks. An empty queue would hide the loss.
     #[error(
         "the database {path} is missing or empty, but {} has logs of its tasks",
@@ -107,6 +111,9 @@ impl StoreError {
             ),
             Self::Gone { .. } => Some(
                 "if it was moved, move it back with its -wal file while no host runs; otherwise restore a backup (`claudine restore FILE`)",
+            ),
+            Self::Overwritten { .. } => Some(
+                "keep a copy of the database and of its -wal and -shm files, then restore a backup (`claudine restore FILE`), or start a host, which shows what is left of the queue",
             ),
             Self::Missing { .. } => Some(
                 "put the file back, or restore a backup (`claudine restore FILE`); to begin with an empty queue, move the directory of the logs away",

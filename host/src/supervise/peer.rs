@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::sys::procfs::{self, Stat};
 use super::sys::signals;
+use super::sys::tag::{Tag, supervisor_number};
 use crate::fsx::{read_virtual, real};
 
 /// The first argument of a supervisor; its directory is the second.
@@ -181,6 +182,46 @@ pub(crate) fn is_in_task(supervisors: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     Err(io::Error::other("its ancestors keep ending"))
+}
+
+/// Whether a process belongs to a supervisor of another data directory, whatever its marker says.
+/// After a restore, two hosts may have tasks with the same ids.
+pub(super) fn is_of_another(pid: u32, supervisors: &Path) -> io::Result<bool> {
+    for stat in ancestors_of(pid)?.iter().flatten().skip(1) {
+        let Some(dir) = directory_of(stat.pid)? else {
+            continue;
+        };
+        // If the supervisor of the process is dead, the process may be below one that did not start
+        // it.
+        let number = supervisor_number(stat.pid, stat.start_time);
+        let is_of_dead = matches!(Tag::of(pid)?,
+            Some(Tag::Attempt { supervisor, .. }) if supervisor != number);
+        return Ok(!is_of_dead
+            && !is_below(&dir, supervisors)
+            && !is_ours(stat)?
+            && !has_files_below(stat.pid, supervisors)?);
+    }
+    Ok(false)
+}
+
+/// Whether a supervisor has files open below `supervisors`: if its data directory was moved, its
+/// command line still names the old place.
+fn has_files_below(pid: u32, supervisors: &Path) -> io::Result<bool> {
+    let supervisors = real(supervisors);
+    let Some(entries) = readable(fs::read_dir(format!("/proc/{pid}/fd")))? else {
+        return Ok(false);
+    };
+    for entry in entries {
+        let Some(entry) = readable(entry)? else {
+            continue;
+        };
+        // A descriptor may be closed meanwhile.
+        let file = readable(fs::read_link(entry.path()))?;
+        if file.is_some_and(|file| file.starts_with(&supervisors)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The pid namespace of a process; `None` if it has ended or belongs to another user.

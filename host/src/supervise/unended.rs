@@ -5,7 +5,9 @@
 //! control group. Nobody can end it then, but a person can see to the cause.
 
 use std::io;
+use std::path::Path;
 
+use super::peer;
 use super::sys::procfs;
 use crate::fsx::read_virtual;
 use crate::proc_stat::{unless_gone, unless_no_room};
@@ -68,8 +70,9 @@ pub(crate) fn unendable_text(processes: &[Unended]) -> Option<String> {
     ))
 }
 
-/// The living processes that carry the marker of an attempt of these tasks. Blocks.
-pub(crate) fn processes_of(tasks: &[String]) -> io::Result<Vec<Unended>> {
+/// The living processes that carry the marker of an attempt of these tasks, without those of other
+/// data directories. `supervisors` is the directory of the supervisors. Blocks.
+pub(crate) fn processes_of(supervisors: &Path, tasks: &[String]) -> io::Result<Vec<Unended>> {
     let mut found = Vec::new();
     if tasks.is_empty() {
         return Ok(found);
@@ -84,7 +87,9 @@ pub(crate) fn processes_of(tasks: &[String]) -> io::Result<Vec<Unended>> {
         };
         // The marker is `TASK.NUMBER`.
         let of = |task: &&String| attempt.rsplit_once('.').is_some_and(|(id, _)| id == **task);
-        if let Some(task) = tasks.iter().find(of) {
+        if let Some(task) = tasks.iter().find(of)
+            && !peer::is_of_another(stat.pid, supervisors)?
+        {
             let status = status(stat.pid)?;
             found.push(Unended {
                 task: task.clone(),
@@ -165,7 +170,8 @@ mod tests {
         let mut byte = [0];
         io::Write::write_all(child.stdin.as_mut().unwrap(), b"x").unwrap();
         io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
-        let found = processes_of(&[other.clone(), task.clone()]).unwrap();
+        let processes_of = |tasks: &[String]| processes_of(Path::new("/nowhere"), tasks).unwrap();
+        let found = processes_of(&[other.clone(), task.clone()]);
         // The number grows once `cat` has waited for more input.
         let now = || switches(&status(child_id).unwrap());
         let before = now();
@@ -175,13 +181,13 @@ mod tests {
             now() > before
         });
         assert!(has_grown.any(|has_grown| has_grown), "{before}");
-        assert_eq!(processes_of(&[other]).unwrap(), []);
+        assert_eq!(processes_of(&[other]), []);
         child.kill().unwrap();
         child.wait().unwrap();
         let pids: Vec<_> = found.iter().map(|one| (&*one.task, one.pid)).collect();
         assert_eq!(pids, [(&*task, child.id())]);
         assert!(!found[0].is_killed && !found[0].cannot_be_ended());
-        assert_eq!(processes_of(&[task]).unwrap(), []);
+        assert_eq!(processes_of(&[task]), []);
     }
 
     #[test]

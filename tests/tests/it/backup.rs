@@ -11,7 +11,7 @@ use std::{
 use claudine_tests::{
     TestHost, command,
     harness::binary,
-    process::kill_9,
+    process::{alive, kill_9},
     short_id,
     wait::{PATIENCE, Random, any_moment_within},
 };
@@ -150,6 +150,22 @@ fn restored_queue_is_held_and_goes_on_after_its_release() {
     new.finished(&old.done);
     assert_eq!(new.text(["logs", &old.done]), "output of new");
     assert_eq!(old.host.status(&old.running)["state"], "running");
+}
+
+/// Both hosts run the same task, with the same id.
+#[test]
+fn restored_host_neither_names_nor_ends_the_processes_of_the_host_in_the_backup() {
+    let old = host("old");
+    let id = old.script("exec sleep 600");
+    let first = old.live(&id);
+    let path = backup(&old);
+    let new = host("new");
+    restore(&new, &path).check();
+    new.run(["retry", &id]).check();
+    let second = new.live(&id);
+    new.run(["down", "--kill"]).check();
+    assert!(alive(first) && !alive(second));
+    assert_eq!(old.status(&id)["phase"], "live");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
 };
@@ -131,6 +131,93 @@ fn down_kill_ends_tasks_although_the_database_is_missing() {
     check("exec sleep 600", "");
     // The log of a task shows that there was a queue, so no host starts.
     check("echo output; exec sleep 600", "output");
+}
+
+/// A program that keeps the host from writing its database until its input is closed.
+fn lock_database(host: &TestHost) -> Child {
+    let script = "import sqlite3, sys; \
+                  db = sqlite3.connect(sys.argv[1], isolation_level=None); \
+                  db.execute('begin immediate'); print('locked', flush=True); sys.stdin.read()";
+    let mut python = host.other("python3");
+    python.args(["-c", script]).arg(database(host));
+    python.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = python.spawn().unwrap();
+    let mut line = String::new();
+    let said = python.stdout.as_mut().unwrap();
+    BufReader::new(said).read_line(&mut line).unwrap();
+    assert_eq!(line, "locked\n");
+    python
+}
+
+fn unlock(mut python: Child) {
+    drop(python.stdin.take());
+    assert!(python.wait().unwrap().success());
+}
+
+#[test]
+fn down_kill_ends_tasks_although_the_host_cannot_write_its_database() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let task = host.live(&id);
+    let before = host.host_pid().unwrap();
+    let locked = lock_database(&host);
+    let refused = host.run(["cancel", &id]).code(125);
+    refused.says(&["locked", "`claudine down --kill` ends all tasks"]);
+    assert!(alive(task));
+    let ended = host.run(["down", "--kill"]).ok();
+    let named = format!("ended {}", short_id(&id));
+    ended.says(&[&named, "nothing can be stored", "locked", "the next host"]);
+    assert!(!alive(task) && !alive(before));
+    unlock(locked);
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}
+
+/// The drain itself changes nothing in the database, but the end of the task does.
+#[test]
+fn drain_that_cannot_be_completed_says_why_and_how_the_host_can_be_ended() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.1; done");
+    let task = host.live(&id);
+    let before = host.host_pid().unwrap();
+    let locked = lock_database(&host);
+    fs::write(host.work().join("go"), "").unwrap();
+    let drained = host.run(["down", "--drain"]).code(125);
+    drained.says(&["nothing can be stored", "locked", "claudine down --kill"]);
+    assert!(!alive(task));
+    host.run(["down"]).check();
+    assert!(!alive(before));
+    unlock(locked);
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+}
+
+/// The log of the database is cut, or its beginning is overwritten, which a read notices.
+#[test]
+fn host_whose_log_was_cut_or_overwritten_accepts_nothing_more_and_ends_with_a_reason() {
+    for junk in [None, Some([b'J'; 4096])] {
+        let host = TestHost::new();
+        let id = host.script("exec sleep 600");
+        let task = host.live(&id);
+        let before = host.host_pid().unwrap();
+        let file = host.data_dir().join("claudine.db-wal");
+        let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        let refused = match junk {
+            None => {
+                file.set_len(0).unwrap();
+                host.run(["run", "--script", "echo ran > ran"])
+            }
+            Some(junk) => {
+                FileExt::write_all_at(&file, &junk, 0).unwrap();
+                host.run(["list"])
+            }
+        };
+        refused.code(125).says(&["claudine.db"]);
+        wait_for("the host to end", || (!alive(before)).then_some(()));
+        let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+        assert!(log.contains("was cut or overwritten"), "{log}");
+        assert!(alive(task) && !host.work().join("ran").exists());
+        host.run(["down", "--kill"]).check();
+        wait_for("the task to end", || (!alive(task)).then_some(()));
+    }
 }
 
 #[test]

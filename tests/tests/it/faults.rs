@@ -12,6 +12,7 @@ use claudine_tests::{
     TestHost, command,
     harness::binary,
     process::{alive, signal, suspend},
+    short_id,
     wait::PATIENCE,
     wait_for,
 };
@@ -253,6 +254,28 @@ fn fifo_in_place_of_a_lock_is_named_and_keeps_no_command_waiting() {
         fs::remove_file(host.data_dir().join(lock)).unwrap();
     }
     host.up();
+}
+
+#[test]
+fn down_kill_ends_tasks_although_a_directory_is_in_place_of_a_lock() {
+    for lock in ["lock", "start.lock"] {
+        let host = TestHost::new();
+        let id = host.script("exec sleep 600");
+        let task = host.live(&id);
+        host.kill_host();
+        let path = host.data_dir().join(lock);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let file = format!("/{lock}: Is a directory");
+        let refused = host.run(["up"]).code(125);
+        refused.says(&[&file, "`claudine down --kill` ends running tasks"]);
+        assert!(alive(task));
+        let ended = host.run(["down", "--kill"]).ok();
+        ended.says(&[&format!("ended {}", short_id(&id)), &file, "move it away"]);
+        assert!(!alive(task));
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(host.finished(&id)["outcome"], "cancelled");
+    }
 }
 
 /// Nobody has cancelled the task.

@@ -12,8 +12,10 @@ use std::{
 };
 
 use claudine_tests::{
-    TestHost,
+    TestHost, command,
+    harness::binary,
     process::{alive, kill_9},
+    wait::PATIENCE,
     wait_for,
 };
 use serde_json::Value;
@@ -239,6 +241,28 @@ fn task_in_another_pid_namespace_is_not_shown_as_ended() {
     assert_eq!(host.status(&id)["phase"], "live");
     host.kill_supervisors();
     assert_eq!(host.status(&id)["phase"], "ended");
+}
+
+/// In a time namespace, the same processes have other start times.
+#[test]
+fn task_in_another_time_namespace_is_not_shown_as_ended() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let pid = host.live(&id);
+    host.run(["down"]).check();
+    let elsewhere = |words: &[&str]| {
+        let mut command = host.other("unshare");
+        command.args(["--time", "--boottime", "500000", "--fork"]);
+        command.arg(binary()).args(words);
+        command::run(command, b"", PATIENCE).ok()
+    };
+    let task = elsewhere(&["status", &id, "--json"]).json();
+    assert_eq!(task["phase"], "live", "{task:#}");
+    let why = elsewhere(&["why", &id]).text();
+    assert!(why.contains("cannot be seen from here"), "{why}");
+    assert_eq!(host.status(&id)["phase"], "live");
+    host.run(["down", "--kill"]).check();
+    assert!(!alive(pid));
 }
 
 #[test]

@@ -4,7 +4,11 @@ mod obstacle;
 mod process;
 mod unended;
 
-use std::{collections::HashMap, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use claudine_domain::{id::TaskId, time::Timestamp};
@@ -32,7 +36,7 @@ use crate::{
     },
     app::{
         AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, end_without_host,
-        processes_left, supervisors_left, suspended_supervisors,
+        processes_left, supervisors_left, suspended_supervisors, tasks_left,
     },
     aside, clock,
     config::Begin,
@@ -91,6 +95,26 @@ pub(super) struct Ended {
     tasks: Vec<String>,
 }
 
+/// How a host has ended that was asked to.
+enum Asked {
+    /// As it was asked to, with the message for the user.
+    Ended(String),
+    /// Without its tasks, which it was to end, for this reason.
+    Failed(AppError),
+    /// The user has interrupted the wait for its end.
+    Interrupted,
+}
+
+/// What is left of a host that could not end its tasks, or could not be started for it.
+struct Left<'a> {
+    /// The host that has ended, if one ran.
+    host: Option<&'a HostInfo>,
+    /// The tasks that ran, according to the notes of the supervisors.
+    tasks: BTreeSet<TaskId>,
+    /// The reason, such as a database that is missing or cannot be read or written.
+    why: AppError,
+}
+
 /// Whether a host was found, and whether it answers.
 enum Found {
     Reached(Box<HostInfo>),
@@ -114,7 +138,7 @@ impl Down {
         let is_lost = client.start().is_lost();
         let mut found = find(&client).await?;
         // Another command may have just started a host in place of one that had crashed.
-        if matches!(found, Found::None) && !note_end(&client).await? {
+        if matches!(found, Found::None) && !is_over(&client, mode).await? {
             found = find(&client).await?;
         }
         let was_running = !matches!(found, Found::None);
@@ -139,7 +163,8 @@ impl Down {
                     Err(Failure::App(why))
                         if mode == DownMode::Kill && why.kind != ErrorKind::Conflict =>
                     {
-                        return kill_without_host(session, why).await;
+                        let (host, tasks) = (None, BTreeSet::new());
+                        return kill_without_host(session, Left { host, tasks, why }).await;
                     }
                     started => started?,
                 }
@@ -167,16 +192,26 @@ impl Down {
             }
             Found::Reached(host) => {
                 let pid = Some(host.pid);
+                // The notes are read before the tasks in them end.
+                let noted = (mode == DownMode::Kill).then(|| tasks_left(layout));
                 match Box::pin(ask(session, &client, &host, mode)).await? {
-                    Some(said) => (pid, said),
-                    None => return Ok(status::INTERRUPTED.into()),
+                    Asked::Ended(said) => (pid, said),
+                    Asked::Interrupted => return Ok(status::INTERRUPTED.into()),
+                    Asked::Failed(why) => {
+                        let left = Left {
+                            host: Some(&host),
+                            tasks: noted.and_then(Result::ok).unwrap_or_default(),
+                            why,
+                        };
+                        return kill_without_host(session, left).await;
+                    }
                 }
             }
             Found::OutOfReach(host) => (Some(host.pid), end(&host, mode)?),
         };
         // A host that is killed while it ends counts as crashed, which the next client would undo.
         // If another host has started since, it is left alone.
-        note_end(&client).await?;
+        is_over(&client, mode).await?;
         let (ended, runs_on) = of_what_ran(session, &running, begun_at).await;
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
@@ -214,15 +249,23 @@ async fn start(session: &Session, client: &Client, mode: DownMode) -> Result<Fou
     find(client).await
 }
 
-/// Ends what the supervisors run, as no host can be started for it. `why` is the reason, such as a
-/// database that is missing or cannot be read. It is returned as the error if the tasks may not be
-/// ended either.
-async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode, Failure> {
+/// Ends what the supervisors run, as no host can do it. The reason is returned as the error if the
+/// tasks may not be ended without a host either.
+async fn kill_without_host(session: &Session, left: Left<'_>) -> Result<ExitCode, Failure> {
+    let Left {
+        host,
+        mut tasks,
+        why,
+    } = left;
+    let cause = match host {
+        Some(_) => "the host has ended too",
+        None => "no host can be started now",
+    };
     let give_up = clock::monotonic() + OUT_OF_REACH;
-    let tasks = loop {
+    let ended = loop {
         let layout = session.client().start().layout.clone();
         match aside::run(move || end_without_host(&layout)).await {
-            Ok(Ok(tasks)) => break tasks,
+            Ok(Ok(ended)) => break ended,
             // The host that could not start may hold its lock for another moment.
             Ok(Err(error)) if error.kind == ErrorKind::Conflict && clock::monotonic() < give_up => {
                 clock::sleep(LOOK_AGAIN).await;
@@ -233,7 +276,7 @@ async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode,
                 return Err(why.into());
             }
             Ok(Err(error)) => {
-                return Err(error.hint(format!("no host can be started: {why}")).into());
+                return Err(error.hint(format!("{cause}: {why}")).into());
             }
             Err(error) => {
                 let message = format!("the tasks cannot be ended: {error}");
@@ -241,19 +284,20 @@ async fn kill_without_host(session: &Session, why: AppError) -> Result<ExitCode,
             }
         }
     };
-    output::say(&ended_without_host(&tasks, &why));
+    tasks.extend(ended);
+    output::say(&ended_without_host(&tasks, cause, &why));
     if session.json {
         output::json(&Ended {
-            was_running: false,
-            pid: None,
+            was_running: host.is_some(),
+            pid: host.map(|host| host.pid),
             tasks: tasks.iter().map(ToString::to_string).collect(),
         })?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The message if the tasks were ended without a host.
-fn ended_without_host(tasks: &[TaskId], why: &AppError) -> String {
+/// The message if the tasks were ended without a host. `cause` says what `why` has caused.
+fn ended_without_host(tasks: &BTreeSet<TaskId>, cause: &str, why: &AppError) -> String {
     let ended = if tasks.is_empty() {
         "no task runs".to_owned()
     } else {
@@ -266,7 +310,7 @@ fn ended_without_host(tasks: &[TaskId], why: &AppError) -> String {
     };
     let hint = why.hint.as_ref();
     let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
-    format!("{ended}; no host can be started now: {}{hint}", why.message)
+    format!("{ended}; {cause}: {}{hint}", why.message)
 }
 
 /// Looks up the tasks that were running when the command began. Returns the tasks that have ended,
@@ -374,6 +418,18 @@ async fn note_end(client: &Client) -> Result<bool, AppError> {
     })
 }
 
+/// [`note_end`], but if the tasks are to be ended too, they are ended although nothing can be
+/// recorded.
+async fn is_over(client: &Client, mode: DownMode) -> Result<bool, AppError> {
+    match note_end(client).await {
+        Err(error) if mode == DownMode::Kill => {
+            output::say(&format!("warning: {error}"));
+            Ok(true)
+        }
+        is_over => is_over,
+    }
+}
+
 /// The error if a restore uses the data directory. A restore is not ended like a host.
 fn restores(pid: u32) -> AppError {
     let message = format!("no host is running, and a restore (pid {pid}) uses the data directory");
@@ -382,13 +438,13 @@ fn restores(pid: u32) -> AppError {
     ))
 }
 
-/// Asks a host to shut down and waits for its end. Returns none if the user interrupts the wait.
+/// Asks a host to shut down and waits for its end, unless the user interrupts the wait.
 async fn ask(
     session: &Session,
     client: &Client,
     host: &HostInfo,
     mode: DownMode,
-) -> Result<Option<String>, Failure> {
+) -> Result<Asked, Failure> {
     // Opens the process before asking the host, so that the wait is for this process even if its
     // pid is reused.
     let process = open(host.pid);
@@ -396,13 +452,18 @@ async fn ask(
         match client.down(mode).await {
             // These errors mean that the host has just ended, because nothing ran any more or
             // because somebody else had asked the host to end.
-            Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut { .. }) => {}
-            Err(error) => return Err(Failure::from(error)),
+            Ok(_) | Err(ClientError::NotRunning { .. } | ClientError::Cut { .. }) => Ok(None),
+            // The host cannot store that tasks end, and ends.
+            Err(ClientError::Refused(why))
+                if mode == DownMode::Kill && why.kind == ErrorKind::Unavailable =>
+            {
+                Ok(Some(why))
+            }
+            Err(error) => Err(Failure::from(error)),
         }
-        Ok(())
     };
-    if mode == DownMode::Leave {
-        ending.await?;
+    let why = if mode == DownMode::Leave {
+        ending.await?
     } else {
         let mut spinner = Spinner::on_terminal();
         let mut interrupts = interrupts()?;
@@ -432,7 +493,7 @@ async fn ask(
         };
         spinner.clear();
         if let Some(ended) = ended {
-            ended?;
+            ended?
         } else {
             // The interrupt may have come before the host has got the request.
             let has_begun = tokio::select! {
@@ -445,15 +506,18 @@ async fn ask(
                 Err(ended) => ended?,
                 Ok(has_begun) => {
                     output::say(interrupted(mode, has_begun));
-                    return Ok(None);
+                    return Ok(Asked::Interrupted);
                 }
             }
         }
-    }
+    };
     if let Some(process) = process? {
         wait_for(&process, host.pid)?;
     }
-    Ok(Some(ended(mode, host.running, &host.faults)))
+    Ok(why.map_or_else(
+        || Asked::Ended(ended(mode, host.running, &host.faults)),
+        Asked::Failed,
+    ))
 }
 
 /// Waits until the host says that it drains. Returns false if it does not say so in time.
@@ -515,8 +579,8 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
         (DownMode::Leave, []) if running > 0 => {
             format!("host ended; {} left running", text::tasks(running))
         }
-        (DownMode::Leave, [_, ..]) => {
-            "host ended; running tasks continue, and the next host picks them up".to_owned()
+        (DownMode::Leave, [fault, ..]) => {
+            format!("host ended; running tasks continue, and the next host picks them up ({fault})")
         }
         _ => "host ended".to_owned(),
     }
@@ -608,12 +672,13 @@ mod tests {
     #[test]
     fn the_message_names_the_tasks_that_were_ended_without_a_host_and_why() {
         let why = AppError::new(ErrorKind::Unavailable, "the database is damaged");
-        let none = ended_without_host(&[], &why);
+        let cause = "no host can be started now";
+        let none = ended_without_host(&BTreeSet::new(), cause, &why);
         assert!(none.starts_with("no task runs; "), "{none}");
         assert!(none.ends_with("now: the database is damaged"), "{none}");
         let task: TaskId = "task_01kb2m8r4zq8w3v5x7y9abcdef".parse().unwrap();
         let why = why.hint("restore a backup");
-        let one = ended_without_host(&[task], &why);
+        let one = ended_without_host(&BTreeSet::from([task]), cause, &why);
         assert!(one.starts_with(&format!("ended {task:#}, ")), "{one}");
         assert!(one.ends_with("damaged; restore a backup"), "{one}");
     }
@@ -658,7 +723,8 @@ mod tests {
             false,
             "host ended; 2 tasks left running",
         );
-        let not_known = "host ended; running tasks continue, and the next host picks them up";
+        let not_known = "host ended; running tasks continue, and the next host picks them up \
+                         (the engine does not answer)";
         check(DownMode::Leave, 1, true, not_known);
         check(DownMode::Leave, 0, true, not_known);
         check(DownMode::Kill, 1, false, "host ended");

@@ -41,7 +41,8 @@ pub(super) async fn stuck(
         };
         rows.retain(&is_told_to_end);
         let ids = rows.iter().map(|row| row.id.clone()).collect();
-        match unendable(ids, BETWEEN_LOOKS).await {
+        let layout = &session.client().start().layout;
+        match unendable(layout, ids, BETWEEN_LOOKS).await {
             Ok(found) => {
                 if let Some(said) = said(&found, &rows) {
                     return said;

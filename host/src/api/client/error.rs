@@ -11,6 +11,7 @@ use std::{
 use crate::{
     api::rest::frame::FrameError,
     app::{AppError, ErrorKind},
+    fsx,
     text::shell_word,
 };
 
@@ -146,6 +147,9 @@ impl ClientError {
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
                 Some(of_denied(data_dir))
+            }
+            Self::Start { source, .. } if fsx::is_no_file(source) => {
+                Some(fsx::NO_FILE_HINT.to_owned())
             }
             // `fork` says only that it is to be tried again.
             Self::Start { source, .. } if source.kind() == io::ErrorKind::WouldBlock => Some(

@@ -282,7 +282,9 @@ impl HostStart {
     fn turn(&self) -> io::Result<File> {
         fsx::make_private_dir(self.layout.root())?;
         let path = self.layout.root().join("start.lock");
-        let file = fsx::open_lock(&path)?;
+        let file = fsx::open_lock(&path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
         fsx::unmask(&file)?;
         let begun = clock::monotonic();
         let (mut give_up, mut look_at) = (begun + READY_LIMIT, begun + TELL_AFTER);

@@ -28,7 +28,7 @@ use super::{
     reader::{Reader, unknown},
     request::TaskRef,
     select::{FoundGraph, Purpose, Selection},
-    unended::known_unendable,
+    unended::{known_unendable, uncancelled},
 };
 use crate::{
     config::McpCeiling,
@@ -156,7 +156,12 @@ impl Host {
         }
         let commands = order.iter().map(|place| command(tasks[*place].id));
         let each = Input::Each(commands.collect());
-        let answers = match self.engine.asked(by, each).await? {
+        let asked = self.engine.asked(by, each).await;
+        let asked = asked.map_err(|error| match action {
+            Action::Cancel => uncancelled(by, error),
+            _ => error.into(),
+        });
+        let answers = match asked? {
             Answer::Each(answers) if answers.len() == order.len() => answers,
             other => {
                 let message = format!("unexpected answer to several commands: {other:?}");
@@ -187,7 +192,7 @@ impl Host {
             let stopping = tasks.iter().map(|task| &task.shown);
             let stopping = stopping.filter(|shown| shown.was_stopping());
             let stopping = stopping.map(|shown| shown.id.clone()).collect();
-            let unended = known_unendable(stopping).await;
+            let unended = known_unendable(&self.reader.layout, stopping).await;
             for task in tasks {
                 task.shown.note_unended(&unended);
             }

@@ -27,18 +27,24 @@ const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Owner {
     /// Drops the failed batch and all later ones with their effects, answers the callers of these
-    /// batches with the error, and loads the board again. Breaks if the engine is stopped before
-    /// the load succeeds. The store is left unchanged.
+    /// batches with the error, and loads the board again. Breaks if the engine is told to stop
+    /// before the load succeeds. The store is left unchanged.
     pub(super) async fn reload(
         &mut self,
         error: StoreError,
         inbox: &mut mpsc::Receiver<Message>,
     ) -> Result<ControlFlow<()>, EngineEnd> {
         (self.in_flight, self.due) = (None, None);
+        self.trouble.note(&error);
         self.answer_dropped(&error);
         match error {
             StoreError::Fenced { .. } => return Err(EngineEnd::Fenced),
-            StoreError::Gone { .. } => return Err(EngineEnd::Gone(error)),
+            StoreError::Gone { .. } | StoreError::Overwritten { .. } => {
+                return Err(EngineEnd::Gone(error));
+            }
+            // Nobody was told of the decisions that were dropped, and the supervisors send their
+            // reports to the next host again.
+            _ if self.stopping => return Ok(ControlFlow::Break(())),
             _ => {}
         }
         let Some(stored) = self.load_again(inbox).await? else {
@@ -74,7 +80,7 @@ impl Owner {
         for tries in 1.. {
             let error = match self.load_once(inbox).await? {
                 Some(Ok(stored)) => {
-                    self.trouble = None;
+                    self.trouble.unreadable = None;
                     return Ok(Some(stored));
                 }
                 Some(Err(error)) => error,
@@ -84,7 +90,8 @@ impl Owner {
             if tries >= TRIES {
                 return Err(EngineEnd::Reload { tries, error });
             }
-            self.trouble = Some(error.to_string());
+            self.trouble.note(&error);
+            self.trouble.unreadable = Some(error.to_string());
             self.publish();
             if self.pause(inbox).await.is_break() {
                 return Ok(None);
@@ -132,7 +139,7 @@ impl Owner {
     /// Answers a message that arrives while there is no board. Breaks if the message asks to stop.
     fn put_off(&mut self, message: Option<Message>) -> ControlFlow<()> {
         let why = || {
-            let trouble = self.trouble.clone();
+            let trouble = self.trouble.unreadable.clone();
             EngineError::Reloading(trouble.unwrap_or_else(|| "reading takes long".to_owned()))
         };
         // The caller may no longer wait for the answer.

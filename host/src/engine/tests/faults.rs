@@ -67,7 +67,7 @@ async fn commands_are_answered_while_the_board_cannot_be_loaded() {
         "the engine tries to load the board"
     );
     assert!(fixture.engine.capacity().await.is_err());
-    while fixture.engine.snapshot().trouble.is_none() {
+    while fixture.engine.snapshot().trouble.unreadable.is_none() {
         tokio::task::yield_now().await;
     }
     // The engine can be stopped while the board cannot be loaded.
@@ -82,7 +82,7 @@ async fn the_engine_works_after_a_later_try_has_loaded_the_board() {
     fixture.submit(1).await.unwrap_err();
     while fixture.submit(2).await.is_err() {}
     assert_eq!(fixture.told().await, Told::Start(attempt(2)));
-    assert_eq!(fixture.engine.snapshot().trouble, None);
+    assert_eq!(fixture.engine.snapshot().trouble.unreadable, None);
     fixture.stop().await;
 }
 
@@ -94,4 +94,29 @@ async fn an_engine_ends_if_its_store_stays_unreadable() {
     fixture.submit(1).await.unwrap_err();
     let end = fixture.task.await.unwrap().unwrap_err();
     assert!(matches!(end, EngineEnd::Reload { tries: 30, .. }), "{end}");
+}
+
+#[tokio::test]
+async fn an_engine_that_can_store_nothing_says_so_after_several_tries_and_can_be_stopped() {
+    let fixture = begin(Arc::default(), 1);
+    fixture.store.fail_commits(u32::MAX);
+    let fails = || fixture.engine.command(Input::Pause(true));
+    fails().await.unwrap_err();
+    // An earlier failure does not count.
+    while fixture.engine.snapshot().trouble.unstored().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let engine = fixture.engine.clone();
+    let waiting = tokio::spawn(async move { engine.stores_nothing().await });
+    tokio::task::yield_now().await;
+    for _ in 0..3 {
+        assert!(!waiting.is_finished());
+        fails().await.unwrap_err();
+    }
+    let why = waiting.await.unwrap();
+    assert!(why.contains("no space is left"), "{why}");
+    // The engine ends although this decision cannot be stored.
+    let (refused, ()) = tokio::join!(fails(), fixture.engine.stop());
+    refused.unwrap_err();
+    fixture.task.await.unwrap().unwrap();
 }

@@ -65,6 +65,19 @@ impl Fault {
         }
     }
 
+    /// Whether the error may mean that a file of the database was cut or overwritten as a whole.
+    pub(super) fn may_be_of_the_file(&self) -> bool {
+        let Self::Sql(error) = self else {
+            return false;
+        };
+        error.sqlite_error().is_some_and(|error| {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
+            ) || error.extended_code == ffi::SQLITE_IOERR_SHORT_READ
+        })
+    }
+
     pub(super) fn at(self, path: &Path) -> StoreError {
         let corrupt = |detail: String| StoreError::Corrupt {
             path: path.to_owned(),

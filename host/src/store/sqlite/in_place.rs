@@ -1,28 +1,46 @@
-//! Notices that the file of an open database, or its log, was removed or replaced. SQLite goes on
-//! writing to a file without a name, and everything in it is lost once it is closed.
+//! Notices that the file of an open database, or its log, was removed, replaced or overwritten.
+//! SQLite goes on writing to a file without a name, and everything in it is lost once it is closed.
+//! It also goes on writing behind a damaged place of the log, and nothing behind this place can be
+//! read again.
 
 use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use tokio::sync::watch;
 
 use super::{
     super::StoreError,
     fault::{beside, from_io},
+    open,
 };
 
 /// The files of an open database, with the device and inode of each.
 #[derive(Clone, Debug)]
-pub(crate) struct InPlace {
+pub(crate) struct InPlace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    database: PathBuf,
     files: Vec<(PathBuf, Identity)>,
+    log: PathBuf,
+    /// The length of the log after the last commit.
+    log_bytes: AtomicU64,
+    /// Whether the file or its log was cut or overwritten.
+    is_spoilt: watch::Sender<bool>,
 }
 
 /// Device and inode of a file.
 type Identity = (u64, u64);
 
-fn identity_of(path: &Path) -> io::Result<Identity> {
-    fs::metadata(path).map(|found| (found.dev(), found.ino()))
+fn identity_of(found: &fs::Metadata) -> Identity {
+    (found.dev(), found.ino())
 }
 
 impl InPlace {
@@ -30,32 +48,91 @@ impl InPlace {
     /// long as a connection is open.
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let mut files = Vec::new();
-        for file in [path.to_owned(), beside(path, "-wal")] {
-            match identity_of(&file) {
-                Ok(identity) => files.push((file, identity)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let log = beside(path, "-wal");
+        let mut log_bytes = 0;
+        for file in [path, log.as_path()] {
+            match fs::metadata(file) {
+                Ok(found) => {
+                    log_bytes = found.len();
+                    files.push((file.to_owned(), identity_of(&found)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => log_bytes = 0,
                 Err(error) => return Err(from_io(path, error)),
             }
         }
-        Ok(Self { files })
+        Ok(Self(Arc::new(Inner {
+            database: path.to_owned(),
+            files,
+            log,
+            log_bytes: log_bytes.into(),
+            is_spoilt: watch::channel(false).0,
+        })))
     }
 
-    /// Fails if one of the paths no longer names the file that is open.
+    /// Fails if one of the paths no longer names the file that is open, or if it is known that the
+    /// file or its log was overwritten. Otherwise notes the length of the log.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
-        let gone = self
-            .files
-            .iter()
-            .find(|(path, ours)| match identity_of(path) {
-                Ok(there) => there != *ours,
-                Err(error) => matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ),
-            });
-        match gone {
-            Some((path, _)) => Err(StoreError::Gone { path: path.clone() }),
-            None => Ok(()),
+        for (path, ours) in &self.0.files {
+            match fs::metadata(path) {
+                Ok(there) if identity_of(&there) != *ours => return Err(gone(path)),
+                Ok(there) if *path == self.0.log => self.note(there.len()),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    return Err(gone(path));
+                }
+                Ok(_) | Err(_) => {}
+            }
         }
+        self.spoilt().map_or(Ok(()), Err)
+    }
+
+    /// Whether the log is shorter than after the last commit. Then it was cut, or another program
+    /// has copied it into the file of the database.
+    pub(super) fn is_log_shorter(&self) -> bool {
+        let now = fs::metadata(&self.0.log).map(|found| found.len());
+        now.is_ok_and(|now| now < self.0.log_bytes.load(Ordering::Acquire))
+    }
+
+    /// Notes the length of the log. SQLite itself may cut what is longer than the limit.
+    fn note(&self, log_bytes: u64) {
+        let kept = log_bytes.min(open::LOG_LIMIT_BYTES);
+        self.0.log_bytes.store(kept, Ordering::Release);
+    }
+
+    /// Marks that the file or its log was cut or overwritten.
+    pub(super) fn spoil(&self) {
+        self.0.is_spoilt.send_replace(true);
+    }
+
+    /// The error if the file or its log was cut or overwritten.
+    pub(super) fn spoilt(&self) -> Option<StoreError> {
+        let path = self.0.database.clone();
+        self.0
+            .is_spoilt
+            .borrow()
+            .then_some(StoreError::Overwritten { path })
+    }
+
+    /// Resolves once it is noticed that the file or its log was cut or overwritten.
+    pub(crate) async fn overwritten(&self) -> StoreError {
+        let mut is_spoilt = self.0.is_spoilt.subscribe();
+        // The channel is open as long as `self` exists.
+        if is_spoilt.wait_for(|is_spoilt| *is_spoilt).await.is_err() {
+            return std::future::pending().await;
+        }
+        StoreError::Overwritten {
+            path: self.0.database.clone(),
+        }
+    }
+}
+
+fn gone(path: &Path) -> StoreError {
+    StoreError::Gone {
+        path: path.to_owned(),
     }
 }
 
@@ -63,10 +140,14 @@ impl InPlace {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::os::unix::fs::FileExt;
+
+    use claudine_domain::batch::Batch;
+
     use super::{
         super::{
-            super::{Store, samples::batch},
-            SqliteStore,
+            super::{Epoch, Store, samples::batch},
+            SqliteStore, commit,
         },
         *,
     };
@@ -98,5 +179,74 @@ mod tests {
             check(suffix, &removed);
             check(suffix, &replaced);
         }
+    }
+
+    /// A store with a commit in its log.
+    fn used(path: &Path) -> (SqliteStore, Epoch) {
+        let store = SqliteStore::open(path).unwrap();
+        let epoch = store.lead().unwrap();
+        store.commit(epoch, &batch()).unwrap();
+        (store, epoch)
+    }
+
+    fn next() -> Batch {
+        Batch {
+            number: batch().number + 1,
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn nothing_is_committed_to_a_log_that_was_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        let (store, epoch) = used(&path);
+        let log = beside(&path, "-wal");
+        let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+        file.set_len(0).unwrap();
+        for _ in 0..2 {
+            let refused = store.commit(epoch, &next()).unwrap_err();
+            assert!(
+                matches!(&refused, StoreError::Overwritten { path: it } if *it == path),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_committed_once_a_read_has_shown_that_the_log_was_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        let (store, epoch) = used(&path);
+        let log = beside(&path, "-wal");
+        let bytes = fs::metadata(&log).unwrap().len();
+        let junk = vec![b'J'; usize::try_from(bytes).unwrap()];
+        let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+        FileExt::write_all_at(&file, &junk, 0).unwrap();
+        let before = fs::read(&path).unwrap();
+        store.counts().unwrap_err();
+        let refused = store.commit(epoch, &next()).unwrap_err();
+        assert!(
+            matches!(&refused, StoreError::Overwritten { .. }),
+            "{refused}"
+        );
+        assert!(store.in_place().is_some_and(|files| files.check().is_err()));
+        // The damaged log is not copied into the file when the store is closed.
+        drop(store);
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    /// `PRAGMA wal_checkpoint(TRUNCATE)` in a `sqlite3` shell.
+    #[test]
+    fn a_log_that_another_program_has_copied_into_the_file_was_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("claudine.db");
+        let (store, epoch) = used(&path);
+        let log = beside(&path, "-wal");
+        let other = open::writer(&path).unwrap();
+        commit::checkpoint_whole_log(&other).unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        store.commit(epoch, &next()).unwrap();
+        assert!(store.in_place().is_some_and(|files| files.check().is_ok()));
     }
 }

@@ -53,7 +53,7 @@ use claudine_domain::{
     task::Task,
     time::Timestamp,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 
 use self::{fault::Fault, readers::Readers, unattended::Unattended};
 use super::{
@@ -226,7 +226,35 @@ impl SqliteStore {
             Access::Open(readers) => readers.with(query),
             Access::Unattended(unattended, _) => unattended.with(query),
         };
-        answer.map_err(|fault| fault.at(&self.path))
+        answer.map_err(|fault| self.seen(fault).at(&self.path))
+    }
+
+    /// Looks whether the fault means that a file of the database was cut or overwritten. If so,
+    /// nothing more is committed, and the log is not copied into the file when it is closed.
+    fn seen(&self, fault: Fault) -> Fault {
+        if fault.may_be_of_the_file() {
+            self.look_for_spoilt_log();
+        }
+        fault
+    }
+
+    /// Reads the row that each batch changes, with nothing of it in a cache.
+    fn look_for_spoilt_log(&self) {
+        let Some(in_place) = &self.in_place else {
+            return;
+        };
+        let read = open::reader(&self.path).and_then(|reader| query::last_epoch(&reader));
+        let Err(fault) = read else { return };
+        if !fault.may_be_of_the_file() {
+            return;
+        }
+        in_place.spoil();
+        if let Some(writer) = &self.writer {
+            let kept = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = lock(writer).set_db_config(kept, true) {
+                tracing::error!(%error, "a damaged log may be copied into the database");
+            }
+        }
     }
 
     fn correct<'a>(&self, tasks: impl IntoIterator<Item = &'a mut Task>) {
@@ -245,7 +273,8 @@ impl SqliteStore {
         })?;
         // A panic under the lock has rolled back its transaction, so the connection can still be
         // used.
-        change(&mut lock(writer)).map_err(|fault| fault.at(&self.path))
+        let changed = change(&mut lock(writer));
+        changed.map_err(|fault| self.seen(fault).at(&self.path))
     }
 
     /// Stops the file from growing, as on a full disk, or lets it grow again.
@@ -281,8 +310,17 @@ impl Store for SqliteStore {
     /// written from its beginning again and needs no more space.
     ///
     /// Nothing is stored by a commit to a file that was removed. This is checked after the commit,
-    /// so that a removal during the commit is noticed too.
+    /// so that a removal during the commit is noticed too. A log that was cut is as long as before
+    /// after the commit, so this is checked before.
     fn commit(&self, epoch: Epoch, batch: &Batch) -> Result<(), StoreError> {
+        if let Some(in_place) = &self.in_place {
+            if in_place.is_log_shorter() {
+                self.look_for_spoilt_log();
+            }
+            if let Some(spoilt) = in_place.spoilt() {
+                return Err(spoilt);
+            }
+        }
         let commit = || self.write(|writer| commit::batch(writer, epoch, batch));
         let committed = match commit() {
             Err(StoreError::Full { .. }) => {
@@ -291,7 +329,8 @@ impl Store for SqliteStore {
             }
             answer => answer,
         };
-        committed?;
+        let spoilt = || self.in_place.as_ref().and_then(InPlace::spoilt);
+        committed.map_err(|error| spoilt().unwrap_or(error))?;
         self.in_place.as_ref().map_or(Ok(()), InPlace::check)?;
         if let Some(noting) = &self.noting {
             noting.stored(epoch, batch.number, clock::monotonic());

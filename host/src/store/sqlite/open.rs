@@ -15,6 +15,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) const WRITER_CACHE_KIB: i64 = 4096;
 
+/// The length to which the log is truncated after a burst of commits.
+pub(super) const LOG_LIMIT_BYTES: u64 = 16 << 20;
+
 pub(super) fn writer(path: &Path) -> Result<Connection, StoreError> {
     look_at_file(path)?;
     open_writer(path).map_err(|fault| fault.at(path))
@@ -80,12 +83,12 @@ fn open_writer(path: &Path) -> Result<Connection, Fault> {
         return Err(Fault::NoWal(mode));
     }
     // The log is copied into the file whenever it has grown by 8 MiB. This takes some 10 ms, in the
-    // commit that reaches this size. After a burst of commits, the log is truncated to 16 MiB.
+    // commit that reaches this size.
     connection.execute_batch(
         "PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 2000;
-         PRAGMA journal_size_limit = 16777216;",
+         PRAGMA wal_autocheckpoint = 2000;",
     )?;
+    connection.pragma_update(None, "journal_size_limit", LOG_LIMIT_BYTES.cast_signed())?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     schema::migrate(&mut connection, path)?;
     Ok(connection)

@@ -22,13 +22,13 @@ const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// The pause between two looks at the lock of a supervisor that was asked to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Ends the supervisors in `dir` with everything that they have started, and what dead supervisors
+/// Ends the supervisors in `all` with everything that they have started, and what dead supervisors
 /// have left. Returns the attempts and commands that were not over before. An error if something
 /// may go on. In a copy of a directory, nothing is ended. No host may run or start meanwhile.
 /// Blocks.
-pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
-    orphans::end(dir)?;
-    let supervisors = list(dir)?.found;
+pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
+    orphans::end(all)?;
+    let supervisors = list(all)?.found;
     // In a copy, the notes name supervisors that work for the original. Only a lock shows that a
     // supervisor works for this directory.
     let mut living = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         }
     }
     let give_up = clock::monotonic() + ENDS_WITHIN;
-    recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(dir, source))?;
+    recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(all, source))?;
     for (_, dir) in &supervisors {
         let fault = |source| unusable(dir, source);
         if unseen.contains(&dir) {
@@ -68,7 +68,7 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         } else if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
             let mut text = format!("its supervisor has not ended within {limit} s");
-            if let Some(why) = unendable(&open).map_err(fault)? {
+            if let Some(why) = unendable(all, &open).map_err(fault)? {
                 text = format!("{text}: {why}");
             }
             return Err(fault(io::Error::other(text)));
@@ -79,10 +79,10 @@ pub(crate) fn end_all(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
 }
 
 /// The processes of these attempts that cannot be ended now, in words.
-fn unendable(attempts: &[AttemptKey]) -> io::Result<Option<String>> {
+fn unendable(supervisors: &Path, attempts: &[AttemptKey]) -> io::Result<Option<String>> {
     let task = |attempt: &AttemptKey| Some(attempt.as_str().rsplit_once('.')?.0.to_owned());
     let tasks: Vec<String> = attempts.iter().filter_map(task).collect();
-    let mut found = processes_of(&tasks)?;
+    let mut found = processes_of(supervisors, &tasks)?;
     found.retain(Unended::cannot_be_ended);
     Ok(unendable_text(&found))
 }

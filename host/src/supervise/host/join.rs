@@ -122,8 +122,9 @@ pub(crate) fn suspended(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
 }
 
 /// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the
-/// system around this container). This host cannot see the processes of such a supervisor, but the
-/// lock of its directory shows whether it lives. A lock that cannot be examined counts as held.
+/// system around this container), or to another time namespace, in which processes have other start
+/// times. The processes of such a supervisor cannot be recognised from here, but the lock of its
+/// directory shows whether it lives. A lock that cannot be examined counts as held.
 pub(crate) fn is_out_of_sight(dir: &Path) -> Result<bool, SuperviseError> {
     let own = procfs::own_pid_namespace();
     for (_, dir) in list(dir)?.found {
@@ -131,7 +132,9 @@ pub(crate) fn is_out_of_sight(dir: &Path) -> Result<bool, SuperviseError> {
             continue;
         }
         let noted = noted(&dir).map_err(|source| unusable(&dir, source))?;
-        if noted.is_some_and(|it| it.pid_namespace.is_some() && it.pid_namespace != own) {
+        let Some(noted) = noted else { continue };
+        let is_elsewhere = noted.pid_namespace.is_some() && noted.pid_namespace != own;
+        if is_elsewhere || procfs::has_other_times(noted.pid) {
             return Ok(true);
         }
     }
@@ -175,6 +178,16 @@ pub(crate) fn leaders(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
         leaders.extend(recover::leaders_alive(&dir).map_err(|source| unusable(&dir, source))?);
     }
     Ok(leaders)
+}
+
+/// The attempts and commands that are not over according to the notes of the supervisors in `dir`,
+/// living or dead. Blocks.
+pub(crate) fn open_attempts(dir: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
+    let mut open = Vec::new();
+    for (_, dir) in list(dir)?.found {
+        open.extend(recover::unended(&dir).map_err(|source| unusable(&dir, source))?);
+    }
+    Ok(open)
 }
 
 fn identities(dir: &Path) -> Result<Vec<Identity>, SuperviseError> {

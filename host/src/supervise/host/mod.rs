@@ -39,7 +39,9 @@ use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 
 pub(crate) use ending::end_all;
 pub(super) use feed::Feed;
-pub(crate) use join::{is_out_of_sight, leaders, may_have_left, pids, runs_as_noted, suspended};
+pub(crate) use join::{
+    is_out_of_sight, leaders, may_have_left, open_attempts, pids, runs_as_noted, suspended,
+};
 pub(crate) use router::open;
 pub(crate) use silent::NOT_REACHED;
 use silent::Silent;

@@ -4,9 +4,9 @@
 //! Only processes that are proven to belong to the dead supervisor are signalled. A leader, or a
 //! stray that the supervisor has seen, is proven by its pid and start time within this boot. While
 //! such a process exists, it also proves its descendants, and the processes of the group and the
-//! session whose number is its pid. Any other process is proven by the marker in its environment or
-//! by its tag. All these processes are killed: the supervisor's pipes died with it, so nothing
-//! would be gained by letting the processes run on.
+//! session whose number is its pid. Any other process is proven by its tag, or by the marker in its
+//! environment unless it has the tag of another supervisor. All these processes are killed: the
+//! supervisor's pipes died with it, so nothing would be gained by letting the processes run on.
 //!
 //! If the supervisor still lives although nobody holds the lock of its directory, this directory is
 //! a copy, and the supervisor works for the original directory. In this case no process is

@@ -2,6 +2,7 @@
 //! outcomes of its attempts are reported if they were recorded.
 
 use super::*;
+use crate::supervise::processes_of;
 use crate::supervise::sys::signals;
 
 #[tokio::test]
@@ -68,6 +69,30 @@ async fn all_processes_of_a_killed_supervisor_are_ended_and_its_attempts_are_rep
     lab.finish(key("nobody.1")).await;
     lab.host.next().await;
     assert!(!lab.dir.path().join("supervisors/1").exists());
+}
+
+/// After a restore, two hosts may have attempts with the same ids.
+#[tokio::test]
+async fn a_process_of_another_data_directory_with_the_same_marker_is_neither_named_nor_ended() {
+    let (mut lab, other) = (Lab::new().await, Lab::new().await);
+    let mut pids = Vec::new();
+    for lab in [&lab, &other] {
+        lab.start(lab.script("twin.1", "echo $$; exec sleep 1000"))
+            .await;
+        let pid: u32 = lab.lines("twin.1", 1).await[0].parse().unwrap();
+        pids.push(pid);
+    }
+    let twin = key("twin.1");
+    let task = vec![twin.as_str().rsplit_once('.').unwrap().0.to_owned()];
+    for (lab, pid) in [&lab, &other].into_iter().zip(&pids) {
+        let supervisors = lab.dir.path().join("supervisors");
+        let named = processes_of(&supervisors, &task).unwrap();
+        let named: Vec<u32> = named.iter().map(|one| one.pid).collect();
+        assert_eq!(named, [*pid]);
+    }
+    kill(lab.supervisor_pid());
+    lab.host.supervisor_lost().await;
+    assert!(!is_alive(pids[0]) && is_alive(pids[1]));
 }
 
 /// A git that is killed leaves its locks in the repository.

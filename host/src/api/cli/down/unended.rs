@@ -28,7 +28,7 @@ pub(super) async fn all_ended(client: &Client, tasks: &[String]) -> Result<(), A
             return Ok(());
         }
         let leaders = still_running(layout)?;
-        let processes = processes_of(tasks.to_vec()).await?;
+        let processes = processes_of(layout, tasks.to_vec()).await?;
         if leaders.is_empty() && processes.is_empty() {
             return Ok(());
         }

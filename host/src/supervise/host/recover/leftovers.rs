@@ -25,10 +25,10 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// Ends the processes that are left; returns their number. An error if there are too few
 /// descriptors or too little memory to look for them.
 pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Result<usize> {
-    let mut ended = ask_commands(journal)?;
-    let mut all = Proofs::of(journal.attempts.values());
+    let mut ended = ask_commands(journal, supervisor)?;
+    let mut all = Proofs::of(journal.attempts.values(), supervisor)?;
     all.known.extend(&journal.strays);
-    all.supervisor = Some(supervisor);
+    all.are_all_meant = true;
     let give_up = clock::monotonic() + GIVE_UP_AFTER;
     // Reading the list of processes takes time, and may miss a process that is forked meanwhile. So
     // the search ends only after two looks in a row that find no process.
@@ -58,11 +58,11 @@ pub(super) fn end_everything(journal: &Journal, supervisor: &Identity) -> io::Re
 
 /// Asks the commands that hosts had run to end, with all their processes, and waits a moment.
 /// Returns the pids and start times of all that were asked.
-fn ask_commands(journal: &Journal) -> io::Result<HashSet<(u32, u64)>> {
+fn ask_commands(journal: &Journal, supervisor: &Identity) -> io::Result<HashSet<(u32, u64)>> {
     let is_open = |state: &&AttemptState| state.ended.is_none();
     let is_command = |state: &&AttemptState| state.attempt.command().is_some();
     let open = journal.attempts.values().filter(is_open);
-    let commands = Proofs::of(open.filter(is_command));
+    let commands = Proofs::of(open.filter(is_command), supervisor)?;
     if commands.keys.is_empty() {
         return Ok(HashSet::new());
     }
@@ -102,17 +102,26 @@ struct Proofs<'a> {
     known: Vec<(u32, u64)>,
     /// The markers.
     keys: HashSet<&'a str>,
-    /// The supervisor whose tag proves a process, if all of its attempts and commands are meant.
-    supervisor: Option<&'a Identity>,
+    /// The dead supervisor.
+    supervisor: &'a Identity,
+    /// Whether all of its attempts and commands are meant, so that its tag proves a process.
+    are_all_meant: bool,
+    /// The tag of this process, which is that of another supervisor if it runs in a task.
+    own_tag: Option<Tag>,
 }
 
 impl<'a> Proofs<'a> {
     /// Those of some attempts and commands: their leaders and their markers.
-    fn of(states: impl Iterator<Item = &'a AttemptState>) -> Self {
+    fn of(
+        states: impl Iterator<Item = &'a AttemptState>,
+        supervisor: &'a Identity,
+    ) -> io::Result<Self> {
         let mut proofs = Self {
             known: Vec::new(),
             keys: HashSet::new(),
-            supervisor: None,
+            supervisor,
+            are_all_meant: false,
+            own_tag: Tag::of(std::process::id())?,
         };
         for state in states {
             proofs.keys.insert(state.attempt.as_str());
@@ -125,7 +134,7 @@ impl<'a> Proofs<'a> {
             });
             proofs.known.extend(leaders);
         }
-        proofs
+        Ok(proofs)
     }
 
     /// The proven processes among these. Neither this process nor a detached one is among them.
@@ -162,7 +171,16 @@ impl<'a> Proofs<'a> {
             let is_marked = marks
                 .attempt
                 .is_some_and(|key| self.keys.contains(key.as_str()));
-            Ok(vouched_for || is_marked || self.is_tagged(process)?)
+            if vouched_for {
+                return Ok(true);
+            }
+            let may_be_tagged =
+                self.are_all_meant && process.start_time >= self.supervisor.start_time;
+            if !is_marked && !may_be_tagged {
+                return Ok(false);
+            }
+            let tag = Tag::of(process.pid)?;
+            Ok((is_marked && !self.is_of_another(tag)) || (may_be_tagged && self.is_own(tag)))
         };
         let mut proven = Vec::new();
         for process in processes {
@@ -173,14 +191,24 @@ impl<'a> Proofs<'a> {
         Ok(proven)
     }
 
-    fn is_tagged(&self, process: &Stat) -> io::Result<bool> {
-        let Some(of) = self.supervisor else {
-            return Ok(false);
+    fn number(&self) -> u32 {
+        supervisor_number(self.supervisor.pid, self.supervisor.start_time)
+    }
+
+    fn is_own(&self, tag: Option<Tag>) -> bool {
+        matches!(tag, Some(Tag::Attempt { supervisor, .. }) if supervisor == self.number())
+    }
+
+    /// Whether the tag shows that another supervisor has started the process, so that its marker
+    /// proves nothing: after a restore, two hosts may have attempts with the same ids.
+    fn is_of_another(&self, tag: Option<Tag>) -> bool {
+        let of_another = |tag: Option<Tag>| match tag {
+            Some(Tag::Attempt { supervisor, .. }) => {
+                (supervisor != self.number()).then_some(supervisor)
+            }
+            _ => None,
         };
-        let number = supervisor_number(of.pid, of.start_time);
-        Ok(process.start_time >= of.start_time
-            && matches!(Tag::of(process.pid)?,
-                Some(Tag::Attempt { supervisor, .. }) if supervisor == number))
+        of_another(tag).is_some_and(|another| of_another(self.own_tag) != Some(another))
     }
 }
 
