@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -260,11 +260,15 @@ impl<W: Write> Taking<W> {
                 let Some((attempt, segment)) = name.and_then(Layout::attempt_of_log) else {
                     continue;
                 };
-                if attempt.task < newest && self.file(&Name::Log(attempt, segment), &path)? {
-                    self.taken.logs += 1;
-                    if segment == 0 {
-                        self.examine(store, attempt, &path)?;
-                    }
+                if attempt.task >= newest {
+                    continue;
+                }
+                // Nothing of a FIFO or a directory can be added, but a warning names it.
+                let is_file = fs::metadata(&path).map_or(true, |found| found.is_file());
+                let is_added = is_file && self.file(&Name::Log(attempt, segment), &path)?;
+                self.taken.logs += u64::from(is_added);
+                if segment == 0 && (is_added || !is_file) {
+                    self.examine(store, attempt, &path)?;
                 }
             }
         }
@@ -314,7 +318,7 @@ impl<W: Write> Taking<W> {
 
     /// Adds a file; returns false if it was removed meanwhile, which is not an error.
     fn file(&mut self, name: &Name, path: &Path) -> Result<bool, AppError> {
-        let mut file = match File::open(path) {
+        let mut file = match fsx::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(cannot("read", path, &error)),

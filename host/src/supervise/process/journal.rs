@@ -88,11 +88,8 @@ impl Journal {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    fsx::private()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
+    let mut options = fsx::private();
+    fsx::open_with(path, options.write(true).create(true).truncate(true))
 }
 
 fn line(message: &Message, to: &mut Vec<u8>) {
