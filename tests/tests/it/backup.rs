@@ -180,7 +180,7 @@ fn backup_with_environments_through_a_pipe_can_be_restored() {
 #[test]
 fn backup_warns_of_each_log_that_is_missing_or_damaged() {
     let old = host("old");
-    let ids: Vec<String> = (0..4).map(|_| old.script("echo output")).collect();
+    let ids: Vec<String> = (0..5).map(|_| old.script("echo output")).collect();
     for id in &ids {
         old.finished(id);
     }
@@ -195,6 +195,8 @@ fn backup_warns_of_each_log_that_is_missing_or_damaged() {
     fs::remove_file(log(&ids[2])).unwrap();
     let made = old.other("mkfifo").arg(log(&ids[2])).status().unwrap();
     assert!(made.success());
+    let whole = fs::read(log(&ids[3])).unwrap();
+    fs::write(log(&ids[3]), whole.repeat(2)).unwrap();
     let path = file(&old);
     let ran = old.run(["backup", path.to_str().unwrap()]).ok();
     let told = String::from_utf8_lossy(&ran.stderr);
@@ -211,7 +213,11 @@ fn backup_warns_of_each_log_that_is_missing_or_damaged() {
         "warning: the log {} is no regular file; move it away",
         log(&ids[2]).display()
     );
-    let expected = BTreeSet::from([&*damaged, &missing, &fifo]);
+    let added = format!(
+        "warning: the log {} has 14 bytes of output, but only 7 were written",
+        log(&ids[3]).display()
+    );
+    let expected = BTreeSet::from([&*damaged, &missing, &fifo, &added]);
     assert_eq!(warnings, expected, "{told}");
 }
 

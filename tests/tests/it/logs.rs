@@ -270,10 +270,30 @@ fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
         let ran = host.run(["logs", &id]).code(125);
         assert_eq!(ran.stdout, shown.as_bytes(), "{length}");
         let says = format!("has {bytes} of at least 8 bytes of output");
-        ran.says(&["the log of attempt 1", "is incomplete", &says]);
+        ran.says(&["the log of attempt 1", "is not what was written", &says]);
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(host.text(["logs", &id]), "one\ntwo");
+}
+
+#[test]
+fn log_with_added_output_is_shown_and_then_reported_except_if_left_processes_wrote_it() {
+    let host = TestHost::new();
+    let id = host.script("echo output");
+    host.finished(&id);
+    let path = log_of(&host, &id);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, whole.repeat(2)).unwrap();
+    let ran = host.run(["logs", &id]).code(125);
+    assert_eq!(ran.stdout, b"output\noutput\n");
+    ran.says(&["has 14 bytes of output, but only 7 were written"]);
+    // The process that is left writes when it is ended, after its parent was counted.
+    let left = "trap 'echo late; exit' TERM; touch up; while true; do sleep 0.02; done";
+    let id = host.script(&format!(
+        "({left}) & until test -e up; do sleep 0.02; done; echo one"
+    ));
+    host.finished(&id);
+    assert_eq!(host.text(["logs", &id]), "one\nlate");
 }
 
 #[test]

@@ -13,7 +13,10 @@ use claudine_domain::{
 };
 
 use super::{
-    super::error::{AppError, ErrorKind},
+    super::{
+        error::{AppError, ErrorKind},
+        logs::written_by,
+    },
     BackupTaken, cannot,
     entry::{FORMAT, Manifest, Name, is_digest},
     file::{Target, refuse_own},
@@ -29,7 +32,10 @@ use crate::{
         Record, Store,
         sqlite::{SqliteStore, known_schema},
     },
-    supervise::{launch, log::LogReader},
+    supervise::{
+        launch,
+        log::{LogReader, Written},
+    },
     units::bytes_text,
 };
 
@@ -132,7 +138,7 @@ struct Taking<W: Write> {
     writer: Writer<W>,
     taken: BackupTaken,
     /// How many bytes of output each ended attempt had written, until its log is found.
-    written: BTreeMap<AttemptId, u64>,
+    written: BTreeMap<AttemptId, Written>,
     /// Number of warnings that are not among those of `taken`.
     unnamed: usize,
     rows: Vec<u8>,
@@ -206,13 +212,13 @@ impl<W: Write> Taking<W> {
                 self.taken.tasks += 1;
                 self.taken.unfinished += u64::from(!task.is_done());
                 for attempt in &task.attempts {
-                    let ended = attempt.ended.as_ref();
+                    let ended = attempt.ended.as_ref().map(written_by);
                     let id = AttemptId {
                         task: task.id,
                         number: attempt.number,
                     };
-                    if let Some(bytes) = ended.map(|it| it.output_bytes).filter(|it| *it > 0) {
-                        self.written.insert(id, bytes);
+                    if let Some(written) = ended.filter(|it| it.bytes > 0 || it.is_all) {
+                        self.written.insert(id, written);
                     }
                 }
             }
@@ -272,7 +278,11 @@ impl<W: Write> Taking<W> {
                 }
             }
         }
-        for attempt in std::mem::take(&mut self.written).into_keys() {
+        for (attempt, written) in std::mem::take(&mut self.written) {
+            // An attempt without output has no log.
+            if written.bytes == 0 {
+                continue;
+            }
             let path = layout.log(attempt);
             let text = format!("the log {} is missing", path.display());
             self.warn(store, attempt, text);
@@ -287,14 +297,15 @@ impl<W: Write> Taking<W> {
         Ok(())
     }
 
-    /// Warns if a log is damaged or cut short. The backup contains the log as it is.
+    /// Warns if a log is damaged, or has fewer or more bytes than were written. The backup contains
+    /// the log as it is.
     fn examine(
         &mut self,
         store: &dyn Store,
         attempt: AttemptId,
         path: &Path,
     ) -> Result<(), AppError> {
-        let written = self.written.remove(&attempt).unwrap_or(0);
+        let written = self.written.remove(&attempt).unwrap_or_default();
         let fault = LogReader::new(path).fault(written);
         if let Some(fault) = fault.map_err(|error| cannot("read", path, &error))? {
             self.warn(store, attempt, format!("the log {fault}"));
@@ -353,14 +364,13 @@ mod tests {
             let mut taking = Taking::begin(io::sink(), Timestamp(0), false);
             let [there, gone] = [batch.tasks[0].id, TaskId::new(0, 77)];
             for number in 1..=count {
-                taking.written.insert(
-                    AttemptId {
-                        task: there,
-                        number,
-                    },
-                    8,
-                );
-                taking.written.insert(AttemptId { task: gone, number }, 8);
+                let written = Written {
+                    bytes: 8,
+                    is_all: false,
+                };
+                for task in [there, gone] {
+                    taking.written.insert(AttemptId { task, number }, written);
+                }
             }
             taking.logs(&layout, &store, TaskId::new(1, 0)).unwrap();
             taking.taken.warnings

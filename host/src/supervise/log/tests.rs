@@ -730,11 +730,16 @@ fn output_that_looks_like_a_frame_is_not_read_as_one_behind_damage() {
     assert_eq!(shown(&path).0, "one\n<0>two\n");
 }
 
+fn at_least(bytes: u64) -> Written {
+    let is_all = false;
+    Written { bytes, is_all }
+}
+
 #[test]
 fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
-    let short = |bytes| LogReader::new(&path).falls_short_of(bytes).unwrap();
+    let short = |bytes| LogReader::new(&path).differs_from(at_least(bytes)).unwrap();
     assert_eq!((short(0), short(1)), (None, Some(0)));
     sample(&path);
     assert_eq!((short(29), short(30)), (None, Some(29)));
@@ -754,14 +759,46 @@ fn a_log_that_cannot_be_read_is_not_taken_for_one_that_says_that_output_is_missi
     let path = dir.path().join("x.log");
     let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
     append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 80]);
-    assert_eq!(LogReader::new(&path).falls_short_of(99).unwrap(), Some(80));
+    let found = LogReader::new(&path).differs_from(at_least(99));
+    assert_eq!(found.unwrap(), Some(80));
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink(&path, &path).unwrap();
-    let error = LogReader::new(&path).falls_short_of(99).unwrap_err();
+    let error = LogReader::new(&path)
+        .differs_from(at_least(99))
+        .unwrap_err();
     assert_eq!(
         error.raw_os_error(),
         Some(rustix::io::Errno::LOOP.raw_os_error())
     );
+}
+
+#[test]
+fn added_bytes_are_told_if_all_output_was_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |path: &Path, doubled: &Path, bytes: u64, found: u64| {
+        let whole = std::fs::read(doubled).unwrap();
+        for (times, is_all) in [(1, true), (2, false), (2, true)] {
+            std::fs::write(doubled, whole.repeat(times)).unwrap();
+            let written = Written { bytes, is_all };
+            let is_told = times == 2 && is_all;
+            let differs = LogReader::new(path).differs_from(written).unwrap();
+            assert_eq!(differs, is_told.then_some(found), "{times} {written:?}");
+            let said = LogReader::new(path).fault(written).unwrap();
+            let text = format!(
+                "{} has {found} bytes of output, but only {bytes} were written",
+                path.display()
+            );
+            assert_eq!(said, is_told.then_some(text), "{times} {written:?}");
+        }
+    };
+    let path = dir.path().join("x.log");
+    sample(&path);
+    check(&path, &path, 29, 58);
+    // The first segment has 68 bytes of output, the second has 12.
+    let path = dir.path().join("y.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 80]);
+    check(&path, &dir.path().join("y.log.1"), 80, 92);
 }
 
 #[test]
@@ -787,7 +824,7 @@ fn a_fifo_or_a_directory_in_the_place_of_a_segment_is_damage_and_is_not_waited_f
             said.ends_with("x.log.1 is no regular file; move it away"),
             "{said}"
         );
-        let fault = LogReader::new(&path).fault(180).unwrap();
+        let fault = LogReader::new(&path).fault(at_least(180)).unwrap();
         assert_eq!(fault.as_deref(), Some(said.as_str()));
     };
     make_fifo();
