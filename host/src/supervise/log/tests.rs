@@ -841,7 +841,7 @@ fn output_waits_until_a_fifo_in_the_place_of_the_log_is_moved_away() {
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
     let mut writer = LogWriter::new(path.clone(), 1 << 20);
-    let mut buffer = [&[0; HEADER_BYTES][..], b"output"].concat();
+    let mut buffer = [&[0_u8; HEADER_BYTES][..], b"output"].concat();
     let held = writer
         .append(0, Channel::Stdout, 0, &mut buffer)
         .unwrap_err();
