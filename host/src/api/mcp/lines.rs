@@ -301,8 +301,8 @@ impl Lines {
     }
 
     /// Stores the answer to a request that is not carried out. If an earlier request with the same
-    /// id has no answer yet, the answer has no id, but names it: otherwise it would be taken for the
-    /// answer to the earlier request.
+    /// id has no answer yet, the answer has no id, but names it: otherwise it would be taken for
+    /// the answer to the earlier request.
     fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
         let is_unanswered = |id: &Value| {
             let id = NumberOrString::deserialize(id);

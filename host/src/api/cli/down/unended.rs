@@ -12,8 +12,8 @@ use crate::{
 
 /// Time limit for the end of processes that were told to end, after the end of the host.
 const LAST_ENDS: Duration = Duration::from_secs(15);
-/// Time to the second look. Each look passes over all processes of the machine, so the pauses become
-/// longer, up to [`LONGEST_PAUSE`].
+/// Time to the second look. Each look passes over all processes of the machine, so the pauses
+/// become longer, up to [`LONGEST_PAUSE`].
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
