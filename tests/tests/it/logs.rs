@@ -290,7 +290,7 @@ fn log_with_added_output_is_shown_and_then_reported_except_if_left_processes_wro
     // The process that is left writes when it is ended, after its parent was counted.
     let left = "trap 'echo late; exit' TERM; touch up; while true; do sleep 0.02; done";
     let id = host.script(&format!(
-        "({left}) & until test -e up; do sleep 0.02; done; echo one"
+        "({left}) 2> /dev/null & until test -e up; do sleep 0.02; done; echo one"
     ));
     host.finished(&id);
     assert_eq!(host.text(["logs", &id]), "one\nlate");
