@@ -146,11 +146,8 @@ impl Ballast {
 
 /// Opens a file, and creates it if it is missing.
 fn create(path: &Path) -> io::Result<File> {
-    fsx::private()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)
+    let mut options = fsx::private();
+    fsx::open_with(path, options.create(true).write(true).truncate(false))
 }
 
 #[cfg(test)]

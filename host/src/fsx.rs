@@ -22,7 +22,8 @@ const VIRTUAL_BYTES: usize = 8 << 10;
 /// Keeps an open from waiting for the other end of a FIFO.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
-const NO_FILE: &str = "it is no regular file, but a FIFO, a socket or a device; move it away";
+const NO_FILE: &str =
+    "it is no regular file, but a directory, a FIFO, a socket or a device; move it away";
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
 /// the whole new file.
@@ -126,46 +127,51 @@ pub(crate) fn private() -> OpenOptions {
     options
 }
 
-/// Opens a file for reading. If it is a FIFO, a socket or a device, this is an error at once: it
-/// could block for ever.
+/// Opens a file for reading: see [`open_with`].
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    unless_blocking(path, options.read(true).custom_flags(NONBLOCK).open(path))
+    open_with(path, OpenOptions::new().read(true))
 }
 
-/// Reads a file. A FIFO, a socket or a device is an error: see [`open`].
+/// Reads a file: see [`open_with`].
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Opens a lock file, and creates it if it does not exist. A FIFO, a socket or a device is an
-/// error: see [`open`].
-pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
-    let mut options = private();
-    let options = options.create(true).truncate(false).write(true);
-    unless_blocking(path, options.custom_flags(NONBLOCK).open(path))
+/// Like [`read`], for a file that contains text.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Advice for the start of a host if [`is_no_file`].
 pub(crate) const NO_FILE_HINT: &str = "something else is in the place of this file: move it away; \
      `claudine down --kill` ends running tasks although no host can be started";
 
-/// Whether the error says that a directory, a FIFO or something similar is in the place of a file.
-pub(crate) fn is_no_file(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::IsADirectory || error.to_string().contains(NO_FILE)
+/// Opens a lock file, and creates it if it does not exist: see [`open_with`].
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    open_with(path, private().create(true).truncate(false).write(true))
 }
 
-fn unless_blocking(path: &Path, opened: io::Result<File>) -> io::Result<File> {
+/// Opens a file. If it is a directory, a FIFO, a socket or a device, this is an error at once: a
+/// FIFO could block for ever.
+pub(crate) fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let opened = options.custom_flags(NONBLOCK).open(path);
     let found = match &opened {
         Ok(file) => file.metadata(),
         Err(_) => fs::metadata(path),
     };
-    if found.is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if found.is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
     }
     opened
+}
+
+/// Whether an error of this module says that something else than a file is in the place of a file.
+pub(crate) fn is_no_file(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
 }
 
 /// Opens a file for appending, and creates it if it does not exist. A FIFO is an error, because the
@@ -373,24 +379,32 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_in_place_of_a_file_is_an_error_at_once() {
+    fn a_fifo_or_a_directory_in_place_of_a_file_is_an_error_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
         for opened in [
             open(&fifo).map(drop),
             read(&fifo).map(drop),
+            read_text(&fifo).map(drop),
             open_lock(&fifo).map(drop),
+            open_with(&fifo, private().create(true).write(true).truncate(true)).map(drop),
             append_private(&fifo).map(drop),
+            open(dir.path()).map(drop),
+            open_lock(dir.path()).map(drop),
         ] {
-            let said = opened.unwrap_err().to_string();
-            assert!(said.contains("FIFO"), "{said}");
+            let error = opened.unwrap_err();
+            assert!(error.to_string().contains("FIFO"), "{error}");
+            assert!(is_no_file(&error), "{error}");
         }
         let file = dir.path().join("file");
-        assert_eq!(read(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let missing = read(&file).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert!(!is_no_file(&missing));
         open_lock(&file).unwrap();
         assert!(read(&file).unwrap().is_empty());
-        assert!(read(dir.path()).is_err());
+        fs::write(&file, "text").unwrap();
+        assert_eq!(read_text(&file).unwrap(), "text");
     }
 
     #[test]

@@ -132,11 +132,18 @@ impl Layout {
         self.root.join("logs")
     }
 
-    /// Whether there is the log of any attempt.
+    /// Whether there is the log of any attempt. An error if a directory cannot be looked at: there
+    /// may be logs in it.
     pub(crate) fn has_logs(&self) -> io::Result<bool> {
         for shard in fsx::entries(&self.logs())? {
-            if !shard.is_dir() {
-                continue;
+            match fs::metadata(&shard) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let text = format!("{}: {error}", shard.display());
+                    return Err(io::Error::new(error.kind(), text));
+                }
             }
             let names = fsx::entries(&shard)?;
             let mut names = names.iter().filter_map(|path| path.file_name()?.to_str());
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_log_of_an_attempt_counts_as_a_log() {
+    fn only_the_log_of_an_attempt_counts_as_a_log_and_each_directory_must_be_looked_at() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         assert!(!layout.has_logs().unwrap());
@@ -327,6 +334,12 @@ mod tests {
         fs::write(log.with_extension("log-3.7"), "").unwrap();
         fs::write(layout.logs().join("notes"), "").unwrap();
         assert!(!layout.has_logs().unwrap());
+        // A link to itself cannot be looked at.
+        let shard = layout.logs().join("00");
+        std::os::unix::fs::symlink(&shard, &shard).unwrap();
+        let error = layout.has_logs().unwrap_err().to_string();
+        assert!(error.contains(shard.to_str().unwrap()), "{error}");
+        fs::remove_file(&shard).unwrap();
         fs::write(&log, "").unwrap();
         assert!(layout.has_logs().unwrap());
     }

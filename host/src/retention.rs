@@ -202,11 +202,9 @@ impl Retention {
         });
         let attempts: Vec<String> = attempts.map(|attempt| attempt.to_string()).collect();
         if !attempts.is_empty() {
-            let mut note = fsx::private()
-                .create(true)
-                .truncate(true)
-                .write(true)
-                .open(self.layout.forgetting())?;
+            let mut options = fsx::private();
+            let options = options.create(true).truncate(true).write(true);
+            let mut note = fsx::open_with(&self.layout.forgetting(), options)?;
             note.write_all(attempts.join("\n").as_bytes())?;
             note.sync_data()?;
         }
@@ -216,7 +214,7 @@ impl Retention {
     /// Removes the logs of noted tasks that are no longer stored.
     fn finish_earlier(&self) -> Result<(), ForgetError> {
         let note = self.layout.forgetting();
-        let lines = match fs::read_to_string(&note) {
+        let lines = match fsx::read_text(&note) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             lines => lines?,
         };

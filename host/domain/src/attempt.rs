@@ -120,6 +120,9 @@ pub struct Ending {
     /// processes had written when they ended.
     #[serde(default)]
     pub output_bytes: u64,
+    /// Whether the log must have exactly these bytes, because nothing could write more.
+    #[serde(default)]
+    pub is_all_output: bool,
     /// Number of files changed in the attempt's worktree.
     #[serde(default)]
     pub files: Option<u64>,
@@ -155,6 +158,7 @@ impl Ending {
             merge: None,
             denied: 0,
             output_bytes: 0,
+            is_all_output: false,
             files: None,
             retry_after: None,
             limit: None,
@@ -200,6 +204,9 @@ pub struct Ended {
     /// Number of bytes of output that the attempt's log must have at least; 0 if this is unknown.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub output_bytes: u64,
+    /// Whether the log must have exactly `output_bytes`, because nothing could write more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_all_output: bool,
     /// Number of files changed in the attempt's worktree, if the attempt had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
@@ -224,6 +231,7 @@ impl Ended {
             merge: None,
             denied: 0,
             output_bytes: 0,
+            is_all_output: false,
             files: None,
             never_began: false,
         }

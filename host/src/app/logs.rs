@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claudine_domain::{
-    attempt::Attempt,
+    attempt::{Attempt, Ended},
     id::AttemptId,
     task::{Class, Task},
 };
@@ -23,7 +23,7 @@ use crate::{
     clock,
     command::supervised_by,
     fsx,
-    supervise::log::{AsideReader, Begin, Channel, Piece},
+    supervise::log::{AsideReader, Begin, Channel, Piece, Written},
     transcript::Output,
 };
 
@@ -216,7 +216,7 @@ impl Host {
                 items.send_held_back(reading).await?;
             }
             if ended || !reading.follow {
-                return Ok(self.refuse_short(attempt).await?);
+                return Ok(self.refuse_unlike(attempt).await?);
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
@@ -229,23 +229,23 @@ impl Host {
         }
     }
 
-    /// Refuses to show the log of an ended attempt as complete if it has fewer bytes than the
-    /// attempt had written.
-    async fn refuse_short(&self, id: AttemptId) -> Result<(), AppError> {
-        let short = self.read(move |reader| {
+    /// Refuses to show the log of an ended attempt as complete if it has fewer or more bytes than
+    /// the attempt had written.
+    async fn refuse_unlike(&self, id: AttemptId) -> Result<(), AppError> {
+        let unlike = self.read(move |reader| {
             let Some(task) = reader.store.task(id.task)? else {
                 return Ok(None);
             };
             let attempt = task.attempts.iter().find(|one| one.number == id.number);
             let ended = attempt.and_then(|attempt| attempt.ended.as_ref());
-            let written = ended.map_or(0, |ended| ended.output_bytes);
+            let written = ended.map_or_else(Written::default, written_by);
             let log = reader.log(id);
             let path = log.path().to_owned();
-            let found = log.falls_short_of(written);
+            let found = log.differs_from(written);
             let found = found.map_err(|error| unreadable(&error))?;
-            Ok(found.map(|found| (path, found, written)))
+            Ok(found.map(|found| written.unlike(&path, found)))
         });
-        let Some((path, found, written)) = short.await? else {
+        let Some(unlike) = unlike.await? else {
             return Ok(());
         };
         if (self.held_back)(id).is_some() {
@@ -254,12 +254,9 @@ impl Host {
         Err(AppError::new(
             ErrorKind::NotFound,
             format!(
-                "the log of attempt {} of task {:#} is incomplete: {} has {found} of at least \
-                 {written} bytes of output; somebody may have changed it, or the machine lost its \
-                 power",
-                id.number,
-                id.task,
-                path.display()
+                "the log of attempt {} of task {:#} is not what was written: {unlike}; \
+                 somebody may have changed it, or the machine lost its power",
+                id.number, id.task
             ),
         ))
     }
@@ -317,6 +314,14 @@ impl Host {
             stdout_cut_bytes: stdout.cut_bytes,
             stderr_cut_bytes: stderr.cut_bytes,
         })
+    }
+}
+
+/// How many bytes of output the log of an ended attempt must have.
+pub(super) fn written_by(ended: &Ended) -> Written {
+    Written {
+        bytes: ended.output_bytes,
+        is_all: ended.is_all_output,
     }
 }
 
@@ -393,7 +398,6 @@ mod tests {
     use std::time::Duration;
 
     use claudine_domain::{
-        attempt::Ended,
         outcome::Outcome,
         revision::{Difference, Revised},
         time::Timestamp,

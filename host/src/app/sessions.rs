@@ -174,10 +174,10 @@ fn continued_by(retry: &Retry) -> BTreeSet<String> {
     all.map(str::to_owned).collect()
 }
 
-/// The sessions that tasks of somebody unrestrained are to continue once more, in lower case, each
-/// with the time at which they last asked for one of these tasks. Restrained principals may have
-/// gone on there since.
-fn continued_once_more(retry: &Retry) -> BTreeMap<String, Timestamp> {
+/// The sessions that tasks of somebody unrestrained are to continue once more, each as one of the
+/// tasks spells it, with the time at which they last asked for one of these tasks. Restrained
+/// principals may have gone on there since.
+fn continued_once_more(retry: &Retry) -> Vec<(String, Timestamp)> {
     let task = &retry.task;
     let named = task.request.resumes_session.as_deref();
     let continued = session_continued(&task.attempts, retry.resume.is_some());
@@ -193,15 +193,16 @@ fn continued_once_more(retry: &Retry) -> BTreeMap<String, Timestamp> {
         let named = task.request.resumes_session.as_deref()?;
         Some((task, named))
     });
-    let mut all: BTreeMap<String, Timestamp> = BTreeMap::new();
+    let mut all: BTreeMap<String, (String, Timestamp)> = BTreeMap::new();
     for (task, session) in own.chain(below) {
         if !task.request.by.restrained {
             let wanted = last_wanted(task);
-            let earliest = all.entry(session.to_ascii_lowercase()).or_insert(wanted);
+            let one = all.entry(normal_form(session));
+            let (_, earliest) = one.or_insert_with(|| (session.to_owned(), wanted));
             *earliest = wanted.min(*earliest);
         }
     }
-    all
+    all.into_values().collect()
 }
 
 #[cfg(test)]
@@ -327,8 +328,8 @@ mod tests {
             revision: None,
         };
         let check = |retry: &Retry, expected: Option<u64>| {
-            let found = continued_once_more(retry).into_iter().collect::<Vec<_>>();
-            let expected = expected.map(|since| ("named".to_owned(), Timestamp(since)));
+            let found = continued_once_more(retry);
+            let expected = expected.map(|since| ("Named".to_owned(), Timestamp(since)));
             assert_eq!(found, Vec::from_iter(expected), "{retry:?}");
         };
         let mine = at(ended(Principal::default(), "other"), 3, 7);
@@ -337,6 +338,8 @@ mod tests {
         check(&retry(theirs.clone(), Vec::new()), None);
         let mut queued = mine.clone();
         queued.attempts.clear();
+        // Spells the same session in another way.
+        Arc::make_mut(&mut queued.request).resumes_session = Some("na-med".to_owned());
         check(&retry(theirs, vec![mine.clone(), queued]), Some(3));
         // The person names the session just now.
         let mut before = mine.clone();

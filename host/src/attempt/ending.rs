@@ -68,6 +68,7 @@ fn of_result(
         Ok(outcome) => Ending {
             denied: denied(&outcome.outputs),
             output_bytes: output_bytes(state),
+            is_all_output: is_all_output(state),
             limit: limit(&outcome.outputs),
             cause: cause(&outcome.cause),
             message: match cause(&outcome.cause) {
@@ -127,6 +128,7 @@ fn of_result(
                 merge: None,
                 denied: 0,
                 output_bytes: output_bytes(state),
+                is_all_output: is_all_output(state),
                 files: None,
                 limit: None,
                 retry_after,
@@ -317,6 +319,18 @@ fn output_bytes(state: &State) -> u64 {
     exits.fold(0, u64::saturating_add)
 }
 
+/// Whether [`output_bytes`] counts all output: only one child was started, and nothing that could
+/// write more was left when it ended.
+fn is_all_output(state: &State) -> bool {
+    let is_refused = |child: &&ChildState| matches!(child, ChildState::NotStarted { .. });
+    let mut begun = state.children.iter().filter(|child| !is_refused(child));
+    let is_only = matches!(
+        (begun.next(), begun.next()),
+        (Some(ChildState::Exited(_)), None)
+    );
+    is_only && state.is_drained_at_exit && !state.output_cut
+}
+
 /// The `cost_usd` of the outputs, if it is valid.
 pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     #[derive(Deserialize)]
@@ -380,6 +394,26 @@ mod tests {
             ..State::default()
         };
         assert_eq!(failed(&state).output_bytes, 10);
+    }
+
+    #[test]
+    fn output_counts_as_all_only_if_one_child_has_left_nothing_that_could_write_more() {
+        let exited = || ChildState::Exited(supervise::Exit::sample(supervise::Status::Code(0)));
+        let check = |heard: Vec<(ChildState, bool)>, expected: bool| {
+            let mut state = State::default();
+            for (index, (child, at_rest)) in heard.into_iter().enumerate() {
+                state.hear(index, child, at_rest);
+            }
+            state.ended = true;
+            assert_eq!(failed(&state).is_all_output, expected, "{state:?}");
+        };
+        check(vec![(exited(), true)], true);
+        check(vec![(exited(), false)], false);
+        let missing = refused(NotStartedClass::CommandNotFound);
+        check(vec![(missing, false), (exited(), true)], true);
+        check(vec![(exited(), false), (exited(), true)], false);
+        check(vec![(ChildState::Lost, true), (exited(), true)], false);
+        check(Vec::new(), false);
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub(super) struct State {
     /// attempt's output was drained. This is no longer valid if a child is started later: see
     /// [`State::is_over`].
     pub(super) ended: bool,
+    /// Whether nothing that could write output was left at the last end of a child.
+    pub(super) is_drained_at_exit: bool,
     /// Whether the attempt has given a sign of life.
     pub(super) alive: bool,
     /// The end that was reported to the engine.
@@ -187,6 +189,9 @@ impl State {
         // If a child is started after the attempt was over, the attempt is not over any more.
         let wakes = matches!(new, ChildState::Running(_) | ChildState::Exited(_));
         self.ended = at_rest || (self.ended && (is_known || !wakes));
+        if !is_known && matches!(new, ChildState::Exited(_)) {
+            self.is_drained_at_exit = at_rest;
+        }
         if !is_known || matches!(new, ChildState::Exited(_)) {
             self.children[index] = new;
         }

@@ -121,7 +121,7 @@ pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::R
 /// Removes files of an earlier boot. Must be called before the first call of `write`.
 pub(crate) fn forget_other_boots(layout: &Layout, boot: &str) -> io::Result<()> {
     let file = layout.inputs_boot();
-    let noted = match fs::read(&file) {
+    let noted = match fsx::read(&file) {
         // Earlier versions did not record the boot, so these files may belong to this boot.
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         noted => Some(noted?),

@@ -17,7 +17,7 @@ use super::executor::{Executor, Shared, Source};
 use super::grant::Grant;
 use super::load::{CodeCache, Compiler};
 use super::port::{Health, Issue};
-use crate::digest;
+use crate::{digest, fsx};
 use claudine_plugin_build::manifest::Manifest;
 
 /// The most installed plugins that are read.
@@ -300,7 +300,7 @@ fn read_installed(
     name: &str,
 ) -> Result<(Manifest, Grant, Source), PluginError> {
     let path = folder.join("plugin.toml");
-    let text = std::fs::read_to_string(&path).map_err(|error| PluginError::io(&path, &error))?;
+    let text = fsx::read_text(&path).map_err(|error| PluginError::io(&path, &error))?;
     let manifest = Manifest::parse(&text).map_err(|error| PluginError::Manifest {
         path: path.clone(),
         message: error.to_string(),
@@ -313,7 +313,7 @@ fn read_installed(
         return Err(PluginError::Manifest { path, message });
     }
     let component = folder.join(format!("{name}.wasm"));
-    let bytes = std::fs::read(&component).map_err(|error| PluginError::io(&component, &error))?;
+    let bytes = fsx::read(&component).map_err(|error| PluginError::io(&component, &error))?;
     let grant = Grant::read(
         &data_dir.join("grants").join(format!("{name}.toml")),
         &digest::hex(&bytes),

@@ -4,7 +4,6 @@
 //! ends only this process.
 
 use std::ffi::OsString;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::engine::{self, Allocation};
 use super::load;
+use crate::fsx;
 
 const CPU_SECONDS: u64 = 300;
 const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
@@ -62,7 +62,7 @@ fn limit() -> rustix::io::Result<()> {
 
 /// Compiles the component in this file.
 pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, String> {
-    let bytes = fs::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
+    let bytes = fsx::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
     let engine = engine::engine(allocation).map_err(|error| format!("{error:#}"))?;
     engine
         .precompile_component(&bytes)

@@ -1,11 +1,11 @@
 //! An executor: its manifest, its component (loaded when it is first needed), and the calls to it.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
-use std::{fs, io};
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
 use wasmtime::Store;
@@ -25,7 +25,7 @@ use super::port::{
 };
 use super::run::{Attempt, crash_or_error};
 use super::v0_1::{ExecutorPlugin, ExecutorPluginPre};
-use crate::{aside, clock, digest, lock::lock};
+use crate::{aside, clock, digest, fsx, lock::lock};
 use claudine_plugin_build::manifest::Manifest;
 
 /// The number of consecutive attempts with a crash after which the plugin is disabled.
@@ -241,7 +241,7 @@ impl Executor {
             Source::BuiltIn(builtin) => Uncompiled::BuiltIn(builtin),
             Source::File(path) => {
                 let read_from = path.clone();
-                let bytes = aside::run(move || fs::read(read_from))
+                let bytes = aside::run(move || fsx::read(&read_from))
                     .await
                     .unwrap_or_else(|error| Err(io::Error::other(error)))
                     .map_err(|error| PluginError::io(path, &error))?;

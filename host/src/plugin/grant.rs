@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PluginError;
 use super::port::Failure;
-use crate::config::is_dangerous;
+use crate::{config::is_dangerous, fsx};
 
 /// The grant of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Grant {
             digest: digest.into(),
             process: Vec::new(),
         };
-        let text = match std::fs::read_to_string(path) {
+        let text = match fsx::read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(nothing),
             Err(error) => return Err(PluginError::io(path, &error)),

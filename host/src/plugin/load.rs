@@ -160,7 +160,7 @@ impl CodeCache {
         );
         write_if_room(&source.0, &bytes).map_err(|error| PluginError::io(&source.0, &error))?;
         self.run_compiler(engine, &source.0, &target.0).await?;
-        let code = fs::read(&target.0).map_err(|error| PluginError::io(&target.0, &error))?;
+        let code = fsx::read(&target.0).map_err(|error| PluginError::io(&target.0, &error))?;
         entry
             .keep(&code, &target.0)
             .map_err(|error| PluginError::io(&entry.code, &error))?;
@@ -247,12 +247,12 @@ impl Entry {
     }
 
     fn open_now(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
-        let recorded = match fs::read_to_string(&self.record) {
+        let recorded = match fsx::read_text(&self.record) {
             Ok(recorded) => recorded,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.record, &error)),
         };
-        let code = match fs::read(&self.code) {
+        let code = match fsx::read(&self.code) {
             Ok(code) => code,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.code, &error)),

@@ -1,6 +1,7 @@
 //! Backups of a busy queue and their restoration, also if a backup or a restore is killed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -195,7 +196,7 @@ fn backup_with_environments_through_a_pipe_can_be_restored() {
 #[test]
 fn backup_warns_of_each_log_that_is_missing_or_damaged() {
     let old = host("old");
-    let ids: Vec<String> = (0..3).map(|_| old.script("echo output")).collect();
+    let ids: Vec<String> = (0..5).map(|_| old.script("echo output")).collect();
     for id in &ids {
         old.finished(id);
     }
@@ -207,10 +208,15 @@ fn backup_warns_of_each_log_that_is_missing_or_damaged() {
     let mut bytes = fs::read(log(&ids[1])).unwrap();
     bytes[..18].fill(0);
     fs::write(log(&ids[1]), bytes).unwrap();
+    fs::remove_file(log(&ids[2])).unwrap();
+    let made = old.other("mkfifo").arg(log(&ids[2])).status().unwrap();
+    assert!(made.success());
+    let whole = fs::read(log(&ids[3])).unwrap();
+    fs::write(log(&ids[3]), whole.repeat(2)).unwrap();
     let path = file(&old);
     let ran = old.run(["backup", path.to_str().unwrap()]).ok();
     let told = String::from_utf8_lossy(&ran.stderr);
-    let warnings: Vec<&str> = told
+    let warnings: BTreeSet<&str> = told
         .lines()
         .filter(|line| line.starts_with("warning"))
         .collect();
@@ -219,7 +225,16 @@ fn backup_warns_of_each_log_that_is_missing_or_damaged() {
         "warning: the log {} is damaged at byte 0",
         log(&ids[1]).display()
     );
-    assert_eq!(warnings, [damaged, missing], "{told}");
+    let fifo = format!(
+        "warning: the log {} is no regular file; move it away",
+        log(&ids[2]).display()
+    );
+    let added = format!(
+        "warning: the log {} has 14 bytes of output, but only 7 were written",
+        log(&ids[3]).display()
+    );
+    let expected = BTreeSet::from([&*damaged, &missing, &fifo, &added]);
+    assert_eq!(warnings, expected, "{told}");
 }
 
 /// By default, the limit on the size of files ends a process by a signal.

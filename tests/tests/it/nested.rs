@@ -1,6 +1,6 @@
 //! Tasks that submit tasks.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use claudine_tests::{TestHost, harness::binary, process::alive, short_id, wait_for};
 use serde_json::{Value, json};
@@ -29,21 +29,34 @@ fn task_that_waits_for_its_child_frees_its_slot() {
     assert_eq!(child["parent"], id.as_str());
 }
 
-/// Anybody can name any attempt in a wait.
+/// Anybody can name any attempt in a wait. A wait of the attempt itself, for another child, is
+/// measured first, and the wait of somebody else lasts many times as long: a child whose slot were
+/// free would have ended by then, however slow the machine is.
 #[test]
 fn wait_of_somebody_else_does_not_free_the_slot_of_an_attempt() {
     let host = TestHost::builder().slots(1).build();
+    let claudine = claudine();
     let parent = host.script(&format!(
-        "{} run --name child -- true && touch queued; until test -e over; do sleep 0.1; done",
-        claudine()
+        "touch begun; {claudine} run --wait -- true && touch ended && \
+         {claudine} run --name child -- true && touch queued; \
+         until test -e over; do sleep 0.1; done"
     ));
     wait_for("the child to be queued", || {
         host.work().join("queued").exists().then_some(())
     });
-    let path = format!("/v1/tasks/child/wait?timeout_ms=2000&waiter={parent}.1");
+    let changed = |name: &str| {
+        let about = fs::metadata(host.work().join(name)).unwrap();
+        about.modified().unwrap()
+    };
+    let own_wait = changed("ended").duration_since(changed("begun")).unwrap();
+    let lasts = (10 * own_wait).clamp(Duration::from_secs(1), Duration::from_secs(30));
+    let lasts = lasts.as_millis();
+    let path = format!("/v1/tasks/child/wait?timeout_ms={lasts}&waiter={parent}.1");
     // No command takes the place of the request, so a refusal fails the test.
     let child = host.ask(&path, ["no-such-command"]);
     assert_ne!(child["state"], "done", "{child:#}");
+    let attempts = child["attempts"].as_array().map_or(0, Vec::len);
+    assert_eq!(attempts, 0, "the child was started: {child:#}");
     fs::write(host.work().join("over"), "").unwrap();
     assert_eq!(host.finished("child")["outcome"], "succeeded");
 }

@@ -531,6 +531,7 @@ fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) ->
         merge: ending.merge.clone(),
         denied: ending.denied,
         output_bytes: ending.output_bytes,
+        is_all_output: ending.is_all_output,
         files: ending.files,
         never_began: false,
     }

@@ -281,6 +281,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
         usage,
         cost_micro_usd: Some(12),
         output_bytes: 7,
+        is_all_output: true,
         git: Some(Box::new(git.clone())),
         merge: Some(Box::new(merge.clone())),
         ..ending(Cause::Class(ReasonClass::Exit))
@@ -301,6 +302,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
         merge: Some(Box::new(merge)),
         denied: 0,
         output_bytes: 7,
+        is_all_output: true,
         files: None,
         never_began: false,
     };

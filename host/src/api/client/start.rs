@@ -6,7 +6,7 @@
 //! client, so that `$(claudine delegate …)` returns at once.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     os::{fd::AsFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
@@ -478,7 +478,7 @@ fn end_of_process(pid: u32) -> Option<ExitStatus> {
 /// The last whole lines of the log; empty if the log cannot be read, because the log only adds
 /// detail to an error. A line that is longer than the limit is cut at its beginning.
 fn end_of(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
+    let bytes = fsx::read(log).unwrap_or_default();
     let bytes = bytes.trim_ascii_end();
     let from = bytes.len().saturating_sub(LOG_END_BYTES);
     let (before, end) = bytes.split_at(from);
@@ -497,6 +497,7 @@ pub(in crate::api) fn layout(overrides: &Overrides) -> Result<Layout, config::Co
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::{
+        fs,
         os::unix::net::UnixListener,
         sync::atomic::{AtomicBool, Ordering},
     };

@@ -18,7 +18,7 @@ use crate::{
     api::{client::ClientError, lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
-        Retried, Retries, RetryOptions, Still, Submit, TaskActed, TaskActions, TaskRef, TaskRow,
+        Retried, Retries, RetryOptions, Still, Submit, TaskActions, TaskRef, TaskRow, TasksActed,
         WorktreeWish,
     },
     random,
@@ -28,6 +28,8 @@ use crate::{
 const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
 const DEFAULT_PAGE: u64 = 20;
+/// Limit of the warnings in the answer to one call.
+const SHOWN_WARNINGS: usize = 5;
 
 /// The requested worktree. Options of a worktree are an error if no worktree is requested.
 fn worktree(asked: &DelegateTask) -> Result<Option<WorktreeWish>, AppError> {
@@ -243,14 +245,18 @@ impl Server {
                 ),
             },
             (None, true) => format!("Task {id} is already stopping"),
-            (Some(count), false) => {
-                format!(
-                    "Task {id} has already ended; {count} tasks that it submitted are cancelled"
-                )
+            (Some(count), already) => {
+                let these = match count {
+                    1 => "1 task that it submitted is".to_owned(),
+                    count => format!("{count} tasks that it submitted are"),
+                };
+                let now = if already {
+                    "already stopping"
+                } else {
+                    "cancelled"
+                };
+                format!("Task {id} has already ended; {these} {now}")
             }
-            (Some(count), true) => format!(
-                "Task {id} has already ended; {count} tasks that it submitted are already stopping"
-            ),
         };
         let message = message + &noted(cancelled.warning.as_deref());
         Ok(answers::Cancelled {
@@ -295,20 +301,13 @@ impl Server {
             }
             acted => acted?,
         };
-        let is_settling = |task: &&TaskActed| task.still == Some(Still::Settling);
-        let settling = acted.tasks.iter().filter(is_settling).count();
+        let message = graph_cancelled(&acted);
         let refused = acted.tasks.into_iter().find_map(|task| task.error);
         match refused {
             Some(error) => Err(error),
             None => Ok(answers::Cancelled {
                 success: true,
-                message: match acted.done {
-                    0 => "No task of the graph is left to cancel".to_owned(),
-                    count if settling > 0 => format!(
-                        "{count} tasks of the graph cancelled; {settling} of them may still succeed, because their work is being settled"
-                    ),
-                    count => format!("{count} tasks of the graph cancelled"),
-                },
+                message,
             }),
         }
     }
@@ -535,6 +534,34 @@ pub(super) fn as_many(
     Err(AppError::new(ErrorKind::Invalid, message))
 }
 
+/// Says how many tasks of a graph were cancelled, with the first warnings.
+fn graph_cancelled(acted: &TasksActed) -> String {
+    let told = match acted.done {
+        0 => "No task of the graph is left to cancel".to_owned(),
+        1 => "1 task of the graph cancelled".to_owned(),
+        count => format!("{count} tasks of the graph cancelled"),
+    };
+    let settling = acted.tasks.iter();
+    let settling = settling.filter(|task| task.still == Some(Still::Settling));
+    let still = match settling.count() {
+        0 => String::new(),
+        count => {
+            format!("; {count} of them may still succeed, because their work is being settled")
+        }
+    };
+    let mut warnings = acted.tasks.iter().filter_map(|task| {
+        let warning = task.warning.as_deref()?;
+        Some(format!("; task {}: {warning}", short_id(&task.id)))
+    });
+    let first: String = warnings.by_ref().take(SHOWN_WARNINGS).collect();
+    let more = match warnings.count() {
+        0 => String::new(),
+        1 => "; 1 more warning".to_owned(),
+        more => format!("; {more} more warnings"),
+    };
+    told + &still + &first + &more
+}
+
 /// A warning, as the end of a message.
 fn noted(warning: Option<&str>) -> String {
     warning.map_or_else(String::new, |warning| format!("; {warning}"))
@@ -574,6 +601,35 @@ impl From<Priority> for claudine_domain::task::Priority {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::app::TaskActed;
+
+    #[test]
+    fn the_answer_to_the_cancellation_of_a_graph_counts_its_tasks_and_has_the_warnings() {
+        let check = |tasks: usize, warned: usize, expected: &str| {
+            let task = |at: usize| TaskActed {
+                id: format!("t{at}"),
+                warning: (at < warned).then(|| "look out".to_owned()),
+                ..TaskActed::default()
+            };
+            let acted = TasksActed {
+                done: tasks,
+                tasks: (0..tasks).map(task).collect(),
+                ..TasksActed::default()
+            };
+            assert_eq!(graph_cancelled(&acted), expected);
+        };
+        check(0, 0, "No task of the graph is left to cancel");
+        check(1, 0, "1 task of the graph cancelled");
+        let one = "2 tasks of the graph cancelled; task t0: look out";
+        check(2, 1, one);
+        let first: Vec<String> = (0..SHOWN_WARNINGS)
+            .map(|at| format!("task t{at}: look out"))
+            .collect();
+        let first = format!("9 tasks of the graph cancelled; {}", first.join("; "));
+        check(9, SHOWN_WARNINGS, &first);
+        check(9, SHOWN_WARNINGS + 1, &format!("{first}; 1 more warning"));
+        check(9, SHOWN_WARNINGS + 2, &format!("{first}; 2 more warnings"));
+    }
 
     #[test]
     fn numbers_out_of_range_are_refused_with_their_range() {

@@ -265,7 +265,18 @@ impl Lines {
         clock::within(self.end.time_left(), room).await?.ok()
     }
 
+    /// Stores the answer to a request that is not carried out. If an earlier request with the same
+    /// id has no answer yet, the answer has no id, but names it: otherwise it would be taken for
+    /// the answer to the earlier request.
     fn owe(&mut self, id: Option<Value>, code: i32, why: &str) {
+        let is_unanswered = |id: &Value| {
+            let id = NumberOrString::deserialize(id);
+            id.is_ok_and(|id| lock(&self.unanswered).contains_key(&id))
+        };
+        let (id, why) = match id {
+            Some(id) if is_unanswered(&id) => (None, format!("request {id}: {why}")),
+            id => (id, why.to_owned()),
+        };
         let error = json!({"code": code, "message": why});
         let answer = json!({"jsonrpc": "2.0", "id": id, "error": error});
         self.owed = Some(answer.to_string().into_bytes());
@@ -766,7 +777,8 @@ mod tests {
         let (methods, answers) = said(input.into_bytes()).await;
         assert_eq!(methods, ["ping", "initialize"]);
         assert_eq!(answers.len(), 1, "{answers:?}");
-        assert_eq!(answers[0]["error"]["message"], SAME_ID);
+        let message = format!("request 3: {SAME_ID}");
+        assert_eq!(answers[0]["error"]["message"], message);
     }
 
     /// The server would end if it got one of them.
@@ -869,7 +881,6 @@ mod tests {
         });
         let (methods, answers) = said(format!("{ping}\n{ping}\n").into_bytes()).await;
         assert_eq!(methods, ["ping"]);
-        assert_eq!(answers[0]["id"], 5);
         assert_eq!(answers[0]["error"]["code"], INVALID_REQUEST);
 
         // A cancelled request no longer counts as unanswered.
@@ -883,7 +894,8 @@ mod tests {
         let input = format!("{ping}\n{call_off}\n{ping}\n");
         let (methods, answers) = said(input.into_bytes()).await;
         assert_eq!(methods, ["ping"]);
-        assert_eq!(answers[0]["error"]["message"], SAME_ID);
+        let message = format!("request 5: {SAME_ID}");
+        assert_eq!(answers[0]["error"]["message"], message);
 
         // An answered request no longer counts as unanswered either.
         let (output, _reader) = tokio::io::duplex(1 << 20);
@@ -1057,6 +1069,30 @@ mod tests {
         assert!(lines.next.is_some(), "the third request was read");
         lines.send(answer_to(1)).await.unwrap();
         assert!(lines.receive().await.is_some());
+    }
+
+    /// An answer with this id would be taken for the answer to the first request.
+    #[tokio::test]
+    async fn no_refusal_of_a_request_has_the_id_of_an_unanswered_request() {
+        let ping = r#"{"jsonrpc":"2.0","id":5,"method":"ping"}"#;
+        let text = "x".repeat(LINE_BYTES);
+        for (again, why) in [
+            (ping.to_owned(), SAME_ID),
+            (format!(r#"{{"id":5,"params":"{text}"}}"#), "is the limit"),
+            (r#"{"id":5,"method":"ping"}"#.to_owned(), "`jsonrpc`"),
+            (ping.replace("ping", "other"), "unknown method"),
+        ] {
+            let input = format!("{ping}\n{again}\n");
+            let (methods, answers) = said(input.into_bytes()).await;
+            assert_eq!(methods, ["ping"], "{why}");
+            assert_eq!(answers.len(), 1, "{why}: {answers:?}");
+            assert_eq!(answers[0]["id"], Value::Null, "{why}");
+            let said = answers[0]["error"]["message"].as_str().unwrap();
+            assert!(
+                said.starts_with("request 5: ") && said.contains(why),
+                "{said}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -13,7 +13,10 @@ use claudine_domain::{
 };
 
 use super::{
-    super::error::{AppError, ErrorKind},
+    super::{
+        error::{AppError, ErrorKind},
+        logs::written_by,
+    },
     BackupTaken, cannot,
     entry::{FORMAT, Manifest, Name, is_digest},
     file::{Target, refuse_own},
@@ -29,7 +32,10 @@ use crate::{
         Record, Store,
         sqlite::{SqliteStore, known_schema},
     },
-    supervise::{launch, log::LogReader},
+    supervise::{
+        launch,
+        log::{LogReader, Written},
+    },
     units::bytes_text,
 };
 
@@ -132,7 +138,7 @@ struct Taking<W: Write> {
     writer: Writer<W>,
     taken: BackupTaken,
     /// How many bytes of output each ended attempt had written, until its log is found.
-    written: BTreeMap<AttemptId, u64>,
+    written: BTreeMap<AttemptId, Written>,
     /// Number of warnings that are not among those of `taken`.
     unnamed: usize,
     rows: Vec<u8>,
@@ -206,13 +212,13 @@ impl<W: Write> Taking<W> {
                 self.taken.tasks += 1;
                 self.taken.unfinished += u64::from(!task.is_done());
                 for attempt in &task.attempts {
-                    let ended = attempt.ended.as_ref();
+                    let ended = attempt.ended.as_ref().map(written_by);
                     let id = AttemptId {
                         task: task.id,
                         number: attempt.number,
                     };
-                    if let Some(bytes) = ended.map(|it| it.output_bytes).filter(|it| *it > 0) {
-                        self.written.insert(id, bytes);
+                    if let Some(written) = ended.filter(|it| it.bytes > 0 || it.is_all) {
+                        self.written.insert(id, written);
                     }
                 }
             }
@@ -260,15 +266,23 @@ impl<W: Write> Taking<W> {
                 let Some((attempt, segment)) = name.and_then(Layout::attempt_of_log) else {
                     continue;
                 };
-                if attempt.task < newest && self.file(&Name::Log(attempt, segment), &path)? {
-                    self.taken.logs += 1;
-                    if segment == 0 {
-                        self.examine(store, attempt, &path)?;
-                    }
+                if attempt.task >= newest {
+                    continue;
+                }
+                // Nothing of a FIFO or a directory can be added, but a warning names it.
+                let is_file = fs::metadata(&path).map_or(true, |found| found.is_file());
+                let is_added = is_file && self.file(&Name::Log(attempt, segment), &path)?;
+                self.taken.logs += u64::from(is_added);
+                if segment == 0 && (is_added || !is_file) {
+                    self.examine(store, attempt, &path)?;
                 }
             }
         }
-        for attempt in std::mem::take(&mut self.written).into_keys() {
+        for (attempt, written) in std::mem::take(&mut self.written) {
+            // An attempt without output has no log.
+            if written.bytes == 0 {
+                continue;
+            }
             let path = layout.log(attempt);
             let text = format!("the log {} is missing", path.display());
             self.warn(store, attempt, text);
@@ -283,14 +297,15 @@ impl<W: Write> Taking<W> {
         Ok(())
     }
 
-    /// Warns if a log is damaged or cut short. The backup contains the log as it is.
+    /// Warns if a log is damaged, or has fewer or more bytes than were written. The backup contains
+    /// the log as it is.
     fn examine(
         &mut self,
         store: &dyn Store,
         attempt: AttemptId,
         path: &Path,
     ) -> Result<(), AppError> {
-        let written = self.written.remove(&attempt).unwrap_or(0);
+        let written = self.written.remove(&attempt).unwrap_or_default();
         let fault = LogReader::new(path).fault(written);
         if let Some(fault) = fault.map_err(|error| cannot("read", path, &error))? {
             self.warn(store, attempt, format!("the log {fault}"));
@@ -314,7 +329,7 @@ impl<W: Write> Taking<W> {
 
     /// Adds a file; returns false if it was removed meanwhile, which is not an error.
     fn file(&mut self, name: &Name, path: &Path) -> Result<bool, AppError> {
-        let mut file = match File::open(path) {
+        let mut file = match fsx::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(cannot("read", path, &error)),
@@ -349,14 +364,13 @@ mod tests {
             let mut taking = Taking::begin(io::sink(), Timestamp(0), false);
             let [there, gone] = [batch.tasks[0].id, TaskId::new(0, 77)];
             for number in 1..=count {
-                taking.written.insert(
-                    AttemptId {
-                        task: there,
-                        number,
-                    },
-                    8,
-                );
-                taking.written.insert(AttemptId { task: gone, number }, 8);
+                let written = Written {
+                    bytes: 8,
+                    is_all: false,
+                };
+                for task in [there, gone] {
+                    taking.written.insert(AttemptId { task, number }, written);
+                }
             }
             taking.logs(&layout, &store, TaskId::new(1, 0)).unwrap();
             taking.taken.warnings

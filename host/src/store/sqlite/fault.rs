@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use claudine_domain::{board::Unreadable, id::TaskId};
 use rusqlite::{ErrorCode, ffi};
 use rustix::fs::{Access, AtFlags, CWD};
 
@@ -75,6 +76,23 @@ impl Fault {
                 error.code,
                 ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
             ) || error.extended_code == ffi::SQLITE_IOERR_SHORT_READ
+        })
+    }
+
+    /// The row that cannot be read because of this fault, or the fault if it is not that of one
+    /// row. `task` is set for the row of a task.
+    pub(super) fn unreadable(
+        self,
+        what: &'static str,
+        key: String,
+        task: Option<TaskId>,
+    ) -> Result<Unreadable, Self> {
+        let reason = self.of_one_row()?;
+        Ok(Unreadable {
+            what,
+            key,
+            task,
+            reason,
         })
     }
 

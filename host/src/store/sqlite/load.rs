@@ -45,13 +45,7 @@ fn put_aside(
     fault: Fault,
     aside: &mut Vec<Unreadable>,
 ) -> Result<(), Fault> {
-    let reason = fault.of_one_row()?;
-    aside.push(Unreadable {
-        what,
-        key,
-        task: None,
-        reason,
-    });
+    aside.push(fault.unreadable(what, key, None)?);
     Ok(())
 }
 

@@ -155,12 +155,10 @@ impl Decoded<'_> {
                     self.shared.replace_equal(&mut task);
                     self.tasks.push(task);
                 }
-                Err(fault) => self.aside.push(Unreadable {
-                    what: "task",
-                    key: id.to_string(),
-                    task: Some(id),
-                    reason: fault.of_one_row()?,
-                }),
+                Err(fault) => {
+                    let unreadable = fault.unreadable("task", id.to_string(), Some(id))?;
+                    self.aside.push(unreadable);
+                }
             }
         }
         Ok(())

@@ -236,8 +236,7 @@ pub(super) async fn launch(settings: Settings, dir: PathBuf) -> Result<Joined, N
     match outcome {
         Ok((Some(_), epoch)) => connect(&dir, epoch).await,
         Ok((None, _)) => {
-            let log =
-                fs::read_to_string(dir.join(LOG_FILE)).unwrap_or_else(|error| error.to_string());
+            let log = fsx::read_text(&dir.join(LOG_FILE)).unwrap_or_else(|error| error.to_string());
             Err(NotJoined::Fault(not_ready(
                 &dir,
                 format!("it ended: {}", log.trim_end()),

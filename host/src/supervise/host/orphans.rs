@@ -4,7 +4,6 @@
 //! their processes do not go on.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -67,16 +66,9 @@ fn is_orphan(pid: u32) -> io::Result<bool> {
 
 /// The paths of the files of its directory that a supervisor keeps open.
 fn own_files(pid: u32) -> io::Result<Vec<PathBuf>> {
-    let read = || -> io::Result<Option<Vec<PathBuf>>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-            // A descriptor may be closed meanwhile.
-            let file = procfs::unless_gone(fs::read_link(entry?.path()))?;
-            files.extend(file.filter(|file| is_own(file)));
-        }
-        Ok(Some(files))
-    };
-    Ok(unless_no_room(read())?.unwrap_or_default())
+    let mut files = procfs::open_files(pid)?;
+    files.retain(|file| is_own(file));
+    Ok(files)
 }
 
 fn is_own(file: &Path) -> bool {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use self::leftovers::end_everything;
 use crate::clock;
-use crate::fsx::real;
+use crate::fsx::{self, real};
 use crate::proc_stat::{Stat, is_alive, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
@@ -392,9 +392,14 @@ fn read_journal(dir: &Path) -> io::Result<Journal> {
 }
 
 fn open_notes(dir: &Path) -> io::Result<Option<File>> {
-    match File::open(dir.join(journal::FILE)) {
+    let path = dir.join(journal::FILE);
+    match fsx::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        file => file.map(Some),
+        Err(error) => {
+            let text = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.kind(), text))
+        }
+        Ok(file) => Ok(Some(file)),
     }
 }
 
@@ -525,18 +530,26 @@ mod tests {
         assert_eq!(other.wait().unwrap().code(), Some(3));
     }
 
-    /// The first read of the journal is a read of a FIFO, which ends when its writer closes it.
+    /// Recovery opens the process of the supervisor after its first read of the journal.
     #[test]
     fn ends_that_a_supervisor_noted_just_before_its_own_end_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
         let identity = supervisor(&process, start_time(&process));
         let notes = dir.path().join(journal::FILE);
-        mkfifoat(CWD, &notes, Mode::RUSR | Mode::WUSR).unwrap();
+        fs::write(&notes, lines(&[identity.clone(), started(0)])).unwrap();
+        let opened = format!("Pid:\t{}\n", process.id());
+        let is_opened = || {
+            let open = fs::read_dir("/proc/self/fdinfo").unwrap();
+            // A descriptor may be closed meanwhile.
+            let mut about = open.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+            about.any(|about| about.contains(&opened))
+        };
         let recovered = std::thread::scope(|scope| {
             let recovering = scope.spawn(|| recover(dir.path()));
-            let first = [identity.clone(), started(0)];
-            fs::write(&notes, lines(&first)).unwrap();
+            while !is_opened() && !recovering.is_finished() {
+                std::thread::yield_now();
+            }
             let last = dir.path().join("last");
             fs::write(&last, lines(&[identity, started(0), exited(0, true)])).unwrap();
             fs::rename(last, notes).unwrap();
@@ -548,6 +561,18 @@ mod tests {
         assert!(matches!(state, FoundState::Exited(_)), "{state:?}");
         // Recovery has reaped the supervisor.
         process.wait().unwrap_err();
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_the_notes_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = dir.path().join(journal::FILE);
+        mkfifoat(CWD, &notes, Mode::RUSR | Mode::WUSR).unwrap();
+        let error = recover(dir.path()).unwrap_err();
+        let said = crate::text::chain(&error);
+        let path = notes.display().to_string();
+        assert!(said.contains(&path) && said.contains("a FIFO"), "{said}");
+        author(dir.path()).unwrap_err();
     }
 
     #[test]

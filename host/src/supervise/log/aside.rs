@@ -74,23 +74,22 @@ fn next_pieces(reader: &mut LogReader) -> (Vec<Piece>, io::Result<bool>) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::fs::OpenOptions;
+    use std::sync::mpsc;
 
     use super::*;
 
-    /// Opening a fifo blocks the reading thread until somebody opens the fifo for writing. The test
-    /// does so on its own thread, which therefore must not be blocked.
+    /// The read waits for the thread that has begun it, which therefore must not be blocked.
     #[tokio::test]
     async fn a_read_that_waits_does_not_block_the_calling_thread() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
-        let mut log = AsideReader::from(LogReader::new(&path));
-        let (read, writer) = tokio::join!(log.read(LogReader::next_piece), async {
-            OpenOptions::new().write(true).open(&path)
+        let mut log = AsideReader::from(LogReader::new(&dir.path().join("log")));
+        let (go, goes) = mpsc::channel();
+        let reading = log.read(move |reader| {
+            goes.recv().map_err(io::Error::other)?;
+            reader.next_piece()
         });
-        let _writer = writer.unwrap();
-        // A fifo has no length, so it is read like an empty log.
+        let (read, sent) = tokio::join!(reading, async move { go.send(()) });
+        sent.unwrap();
         assert!(read.unwrap().is_none());
         assert!(log.read(LogReader::next_piece).await.unwrap().is_none());
     }

@@ -1,10 +1,11 @@
 //! Marks the end of a log whose supervisor died before it had written all output, or that somebody
 //! has cut short.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use crate::fsx;
 
 use super::frame::{HEADER_BYTES, Header, Kind, create_parent, segment_path, whole};
 use super::reader::{LogReader, segments};
@@ -14,6 +15,12 @@ use super::reader::{LogReader, segments};
 /// are there; on a full disk, the mark replaces the last of these bytes.
 pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
     let segment = segments(base)?.last().copied().unwrap_or(0);
+    let path = segment_path(base, segment);
+    create_parent(&path)?;
+    let mut options = fsx::private();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    // Before the log is read: something else in the place of the file is no damage of the log.
+    let file = fsx::open_with(&path, options)?;
     let mut reader = LogReader::new(base);
     reader.enter(segment, 0);
     let mut last = None;
@@ -24,15 +31,6 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
     if last == Some(Kind::Cut) {
         return Ok(());
     }
-    let path = segment_path(base, segment);
-    create_parent(&path)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
     let mark = whole(Kind::Cut, time_us, &[]);
     // If the next segment was never made, the mark replaces the frame that leads to it.
     let begin = match last {

@@ -32,9 +32,9 @@ pub(crate) use cut::mark_cut;
 pub(crate) use frame::Channel;
 pub(super) use frame::HEADER_BYTES;
 pub(crate) use reader::{LogReader, Piece, gap_text};
-pub(crate) use seek::Begin;
 #[cfg(test)]
 use seek::Tail;
+pub(crate) use seek::{Begin, Written};
 #[cfg(test)]
 pub(crate) use tests::write;
 pub(crate) use watch::{LogWatch, Subscription, register};

@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::fsx;
+
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
 use super::{bytes, hole};
 
@@ -378,7 +380,8 @@ impl LogReader {
     /// exists.
     fn open_segment(&mut self) -> io::Result<bool> {
         loop {
-            match File::open(segment_path(&self.base, self.segment)) {
+            let path = segment_path(&self.base, self.segment);
+            match fsx::open(&path) {
                 Ok(file) => {
                     self.open = Some(Open {
                         file,
@@ -387,6 +390,10 @@ impl LogReader {
                         window_at: 0,
                     });
                     return Ok(true);
+                }
+                Err(error) if fsx::is_no_file(&error) => {
+                    let text = format!("{} is no regular file; move it away", path.display());
+                    return Err(damaged(text));
                 }
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Err(_) if self.segment == 0 => return Ok(false),

@@ -7,6 +7,7 @@
 //! itself is read once, in blocks, to look for lines.
 
 use std::io;
+use std::path::Path;
 
 use super::frame::{HEADER_BYTES, Header, Kind};
 use super::reader::{LogReader, Piece, Selection, segments};
@@ -26,6 +27,31 @@ pub(crate) enum Begin {
     LastLines(u64),
     /// This many bytes before the end.
     LastBytes(u64),
+}
+
+/// How many bytes of output a log must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    /// Whether the log must have no more than these bytes.
+    pub(crate) is_all: bool,
+}
+
+impl Written {
+    /// Whether a log with this number of bytes has more than were written.
+    fn is_exceeded_by(self, found: u64) -> bool {
+        self.is_all && found > self.bytes
+    }
+
+    /// Says what is wrong with a log that has another number of bytes.
+    pub(crate) fn unlike(self, path: &Path, found: u64) -> String {
+        let (path, bytes) = (path.display(), self.bytes);
+        if self.is_exceeded_by(found) {
+            format!("{path} has {found} bytes of output, but only {bytes} were written")
+        } else {
+            format!("{path} has {found} of at least {bytes} bytes of output")
+        }
+    }
 }
 
 /// The end of a log, in memory.
@@ -143,10 +169,10 @@ impl LogReader {
         Ok(tail)
     }
 
-    /// Looks for a fault in a log that had at least this many bytes: damage, or fewer bytes without
-    /// a mark that output may be missing. Reads the whole log. To be called on a new reader of all
-    /// streams.
-    pub(crate) fn fault(mut self, bytes: u64) -> io::Result<Option<String>> {
+    /// Looks for a fault in a log to which these bytes were written: damage, more bytes, or fewer
+    /// bytes without a mark that output may be missing. Reads the whole log. To be called on a new
+    /// reader of all streams.
+    pub(crate) fn fault(mut self, written: Written) -> io::Result<Option<String>> {
         let mut is_marked = false;
         loop {
             match self.header() {
@@ -157,7 +183,11 @@ impl LogReader {
                             self.enter(next, 0);
                             continue;
                         }
-                        Kind::Totals => self.offset = self.totals(header)?.sum(|_, _| true),
+                        // The totals are smaller than what was counted if frames were added.
+                        Kind::Totals => {
+                            let before = self.totals(header)?.sum(|_, _| true);
+                            self.offset = self.offset.max(before);
+                        }
                         Kind::Output(_) => self.offset += u64::from(header.length),
                         Kind::Cut => is_marked = true,
                     }
@@ -174,18 +204,20 @@ impl LogReader {
             return Ok(self.damage);
         }
         let found = self.offset;
-        let is_short = found < bytes && !is_marked;
-        Ok(is_short.then(|| {
-            let path = self.path().display();
-            format!("{path} has {found} of at least {bytes} bytes of output")
-        }))
+        let is_short = found < written.bytes && !is_marked;
+        let is_unlike = is_short || written.is_exceeded_by(found);
+        Ok(is_unlike.then(|| written.unlike(self.path(), found)))
     }
 
-    /// The number of bytes in the log, if the log has fewer than `bytes`, and neither a mark nor
-    /// damage shows readers that output is missing. To be called on a reader of all streams.
-    pub(crate) fn falls_short_of(mut self, bytes: u64) -> io::Result<Option<u64>> {
+    /// The number of bytes in the log, if the log has more than were written; or fewer, and neither
+    /// a mark nor damage shows readers that output is missing. To be called on a reader of all
+    /// streams.
+    pub(crate) fn differs_from(mut self, written: Written) -> io::Result<Option<u64>> {
         let end = self.end()?;
-        if end >= bytes {
+        if written.is_exceeded_by(end) {
+            return Ok(Some(end));
+        }
+        if end >= written.bytes {
             return Ok(None);
         }
         let mut reader = Self::new(self.path());

@@ -730,11 +730,16 @@ fn output_that_looks_like_a_frame_is_not_read_as_one_behind_damage() {
     assert_eq!(shown(&path).0, "one\n<0>two\n");
 }
 
+fn at_least(bytes: u64) -> Written {
+    let is_all = false;
+    Written { bytes, is_all }
+}
+
 #[test]
 fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
-    let short = |bytes| LogReader::new(&path).falls_short_of(bytes).unwrap();
+    let short = |bytes| LogReader::new(&path).differs_from(at_least(bytes)).unwrap();
     assert_eq!((short(0), short(1)), (None, Some(0)));
     sample(&path);
     assert_eq!((short(29), short(30)), (None, Some(29)));
@@ -747,19 +752,103 @@ fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
     assert_eq!(short(29), None);
 }
 
-/// A directory opens like a file, but cannot be read.
+/// A link to itself cannot be opened.
 #[test]
 fn a_log_that_cannot_be_read_is_not_taken_for_one_that_says_that_output_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
     append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 80]);
-    assert_eq!(LogReader::new(&path).falls_short_of(99).unwrap(), Some(80));
+    let found = LogReader::new(&path).differs_from(at_least(99));
+    assert_eq!(found.unwrap(), Some(80));
     std::fs::remove_file(&path).unwrap();
-    // The size of a directory depends on the names in it.
-    std::fs::create_dir_all(path.join("a name that is longer than a header")).unwrap();
-    let error = LogReader::new(&path).falls_short_of(99).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::IsADirectory);
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let error = LogReader::new(&path)
+        .differs_from(at_least(99))
+        .unwrap_err();
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::LOOP.raw_os_error())
+    );
+}
+
+#[test]
+fn added_bytes_are_told_if_all_output_was_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |path: &Path, doubled: &Path, bytes: u64, found: u64| {
+        let whole = std::fs::read(doubled).unwrap();
+        for (times, is_all) in [(1, true), (2, false), (2, true)] {
+            std::fs::write(doubled, whole.repeat(times)).unwrap();
+            let written = Written { bytes, is_all };
+            let is_told = times == 2 && is_all;
+            let differs = LogReader::new(path).differs_from(written).unwrap();
+            assert_eq!(differs, is_told.then_some(found), "{times} {written:?}");
+            let said = LogReader::new(path).fault(written).unwrap();
+            let text = format!(
+                "{} has {found} bytes of output, but only {bytes} were written",
+                path.display()
+            );
+            assert_eq!(said, is_told.then_some(text), "{times} {written:?}");
+        }
+    };
+    let path = dir.path().join("x.log");
+    sample(&path);
+    check(&path, &path, 29, 58);
+    // The first segment has 68 bytes of output, the second has 12.
+    let path = dir.path().join("y.log");
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
+    append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 80]);
+    check(&path, &dir.path().join("y.log.1"), 80, 92);
+}
+
+#[test]
+fn a_fifo_or_a_directory_in_the_place_of_a_segment_is_damage_and_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    // The second output begins in the next segment.
+    let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
+    for byte in [b"1", b"2", b"3"] {
+        append(&mut writer, 0, Channel::Stdout, 0, &byte.repeat(60));
+    }
+    let second = dir.path().join("x.log.1");
+    std::fs::remove_file(&second).unwrap();
+    let make_fifo = || {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &second, mode).unwrap();
+    };
+    let check = || {
+        let (found, error) = shown(&path);
+        assert_eq!(found, "1".repeat(60));
+        let said = error.unwrap();
+        assert!(
+            said.ends_with("x.log.1 is no regular file; move it away"),
+            "{said}"
+        );
+        let fault = LogReader::new(&path).fault(at_least(180)).unwrap();
+        assert_eq!(fault.as_deref(), Some(said.as_str()));
+    };
+    make_fifo();
+    check();
+    std::fs::remove_file(&second).unwrap();
+    std::fs::create_dir(&second).unwrap();
+    check();
+}
+
+#[test]
+fn output_waits_until_a_fifo_in_the_place_of_the_log_is_moved_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+    let mut writer = LogWriter::new(path.clone(), 1 << 20);
+    let mut buffer = [&[0_u8; HEADER_BYTES][..], b"output"].concat();
+    let held = writer
+        .append(0, Channel::Stdout, 0, &mut buffer)
+        .unwrap_err();
+    assert!(held.0.contains("x.log: it is no regular file"), "{held:?}");
+    std::fs::rename(&path, dir.path().join("aside")).unwrap();
+    writer.retry().unwrap();
+    assert_eq!(shown(&path).0, "output");
 }
 
 /// A directory takes the place of the log for a moment, so that the mark cannot be written.
@@ -773,13 +862,12 @@ fn a_mark_that_could_not_be_written_is_written_before_the_output_that_waited() {
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(20).unwrap();
     std::fs::rename(&path, &aside).unwrap();
-    // The size of a directory depends on the names in it.
-    std::fs::create_dir_all(path.join("a name that is longer than a header")).unwrap();
+    std::fs::create_dir(&path).unwrap();
     let mut buffer = vec![0; HEADER_BYTES];
     buffer.extend_from_slice(b"three\n");
     let held = writer.append(0, Channel::Stdout, 30, &mut buffer);
     assert!(held.is_err());
-    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::remove_dir(&path).unwrap();
     std::fs::rename(&aside, &path).unwrap();
     writer.retry().unwrap();
     append(&mut writer, 0, Channel::Stdout, 40, b"four\n");

@@ -7,9 +7,9 @@
 //! short, the output continues at its new end, behind a mark.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
@@ -402,16 +402,16 @@ impl Files {
 /// Opens a file to write to it; makes the file and its directory if they are missing.
 fn open_or_make(path: &Path, truncate: bool) -> io::Result<File> {
     let open = || {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(truncate)
-            .mode(0o600)
-            .open(path)
+        let mut options = fsx::private();
+        fsx::open_with(path, options.write(true).create(true).truncate(truncate))
     };
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create_parent(path).and_then(|()| open())
+        }
+        Err(error) if fsx::is_no_file(&error) => {
+            let text = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.kind(), text))
         }
         other => other,
     }

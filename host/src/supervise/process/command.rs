@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
 
+use crate::fsx;
 use crate::proc_stat::is_out_of_room;
 use crate::supervise::words::NotStartedClass;
 
@@ -160,7 +161,7 @@ fn not_executable_refusal(file: &Path, why: &str) -> Refusal {
 fn interpreter(script: &Path) -> Option<String> {
     use std::io::Read;
     let mut start = [0; 256];
-    let length = fs::File::open(script).ok()?.read(&mut start).ok()?;
+    let length = fsx::open(script).ok()?.read(&mut start).ok()?;
     let line = start[..length]
         .strip_prefix(b"#!")?
         .split(|byte| *byte == b'\n')

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::command::Refusal;
+use crate::fsx;
 use crate::proc_stat::is_out_of_room;
 use crate::supervise::sys::procfs::{ATTEMPT_VARIABLE, DETACHED_VARIABLE};
 use crate::supervise::sys::spawn::CStrings;
@@ -81,7 +82,7 @@ impl Environments {
         if let Some(parsed) = self.parsed.get(file) {
             return Ok(Rc::clone(parsed));
         }
-        let bytes = fs::read(file).map_err(|error| {
+        let bytes = fsx::read(file).map_err(|error| {
             let message = format!(
                 "the task's environment cannot be read from {}: {error}",
                 file.display()

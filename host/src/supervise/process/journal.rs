@@ -88,11 +88,8 @@ impl Journal {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    fsx::private()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
+    let mut options = fsx::private();
+    fsx::open_with(path, options.write(true).create(true).truncate(true))
 }
 
 fn line(message: &Message, to: &mut Vec<u8>) {
@@ -117,10 +114,13 @@ mod tests {
         let starting = Message::Starting {
             child: ChildId::new(AttemptKey::new("t.1"), 0),
         };
-        let full = PathBuf::from("/dev/full");
         let dir = tempfile::tempdir().unwrap();
-        for (path, is_written) in [(full, false), (dir.path().join(FILE), true)] {
-            let mut journal = Journal::create(path).unwrap();
+        for is_written in [false, true] {
+            let mut journal = Journal::create(dir.path().join(FILE)).unwrap();
+            if !is_written {
+                let full = File::options().write(true).open("/dev/full");
+                journal.file = full.unwrap();
+            }
             journal.note(&starting);
             assert_eq!(journal.flush(), is_written);
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fsx::read_virtual;
 #[cfg(test)]
@@ -111,17 +111,25 @@ pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
     Ok(environment.map_or_else(Marks::default, |environment| marks_in(&environment)))
 }
 
-/// The inodes of the pipes that a process holds open; none if they cannot be read for another
-/// reason than a lack of room.
+/// The inodes of the pipes that a process holds open: see [`open_files`].
 pub(in crate::supervise) fn pipes(pid: u32) -> io::Result<Vec<u64>> {
-    let read = || -> io::Result<Option<Vec<u64>>> {
-        let mut inodes = Vec::new();
+    let files = open_files(pid)?;
+    Ok(files
+        .iter()
+        .filter_map(|file| inode_of_pipe(file))
+        .collect())
+}
+
+/// What a process holds open, as its descriptors name it; nothing if they cannot be read for
+/// another reason than a lack of room.
+pub(in crate::supervise) fn open_files(pid: u32) -> io::Result<Vec<PathBuf>> {
+    let read = || -> io::Result<Option<Vec<PathBuf>>> {
+        let mut files = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
             // A descriptor may be closed meanwhile.
-            let target = unless_gone(fs::read_link(entry?.path()))?;
-            inodes.extend(target.as_deref().and_then(inode_of_pipe));
+            files.extend(unless_gone(fs::read_link(entry?.path()))?);
         }
-        Ok(Some(inodes))
+        Ok(Some(files))
     };
     Ok(unless_no_room(read())?.unwrap_or_default())
 }

@@ -12,7 +12,10 @@ use crate::{
 
 /// Time limit for the end of processes that were told to end, after the end of the host.
 const LAST_ENDS: Duration = Duration::from_secs(15);
+/// Time to the second look. Each look passes over all processes of the machine, so the pauses
+/// become longer, up to [`LONGEST_PAUSE`].
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) fn ids(rows: &[TaskRow]) -> Vec<String> {
     rows.iter().map(|row| row.id.clone()).collect()
@@ -23,6 +26,7 @@ pub(super) fn ids(rows: &[TaskRow]) -> Vec<String> {
 pub(super) async fn all_ended(client: &Client, tasks: &[String]) -> Result<(), AppError> {
     let layout: &Layout = &client.start().layout;
     let give_up = clock::monotonic() + LAST_ENDS;
+    let mut pause = LOOK_AGAIN;
     loop {
         if HostProcess::of(layout).is_some() {
             return Ok(());
@@ -32,11 +36,17 @@ pub(super) async fn all_ended(client: &Client, tasks: &[String]) -> Result<(), A
         if leaders.is_empty() && processes.is_empty() {
             return Ok(());
         }
-        if clock::monotonic() >= give_up {
+        let left = give_up.saturating_sub(clock::monotonic());
+        if left.is_zero() {
             return Err(not_ended(&leaders, processes));
         }
-        clock::sleep(LOOK_AGAIN).await;
+        clock::sleep(pause.min(left)).await;
+        pause = after(pause);
     }
+}
+
+fn after(pause: Duration) -> Duration {
+    (2 * pause).min(LONGEST_PAUSE)
 }
 
 /// The error if processes go on although everything was told to end.
@@ -75,6 +85,17 @@ pub(super) fn held_up_by(said: String) -> AppError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_looks_are_taken_at_processes_that_do_not_end() {
+        let pauses = std::iter::successors(Some(LOOK_AGAIN), |pause| Some(after(*pause)));
+        let waited = pauses.scan(Duration::ZERO, |waited, pause| {
+            *waited += pause;
+            Some(*waited)
+        });
+        let looks = waited.take_while(|waited| *waited < LAST_ENDS).count();
+        assert!((10..=20).contains(&looks), "{looks}");
+    }
 
     #[test]
     fn a_kill_is_advised_only_for_processes_that_it_can_end() {
