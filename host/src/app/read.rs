@@ -67,14 +67,17 @@ impl Host {
             )));
         }
         let page = self
-            .read(move |reader| {
+            .read_many(move |reader| {
                 let selection = Selection::of(reader, &filter, Purpose::Show)?;
-                selection.page(reader, limit as usize)
+                let page = selection.page(reader, limit as usize)?;
+                let rows: Vec<_> = page.tasks.iter().map(task_row).collect();
+                Ok((rows, page.next))
             })
             .await?;
+        let (tasks, next) = page;
         Ok(TaskList {
-            tasks: page.tasks.iter().map(task_row).collect(),
-            next: page.next.map(|id| id.to_string()),
+            tasks,
+            next: next.map(|id| id.to_string()),
             queue: self.queue().await?,
         })
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use claudine_tests::{TestHost, command, harness::binary, wait_for};
+use serde_json::json;
 
 /// Time limit for a command while a crowd of clients is connected. The limit of a build without
 /// optimisation is higher, because such a build takes several times as long to read the crowd's
@@ -197,6 +198,47 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
         "{before} MiB before, {after} MiB after"
     );
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
+}
+
+#[test]
+fn clients_that_do_not_read_long_lists_cost_little_memory_and_delay_no_commands() {
+    const TASKS: usize = 600;
+    const CLIENTS: usize = 200;
+    let host = TestHost::new();
+    host.up();
+    let task = json!({
+        "executor": "shell", "working_directory": host.work(), "hold": true,
+        "spec": {"script": "true"},
+    });
+    let base = json!({"HOME": host.home(), "PATH": std::env::var("PATH").unwrap()});
+    let request = json!({"environment": {"base": base}, "tasks": vec![task; TASKS]});
+    let answer = host.post_as_client("/v1/tasks", &request.to_string());
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let pid = host.host_pid().unwrap();
+    let before = rss_mib(pid);
+    let quick = Quick::beside(&host);
+    let paths = ["/v1/tasks?limit=1000", "/v1/overview?limit=1000"];
+    let crowd: Vec<UnixStream> = (0..CLIENTS)
+        .map(|number| {
+            let stream = connect(&host);
+            ask(&stream, paths[number % paths.len()]);
+            stream
+        })
+        .collect();
+    quick.run(&["status", held.trim()]);
+    quick.run(&["cancel", held.trim()]);
+    let limit = Some(Duration::from_mins(1));
+    let mut first = &crowd[0];
+    first.set_read_timeout(limit).unwrap();
+    first.read_exact(&mut [0]).unwrap();
+    let after = rss_mib(pid);
+    assert!(
+        after < before + 128,
+        "{before} MiB before, {after} MiB after"
+    );
+    drop(crowd);
+    quick.run(&["list"]);
 }
 
 #[test]
