@@ -156,6 +156,39 @@ fn clients_that_follow_logs_leave_descriptors_for_the_commands_of_others() {
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
 }
 
+/// The crowd waits for 50 s, so a command that waits for a place of the crowd takes longer than the
+/// limit.
+#[test]
+fn commands_that_wait_or_follow_get_along_while_other_clients_take_all_places_for_that() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let host = TestHost::new();
+    up_with_descriptors(&host, 256);
+    let id = host.script("echo line; exec sleep 600");
+    host.live(&id);
+    let begun = Instant::now();
+    let crowd: Vec<UnixStream> = (0..60)
+        .map(|_| {
+            let stream = connect(&host);
+            ask(&stream, &format!("/v1/tasks/{id}/wait?timeout_ms=50000"));
+            stream.set_nonblocking(true).unwrap();
+            stream
+        })
+        .collect();
+    // A client that finds no place is answered early.
+    let is_answered = |mut stream: &UnixStream| matches!(stream.read(&mut [0]), Ok(1));
+    wait_for("all places to be taken", || {
+        crowd.iter().any(is_answered).then_some(())
+    });
+    assert_eq!(host.run(["logs", &id]).ok().stdout, b"line\n");
+    host.run(["events", "--since", "0"]).check();
+    let two_lines = "echo first; sleep 2; echo last";
+    let ran = host.run(["run", "--wait", "--", "sh", "-c", two_lines]);
+    assert_eq!(ran.ok().stdout, b"first\nlast\n");
+    let took = begun.elapsed();
+    assert!(took < LIMIT, "{took:?}");
+    drop(crowd);
+}
+
 /// Memory of a process in MiB.
 fn rss_mib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

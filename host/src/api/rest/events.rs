@@ -17,8 +17,8 @@ pub(super) async fn stream(
     Asked(query): Asked<EventQuery>,
 ) -> Result<Response, Refusal> {
     let query = sender.meant(&shared, query).await?;
-    let stay = shared.places.stay_or_refuse().await?;
+    let visit = shared.places.visit(query.follow).await?;
     let events = shared.host.events(query).await?;
     let going_down = shared.going_down;
-    Ok(stream::answer(events, going_down, stay, Frame::Event))
+    Ok(stream::answer(events, going_down, visit, Frame::Event))
 }

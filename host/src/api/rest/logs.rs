@@ -28,10 +28,10 @@ pub(super) async fn stream(
     NamedTask(task): NamedTask,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response, Refusal> {
-    let stay = shared.places.stay_or_refuse().await?;
+    let visit = shared.places.visit(query.follow).await?;
     let pieces = shared.host.logs(&task, query).await?;
     let going_down = shared.going_down;
-    Ok(stream::answer(pieces, going_down, stay, Frame::Piece))
+    Ok(stream::answer(pieces, going_down, visit, Frame::Piece))
 }
 
 pub(super) async fn lines(
