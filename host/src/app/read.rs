@@ -66,7 +66,7 @@ impl Host {
                 "a page has 1 to {LIST_MAX} tasks, not {limit}"
             )));
         }
-        let page = self
+        let (tasks, next) = self
             .read_many(move |reader| {
                 let selection = Selection::of(reader, &filter, Purpose::Show)?;
                 let page = selection.page(reader, limit as usize)?;
@@ -74,7 +74,6 @@ impl Host {
                 Ok((rows, page.next))
             })
             .await?;
-        let (tasks, next) = page;
         Ok(TaskList {
             tasks,
             next: next.map(|id| id.to_string()),

@@ -502,7 +502,7 @@ mod tests {
             () = follows.is_over() => {}
         }
         drop(stays);
-        let stays = places.visit(true).await.unwrap();
-        assert!(stays.ends.is_none());
+        let long = places.visit(true).await.unwrap();
+        assert!(long.ends.is_none());
     }
 }

@@ -23,8 +23,8 @@ enum Rest<T> {
     Nothing,
 }
 
-/// Sends the pieces as frames, and releases the place of `visit` at the end. Nothing is read ahead, because the
-/// next piece is taken only when the connection has accepted the previous piece.
+/// Sends the pieces as frames, and releases the place of `visit` at the end. Nothing is read ahead,
+/// because the next piece is taken only when the connection has accepted the previous piece.
 pub(super) fn answer<T: Send + 'static>(
     pieces: mpsc::Receiver<Result<T, AppError>>,
     going_down: GoingDown,
