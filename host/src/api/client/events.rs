@@ -53,8 +53,8 @@ impl EventReader<'_> {
         let mut fruitless = 0;
         loop {
             let frame = match self.frame().await {
-                // All places for followers are taken. Such a host sends the events so far, if it can,
-                // and is asked again for later events.
+                // All places for followers are taken. Such a host sends the events so far, if it
+                // can, and is asked again for later events.
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Limit && self.query.follow =>
                 {

@@ -144,8 +144,8 @@ impl Follower<'_> {
                     }
                     continue;
                 }
-                // All places for followers are taken. Such a host sends the output so far, if it can,
-                // and is asked again for later output.
+                // All places for followers are taken. Such a host sends the output so far, if it
+                // can, and is asked again for later output.
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Limit && self.query.follow =>
                 {
