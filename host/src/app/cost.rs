@@ -84,7 +84,8 @@ pub(crate) struct CostGroup {
 impl Host {
     pub(crate) async fn cost(&self, query: CostQuery) -> Result<CostView, AppError> {
         let daily = self.settings.limits.daily_micro_usd;
-        self.read(move |reader| cost(reader, query, daily)).await
+        self.read_many(move |reader| cost(reader, query, daily))
+            .await
     }
 }
 

@@ -40,6 +40,9 @@ use crate::{
 /// Maximum number of waiting requests that read their task at the same time. Without this limit,
 /// other requests would be delayed if many waiting requests arrive or are woken at once.
 const LOOKS_AT_ONCE: usize = 4;
+/// Maximum number of reads of many rows at the same time. Together with [`LOOKS_AT_ONCE`] it is
+/// below the number of connections to the store, so that other requests find one.
+const SCANS_AT_ONCE: usize = 3;
 
 /// A host with everything that the use cases need.
 pub(crate) struct Host {
@@ -71,6 +74,8 @@ pub(crate) struct Host {
     pub(super) restoring: TaskTracker,
     /// Permits that a request needs to read the task for which it waits.
     pub(super) looks: Semaphore,
+    /// Permits for reads of many rows.
+    scans: Arc<Semaphore>,
     pub(super) leaving: Leaving,
     pub(super) past: KeptPast,
 }
@@ -157,6 +162,7 @@ impl Host {
             changing: TaskTracker::new(),
             restoring: TaskTracker::new(),
             looks: Semaphore::new(LOOKS_AT_ONCE),
+            scans: Arc::new(Semaphore::new(SCANS_AT_ONCE)),
             leaving: Leaving::new(wanted),
             past: KeptPast::default(),
         }
@@ -179,6 +185,22 @@ impl Host {
                     format!("a read failed: {panic}"),
                 ))
             })
+    }
+
+    /// Reads many rows, in turn with other such reads, so that requests for a single task need not
+    /// wait for a connection to the store. A read keeps its turn until it has ended, even if the
+    /// client disconnects.
+    pub(super) async fn read_many<T, F>(&self, read: F) -> Result<T, AppError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Reader) -> Result<T, AppError> + Send + 'static,
+    {
+        let turn = self.scans.clone().acquire_owned().await;
+        self.read(move |reader| {
+            let _turn = turn;
+            read(reader)
+        })
+        .await
     }
 
     /// Carries out work that must not be left half done, and completes it even if the client

@@ -104,40 +104,45 @@ impl Host {
         // them either.
         let past = Past::default();
         let overview = self
-            .read(move |reader| overview(reader, &filter, limit as usize, &past))
+            .read_many(move |reader| overview(reader, &filter, limit as usize, &past))
             .await?;
         self.completed(overview).await
     }
 
-    /// Returns the changes after the given event as soon as there are any, or an empty answer at
-    /// the time limit. If no event is given, returns the whole overview immediately.
-    pub(crate) async fn changes(&self, query: ChangesQuery) -> Result<Overview, AppError> {
+    /// Returns as soon as there are changes after the given event, or at the time limit. If no
+    /// event is given, returns immediately.
+    pub(crate) async fn changed(&self, query: ChangesQuery) -> Result<(), AppError> {
+        let Some(after) = query.after else {
+            return Ok(());
+        };
         let limit = query.timeout_ms.map_or(LONGEST_WAIT, Duration::from_millis);
         let ends_at = clock::monotonic() + limit.min(LONGEST_WAIT);
-        let past = self.past().await?;
-        let Some(after) = query.after else {
-            let all = ListFilter::default();
-            let whole = self
-                .read(move |reader| overview(reader, &all, ENDED as usize, &past))
-                .await?;
-            return self.completed(whole).await;
-        };
         let mut commits = self.engine.commits();
         loop {
             // Marks the commits so far as seen, so that only later commits end the wait below.
             commits.borrow_and_update();
+            let turn = self.looks.acquire().await;
+            let last = self.read(|reader| Ok(reader.store.last_event()?)).await?;
+            drop(turn);
             let left = ends_at.saturating_sub(clock::monotonic());
-            let past = Arc::clone(&past);
-            let found = self
-                .read(move |reader| changes(reader, after, left.is_zero(), &past))
-                .await?;
-            if let Some(found) = found {
-                return self.completed(found).await;
+            if last != after || left.is_zero() {
+                return Ok(());
             }
             if let Some(Err(_)) = clock::within(left, commits.changed()).await {
                 return Err(EngineError::Down.into());
             }
         }
+    }
+
+    /// The changes after the given event, which may be none. If no event is given, the whole
+    /// overview.
+    pub(crate) async fn changes(&self, after: Option<Sequence>) -> Result<Overview, AppError> {
+        let past = self.past().await?;
+        let found = self.read_many(move |reader| match after {
+            Some(after) => changes(reader, after, &past),
+            None => overview(reader, &ListFilter::default(), ENDED as usize, &past),
+        });
+        self.completed(found.await?).await
     }
 
     /// Adds the values that are not read from tasks.
@@ -151,7 +156,7 @@ impl Host {
         if let Some(past) = self.past.get() {
             return Ok(past);
         }
-        let past = Arc::new(self.read(past_of).await?);
+        let past = Arc::new(self.read_many(past_of).await?);
         self.past.keep(&past);
         Ok(past)
     }
@@ -191,32 +196,22 @@ fn overview(
     })
 }
 
-/// The changes after an event. If nothing has changed, returns `None`, or an empty answer if
-/// `at_any_rate` is set.
-fn changes(
-    reader: &Reader,
-    after: Sequence,
-    at_any_rate: bool,
-    past: &Past,
-) -> Result<Option<Overview>, AppError> {
+/// The changes after an event, which may be none.
+fn changes(reader: &Reader, after: Sequence, past: &Past) -> Result<Overview, AppError> {
     let last = reader.store.last_event()?;
-    if last == after && !at_any_rate {
-        return Ok(None);
-    }
     let events = reader.store.events_after(after, MOST_EVENTS)?;
     let follows = events.first().is_some_and(|(first, _)| *first == after + 1);
     let ids: BTreeSet<_> = events.iter().map(|(_, event)| event.task).collect();
     // The events after `after` were removed, or `after` belongs to another database.
     let is_other = last != after && !follows;
     if is_other || events.len() == MOST_EVENTS || ids.len() > MOST_CHANGED {
-        let whole = overview(reader, &ListFilter::default(), ENDED as usize, past)?;
-        return Ok(Some(whole));
+        return overview(reader, &ListFilter::default(), ENDED as usize, past);
     }
     let mut tasks = Vec::new();
     for id in ids {
         tasks.extend(reader.store.task(id)?);
     }
-    Ok(Some(Overview {
+    Ok(Overview {
         tasks: tasks.iter().map(|task| row(task, past)).collect(),
         sequence: events.last().map_or(after, |(sequence, _)| *sequence),
         changes_since: Some(after),
@@ -225,7 +220,7 @@ fn changes(
         spent_today_usd: spent_today(reader)?,
         daily_usd: None,
         queue: QueueView::default(),
-    }))
+    })
 }
 
 fn row(task: &Task, past: &Past) -> TaskRow {

@@ -66,15 +66,17 @@ impl Host {
                 "a page has 1 to {LIST_MAX} tasks, not {limit}"
             )));
         }
-        let page = self
-            .read(move |reader| {
+        let (tasks, next) = self
+            .read_many(move |reader| {
                 let selection = Selection::of(reader, &filter, Purpose::Show)?;
-                selection.page(reader, limit as usize)
+                let page = selection.page(reader, limit as usize)?;
+                let rows: Vec<_> = page.tasks.iter().map(task_row).collect();
+                Ok((rows, page.next))
             })
             .await?;
         Ok(TaskList {
-            tasks: page.tasks.iter().map(task_row).collect(),
-            next: page.next.map(|id| id.to_string()),
+            tasks,
+            next: next.map(|id| id.to_string()),
             queue: self.queue().await?,
         })
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use claudine_tests::{TestHost, command, harness::binary, wait_for};
+use serde_json::json;
 
 /// Time limit for a command while a crowd of clients is connected. The limit of a build without
 /// optimisation is higher, because such a build takes several times as long to read the crowd's
@@ -155,6 +156,39 @@ fn clients_that_follow_logs_leave_descriptors_for_the_commands_of_others() {
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
 }
 
+/// The crowd waits for 50 s, so a command that waits for a place of the crowd takes longer than the
+/// limit.
+#[test]
+fn commands_that_wait_or_follow_get_along_while_other_clients_take_all_places_for_that() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let host = TestHost::new();
+    up_with_descriptors(&host, 256);
+    let id = host.script("echo line; exec sleep 600");
+    host.live(&id);
+    let begun = Instant::now();
+    let crowd: Vec<UnixStream> = (0..60)
+        .map(|_| {
+            let stream = connect(&host);
+            ask(&stream, &format!("/v1/tasks/{id}/wait?timeout_ms=50000"));
+            stream.set_nonblocking(true).unwrap();
+            stream
+        })
+        .collect();
+    // A client that finds no place is answered early.
+    let is_answered = |mut stream: &UnixStream| matches!(stream.read(&mut [0]), Ok(1));
+    wait_for("all places to be taken", || {
+        crowd.iter().any(is_answered).then_some(())
+    });
+    assert_eq!(host.run(["logs", &id]).ok().stdout, b"line\n");
+    host.run(["events", "--since", "0"]).check();
+    let two_lines = "echo first; sleep 2; echo last";
+    let ran = host.run(["run", "--wait", "--", "sh", "-c", two_lines]);
+    assert_eq!(ran.ok().stdout, b"first\nlast\n");
+    let took = begun.elapsed();
+    assert!(took < LIMIT, "{took:?}");
+    drop(crowd);
+}
+
 /// Memory of a process in MiB.
 fn rss_mib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -197,6 +231,47 @@ fn clients_that_do_not_read_a_log_cost_little_memory() {
         "{before} MiB before, {after} MiB after"
     );
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
+}
+
+#[test]
+fn clients_that_do_not_read_long_lists_cost_little_memory_and_delay_no_commands() {
+    const TASKS: usize = 600;
+    const CLIENTS: usize = 200;
+    let host = TestHost::new();
+    host.up();
+    let task = json!({
+        "executor": "shell", "working_directory": host.work(), "hold": true,
+        "spec": {"script": "true"},
+    });
+    let base = json!({"HOME": host.home(), "PATH": std::env::var("PATH").unwrap()});
+    let request = json!({"environment": {"base": base}, "tasks": vec![task; TASKS]});
+    let answer = host.post_as_client("/v1/tasks", &request.to_string());
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let pid = host.host_pid().unwrap();
+    let before = rss_mib(pid);
+    let quick = Quick::beside(&host);
+    let paths = ["/v1/tasks?limit=1000", "/v1/overview?limit=1000"];
+    let crowd: Vec<UnixStream> = (0..CLIENTS)
+        .map(|number| {
+            let stream = connect(&host);
+            ask(&stream, paths[number % paths.len()]);
+            stream
+        })
+        .collect();
+    quick.run(&["status", held.trim()]);
+    quick.run(&["cancel", held.trim()]);
+    let limit = Some(Duration::from_mins(1));
+    let mut first = &crowd[0];
+    first.set_read_timeout(limit).unwrap();
+    first.read_exact(&mut [0]).unwrap();
+    let after = rss_mib(pid);
+    assert!(
+        after < before + 128,
+        "{before} MiB before, {after} MiB after"
+    );
+    drop(crowd);
+    quick.run(&["list"]);
 }
 
 #[test]

@@ -30,6 +30,12 @@ pub(in crate::api) enum ClientError {
     #[error("cannot use the socket {}: {source}", path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error(
+        "the queue of the socket {} has been full for {} s: too many clients are connecting, or the host accepts none of them",
+        path.display(),
+        limit.as_secs()
+    )]
+    Crowded { path: PathBuf, limit: Duration },
+    #[error(
         "the program that listens on {} belongs to another user (uid {listener}); nothing was sent",
         path.display()
     )]
@@ -127,6 +133,9 @@ impl ClientError {
             Self::Cut { shown_by, .. } => Some(format!(
                 "the host may have carried out the request: look at `{shown_by}` before repeating it"
             )),
+            Self::Crowded { .. } => Some(
+                "try again in a moment; `claudine doctor` checks the host".to_owned(),
+            ),
             Self::Silent(_) => Some("`claudine doctor` checks the host".to_owned()),
             Self::SilentMeanwhile { shown_by, .. } => Some(format!(
                 "the host may still carry out the request: look at `{shown_by}` before repeating it; `claudine doctor` checks the host"

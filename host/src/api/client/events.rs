@@ -2,7 +2,7 @@
 
 use super::{
     Ask, Client, ClientError, address,
-    frames::{Frames, TRIES},
+    frames::{ASK_AGAIN, Frames, TRIES},
     waiting::LOOK_AGAIN,
 };
 use crate::{
@@ -58,6 +58,15 @@ impl EventReader<'_> {
         let mut fruitless = 0;
         loop {
             let frame = match self.frame().await {
+                // All places for followers are taken. Such a host sends the events so far, if it
+                // can, and is asked again for later events.
+                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
+                    if error.kind == ErrorKind::Limit && self.query.follow =>
+                {
+                    self.open = None;
+                    clock::sleep(ASK_AGAIN).await;
+                    continue;
+                }
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error)) => Err(error),
                 Ok(frame) => Ok(frame),
                 Err(ClientError::Cut { .. } | ClientError::NotRunning { .. }) if self.host_left => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Ask, Client, ClientError, address,
-    frames::{Frames, TRIES},
+    frames::{ASK_AGAIN, Frames, TRIES},
     waiting::LOOK_AGAIN,
 };
 use crate::{
@@ -12,9 +12,6 @@ use crate::{
     app::{ErrorKind, Item, LogChannel, LogPiece, LogQuery},
     clock,
 };
-
-/// Pause before the next try if the host has no free place for a follower.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A piece of output to show.
 #[derive(Clone, PartialEq, Debug)]
@@ -147,10 +144,12 @@ impl Follower<'_> {
                     }
                     continue;
                 }
-                // All places for followers are taken. Output is kept until a place is free.
-                Err(ClientError::Refused(error))
+                // All places for followers are taken. Such a host sends the output so far, if it
+                // can, and is asked again for later output.
+                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
                     if error.kind == ErrorKind::Limit && self.query.follow =>
                 {
+                    self.open = None;
                     clock::sleep(ASK_AGAIN).await;
                     continue;
                 }

@@ -1,5 +1,7 @@
 //! Reads an answer that consists of frames.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -11,6 +13,9 @@ use crate::api::rest::{
 
 /// Limit of how often in a row a reader repeats its request without receiving anything.
 pub(super) const TRIES: u32 = 3;
+
+/// Pause before the next request if the host has no place in which a reader may stay.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection on which an answer arrives.
 pub(super) struct Frames {

@@ -44,6 +44,10 @@ pub(super) const OTHER_HOST_LIMIT: Duration = Duration::from_secs(15);
 /// a host.
 const COMES_OR_GOES: Duration = Duration::from_secs(2);
 const OTHER_HOST_LOOK: Duration = Duration::from_millis(25);
+/// Time limit for a place in the queue of the socket. It is longer than the time after which a
+/// client looks whether the host is stopped by a signal, since this is a better reason to give.
+const QUEUE_LIMIT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 3_000 });
+const QUEUE_LOOK: Duration = Duration::from_millis(20);
 const TURN_LOOK: Duration = Duration::from_millis(5);
 /// Time after which the user is told that the host compiles plugins.
 pub(super) const TELL_AFTER: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
@@ -246,9 +250,13 @@ impl HostStart {
             Err(error) if nobody_listens(&error) => return Ok(None),
             Err(source) => return Err(failed(source)),
         }
-        let stream = match UnixStream::connect(&path).await {
+        let stream = match queued(&path).await {
             Ok(stream) => stream,
             Err(error) if nobody_listens(&error) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let limit = QUEUE_LIMIT;
+                return Err(ClientError::Crowded { path, limit });
+            }
             Err(source) => return Err(failed(source)),
         };
         let listener = stream.peer_cred().map_err(failed)?.uid();
@@ -439,6 +447,22 @@ fn this_program() -> io::Result<PathBuf> {
     }
 }
 
+/// Connects to a socket. If too many other clients are connecting, waits for a place in the queue;
+/// the kernel does not wait for one on a socket that does not block.
+async fn queued(path: &Path) -> io::Result<UnixStream> {
+    let give_up = clock::monotonic() + QUEUE_LIMIT;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && clock::monotonic() < give_up =>
+            {
+                clock::sleep(QUEUE_LOOK).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
 fn nobody_listens(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -534,6 +558,27 @@ pub(super) mod tests {
             UnixListener::bind(socket).unwrap()
         });
         listening.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_waits_for_a_place_in_the_full_queue_of_the_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let listener = UnixListener::bind(layout.socket()).unwrap();
+        // A second call changes the length of the queue: now it has room for one connection.
+        rustix::net::listen(&listener, 0).unwrap();
+        let _first = UnixStream::connect(layout.socket()).await.unwrap();
+        let client = host_start(layout);
+        let refused = client.connect().await.unwrap_err();
+        assert!(matches!(refused, ClientError::Crowded { .. }), "{refused}");
+        assert!(AppError::from(refused).hint.is_some());
+
+        let connecting = client.connect();
+        tokio::pin!(connecting);
+        let early = clock::within(QUEUE_LIMIT / 10, connecting.as_mut()).await;
+        assert!(early.is_none(), "{early:?}");
+        listener.accept().unwrap();
+        connecting.await.unwrap();
     }
 
     #[tokio::test]

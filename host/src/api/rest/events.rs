@@ -17,10 +17,10 @@ pub(super) async fn stream(
     Asked(query): Asked<EventQuery>,
 ) -> Result<Response, Refusal> {
     let query = sender.meant(&shared, query).await?;
-    let stay = shared.places.stay_or_refuse().await?;
+    let visit = shared.places.visit(query.follow).await?;
     let events = shared.host.events(query).await?;
     let going_down = shared.going_down;
-    let mut answer = stream::answer(events.pieces, going_down, stay, Frame::Event);
+    let mut answer = stream::answer(events.pieces, going_down, visit, Frame::Event);
     // In a header, because clients of other versions refuse frames that they do not know.
     if let Some(note) = events
         .note

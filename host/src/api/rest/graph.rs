@@ -1,20 +1,18 @@
 //! `/v1/graph`: tasks and their dependencies. The ids are in the body, because there may be many.
 
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 
-use super::{
-    Shared,
-    answer::{Answered, ok},
-    body::Body,
-    caller::Sender,
-};
-use crate::app::{GraphQuery, graph::Graph};
+use super::{Shared, answer::Refusal, body::Body, caller::Sender, pages::Cut};
+use crate::app::GraphQuery;
 
 pub(super) async fn graph(
     State(shared): State<Shared>,
     sender: Sender,
+    cut: Cut,
     Body(query): Body<GraphQuery>,
-) -> Answered<Graph> {
+) -> Result<Response, Refusal> {
     let query = sender.meant(&shared, query).await?;
-    ok(shared.host.graph(query).await?)
+    let host = shared.host.clone();
+    let graph = async move { host.graph(query).await };
+    shared.pages.rows(&cut, graph).await
 }

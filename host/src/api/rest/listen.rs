@@ -29,6 +29,7 @@ use super::{
     GoingDown,
     answer::{self, Refusal},
     caller::Connected,
+    pages::Cut,
     places::{Answering, Place, Places},
     progress::Watched,
 };
@@ -158,10 +159,12 @@ async fn converse(
     let place = Arc::new(place);
     let answers = TowerToHyperService::new(router);
     let (stream, progress) = Watched::new(stream);
+    let cut = Cut::default();
     let service = service_fn(|request: Request<Incoming>| {
         progress.note_asked();
         let (mut head, body) = request.into_parts();
         head.extensions.insert(connected.clone());
+        head.extensions.insert(cut.clone());
         let (busy, body) = place.begin(body);
         let answer = answers.call(Request::from_parts(head, body));
         let answer = answer_to(answer, going_down.clone());
@@ -183,6 +186,9 @@ async fn converse(
         () = place.sent_away() => return tracing::debug!("an idle connection is closed"),
         () = progress.blocks(READ_LIMIT) => {
             return tracing::debug!("a client that reads nothing is cut off");
+        }
+        () = cut.told() => {
+            return tracing::debug!("others need the room of an answer that is not read");
         }
         () = going_down.wait() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();

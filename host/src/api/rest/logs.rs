@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Answered, Asked, Refusal, ok},
+    answer::{Asked, Refusal},
     frame::Frame,
     meant::NamedTask,
+    pages::Cut,
     stream,
 };
-use crate::app::{EndQuery, LogEnd, LogLines, LogQuery};
+use crate::app::{EndQuery, LogQuery};
 
 const DEFAULT_LINES: u64 = 100;
 
@@ -27,27 +28,29 @@ pub(super) async fn stream(
     NamedTask(task): NamedTask,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response, Refusal> {
-    let stay = shared.places.stay_or_refuse().await?;
+    let visit = shared.places.visit(query.follow).await?;
     let pieces = shared.host.logs(&task, query).await?;
     let going_down = shared.going_down;
-    Ok(stream::answer(pieces, going_down, stay, Frame::Piece))
+    Ok(stream::answer(pieces, going_down, visit, Frame::Piece))
 }
 
 pub(super) async fn lines(
     State(shared): State<Shared>,
     NamedTask(task): NamedTask,
+    cut: Cut,
     Asked(query): Asked<LinesQuery>,
-) -> Answered<LogLines> {
-    ok(shared
-        .host
-        .log_lines(&task, query.tail.unwrap_or(DEFAULT_LINES))
-        .await?)
+) -> Result<Response, Refusal> {
+    let tail = query.tail.unwrap_or(DEFAULT_LINES);
+    let lines = Box::pin(shared.host.log_lines(&task, tail));
+    shared.pages.output(&cut, lines).await
 }
 
 pub(super) async fn end(
     State(shared): State<Shared>,
     NamedTask(task): NamedTask,
+    cut: Cut,
     Asked(query): Asked<EndQuery>,
-) -> Answered<LogEnd> {
-    ok(shared.host.log_end(&task, query).await?)
+) -> Result<Response, Refusal> {
+    let end = Box::pin(shared.host.log_end(&task, query));
+    shared.pages.output(&cut, end).await
 }

@@ -61,6 +61,7 @@ mod listen;
 mod logs;
 mod meant;
 mod overview;
+mod pages;
 mod places;
 mod plugins;
 mod progress;
@@ -86,7 +87,7 @@ pub(super) use logs::LinesQuery;
 pub(super) use plugins::PluginsQuery;
 pub(super) use tasks::{CancelBody, LONGEST_WAIT, WaitQuery};
 
-use self::{body::Rooms, places::Places};
+use self::{body::Rooms, pages::Pages, places::Places};
 use crate::app::Host;
 
 /// Header with the origin of a request.
@@ -103,6 +104,7 @@ struct Shared {
     going_down: GoingDown,
     places: Places,
     rooms: Rooms,
+    pages: Pages,
 }
 
 /// Announces the shutdown of the host, so that waiting requests get an answer.
@@ -186,5 +188,6 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
             going_down,
             places,
             rooms: Rooms::default(),
+            pages: Pages::default(),
         })
 }

@@ -59,6 +59,8 @@ fn short(places: usize) -> usize {
 pub(super) struct Places {
     free: Arc<Semaphore>,
     long: Arc<Semaphore>,
+    /// Places for streams that found none for a long stay. Other short requests keep places too.
+    brief: Arc<Semaphore>,
     idle: Arc<Idle>,
     /// Notified when a connection waits for a place.
     crowded: Arc<Notify>,
@@ -66,6 +68,41 @@ pub(super) struct Places {
 
 /// The right to stay open for long.
 pub(super) type Stay = OwnedSemaphorePermit;
+
+/// The place of a stream.
+pub(super) struct Visit {
+    _place: OwnedSemaphorePermit,
+    /// The time at which the stream has to end, and what tells that another client needs the place.
+    /// `None` for a stream that may go on.
+    ends: Option<(Duration, Arc<Notify>)>,
+}
+
+impl Visit {
+    /// Resolves when the stream has to end.
+    pub(super) async fn is_over(&self) {
+        let Some((at, crowded)) = &self.ends else {
+            return std::future::pending().await;
+        };
+        let left = at.saturating_sub(clock::monotonic());
+        // Even the shortest sleep lasts a moment, in which a stream may have its next piece.
+        if left.is_zero() {
+            return;
+        }
+        tokio::select! {
+            () = clock::sleep(left) => {}
+            () = crowded.notified() => {}
+        }
+    }
+}
+
+/// The error of a stream for which there is no place, or which has to end early.
+pub(super) fn no_place() -> AppError {
+    AppError::new(
+        ErrorKind::Limit,
+        "the host already serves as many waiting and following clients as its limit on open files allows",
+    )
+    .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
+}
 
 impl Places {
     pub(super) fn of_this_process() -> Self {
@@ -76,6 +113,7 @@ impl Places {
         Self {
             free: Arc::new(Semaphore::new(places)),
             long: Arc::new(Semaphore::new(places.saturating_sub(short(places)))),
+            brief: Arc::new(Semaphore::new(short(places) / 2)),
             idle: Arc::default(),
             crowded: Arc::default(),
         }
@@ -126,20 +164,26 @@ impl Places {
         }
     }
 
-    /// Waits briefly for the right to stay open for long. Returns an error if no place becomes
-    /// free.
-    pub(super) async fn stay_or_refuse(&self) -> Result<Stay, AppError> {
+    /// Returns a place for a stream. Without a place for a long stay, a stream that follows has to
+    /// end soon, and its client asks again for the rest. Waits briefly if there is no place at all,
+    /// and returns an error if none becomes free.
+    pub(super) async fn visit(&self, follows: bool) -> Result<Visit, AppError> {
+        if let Some(stay) = self.stay() {
+            return Ok(Visit {
+                _place: stay,
+                ends: None,
+            });
+        }
         let entered = tokio::select! {
             biased;
-            entered = self.long.clone().acquire_owned() => entered.ok(),
+            entered = self.brief.clone().acquire_owned() => entered.ok(),
             () = self.has_to_end() => None,
         };
-        entered.ok_or_else(|| {
-            AppError::new(
-                ErrorKind::Limit,
-                "the host already serves as many waiting and following clients as its limit on open files allows",
-            )
-            .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
+        let place = entered.ok_or_else(no_place)?;
+        let ends_at = clock::monotonic() + SHORT_STAY;
+        Ok(Visit {
+            _place: place,
+            ends: follows.then(|| (ends_at, self.crowded.clone())),
         })
     }
 }
@@ -436,9 +480,29 @@ mod tests {
         let places = Places::new(64);
         let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
         assert_eq!(stays.len(), 48);
-        let refused = places.stay_or_refuse().await.unwrap_err();
+        // Half of the other places can be used by streams.
+        let mut visits = Vec::new();
+        for follows in [true, false].repeat(4) {
+            visits.push(places.visit(follows).await.unwrap());
+        }
+        let refused = places.visit(false).await.err().unwrap();
         assert_eq!(refused.kind, ErrorKind::Limit);
+        drop(visits);
+        assert!(places.visit(false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_a_place_for_a_long_stay_ends_early_only_if_it_follows() {
+        let places = Places::new(64);
+        let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
+        let reads = places.visit(false).await.unwrap();
+        let follows = places.visit(true).await.unwrap();
+        tokio::select! {
+            () = reads.is_over() => panic!("a stream that does not follow ends by itself"),
+            () = follows.is_over() => {}
+        }
         drop(stays);
-        assert!(places.stay_or_refuse().await.is_ok());
+        let long = places.visit(true).await.unwrap();
+        assert!(long.ends.is_none());
     }
 }

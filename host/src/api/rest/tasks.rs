@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{extract::State, http::StatusCode};
+use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,11 +11,12 @@ use super::{
     body::Body,
     caller::{By, Sender},
     meant::NamedTask,
+    pages::Cut,
 };
 use crate::app::{
-    AppError, Cancelled, Changed, CheckpointQuery, CheckpointView, ErrorKind, ListFilter,
-    ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskActions, TaskList, TaskRef,
-    TaskView, TasksActed, Why, graph::Graph, waiting_attempt,
+    AppError, Cancelled, Changed, CheckpointQuery, ErrorKind, ListFilter, ResumeOptions, Retried,
+    RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, TasksActed, Why, graph::Graph,
+    waiting_attempt,
 };
 
 /// Time limit of one wait, after which clients ask again. It is below a minute, because proxies and
@@ -68,10 +69,13 @@ pub(super) async fn plan(
 pub(super) async fn list(
     State(shared): State<Shared>,
     sender: Sender,
+    cut: Cut,
     Asked(filter): Asked<ListFilter>,
-) -> Answered<TaskList> {
+) -> Result<Response, Refusal> {
     let filter = sender.meant(&shared, filter).await?;
-    ok(shared.host.list(filter).await?)
+    let host = shared.host.clone();
+    let list = async move { host.list(filter).await };
+    shared.pages.rows(&cut, list).await
 }
 
 pub(super) async fn status(
@@ -150,9 +154,11 @@ pub(super) async fn resume(
 pub(super) async fn checkpoint(
     State(shared): State<Shared>,
     NamedTask(task): NamedTask,
+    cut: Cut,
     Asked(query): Asked<CheckpointQuery>,
-) -> Answered<CheckpointView> {
-    ok(shared.host.checkpoint(&task, query).await?)
+) -> Result<Response, Refusal> {
+    let checkpoint = Box::pin(shared.host.checkpoint(&task, query));
+    shared.pages.output(&cut, checkpoint).await
 }
 
 /// Body of a request to hold or release a task.

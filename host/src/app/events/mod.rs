@@ -99,7 +99,7 @@ impl Host {
     ) -> Result<EventStream, AppError> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let asked = query.clone();
-        let wanted = self.read(move |reader| wanted(reader, &asked)).await?;
+        let wanted = self.read_many(move |reader| wanted(reader, &asked)).await?;
         let reading = Reading {
             whose: wanted.whose,
             after: wanted.after,
@@ -150,7 +150,7 @@ impl Host {
     /// the end are read.
     async fn have_ended_by_now(&self, whose: Whose) -> Result<bool, AppError> {
         let Some(tasks) = whose else { return Ok(false) };
-        let ends = self.read(move |reader| Ok(reader.store.ends(&tasks)?));
+        let ends = self.read_many(move |reader| Ok(reader.store.ends(&tasks)?));
         Ok(ends.await?.values().all(Option::is_some))
     }
 
@@ -159,7 +159,7 @@ impl Host {
         let (whose, after, last) = (reading.whose.clone(), reading.after, reading.last);
         let names = std::mem::take(&mut reading.names);
         let part = self
-            .read(move |reader| part(reader, whose.as_deref(), after, last, names))
+            .read_many(move |reader| part(reader, whose.as_deref(), after, last, names))
             .await?;
         reading.names = part.names;
         let mut told = after;

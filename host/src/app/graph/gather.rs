@@ -39,7 +39,7 @@ impl Host {
     /// components of the given tasks. If no tasks are given either, all unfinished tasks and their
     /// dependencies.
     pub(crate) async fn graph(&self, query: GraphQuery) -> Result<Graph, AppError> {
-        self.read(move |reader| gather(reader, &query)).await
+        self.read_many(move |reader| gather(reader, &query)).await
     }
 }
 
