@@ -339,7 +339,7 @@ mod tests {
         let mut queued = mine.clone();
         queued.attempts.clear();
         // Spells the same session in another way.
-        Arc::make_mut(&mut queued.request).resumes_session = Some("na-med".to_owned());
+        Arc::make_mut(&mut queued.request).resumes_session = Some("na-med".into());
         check(&retry(theirs, vec![mine.clone(), queued]), Some(3));
         // The person names the session just now.
         let mut before = mine.clone();

@@ -133,6 +133,15 @@ impl Follower<'_> {
                     clock::sleep(LOOK_AGAIN).await;
                     continue;
                 }
+                // All places for followers are taken. Such a host sends the output so far, if it
+                // can, and is asked again for later output.
+                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
+                    if error.kind == ErrorKind::Limit && self.query.follow =>
+                {
+                    self.open = None;
+                    clock::sleep(ASK_AGAIN).await;
+                    continue;
+                }
                 Ok(frame) => frame,
                 Err(ClientError::Cut { .. }) if fruitless < TRIES => {
                     fruitless += 1;
@@ -142,15 +151,6 @@ impl Follower<'_> {
                         clock::sleep(LOOK_AGAIN).await;
                         self.client.revive().await;
                     }
-                    continue;
-                }
-                // All places for followers are taken. Such a host sends the output so far, if it
-                // can, and is asked again for later output.
-                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
-                    if error.kind == ErrorKind::Limit && self.query.follow =>
-                {
-                    self.open = None;
-                    clock::sleep(ASK_AGAIN).await;
                     continue;
                 }
                 Err(error) => return Err(error),
