@@ -149,6 +149,7 @@ impl Attempt {
                 Class::Invalid,
                 format!("the session {session_id} cannot be resumed: {why}"),
             )
+            .output("cost_usd", 0)
             .exit(&status)),
             _ => Ok(self
                 .end(&start, &child, &transcript, status, fresh_session_reason)
@@ -181,6 +182,7 @@ impl Attempt {
             },
             now: clock::now(),
             fail_on_denied: self.task.spec.fail_on_denied,
+            budget_usd: self.budget_usd(),
             earlier,
             is_resumed,
             fresh_session_reason,
