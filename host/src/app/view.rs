@@ -131,8 +131,7 @@ pub(crate) struct TaskRow {
     /// Total cost of the attempts; absent if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
-    /// Part of the cost that is assumed: of each attempt with a budget that ended without a reported
-    /// cost, the most that it was allowed to spend.
+    /// Part of the cost that is assumed, because attempts with a budget reported no cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) assumed_usd: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

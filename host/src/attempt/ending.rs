@@ -329,8 +329,8 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     units::micro_usd(usd)
 }
 
-/// The `cost_at_most_usd` of the outputs, if it is valid: an upper bound of a cost that the executor
-/// does not know.
+/// The `cost_at_most_usd` of the outputs, if it is valid: an upper bound of a cost that the
+/// executor does not know.
 fn cost_at_most_micro_usd(outputs: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Cost {

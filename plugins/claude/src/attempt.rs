@@ -14,7 +14,7 @@ use claudine_plugin_sdk::{
 };
 
 use crate::Config;
-use crate::authority::allows_network;
+use crate::authority::{allows_network, only_reads};
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
@@ -99,6 +99,7 @@ impl Attempt {
             mode,
             budget_usd,
             is_restrained: restraint.is_some(),
+            only_reads: only_reads(spec, &self.config),
             has_network: restraint.is_none_or(allows_network),
         };
         let child = Command::new("claude")
