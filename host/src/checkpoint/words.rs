@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_longest_tag_has_its_length() {
-        let longest = TAGS.iter().map(|tag| tag.len()).max();
+        let longest = TAGS.map(str::len).into_iter().max();
         assert_eq!(longest, Some(LONGEST_TAG));
     }
 
