@@ -317,6 +317,20 @@ fn agent_whose_cost_is_in_the_cut_part_of_its_last_line_is_charged_its_budget() 
     assert_eq!(task["assumed_usd"], 4.9);
 }
 
+/// Otherwise a client could hide the cost of its agents by a low limit.
+#[test]
+fn cost_of_an_agent_is_known_although_its_output_is_over_a_low_limit() {
+    let result = r#"filler=$(head -c 100000 /dev/zero | tr '\0' x)
+        printf '{"type":"unknown","text":"%s"}\n' "$filler" "$filler"
+        printf '{"type":"result","subtype":"success","is_error":false,"result":"%s",' "$filler"
+        printf '"total_cost_usd":0.3}\n'"#;
+    let (world, _wrapper) = begins_and(result);
+    let task = world.done(&["hi", "--budget-usd", "4.9", "--max-output", "4K"]);
+    assert_eq!(task["outcome"], "succeeded", "{}", task["reason"]);
+    assert_eq!(task["cost_usd"], 0.3);
+    assert_eq!(task.get("assumed_usd"), None);
+}
+
 #[test]
 fn agent_that_is_cancelled_before_it_reports_a_cost_is_charged_its_budget() {
     let (world, _wrapper) = begins_and("touch begun\nexec tail -f /dev/null");
