@@ -24,7 +24,9 @@ pub struct Outcome {
     /// Results by name. The host understands `result` (a string: shown as the task's output, and
     /// cut to a quarter of the task's output limit and to 1 MiB), `session_id`, `cost_usd`,
     /// `denials`, `model`, `num_turns` and, for a usage limit, `usage_limit` (its name, such as
-    /// `5-hour`). Others are stored and shown unchanged.
+    /// `5-hour`). Others are stored and shown unchanged. If an agent's attempt had a budget and
+    /// there is no `cost_usd`, it counts as if it had cost its whole budget, or `cost_at_most_usd`
+    /// if this is less.
     pub outputs: Map<String, Value>,
     /// For [`Class::RateLimit`]: time until the limit ends, if known.
     pub retry_after: Option<Duration>,

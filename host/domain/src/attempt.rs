@@ -105,6 +105,9 @@ pub struct Ending {
     pub signal: Option<i32>,
     pub usage: Usage,
     pub cost_micro_usd: Option<u64>,
+    /// Upper bound of a cost that the executor does not know, if it knows a bound.
+    #[serde(default)]
+    pub cost_at_most_micro_usd: Option<u64>,
     /// The executor's results, JSON. The store keeps them as a separate document.
     #[serde(skip)]
     pub outputs: Option<Arc<[u8]>>,
@@ -153,6 +156,7 @@ impl Ending {
             signal: None,
             usage: Usage::default(),
             cost_micro_usd: None,
+            cost_at_most_micro_usd: None,
             outputs: None,
             git: None,
             merge: None,
@@ -191,6 +195,10 @@ pub struct Ended {
     /// In millionths of a US dollar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
+    /// Whether the executor reported no cost at the end, and the cost is the most that the attempt
+    /// may have cost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost_is_assumed: bool,
     /// State of the working directory after the attempt. `None` if the directory is in no
     /// repository, or if the task is a command without a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,6 +235,7 @@ impl Ended {
             signal: None,
             usage: Usage::default(),
             cost_micro_usd: None,
+            cost_is_assumed: false,
             git: None,
             merge: None,
             denied: 0,
@@ -318,10 +327,27 @@ impl Attempt {
         }
     }
 
-    /// Cost in millionths of a US dollar, if the executor reported it.
+    /// Cost in millionths of a US dollar, if the executor reported it or if it is assumed.
     pub fn cost_micro_usd(&self) -> Option<u64> {
         let at_its_end = self.ended.as_ref().and_then(|ended| ended.cost_micro_usd);
         at_its_end.or(self.cost_so_far_micro_usd)
+    }
+
+    /// The part of the cost that is assumed, because the executor reported no cost at the end.
+    pub fn assumed_micro_usd(&self) -> Option<u64> {
+        let ended = self.ended.as_ref().filter(|ended| ended.cost_is_assumed)?;
+        ended.cost_micro_usd
+    }
+
+    /// Cost to assume if the attempt ends now without a reported cost: the amount that it was
+    /// allowed to spend, or less if the executor knows a lower bound. `None` if the attempt had no
+    /// budget, did not begin, or has already reported as much.
+    pub(crate) fn cost_to_assume(&self, at_most_micro_usd: Option<u64>) -> Option<u64> {
+        let allowed = self.may_cost_micro_usd?;
+        let has_begun = self.leader.is_some() || self.live_at.is_some();
+        let most = at_most_micro_usd.map_or(allowed, |most| most.min(allowed));
+        let known = self.cost_so_far_micro_usd.unwrap_or(0);
+        (has_begun && most > known).then_some(most)
     }
 }
 

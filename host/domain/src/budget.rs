@@ -8,6 +8,10 @@
 //! At its start, an attempt receives the smallest amount that is left of any of its budgets.
 //! Nothing is reserved, so if several agents run at the same time, each may spend the whole amount
 //! that was left at its start.
+//!
+//! If an agent's attempt ends without a reported cost, it is charged the amount that it received.
+//! Otherwise an attempt whose last report is lost would be free, and repeating it would exceed
+//! every budget.
 
 use std::fmt;
 

@@ -67,6 +67,10 @@ pub(crate) struct CostView {
     pub(crate) tasks: usize,
     pub(crate) attempts: usize,
     pub(crate) cost_usd: f64,
+    /// Part of the cost that is assumed, because attempts with a budget ended without a reported
+    /// cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) assumed_usd: Option<f64>,
     /// Budget of agents for today (UTC), if `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<BudgetView>,
@@ -79,6 +83,8 @@ pub(crate) struct CostGroup {
     pub(crate) tasks: usize,
     pub(crate) attempts: usize,
     pub(crate) cost_usd: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) assumed_usd: Option<f64>,
 }
 
 impl Host {
@@ -114,13 +120,20 @@ struct Sum {
     tasks: BTreeSet<TaskId>,
     attempts: usize,
     micro_usd: u64,
+    assumed_micro_usd: u64,
 }
 
 impl Sum {
-    fn add(&mut self, task: TaskId, micro_usd: u64) {
+    fn add(&mut self, task: TaskId, attempt: &Attempt, micro_usd: u64) {
         self.tasks.insert(task);
         self.attempts += 1;
         self.micro_usd = self.micro_usd.saturating_add(micro_usd);
+        let assumed = attempt.assumed_micro_usd().unwrap_or(0);
+        self.assumed_micro_usd = self.assumed_micro_usd.saturating_add(assumed);
+    }
+
+    fn assumed_usd(&self) -> Option<f64> {
+        (self.assumed_micro_usd > 0).then(|| dollars(self.assumed_micro_usd))
     }
 }
 
@@ -149,9 +162,10 @@ impl Sums {
             let Some(micro_usd) = attempt.cost_micro_usd().filter(|_| is_meant) else {
                 continue;
             };
-            self.all.add(task.id, micro_usd);
+            self.all.add(task.id, attempt, micro_usd);
             for key in self.keys(task, at) {
-                self.groups.entry(key).or_default().add(task.id, micro_usd);
+                let sum = self.groups.entry(key).or_default();
+                sum.add(task.id, attempt, micro_usd);
             }
         }
     }
@@ -187,6 +201,7 @@ impl Sums {
             tasks: sum.tasks.len(),
             attempts: sum.attempts,
             cost_usd: dollars(sum.micro_usd),
+            assumed_usd: sum.assumed_usd(),
         });
         CostView {
             since: self.since.map(rfc3339),
@@ -195,6 +210,7 @@ impl Sums {
             tasks: self.all.tasks.len(),
             attempts: self.all.attempts,
             cost_usd: dollars(self.all.micro_usd),
+            assumed_usd: self.all.assumed_usd(),
             budget,
         }
     }
@@ -209,6 +225,8 @@ fn moment(attempt: &Attempt) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use claudine_domain::{attempt::Ended, outcome::Outcome};
 
     use super::*;
     use crate::store::sample_task;
@@ -270,5 +288,23 @@ mod tests {
             "claude 2 3 6, shell 1 1 1, all 3 4 7",
         );
         check(CostBy::Executor, Some(9), "all 0 0 0");
+    }
+
+    #[test]
+    fn the_assumed_part_of_a_cost_is_added_up() {
+        let mut sums = Sums::new(CostBy::Executor, None);
+        let told = task(1, &[("kind", "review")], &[(1, 1)]);
+        sums.add(&told);
+        assert_eq!(sums.all.assumed_usd(), None);
+        let mut assumed = told;
+        assumed.attempts[0].ended = Some(Ended {
+            cost_micro_usd: Some(3 * DOLLAR),
+            cost_is_assumed: true,
+            ..Ended::new(Timestamp(DAY_MS), Outcome::Failed)
+        });
+        sums.add(&assumed);
+        let view = sums.view(None);
+        assert_eq!((view.cost_usd, view.assumed_usd), (4.0, Some(3.0)));
+        assert_eq!(view.groups[0].assumed_usd, Some(3.0));
     }
 }

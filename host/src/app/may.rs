@@ -998,7 +998,8 @@ mod tests {
             "merge strategy `manual` (the default) may not be used over MCP; none is allowed",
             "mcp.merge_strategies",
         );
-        let marked = "{\"prompt\": \"\u{feff}/mcp\", \"permission_mode\": \"plan\"}";
+        let marked =
+            "{\"prompt\": \"\u{feff}\u{200b}\u{2060}/mcp\", \"permission_mode\": \"plan\"}";
         check(
             Work {
                 spec: marked,

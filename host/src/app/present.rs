@@ -91,7 +91,8 @@ fn row(task: &Task) -> TaskRow {
         merged_by_hand: outcome.and(deciding).is_some_and(|last| last.by_hand),
         exit_code: end.and_then(|ended| ended.exit_code),
         signal: end.and_then(|ended| ended.signal),
-        cost_usd: cost_usd(task),
+        cost_usd: sum_usd(task, Attempt::cost_micro_usd),
+        assumed_usd: sum_usd(task, Attempt::assumed_micro_usd),
         budget_usd: request.budget_micro_usd.map(dollars),
         denied: end.map_or(0, |ended| ended.denied),
         files_changed: end.and_then(|ended| ended.files),
@@ -164,9 +165,9 @@ pub(super) fn held_by(task: &Task) -> String {
     }
 }
 
-/// Total cost of the attempts that reported a cost.
-fn cost_usd(task: &Task) -> Option<f64> {
-    let costs = task.attempts.iter().filter_map(Attempt::cost_micro_usd);
+/// Sum of the costs of the attempts that have one.
+fn sum_usd(task: &Task, of: impl Fn(&Attempt) -> Option<u64>) -> Option<f64> {
+    let costs = task.attempts.iter().filter_map(of);
     costs.reduce(u64::saturating_add).map(dollars)
 }
 
@@ -193,6 +194,7 @@ fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
             .as_ref()
             .and_then(|session| session.model.clone()),
         cost_usd: attempt.cost_micro_usd().map(dollars),
+        cost_is_assumed: attempt.assumed_micro_usd().is_some(),
         revised: revised
             .flat_map(|revised| revised.differences.clone())
             .collect(),
@@ -271,6 +273,32 @@ mod tests {
             ..Ended::new(Timestamp(2_000), Outcome::Failed)
         });
         attempt
+    }
+
+    #[test]
+    fn an_assumed_cost_is_part_of_the_cost_and_is_shown_as_assumed() {
+        let attempt = |micro_usd, cost_is_assumed| {
+            let mut attempt = failed_attempt();
+            if let Some(ended) = &mut attempt.ended {
+                (ended.cost_micro_usd, ended.cost_is_assumed) = (micro_usd, cost_is_assumed);
+            }
+            attempt
+        };
+        let check = |attempts: Vec<Attempt>, expected: [Option<f64>; 2], assumed: &[bool]| {
+            let mut task = sample_task(0);
+            task.attempts = attempts;
+            let view = task_view(&task);
+            assert_eq!([view.row.cost_usd, view.row.assumed_usd], expected);
+            let shown: Vec<bool> = view.attempts.iter().map(|it| it.cost_is_assumed).collect();
+            assert_eq!(shown, assumed);
+        };
+        let (told, assumed) = (
+            attempt(Some(500_000), false),
+            attempt(Some(2_000_000), true),
+        );
+        check(vec![told.clone()], [Some(0.5), None], &[false]);
+        check(vec![attempt(None, false)], [None, None], &[false]);
+        check(vec![told, assumed], [Some(2.5), Some(2.0)], &[false, true]);
     }
 
     #[test]

@@ -129,9 +129,12 @@ pub(crate) struct TaskRow {
     pub(crate) exit_code: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signal: Option<i32>,
-    /// Total cost of the attempts, if any attempt reported its cost.
+    /// Total cost of the attempts; absent if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
+    /// Part of the cost that is assumed, because attempts with a budget reported no cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) assumed_usd: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
     /// Number of tool calls denied to the agent in the last attempt.
@@ -280,6 +283,10 @@ pub(crate) struct AttemptView {
     pub(crate) model: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd: Option<f64>,
+    /// Whether the cost is assumed, because the attempt reported none: it is the most that the
+    /// attempt was allowed to spend.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cost_is_assumed: bool,
     /// Changes of the request that hold from this attempt on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) revised: Vec<Difference>,

@@ -81,6 +81,7 @@ fn of_result(
             signal: outcome.signal,
             usage,
             cost_micro_usd: cost_micro_usd(&outcome.outputs),
+            cost_at_most_micro_usd: cost_at_most_micro_usd(&outcome.outputs),
             outputs: Some(outcome.outputs.into_bytes().into())
                 .filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
             git: None,
@@ -123,6 +124,7 @@ fn of_result(
                 signal,
                 usage,
                 cost_micro_usd: None,
+                cost_at_most_micro_usd: None,
                 outputs: None,
                 git: None,
                 merge: None,
@@ -338,6 +340,19 @@ pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
         cost_usd: Option<f64>,
     }
     let usd = serde_json::from_str::<Cost>(outputs).ok()?.cost_usd?;
+    units::micro_usd(usd)
+}
+
+/// The `cost_at_most_usd` of the outputs, if it is valid: an upper bound of a cost that the
+/// executor does not know.
+fn cost_at_most_micro_usd(outputs: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Cost {
+        cost_at_most_usd: Option<f64>,
+    }
+    let usd = serde_json::from_str::<Cost>(outputs)
+        .ok()?
+        .cost_at_most_usd?;
     units::micro_usd(usd)
 }
 
@@ -659,5 +674,16 @@ mod tests {
         check(r#"{"cost_usd": -1}"#, None);
         check(r#"{"cost_usd": "much"}"#, None);
         check("{}", None);
+    }
+
+    #[test]
+    fn an_upper_bound_of_an_unknown_cost_is_read_from_the_outputs() {
+        let check = |outputs: &str, expected: Option<u64>| {
+            assert_eq!(cost_at_most_micro_usd(outputs), expected, "{outputs}");
+        };
+        check(r#"{"cost_at_most_usd": 0.5}"#, Some(500_000));
+        check(r#"{"cost_at_most_usd": -1}"#, None);
+        check(r#"{"cost_at_most_usd": "much"}"#, None);
+        check(r#"{"cost_usd": 0.5}"#, None);
     }
 }

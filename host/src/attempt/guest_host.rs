@@ -3,7 +3,12 @@
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
-use claudine_domain::{session::Session, step::Report, task::Request, time::MonotonicMs};
+use claudine_domain::{
+    session::Session,
+    step::Report,
+    task::{Class, Request},
+    time::MonotonicMs,
+};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +35,11 @@ use crate::{
     },
     text::one_line,
 };
+
+/// Number of bytes that are kept of the output of an agent, even if its task has a lower limit.
+/// Half of them are the end of the output, because an agent's last line has its result and its
+/// cost, and is as long as the last answer of the model.
+const LEAST_OF_AGENT_BYTES: u64 = 4 << 20;
 
 /// Length limit of the text in which an attempt says what it is doing.
 const DOING_CHARS: usize = 200;
@@ -256,7 +266,7 @@ impl GuestHost {
             bounds: request.bounds.as_ref().and_then(|text| text.parse().ok()),
             stdin: supervise::Stdin::Empty,
             log: self.layout.log(self.live.id),
-            cap_bytes: request.max_output_bytes,
+            cap_bytes: kept_bytes(request),
             timeout: None,
             idle_timeout: request.idle_timeout,
             ladder: self.live.ladder.clone(),
@@ -518,6 +528,14 @@ impl AttemptHost for GuestHost {
     }
 }
 
+/// Number of bytes that are kept of the output of an attempt.
+fn kept_bytes(request: &Request) -> u64 {
+    match request.class {
+        Class::Agent => request.max_output_bytes.max(LEAST_OF_AGENT_BYTES),
+        Class::Command => request.max_output_bytes,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -562,6 +580,21 @@ mod tests {
             variables: Vec::new(),
             tells_alive: false,
         }
+    }
+
+    /// Otherwise the cost of an agent could be lost, if a client sets a low limit.
+    #[test]
+    fn the_end_of_an_agents_output_is_kept_whatever_its_limit() {
+        let check = |class: Class, max_output_bytes: u64, expected: u64| {
+            let request = Request {
+                max_output_bytes,
+                ..Request::new("any", class)
+            };
+            assert_eq!(kept_bytes(&request), expected, "{class:?}");
+        };
+        check(Class::Agent, 4 << 10, 4 << 20);
+        check(Class::Agent, 5 << 20, 5 << 20);
+        check(Class::Command, 4 << 10, 4 << 10);
     }
 
     /// Whether the attempt is alive within this time.

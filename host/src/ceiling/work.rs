@@ -8,7 +8,10 @@ use claudine_domain::{
 use serde_json::{Map, Value};
 
 use super::{Refusal, SHOWN, fields, way};
-use crate::config::{McpCeiling, step_of};
+use crate::{
+    config::{McpCeiling, step_of_mode},
+    text::is_harmful,
+};
 
 /// A task that is to run.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +88,7 @@ pub(crate) fn may_ask_for_mode(
     }
     let asks = fields::<Asks>(spec).ok();
     let mode = asks.and_then(|asks| asks.permission_mode);
-    match mode.and_then(|mode| step_of(&mode)) {
+    match mode.and_then(|mode| step_of_mode(&mode)) {
         Some(step) if step > ceiling.most().step => Err(beyond(by, ceiling, step, spec)),
         _ => Ok(()),
     }
@@ -212,8 +215,12 @@ fn because(spec: &str) -> String {
         || "it sets no `permission_mode`, so its executor's default applies".to_owned(),
         |mode| format!("permission mode `{mode}`"),
     )];
-    // A byte order mark counts as white space for Claude Code.
-    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    // The executor leaves out what cannot be seen before a command.
+    let is_blank = |c: char| {
+        c.is_whitespace()
+            || is_harmful(c)
+            || matches!(c, '\u{200C}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}')
+    };
     let is_command = |prompt: String| prompt.trim_start_matches(is_blank).starts_with('/');
     if asks.prompt.is_some_and(is_command) {
         reasons.push("a prompt that begins with a slash command".to_owned());
@@ -291,6 +298,9 @@ mod tests {
             r#"{"permission_mode":"plan","permission_mode":"bypassPermissions"}"#,
             r#"{"permission_mode":["bypassPermissions"]}"#,
             r#"{"Permission_Mode":"bypassPermissions"}"#,
+            // Names of steps, not of modes.
+            r#"{"permission_mode":"edit"}"#,
+            r#"{"permission_mode":"full"}"#,
             r#"["p",null,"bypassPermissions"]"#,
         ] {
             check(unclear, false);

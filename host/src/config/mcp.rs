@@ -47,9 +47,8 @@ impl Default for McpCeiling {
     }
 }
 
-/// Accepted values of `max_permission_mode`, each with its step: the permission modes of agents,
-/// and the names of the steps.
-const MODES: [(&str, Step); 11] = [
+/// The permission modes of agents, each with its step.
+const MODES: [(&str, Step); 7] = [
     ("plan", Step::Read),
     ("dontAsk", Step::Read),
     ("manual", Step::Read),
@@ -58,6 +57,10 @@ const MODES: [(&str, Step); 11] = [
     // A model decides which actions are allowed in this mode.
     ("auto", Step::Full),
     ("bypassPermissions", Step::Full),
+];
+
+/// The names of the steps, which are accepted for `max_permission_mode` too.
+const STEPS: [(&str, Step); 4] = [
     ("read", Step::Read),
     ("edit", Step::Edit),
     ("run", Step::Run),
@@ -398,10 +401,17 @@ impl McpCeiling {
     }
 }
 
-/// The step for a permission mode.
-pub(crate) fn step_of(mode: &str) -> Option<Step> {
+/// The step for a permission mode of an agent.
+pub(crate) fn step_of_mode(mode: &str) -> Option<Step> {
     let mut modes = MODES.into_iter();
     modes.find(|(word, _)| *word == mode).map(|(_, step)| step)
+}
+
+/// The step for a value of `max_permission_mode`.
+fn step_of(word: &str) -> Option<Step> {
+    let mut steps = STEPS.into_iter();
+    let step = steps.find(|(name, _)| *name == word);
+    step.map(|(_, step)| step).or_else(|| step_of_mode(word))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use serde::Deserialize;
 pub(crate) use self::{
     edit::{NAMES, changed, check},
     exclusion::{EnvRules, GIT_ELSEWHERE},
-    mcp::{McpCeiling, is_dangerous, step_of},
+    mcp::{McpCeiling, is_dangerous, step_of_mode},
     paths::{data_dir, file_path},
     show::Shown,
     values::parse_slots,

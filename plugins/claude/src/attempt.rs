@@ -14,7 +14,7 @@ use claudine_plugin_sdk::{
 };
 
 use crate::Config;
-use crate::authority::allows_network;
+use crate::authority::{allows_network, only_reads};
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
@@ -99,6 +99,7 @@ impl Attempt {
             mode,
             budget_usd,
             is_restrained: restraint.is_some(),
+            only_reads: only_reads(spec, &self.config),
             has_network: restraint.is_none_or(allows_network),
         };
         let child = Command::new("claude")
@@ -149,6 +150,7 @@ impl Attempt {
                 Class::Invalid,
                 format!("the session {session_id} cannot be resumed: {why}"),
             )
+            .output("cost_usd", 0)
             .exit(&status)),
             _ => Ok(self
                 .end(&start, &child, &transcript, status, fresh_session_reason)
@@ -181,6 +183,7 @@ impl Attempt {
             },
             now: clock::now(),
             fail_on_denied: self.task.spec.fail_on_denied,
+            budget_usd: self.budget_usd(),
             earlier,
             is_resumed,
             fresh_session_reason,

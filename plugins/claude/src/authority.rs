@@ -83,6 +83,11 @@ pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
     with_options(authority, &spec.extra_args)
 }
 
+/// Whether a task may only read.
+pub(crate) fn only_reads(spec: &Spec, config: &Config) -> bool {
+    of(spec, config).step() <= Step::Read
+}
+
 /// Whether a restrained task may use the network, given the extras that it may have (`*` for all).
 pub(crate) fn allows_network(extras: &str) -> bool {
     extras.split(',').any(|it| it == NETWORK || it == "*")
@@ -105,12 +110,24 @@ fn of_mode(mode: PermissionMode) -> Authority {
 /// Whether the prompt is a command of the workspace or the user, such as `/deploy now`, which may
 /// grant permissions for tools. A path is not a command.
 fn names_a_command(prompt: &str) -> bool {
-    // Claude Code treats a byte order mark as white space.
-    let prompt = prompt.trim_start_matches(|it: char| it.is_whitespace() || it == '\u{feff}');
+    let prompt = prompt.trim_start_matches(is_unseen);
     let first = prompt.split_whitespace().next().unwrap_or_default();
     first
         .strip_prefix('/')
         .is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
+
+/// Whether a character before a command may be no part of the prompt for Claude Code, which treats
+/// a byte order mark as white space. All characters that cannot be seen count, because versions
+/// differ, and because a person who reads the prompt does not see them either.
+fn is_unseen(it: char) -> bool {
+    it.is_whitespace()
+        || it.is_control()
+        || matches!(it,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Splits tools that are listed in one string, `Bash(git status), Edit`, as Claude Code does: at
@@ -317,6 +334,24 @@ mod tests {
     }
 
     #[test]
+    fn task_only_reads_until_a_mode_a_tool_or_an_option_allows_more() {
+        let check = |spec: Value, expected: bool| {
+            let spec: Spec = serde_json::from_value(spec).unwrap();
+            assert_eq!(only_reads(&spec, &Config::default()), expected, "{spec:?}");
+        };
+        check(json!({"prompt": "x", "permission_mode": "plan"}), true);
+        check(json!({"prompt": "x", "permission_mode": "dontAsk"}), true);
+        let tools = |tools: Value| {
+            let mode = "plan";
+            json!({"prompt": "x", "permission_mode": mode, "allowed_tools": tools})
+        };
+        check(tools(json!(["Read", "WebFetch"])), true);
+        check(tools(json!(["Edit"])), false);
+        check(tools(json!(["Bash(git log)"])), false);
+        check(json!({"prompt": "x"}), false);
+    }
+
+    #[test]
     fn restrained_task_may_use_the_network_if_the_extras_include_it() {
         for (extras, expected) in [
             ("network", true),
@@ -382,6 +417,16 @@ mod tests {
         check(json!({"prompt": "/deploy now"}), "full");
         check(json!({"prompt": "  /team:review"}), "full");
         check(json!({"prompt": "\u{feff} /deploy"}), "full");
+        let unseen =
+            "\u{feff}\u{200b}\u{200d}\u{2060}\u{180e}\u{ad}\u{1}\u{1b}\u{7f}\u{85}\u{e0041}";
+        for it in unseen.chars() {
+            check(json!({"prompt": format!("{it}/deploy now")}), "full");
+            check(json!({"prompt": format!(" {it} {it}/deploy")}), "full");
+            check(
+                json!({"prompt": format!("{it}/src/main.rs is long")}),
+                "edit",
+            );
+        }
         check(json!({"prompt": "/src/main.rs does not compile"}), "edit");
         check(json!({"prompt": "look at /deploy"}), "edit");
     }

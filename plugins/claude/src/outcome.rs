@@ -29,6 +29,8 @@ pub(crate) struct Ending {
     /// Wall time since 1970.
     pub(crate) now: Duration,
     pub(crate) fail_on_denied: bool,
+    /// Budget that Claude Code was given.
+    pub(crate) budget_usd: Option<f64>,
     /// Outputs of the attempt whose session was resumed.
     pub(crate) earlier: Option<Earlier>,
     /// Whether an earlier session was resumed.

@@ -40,6 +40,11 @@ const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 const NO_UNASKED_CHANGES: &str =
     "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete,SendMessage";
 
+/// Takes away the tools that run commands. Claude Code runs commands that it takes for reading,
+/// such as `git log`, without a permission and in every permission mode, and git runs the programs
+/// that the directory's `.git/config` names.
+const NO_COMMANDS: &str = ",Bash,Monitor";
+
 /// Subagents that run at the service.
 const REMOTE_AGENT: &str = "Agent(isolation:remote)";
 
@@ -75,6 +80,9 @@ pub(crate) struct Means<'a> {
     /// Budget of the run.
     pub(crate) budget_usd: Option<f64>,
     pub(crate) is_restrained: bool,
+    /// Whether the agent may only read. If it is restrained too, it gets no tool that runs
+    /// commands.
+    pub(crate) only_reads: bool,
     /// Whether the agent may use the network. If not, the network tools are taken away, because
     /// Claude Code lets them reach some sites in every permission mode.
     pub(crate) has_network: bool,
@@ -148,6 +156,7 @@ impl Start {
             mode,
             budget_usd,
             is_restrained,
+            only_reads,
             has_network,
         } = *means;
         let told = spec.append_system_prompt.iter().map(String::as_str);
@@ -187,6 +196,9 @@ impl Start {
         arguments.extend(spec.extra_args.iter().cloned());
         if is_restrained {
             let mut without = NO_UNASKED_CHANGES.to_owned();
+            if only_reads {
+                without.push_str(NO_COMMANDS);
+            }
             if !has_network {
                 let tools = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
                 without.extend(tools.flat_map(|tool| [",", *tool]));
@@ -429,17 +441,18 @@ mod tests {
         let start = Start::Named {
             session_id: SESSION.to_owned(),
         };
-        let line_with = |spec: &Spec, has_network: bool| {
+        let line_with = |spec: &Spec, has_network: bool, only_reads: bool| {
             let means = Means {
                 model: None,
                 mode: PermissionMode::Plan,
                 budget_usd: None,
                 is_restrained: true,
+                only_reads,
                 has_network,
             };
             start.arguments(spec, &means).join("|")
         };
-        let line = |spec: &Spec| line_with(spec, true);
+        let line = |spec: &Spec| line_with(spec, true, false);
         let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,\
                      CronDelete,SendMessage";
         let without = format!("{tools}|--setting-sources|user|--strict-mcp-config");
@@ -457,10 +470,13 @@ mod tests {
             "{told}"
         );
         assert!(told.contains(&format!("be brief\n\n{LEFT_OUT}")), "{told}");
-        let offline = line_with(&Spec::default(), false);
+        let offline = line_with(&Spec::default(), false, false);
         let network = ",WebFetch,WebSearch,Agent(isolation:remote)";
         let expected = format!("|{tools}{network}|--setting-sources|");
         assert!(offline.contains(&expected), "{offline}");
+        let reading = line_with(&Spec::default(), true, true);
+        let expected = format!("|{tools},Bash,Monitor|--setting-sources|");
+        assert!(reading.contains(&expected), "{reading}");
     }
 
     #[test]
@@ -480,6 +496,7 @@ mod tests {
             mode: PermissionMode::Plan,
             budget_usd: Some(0.5),
             is_restrained: false,
+            only_reads: true,
             has_network: true,
         };
         let line = start.arguments(&spec, &means).join("|");

@@ -68,9 +68,17 @@ pub(crate) struct Results {
     pub(crate) num_turns: u64,
     /// Whether no event came since the last result: the agent is done, unless something wakes it.
     pub(crate) is_at_rest: bool,
+    /// Whether a line that could not be read came since the last result. It may have been another
+    /// result.
+    pub(crate) has_gap_since: bool,
 }
 
 impl Results {
+    /// Whether the last result covers everything that the process has done.
+    pub(crate) fn is_final(&self) -> bool {
+        self.is_at_rest && self.misread.is_none() && !self.has_gap_since
+    }
+
     /// Cost of this process up to its last result, if the session's earlier cost is known.
     pub(crate) fn cost_usd(&self) -> Option<f64> {
         let total = self.last.as_ref()?.total_cost_usd?;
@@ -99,6 +107,7 @@ impl Transcript {
             }
             self.lines_skipped += 1;
             self.last_skipped_bytes = Some(line.length_bytes);
+            self.results.has_gap_since = true;
             return Note::Odd(format!("a line of {} bytes was skipped", line.length_bytes));
         }
         if line.bytes.iter().all(u8::is_ascii_whitespace) {
@@ -151,6 +160,12 @@ impl Transcript {
         verdict.session_id.as_deref()
     }
 
+    /// Whether the process is known to have asked the service nothing: its whole output was read,
+    /// and no session began in it.
+    pub(crate) fn has_asked_nothing(&self) -> bool {
+        !self.is_in_session() && self.lines_skipped == 0 && !self.has_result()
+    }
+
     pub(crate) fn has_result(&self) -> bool {
         self.results.last.is_some() || self.results.misread.is_some()
     }
@@ -195,6 +210,7 @@ impl Transcript {
         results.num_turns += verdict.num_turns.unwrap_or(0);
         results.misread = None;
         results.is_at_rest = true;
+        results.has_gap_since = false;
         results.last = Some(verdict);
         Note::Ended
     }

@@ -268,3 +268,86 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
     let command = world.host.text(["run", "--", "true"]);
     assert_eq!(world.host.finished(command.trim())["outcome"], "succeeded");
 }
+
+/// A `claude` that begins a session and then does `rest`.
+fn begins_and(rest: &str) -> (World, tempfile::TempDir) {
+    let wrapper = format!(
+        r#"case "$*" in *--version*) exec "$CLAUDE" "$@" ;; esac
+        cat > /dev/null
+        session=6f2a0d8e-3f57-4f1e-9d5b-1c1f5f7c0aff
+        printf '{{"type":"system","subtype":"init","session_id":"%s","model":"m"}}\n' $session
+        {rest}"#
+    );
+    World::wrapped(Script::default(), &wrapper)
+}
+
+/// Otherwise its attempts would count as free, and a client could repeat them without end.
+#[test]
+fn agent_that_reports_no_cost_is_charged_its_budget_and_not_tried_again() {
+    let (world, _wrapper) = begins_and("exit 0");
+    let task = world.done(&["hi", "--budget-usd", "4.9", "--retries", "3"]);
+    ended(&task, "failed", "no_result");
+    assert_eq!(task["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(task["cost_usd"], 4.9);
+    assert_eq!(task["assumed_usd"], 4.9);
+    assert_eq!(attempt(&task, 0, "cost_is_assumed"), true);
+    let says = "$4.90 is assumed: no cost was reported";
+    let status = world.host.text(["status", task["id"].as_str().unwrap()]);
+    assert!(
+        status.contains(&format!("$4.90 of $4.90 ({says})")),
+        "{status}"
+    );
+    world.host.run(["cost"]).ok().says(&[says]);
+    assert_eq!(world.host.json(["cost"])["assumed_usd"], 4.9);
+    // The agent's own limit is a lower bound.
+    let line = ["hi", "--budget-usd", "4.9", "--max-budget-usd", "0.5"];
+    assert_eq!(world.done(&line)["assumed_usd"], 0.5);
+    let unlimited = world.done(&["hi"]);
+    assert_eq!(unlimited.get("cost_usd"), None, "its cost is unknown");
+}
+
+#[test]
+fn agent_whose_cost_is_in_the_cut_part_of_its_last_line_is_charged_its_budget() {
+    let result = r#"printf '{"type":"result","subtype":"success","is_error":false,"result":"'
+        head -c 8388608 /dev/zero | tr '\0' x
+        printf '","total_cost_usd":4.8}\n'"#;
+    let (world, _wrapper) = begins_and(result);
+    let task = world.done(&["hi", "--budget-usd", "4.9", "--max-output", "1M"]);
+    assert_eq!(task["outcome"], "succeeded", "{}", task["reason"]);
+    assert_eq!(task["assumed_usd"], 4.9);
+}
+
+/// Otherwise a client could hide the cost of its agents by a low limit.
+#[test]
+fn cost_of_an_agent_is_known_although_its_output_is_over_a_low_limit() {
+    let result = r#"filler=$(head -c 100000 /dev/zero | tr '\0' x)
+        printf '{"type":"unknown","text":"%s"}\n' "$filler" "$filler"
+        printf '{"type":"result","subtype":"success","is_error":false,"result":"%s",' "$filler"
+        printf '"total_cost_usd":0.3}\n'"#;
+    let (world, _wrapper) = begins_and(result);
+    let task = world.done(&["hi", "--budget-usd", "4.9", "--max-output", "4K"]);
+    assert_eq!(task["outcome"], "succeeded", "{}", task["reason"]);
+    assert_eq!(task["cost_usd"], 0.3);
+    assert_eq!(task.get("assumed_usd"), None);
+}
+
+#[test]
+fn agent_that_is_cancelled_before_it_reports_a_cost_is_charged_its_budget() {
+    let (world, _wrapper) = begins_and("touch begun\nexec tail -f /dev/null");
+    let id = world.delegate(&["hi", "--budget-usd", "4.9"]);
+    let begun = world.host.work().join("begun");
+    wait_for("the session", || begun.exists().then_some(()));
+    world.host.run(["cancel", &id]).check();
+    let task = world.host.finished(&id);
+    assert_eq!(task["outcome"], "cancelled", "{task:#}");
+    assert_eq!(task["assumed_usd"], 4.9);
+}
+
+#[test]
+fn agent_that_ends_before_its_session_begins_costs_nothing() {
+    let (world, _wrapper) = World::wrapped(Script::default(), "exit 7");
+    let task = world.done(&["hi", "--budget-usd", "4.9"]);
+    ended(&task, "failed", "no_result");
+    assert_eq!(task["cost_usd"], 0.0);
+    assert_eq!(task.get("assumed_usd"), None);
+}

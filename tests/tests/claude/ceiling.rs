@@ -391,3 +391,37 @@ fn clients_agent_cannot_start_a_subagent_in_a_worktree() {
     assert_eq!(git(&world, &["worktree", "list"]).lines().count(), 1);
     assert_eq!(git(&world, &["branch", "--list"]).lines().count(), 1);
 }
+
+/// Claude Code runs commands that only read without a permission, and `git status` runs a program
+/// that `.git/config` names. Otherwise an agent that may only read could run such a program.
+#[test]
+fn clients_agent_that_may_only_read_cannot_run_git_and_its_programs() {
+    let script = Script::default()
+        .then(Rule::new(Answer::bash("git status")).at_turn(0))
+        .then(Rule::new(Answer::text("done")));
+    let world = World::with(script, Login::ApiKey, |host| host.config(SMALLEST));
+    git(&world, &["init", "-q"]);
+    let by_git = world.host.root().join("by-git");
+    let program = format!("touch {}; :", by_git.display());
+    git(&world, &["config", "core.fsmonitor", &program]);
+    let has = |id: &str| {
+        let begin = opening(&world, id);
+        let tools = begin["tools"].as_array().unwrap();
+        ["Bash", "Monitor", "Grep"].map(|name| tools.iter().any(|tool| tool == name))
+    };
+    let mut client = Client::connect(&world.host);
+    for mode in ["plan", "dontAsk", "default"] {
+        let asked = json!({"prompt": "go", "permissionMode": mode});
+        let taken = client.call("DelegateTask", asked);
+        let id = taken["taskId"].as_str().unwrap();
+        succeeded(&world.host.finished(id), "done");
+        assert_eq!(has(id), [false, false, true], "{mode}");
+        assert!(!by_git.exists(), "{mode}");
+    }
+
+    // An agent that the owner starts at the command line has the tools.
+    let id = world.delegate(&["go", "--permission-mode", "plan"]);
+    succeeded(&world.host.finished(&id), "done");
+    assert_eq!(has(&id)[..2], [true, true]);
+    assert!(by_git.exists());
+}

@@ -15,7 +15,7 @@ use crate::{
     event::Fact,
     id::{AccountKey, AttemptId, TaskId},
     outcome::{Outcome, Reason, ReasonClass},
-    task::{State, Task, WaitingFor},
+    task::{Class, State, Task, WaitingFor},
     time::Now,
 };
 
@@ -216,7 +216,16 @@ impl Board {
         let account = task.request.account.clone();
         let is_stopping = matches!(phase, Phase::Stopping(_));
         let conclusion = conclude(phase, last, &ending);
-        let (request, told_cost) = (task.request.clone(), ending.cost_micro_usd);
+        // Nothing is assumed of an attempt that did nothing, nor of a command, which costs nothing
+        // unless it says so.
+        let is_agents_end =
+            task.request.class == Class::Agent && matches!(conclusion, Conclusion::End { .. });
+        let assumed_cost = match ending.cost_micro_usd {
+            None if is_agents_end => last.cost_to_assume(ending.cost_at_most_micro_usd),
+            _ => None,
+        };
+        let charged = ending.cost_micro_usd.or(assumed_cost);
+        let request = task.request.clone();
         // If a probe did not succeed, perhaps it never asked the service. So the limit is not
         // ended, and the next attempt becomes the probe.
         if let Conclusion::End {
@@ -226,7 +235,7 @@ impl Board {
         {
             self.account_works(now, attempt);
         }
-        if let Some(micro_usd) = told_cost {
+        if let Some(micro_usd) = charged {
             self.book(now, id, micro_usd);
         }
         match conclusion {
@@ -269,7 +278,10 @@ impl Board {
                 }
                 let next_day = self.next_day_for(now, id);
                 let next_day = next_day.filter(|_| is_over && self.may_go_on(id));
-                let ended = ended(&ending, now, outcome, reason.clone());
+                let ended = Ended {
+                    cost_is_assumed: assumed_cost.is_some(),
+                    ..ended(&ending, now, outcome, reason.clone())
+                };
                 self.close_attempt(now, attempt, ended, &ending);
                 self.learn(now, id, outcome, reason.as_ref(), &ending.usage);
                 let is_limit = |reason: &Reason| reason.class == ReasonClass::RateLimit;
@@ -289,7 +301,7 @@ impl Board {
                 }
             }
         }
-        if told_cost.is_some() {
+        if charged.is_some() {
             self.end_graph_over_budget(now, &request);
         }
     }
@@ -527,6 +539,7 @@ fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) ->
         signal: ending.signal,
         usage: ending.usage,
         cost_micro_usd: ending.cost_micro_usd,
+        cost_is_assumed: false,
         git: ending.git.clone(),
         merge: ending.merge.clone(),
         denied: ending.denied,

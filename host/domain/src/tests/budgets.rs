@@ -350,6 +350,110 @@ fn reason_of_an_attempt_that_ended_because_of_a_budget_names_this_budget() {
     assert_eq!(reason(&desk, task), "budget: m");
 }
 
+/// Otherwise an attempt whose last report is lost would cost nothing, and could be repeated without
+/// end.
+#[test]
+fn attempt_without_a_reported_cost_is_charged_the_amount_that_it_was_allowed_to_spend() {
+    let limits = Limits {
+        daily_micro_usd: Some(9 * DOLLAR),
+        ..fixed(1)
+    };
+    let check = |class: Class, before: Vec<Report>, end: Ending, cost: Option<u64>, is_assumed| {
+        let mut desk = Desk::with(limits, Bounds::default());
+        let task = desk.submit(|request| {
+            with_budget(5)(request);
+            request.class = class;
+        });
+        desk.turn();
+        for report in before {
+            desk.report(task, report);
+        }
+        let context = format!("{class:?} {end:?}");
+        desk.report(task, Report::Ended(Box::new(end)));
+        desk.settle();
+        let attempt = desk.task(task).attempts[0].clone();
+        let cost = cost.map(|dollars| dollars * DOLLAR);
+        assert_eq!(attempt.cost_micro_usd(), cost, "{context}");
+        let assumed = cost.filter(|_| is_assumed);
+        assert_eq!(attempt.assumed_micro_usd(), assumed, "{context}");
+        let level = desk.board.day_level(desk.now).unwrap();
+        assert_eq!(level.spent_micro_usd, cost.unwrap_or(0), "{context}");
+    };
+    let no_result = || ending(Cause::Class(ReasonClass::NoResult));
+    let at_most = |dollars: u64| Ending {
+        cost_at_most_micro_usd: Some(dollars * DOLLAR),
+        ..no_result()
+    };
+    let stopped = |why| Ending {
+        stopped: Some(why),
+        ..ending(Cause::Class(ReasonClass::Signal))
+    };
+    let told = Ending {
+        cost_micro_usd: Some(2 * DOLLAR),
+        ..no_result()
+    };
+    let begun = || vec![started(7)];
+    let agent = Class::Agent;
+    check(agent, begun(), no_result(), Some(5), true);
+    check(agent, vec![Report::Alive], no_result(), Some(5), true);
+    let lost = ending(Cause::Class(ReasonClass::Lost));
+    check(agent, begun(), lost, Some(5), true);
+    check(agent, begun(), ending(Cause::Success), Some(5), true);
+    check(agent, begun(), stopped(StopWhy::Timeout), Some(5), true);
+    let cancelled = StopWhy::Cancelled { reason: None };
+    check(agent, begun(), stopped(cancelled), Some(5), true);
+    // The cost so far is not the cost at the end.
+    let spending = vec![started(7), Report::Cost(DOLLAR)];
+    check(agent, spending, no_result(), Some(5), true);
+    // The executor knows more.
+    check(agent, begun(), told, Some(2), false);
+    check(agent, begun(), at_most(3), Some(3), true);
+    check(agent, begun(), at_most(8), Some(5), true);
+    check(agent, begun(), at_most(0), None, false);
+    let spending = vec![started(7), Report::Cost(4 * DOLLAR)];
+    check(agent, spending, at_most(3), Some(4), false);
+    // Nothing has run that could cost anything.
+    check(agent, vec![], no_result(), None, false);
+    check(Class::Command, begun(), no_result(), None, false);
+}
+
+#[test]
+fn attempt_without_a_budget_and_a_reported_cost_has_an_unknown_cost() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| request.class = Class::Agent);
+    desk.turn();
+    desk.report(task, started(7));
+    desk.report(task, failure(ReasonClass::NoResult));
+    desk.settle();
+    let attempt = desk.task(task).attempts[0].clone();
+    assert_eq!(attempt.cost_micro_usd(), None);
+    assert_eq!(attempt.assumed_micro_usd(), None);
+}
+
+#[test]
+fn assumed_cost_ends_the_retries_of_a_task_and_holds_other_agents_back() {
+    let limits = Limits {
+        daily_micro_usd: Some(5 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let task = desk.submit(|request| {
+        with_budget(5)(request);
+        request.retries = Some(Box::new(RetryPolicy {
+            limit: 3,
+            backoff: Backoff::default(),
+            on: Vec::new(),
+        }));
+    });
+    let other = desk.submit(|request| request.class = Class::Agent);
+    desk.turn();
+    desk.report(task, started(7));
+    desk.report(task, failure(ReasonClass::NoResult));
+    assert_eq!(starts(&desk.turn()), []);
+    assert_eq!(desk.words(&[task, other]), ["failed:no_result", "ready"]);
+    assert_eq!(desk.task(task).attempts.len(), 1);
+}
+
 /// An agent whose own budget is spent does not go on.
 #[test]
 fn agent_stopped_by_the_daily_budget_goes_on_the_next_day() {

@@ -298,6 +298,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
         signal: Some(9),
         usage,
         cost_micro_usd: Some(12),
+        cost_is_assumed: false,
         git: Some(Box::new(git)),
         merge: Some(Box::new(merge)),
         denied: 0,

@@ -105,12 +105,15 @@ fn shown(view: &CostView, look: Look) -> Painted {
     table.shown(look)
 }
 
-/// The line below the table: `$3.20 of $10.00 spent today, $6.80 left`.
+/// The line below the table: `$3.20 of $10.00 spent today, $6.80 left`. It also says which part of
+/// the cost was not reported.
 fn foot(view: &CostView, now: Timestamp) -> Option<String> {
     let since = view.since.as_deref();
     let since = since.map(|since| format!("since {}", times::at(since, now)));
     let budget = view.budget.as_ref().map(text::budget);
-    let parts: Vec<String> = since.into_iter().chain(budget).collect();
+    let assumed = view.assumed_usd.map(text::assumed);
+    let parts = since.into_iter().chain(assumed).chain(budget);
+    let parts: Vec<String> = parts.collect();
     (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
@@ -152,6 +155,13 @@ mod tests {
         );
         let now = Timestamp(1_795_359_153_042);
         let expected = "since 09:00 · $3.20 of $10.00 spent today, $6.80 left";
+        assert_eq!(foot(&view, now).as_deref(), Some(expected));
+        let view = CostView {
+            assumed_usd: Some(4.9),
+            ..view
+        };
+        let expected = "since 09:00 · $4.90 is assumed: no cost was reported · \
+                        $3.20 of $10.00 spent today, $6.80 left";
         assert_eq!(foot(&view, now).as_deref(), Some(expected));
     }
 

@@ -245,7 +245,12 @@ fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Tim
         line.push(&format!(" {took}"));
     }
     if let Some(cost) = attempt.cost_usd.filter(|cost| *cost > 0.0) {
-        line.push(&format!("  {}", text::usd(cost)));
+        let assumed = if attempt.cost_is_assumed {
+            " assumed"
+        } else {
+            ""
+        };
+        line.push(&format!("  {}{assumed}", text::usd(cost)));
     }
     let ended = (outcome != Some("succeeded") || attempt.reason.is_some()).then(|| end_of(attempt));
     let ended = if is_unrecorded {
@@ -453,17 +458,21 @@ fn files(task: &TaskView) -> Option<String> {
     })
 }
 
-/// The cost, and the budget.
+/// The cost and the budget, and whether the cost was reported.
 fn cost(task: &TaskView) -> Option<String> {
-    match (task.cost_usd, task.budget_usd) {
-        (cost, Some(budget)) => Some(format!(
+    let cost = match (task.cost_usd, task.budget_usd) {
+        (cost, Some(budget)) => format!(
             "{} of {}",
             text::usd(cost.unwrap_or(0.0)),
             text::usd(budget)
-        )),
-        (Some(cost), None) => Some(text::usd(cost)),
-        (None, None) => None,
-    }
+        ),
+        (Some(cost), None) => text::usd(cost),
+        (None, None) => return None,
+    };
+    Some(match task.assumed_usd {
+        Some(assumed) => format!("{cost} ({})", text::assumed(assumed)),
+        None => cost,
+    })
 }
 
 #[cfg(test)]
@@ -506,6 +515,26 @@ mod tests {
             "failed",
             describe(&task, PLAIN, Timestamp(1_795_359_153_042)).as_str()
         );
+    }
+
+    #[test]
+    fn an_assumed_cost_is_shown_as_assumed() {
+        let check = |assumed: Option<f64>, expected: [&str; 2]| {
+            let mut task = task(serde_json::json!({
+                "cost_usd": 4.9, "budget_usd": 5.0,
+                "attempts": [{"number": 1, "outcome": "succeeded", "cost_usd": 4.9}],
+            }));
+            task.row.assumed_usd = assumed;
+            task.attempts[0].cost_is_assumed = assumed.is_some();
+            let shown = describe(&task, PLAIN, Timestamp(1_795_359_153_042));
+            for line in expected {
+                let mut lines = shown.as_str().lines();
+                assert!(lines.any(|it| it.ends_with(line)), "{}", shown.as_str());
+            }
+        };
+        check(None, ["  $4.90", "$4.90 of $5.00"]);
+        let whole = "$4.90 of $5.00 ($4.90 is assumed: no cost was reported)";
+        check(Some(4.9), ["  $4.90 assumed", whole]);
     }
 
     #[test]

@@ -106,6 +106,11 @@ pub(super) fn budget(budget: &BudgetView) -> String {
     )
 }
 
+/// The part of a cost that no executor has reported: `$3.20 is assumed: no cost was reported`.
+pub(super) fn assumed(assumed_usd: f64) -> String {
+    format!("{} is assumed: no cost was reported", usd(assumed_usd))
+}
+
 /// Whether the cost exceeds the budget.
 pub(super) fn is_over_budget(task: &TaskRow) -> bool {
     matches!((task.cost_usd, task.budget_usd), (Some(cost), Some(budget)) if cost > budget)

@@ -46,7 +46,7 @@ pub(super) struct DelegateTask {
     pub(super) idempotency_key: Option<String>,
     /// For agents: the model.
     pub(super) model: Option<String>,
-    /// For agents: permission mode, such as `acceptEdits`.
+    /// For agents: permission mode, such as `acceptEdits`, or `plan` (reads, without `Bash`).
     pub(super) permission_mode: Option<String>,
     /// For agents: allowed tools, such as `Bash(cargo test:*)` or `Edit`.
     pub(super) allowed_tools: Option<Vec<String>>,
@@ -191,7 +191,7 @@ pub(super) struct RetryTask {
     pub(super) now: Option<bool>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
-    /// For agents: permission mode, such as `acceptEdits`.
+    /// For agents: permission mode, such as `acceptEdits`, or `plan` (reads, without `Bash`).
     pub(super) permission_mode: Option<String>,
     /// For agents: allowed tools, replacing the earlier ones.
     pub(super) allowed_tools: Option<Vec<String>>,
@@ -216,7 +216,7 @@ pub(super) struct ResumeTask {
     pub(super) additional_context: Option<String>,
     /// For agents: another model, from this attempt on.
     pub(super) model: Option<String>,
-    /// For agents: permission mode, such as `acceptEdits`.
+    /// For agents: permission mode, such as `acceptEdits`, or `plan` (reads, without `Bash`).
     pub(super) permission_mode: Option<String>,
     /// For agents: allowed tools, replacing the earlier ones.
     pub(super) allowed_tools: Option<Vec<String>>,

@@ -25,6 +25,13 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
         let earlier = ending.earlier.as_ref()?;
         Some(cost_before(verdict?, earlier))
     });
+    // What a process has spent after its last result is not known.
+    let final_usd = total_usd.filter(|_| transcript.results.is_final());
+    let cost_usd = final_usd.map(|total| (total - before_usd.unwrap_or(0.0)).max(0.0));
+    // Without a known cost, an attempt with a budget counts as if it had spent the whole budget.
+    let is_free = ending.budget_usd.is_some() && transcript.has_asked_nothing();
+    let cost_usd = cost_usd.or_else(|| is_free.then_some(0.0));
+    let at_most_usd = ending.budget_usd.filter(|_| cost_usd.is_none());
     let facts = [
         (
             "result",
@@ -35,10 +42,8 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
         ),
         ("session_id", transcript.session().map(Value::from)),
         ("model", transcript.model.as_deref().map(Value::from)),
-        (
-            "cost_usd",
-            total_usd.map(|total| Value::from((total - before_usd.unwrap_or(0.0)).max(0.0))),
-        ),
+        ("cost_usd", cost_usd.map(Value::from)),
+        ("cost_at_most_usd", at_most_usd.map(Value::from)),
         ("total_cost_usd", total_usd.map(Value::from)),
         (
             "num_turns",
@@ -182,9 +187,11 @@ fn denial(denial: &Denial) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use claudine_plugin_sdk::process::Line;
+
     use super::super::tests::end;
     use super::*;
-    use crate::transcript::tests::fixture;
+    use crate::transcript::tests::{fixture, line};
 
     #[test]
     fn usage_limit_that_was_met_is_named() {
@@ -253,6 +260,53 @@ mod tests {
             r#"{"type":"result","subtype":"success","is_error":false,"total_cost_usd":0.5}"#;
         assert_eq!(cost(without_parts, Some(0.4)), "0.1000 of 0.5000");
         assert_eq!(cost("", None), "-1.0000 of -1.0000");
+    }
+
+    #[test]
+    fn cost_is_unknown_if_the_last_result_is_missing_and_the_budget_is_its_upper_bound() {
+        let costs = |lines: &[Line], budget_usd: Option<f64>| {
+            let mut transcript = Transcript::default();
+            for line in lines {
+                transcript.take(line);
+            }
+            let ending = Ending {
+                budget_usd,
+                ..Ending::default()
+            };
+            let outcome = super::super::outcome(&transcript, &ending);
+            ["cost_usd", "cost_at_most_usd"]
+                .map(|name| outcome.outputs.get(name).and_then(Value::as_f64))
+        };
+        let gap = || Line {
+            length_bytes: 9_000,
+            ..line(r#"{"type":"resu"#)
+        };
+        let begin = || line(r#"{"type":"system","subtype":"init","session_id":null}"#);
+        let result = || {
+            line(
+                r#"{"type":"result","subtype":"success","is_error":false,"total_cost_usd":0.5,"result":"x"}"#,
+            )
+        };
+        let odd = || line(r#"{"type":"result","is_error":"no"}"#);
+        let woken = || line(r#"{"type":"assistant","message":{"content":[]}}"#);
+        let check = |lines: &[Line], expected: [Option<f64>; 2]| {
+            assert_eq!(costs(lines, Some(2.0)), expected, "{lines:?}");
+            let known = expected[0].filter(|usd| *usd > 0.0);
+            assert_eq!(costs(lines, None), [known, None], "{lines:?}");
+        };
+        check(&[begin(), result()], [Some(0.5), None]);
+        let unknown = [None, Some(2.0)];
+        check(&[begin()], unknown);
+        check(&[begin(), gap()], unknown);
+        check(&[gap()], unknown);
+        check(&[line("words")], unknown);
+        check(&[begin(), result(), gap()], unknown);
+        check(&[begin(), result(), odd()], unknown);
+        check(&[begin(), result(), begin()], unknown);
+        check(&[begin(), result(), woken()], unknown);
+        check(&[begin(), result(), gap(), result()], [Some(0.5), None]);
+        // Claude Code ended before it began a session, such as for an option that it does not know.
+        check(&[], [Some(0.0), None]);
     }
 
     /// Versions before the known one report only a total, some for the session and some for the
