@@ -11,6 +11,7 @@ mod edit;
 mod exclusion;
 mod mcp;
 mod paths;
+mod search;
 mod show;
 mod values;
 mod variables;
@@ -36,6 +37,7 @@ pub(crate) use self::{
     exclusion::{EnvRules, GIT_ELSEWHERE},
     mcp::{McpCeiling, is_dangerous, step_of},
     paths::{data_dir, file_path},
+    search::{PATH, absolute_lists, absolute_path},
     show::Shown,
     values::parse_slots,
 };

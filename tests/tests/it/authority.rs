@@ -608,6 +608,38 @@ fn host_started_inside_a_task_takes_no_settings_from_the_task() {
     host.finished(&id);
 }
 
+/// Otherwise a client decides which program its agent is, by the directory that it names.
+#[test]
+fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client_names() {
+    let (mut host, agent) = with_agent(
+        SMALLEST,
+        "printenv PATH > path; printenv PYTHONPATH > python",
+    );
+    let absolute = format!(
+        "{}:{}",
+        agent.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    host.set_env("PATH", format!("./bin::{absolute}:."));
+    host.set_env("PYTHONPATH", "/lib/python:");
+    for place in ["claude", "bin/claude", "bin/git"] {
+        let planted = host.work().join(place);
+        fs::create_dir_all(planted.parent().unwrap()).unwrap();
+        fs::write(&planted, "#!/bin/sh\ntouch planted\n").unwrap();
+        fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut client = Client::connect(&host);
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(id.as_str().unwrap());
+    assert_eq!(said(&host, "path"), format!("{absolute}\n"));
+    assert_eq!(said(&host, "python"), "/lib/python\n");
+    assert!(!host.work().join("planted").exists());
+    // The tasks of a person keep what the person has set.
+    host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
+    assert!(host.work().join("planted").exists());
+}
+
 #[test]
 fn settings_for_mcp_also_limit_agents_that_use_the_command_line() {
     let claudine = claudine();
