@@ -3,7 +3,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use claudine_tests::{TestHost, harness::binary, mcp::Client, short_id, wait_for};
+use claudine_tests::{
+    TestHost, harness::binary, mcp::Client, short_id, terminal::Terminal, wait_for,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -457,6 +459,15 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     refused(&mut client, "RetryTask", again, &says);
     host.run(["retry", "variable"]).check();
     assert_eq!(host.finished("variable")["reason"]["class"], "no_result");
+    // A person who runs everything again is told of what the settings refuse to clients.
+    let says = "3 tasks of clients are beyond";
+    let failed = ["retry", "--failed"];
+    let mut asked = Terminal::start(&host, &failed, (80, 24));
+    asked.shows(&[says, "Retry 4 tasks? [y/N]"]);
+    asked.press("\r");
+    assert_eq!(asked.ended().code(), Some(1));
+    let ran = host.run([&failed[..], &["--yes"]].concat()).ok();
+    ran.says(&[says, "they run because you ask for it"]);
 }
 
 #[test]
