@@ -71,6 +71,11 @@ impl Layout {
         self.root.join("kept.json")
     }
 
+    /// The record of what the last host allowed MCP clients.
+    pub(crate) fn ceiling_file(&self) -> PathBuf {
+        self.root.join("ceiling.json")
+    }
+
     /// File that a host or a restore locks as long as it uses this directory.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")

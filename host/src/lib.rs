@@ -27,6 +27,7 @@ mod kept;
 mod layout;
 mod lock;
 mod moment;
+mod narrowed;
 mod panics;
 mod plugin;
 mod proc_stat;
@@ -161,6 +162,7 @@ fn serve_host(
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
     let claimed = serve::claim(&settings.data_dir, Purpose::Host).map_err(start_error)?;
     backup::refuse_incomplete(&claimed.layout)?;
+    narrowed::begin(&claimed.layout, &mut settings);
     let log = layout::Layout::new(&settings.data_dir).host_log();
     let sink = if background {
         telemetry::Sink::File(&log)
@@ -313,8 +315,9 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
 /// Creates a host within this process. It is used if no host runs, and answers only requests that
 /// change nothing.
 fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
-    let settings = Settings::load(overrides, &config::process_environment)
+    let mut settings = Settings::load(overrides, &config::process_environment)
         .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+    narrowed::try_on(&layout::Layout::new(&settings.data_dir), &mut settings);
     serve::offline(settings)
 }
 

@@ -221,6 +221,12 @@ impl TestHost {
         self.root().join("config")
     }
 
+    /// Sets a variable for later commands.
+    pub fn set_env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        self.variables
+            .insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+    }
+
     /// Makes later commands use another binary, as an upgrade does.
     pub fn use_binary(&mut self, path: PathBuf) {
         self.binary = path;

@@ -26,7 +26,9 @@ use super::{
     way_out::more_money,
 };
 use crate::{
+    ceiling::work::is_beyond,
     clock::{self, rfc3339},
+    config::McpCeiling,
     engine::EngineError,
 };
 
@@ -142,6 +144,9 @@ impl Host {
             self.may_retry(by, &retry).await?;
             let shared = self.shared_again(by, &retry).await?;
             let warning = shared.or_else(|| later_start(by, &retry.task));
+            let below = beyond_settings(by, &retry.downstream, &self.settings.mcp);
+            let told: Vec<String> = warning.into_iter().chain(below).collect();
+            let warning = (!told.is_empty()).then(|| told.join("; "));
             let id = retry.task.id;
             match self.engine.asked(by, Input::Retry(Box::new(retry))).await {
                 Ok(answer) => {
@@ -272,6 +277,22 @@ fn later_start(by: &Principal, task: &Task) -> Option<String> {
          cancelled; only a person can start it earlier",
         rfc3339(until)
     ))
+}
+
+/// Tells somebody unrestrained of the clients' tasks among those that run again too, if the
+/// settings for MCP clients would refuse them now.
+fn beyond_settings(by: &Principal, downstream: &[Task], ceiling: &McpCeiling) -> Option<String> {
+    if by.restrained {
+        return None;
+    }
+    let beyond = downstream.iter().filter(|task| is_beyond(task, ceiling));
+    let count = beyond.count();
+    (count > 0).then(|| {
+        format!(
+            "of the tasks that run again after it, {count} were submitted by clients and are \
+             beyond what the settings (mcp.…) allow clients now"
+        )
+    })
 }
 
 /// The holders of a held task.

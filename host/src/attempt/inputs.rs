@@ -16,7 +16,7 @@ use crate::{
         files::{self, Given},
         words::{Resumed, Used, before_prompt},
     },
-    config::{McpCeiling, RESTRAINED},
+    config::{McpCeiling, PATH, RESTRAINED, absolute_lists},
     engine::Launch,
     environment::Environments,
     layout::Layout,
@@ -87,7 +87,8 @@ impl Inputs {
         } = launch;
         let previous = previous(task, *attempt);
         let request = &task.request;
-        let variables = if manifest.reads_env.is_empty() {
+        let is_restrained = task.restrained || request.by.restrained;
+        let variables = if manifest.reads_env.is_empty() && !is_restrained {
             Some(Arc::default())
         } else {
             self.environments.recent(&request.env_digest)
@@ -110,7 +111,7 @@ impl Inputs {
         };
         let Documents {
             spec,
-            variables,
+            mut variables,
             outputs,
             checkpoint,
         } = documents;
@@ -127,8 +128,16 @@ impl Inputs {
             }
         };
         let mut own = handed.variables;
+        if is_restrained {
+            // The workspace may contain anything, even a program of the executor's name.
+            let lists = absolute_lists(&variables);
+            if !lists.is_empty() {
+                Arc::make_mut(&mut variables).extend(lists.iter().cloned());
+                own.extend(lists);
+            }
+        }
         let mut env = visible(manifest, &variables);
-        if task.restrained || request.by.restrained {
+        if is_restrained {
             let mark = (RESTRAINED.to_owned(), self.ceiling.restraint());
             // The settings may have changed since the submission.
             env.retain(|(name, _)| *name != mark.0);
@@ -142,7 +151,7 @@ impl Inputs {
             attempt: attempt.number,
             spec: handed.spec,
             workspace: workspace.to_owned(),
-            path: variables.get("PATH").cloned(),
+            path: variables.get(PATH).cloned(),
             env,
             labels: task
                 .request

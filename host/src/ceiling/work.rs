@@ -2,12 +2,12 @@
 
 use claudine_domain::{
     principal::{Authority, Principal, Step},
-    task::Class,
+    task::{Class, Task},
     worktree::MergeStrategy,
 };
 use serde_json::{Map, Value};
 
-use super::{Refusal, SHOWN, fields, way};
+use super::{Refusal, SHOWN, fields, variables::may_set, way};
 use crate::{
     config::{McpCeiling, step_of_mode},
     text::is_harmful,
@@ -72,6 +72,23 @@ pub(crate) fn within(by: &Principal, ceiling: &McpCeiling, work: Work<'_>) -> Re
         way(by)
     );
     Err(Refusal::of_setting(message, "extras"))
+}
+
+/// Whether a task of a restrained principal is beyond the settings, which may have been changed
+/// since its submission. Its authority is that of its submission.
+pub(crate) fn is_beyond(task: &Task, ceiling: &McpCeiling) -> bool {
+    let (request, unknown) = (&task.request, Authority::full());
+    let set = request.set_variables.iter().flat_map(|names| names.iter());
+    let work = Work {
+        executor: &request.executor,
+        class: request.class,
+        authority: request.authority.as_deref().unwrap_or(&unknown),
+        merge: request.worktree.as_ref().map(|worktree| worktree.merge),
+        spec: "",
+    };
+    let by = &request.by;
+    let is_within = may_set(by, ceiling, set).and_then(|()| within(by, ceiling, work));
+    by.restrained && is_within.is_err()
 }
 
 /// Refuses a permission mode above the ceiling. This is also checked before an executor looks at
@@ -240,7 +257,45 @@ fn because(spec: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, sync::Arc};
+
+    use claudine_domain::task::Request;
+
     use super::*;
+    use crate::store::sample_task;
+
+    #[test]
+    fn a_clients_task_is_beyond_settings_that_would_refuse_it_now() {
+        let usual = McpCeiling::default();
+        let check = |expected: bool, ceiling: &McpCeiling, change: fn(&mut Request)| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            (request.executor, request.class) = ("claude".into(), Class::Agent);
+            request.authority = Some(Arc::new(Authority {
+                step: Step::Edit,
+                ..Authority::full()
+            }));
+            change(request);
+            assert!(!is_beyond(&task, ceiling), "a person's task");
+            Arc::make_mut(&mut task.request).by = Arc::new(Principal {
+                restrained: true,
+                ..Principal::default()
+            });
+            assert_eq!(is_beyond(&task, ceiling), expected);
+        };
+        check(false, &usual, |_| {});
+        check(true, &usual, |request| request.executor = "other".into());
+        check(true, &usual, |request| request.authority = None);
+        check(true, &usual, |request| {
+            let names = BTreeSet::from(["PATH".to_owned()]);
+            request.set_variables = Some(Arc::new(names));
+        });
+        let plan = McpCeiling {
+            max_permission_mode: "plan".to_owned(),
+            ..McpCeiling::default()
+        };
+        check(true, &plan, |_| {});
+    }
 
     #[test]
     fn new_instructions_are_checked_like_a_prompt() {

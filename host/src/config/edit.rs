@@ -43,7 +43,7 @@ const LIKELY: f64 = 0.6;
 /// Checks that a host could start with this text as its configuration file.
 pub(crate) fn check(path: &Path, text: &str) -> Result<(), ConfigError> {
     let file = parse_file(path, text)?;
-    Settings::from_file(&path.display().to_string(), file, "/".into())?;
+    Settings::from_file(path, file, "/".into())?;
     Ok(())
 }
 

@@ -363,6 +363,41 @@ impl McpCeiling {
         }
     }
 
+    /// A ceiling under which nothing is allowed.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            executors: Vec::new(),
+            max_permission_mode: Step::Read.as_str().to_owned(),
+            merge_strategies: Vec::new(),
+            extras: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// This ceiling without everything that the other one does not allow.
+    pub(crate) fn narrowed_to(&self, other: &Self) -> Self {
+        let step = |ceiling: &Self| ceiling.most().step;
+        let lower = if step(self) <= step(other) {
+            self
+        } else {
+            other
+        };
+        let mut env = self.env.clone();
+        env.retain(|rule| is_covered(rule, &other.env));
+        for rule in &other.env {
+            if is_covered(rule, &self.env) && !is_covered(rule, &env) {
+                env.push(rule.clone());
+            }
+        }
+        Self {
+            executors: common(&self.executors, &other.executors),
+            max_permission_mode: lower.max_permission_mode.clone(),
+            merge_strategies: common(&self.merge_strategies, &other.merge_strategies),
+            extras: common(&self.extras, &other.extras),
+            env,
+        }
+    }
+
     /// The highest authority that a task may have.
     pub(crate) fn most(&self) -> Authority {
         let step = step_of(&self.max_permission_mode).unwrap_or(Step::Read);
@@ -399,6 +434,17 @@ impl McpCeiling {
     pub(crate) fn allows_commands(&self) -> bool {
         self.executors.iter().any(|name| name == "shell")
     }
+}
+
+/// The items of the first list that are in the second one too.
+fn common<T: Clone + PartialEq>(items: &[T], others: &[T]) -> Vec<T> {
+    let common = items.iter().filter(|item| others.contains(item));
+    common.cloned().collect()
+}
+
+/// Whether all variables that a rule matches are matched by one of the other rules.
+fn is_covered(rule: &str, others: &[String]) -> bool {
+    others.iter().any(|other| matches(other, rule))
 }
 
 /// The step for a permission mode of an agent.
@@ -456,6 +502,39 @@ mod tests {
         check("extras = []", "1");
         check("extras = ['network', 'printer']", "network,printer");
         check("extras = []\nmax_permission_mode = 'full'", "*");
+    }
+
+    #[test]
+    fn a_narrowed_ceiling_allows_what_both_ceilings_allow() {
+        let check = |one: &str, other: &str, expected: &str| {
+            let (one, other) = (ceiling(one).unwrap(), ceiling(other).unwrap());
+            let expected = ceiling(expected).unwrap();
+            assert_eq!(one.narrowed_to(&other), expected);
+            assert_eq!(expected.narrowed_to(&other), expected);
+            assert_eq!(expected.narrowed_to(&one), expected);
+        };
+        check("", "", "");
+        check("executors = ['claude', 'x']", "", "executors = ['claude']");
+        let (plan, run) = (
+            "max_permission_mode = 'plan'",
+            "max_permission_mode = 'run'",
+        );
+        check(plan, run, plan);
+        check(run, plan, plan);
+        check("extras = []", "", "extras = []");
+        check("", "extras = ['printer']", "extras = []");
+        let merges = "merge_strategies = ['auto', 'patch']";
+        check(merges, "", "merge_strategies = ['patch']");
+        let (some, others) = ("env = ['A_*', 'B', 'C']", "env = ['A_X', 'A_Y*', 'B*']");
+        check(some, others, "env = ['B', 'A_X', 'A_Y*']");
+        check(others, some, "env = ['A_X', 'A_Y*', 'B']");
+        check("env = ['*']", "env = ['A*', 'AB']", "env = ['A*']");
+        let nothing = McpCeiling::nothing();
+        assert_eq!(
+            McpCeiling::default().narrowed_to(&nothing).most(),
+            nothing.most()
+        );
+        assert!(!nothing.allows_commands() && !nothing.may_set("CI"));
     }
 
     #[test]

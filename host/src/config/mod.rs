@@ -11,6 +11,7 @@ mod edit;
 mod exclusion;
 mod mcp;
 mod paths;
+mod search;
 mod show;
 mod values;
 mod variables;
@@ -36,6 +37,7 @@ pub(crate) use self::{
     exclusion::{EnvRules, GIT_ELSEWHERE},
     mcp::{McpCeiling, is_dangerous, step_of_mode},
     paths::{data_dir, file_path},
+    search::{PATH, absolute_lists, absolute_path},
     show::Shown,
     values::parse_slots,
 };
@@ -92,6 +94,12 @@ pub(crate) enum ConfigError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(
+        "cannot read {}: {} is a link to a file that does not exist; make that file, or remove the link",
+        path.display(),
+        link.display()
+    )]
+    LinkToNothing { path: PathBuf, link: PathBuf },
     #[error("{}: {message}", path.display())]
     Parse { path: PathBuf, message: String },
     #[error("neither {DATA_DIR} nor XDG_STATE_HOME nor HOME is set, so there is no data directory")]
@@ -105,7 +113,9 @@ pub(crate) enum ConfigError {
         name: String,
         likely: Option<&'static str>,
     },
-    #[error("neither {CONFIG} nor XDG_CONFIG_HOME nor HOME is set, so there is no settings file")]
+    #[error(
+        "neither {CONFIG} nor XDG_CONFIG_HOME nor HOME is set, so the settings are unknown; set HOME, or {CONFIG} to the path of a settings file"
+    )]
     NoFile,
 }
 
@@ -184,6 +194,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// The configuration file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
+    /// The path of the configuration file, whether there is one or not.
+    pub(crate) place: PathBuf,
     pub(crate) limits: Limits,
     /// Number of slots from the command line. It overrides a number that was set earlier with
     /// `claudine slots`.
@@ -266,20 +278,15 @@ pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
 
 impl Settings {
     pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
-        let path = config_file(env)?;
-        let (file, origins) = match &path {
-            Some(path) => read_file(path)?,
-            None => Default::default(),
+        let data_dir = data_dir(overrides.data_dir.as_deref(), env)?;
+        let (place, is_read) = config_file(env)?;
+        let (file, origins) = if is_read {
+            read_file(&place)?
+        } else {
+            Default::default()
         };
-        let from_file = path
-            .as_ref()
-            .map_or_else(String::new, |path| path.display().to_string());
-        let mut settings = Self::from_file(
-            &from_file,
-            file,
-            data_dir(overrides.data_dir.as_deref(), env)?,
-        )?;
-        settings.file = path;
+        let mut settings = Self::from_file(&place, file, data_dir)?;
+        settings.file = is_read.then_some(place);
         settings.origins = origins;
         settings.apply_environment(env);
         let given = |settings: &mut Self, name: &str, option| {
@@ -299,7 +306,9 @@ impl Settings {
         Ok(settings)
     }
 
-    fn from_file(source: &str, file: File, data_dir: PathBuf) -> Result<Self, ConfigError> {
+    fn from_file(place: &Path, file: File, data_dir: PathBuf) -> Result<Self, ConfigError> {
+        let source = place.display().to_string();
+        let source = source.as_str();
         let of = |name| Setting { source, name };
         let bytes = |name, value: Option<toml::Value>, default: u64| match value {
             None => Ok(default),
@@ -327,6 +336,7 @@ impl Settings {
         Ok(Self {
             data_dir,
             file: None,
+            place: place.to_owned(),
             given_slots: None,
             begin: Begin::Usual,
             on_demand: false,

@@ -47,27 +47,47 @@ pub(crate) fn file_path(env: Environment<'_>) -> Result<PathBuf, ConfigError> {
         PathBuf::from(directory)
     } else {
         let home = text_of(env, "HOME")?.ok_or(ConfigError::NoFile)?;
-        Path::new(&home).join(".config")
+        absolute("HOME", home)?.join(".config")
     };
     Ok(directory.join("claudine/config.toml"))
 }
 
-/// The configuration file to read; `None` if there is none. A file that `CLAUDINE_CONFIG` names
-/// must exist. The path of a file that cannot be looked at is returned, so that reading the file
-/// gives an error: a host that ignored the file would not apply the limits in it.
-pub(super) fn config_file(env: Environment<'_>) -> Result<Option<PathBuf>, ConfigError> {
-    match file_path(env) {
-        Ok(path) => {
-            let kind = fs::metadata(&path).map_err(|error| error.kind());
-            let is_missing = matches!(
-                kind,
-                Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-            );
-            Ok(Some(path).filter(|_| env(CONFIG).is_some() || !is_missing))
+/// The configuration file, and whether it is to be read. A file that `CLAUDINE_CONFIG` names must
+/// exist. If it is unknown whether there is a file, it is to be read, which gives an error: a host
+/// that ignored the file would not apply the limits in it. For the same reason, it is an error if
+/// the place of the file is unknown, or if a link in its path leads nowhere.
+pub(super) fn config_file(env: Environment<'_>) -> Result<(PathBuf, bool), ConfigError> {
+    let path = file_path(env)?;
+    let is_read = env(CONFIG).is_some() || !is_missing(&path)?;
+    Ok((path, is_read))
+}
+
+/// Whether there is certainly no such file.
+fn is_missing(path: &Path) -> Result<bool, ConfigError> {
+    for place in path.ancestors() {
+        match fs::symlink_metadata(place) {
+            // A link is followed: only its target can be missing here.
+            Ok(_) => match fs::metadata(place) {
+                Err(error) if is_nothing(&error) => {
+                    return Err(ConfigError::LinkToNothing {
+                        path: path.to_owned(),
+                        link: place.to_owned(),
+                    });
+                }
+                _ => return Ok(place != path),
+            },
+            Err(error) if is_nothing(&error) => {}
+            Err(_) => return Ok(false),
         }
-        Err(ConfigError::NoFile) => Ok(None),
-        Err(error) => Err(error),
     }
+    Ok(true)
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 #[cfg(test)]
@@ -154,5 +174,40 @@ mod tests {
         std::os::unix::fs::symlink("config.toml", folder.join("config.toml")).unwrap();
         let error = settings().unwrap_err();
         assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+    }
+
+    /// The file may be on a disk that is not mounted at the moment.
+    #[test]
+    fn a_link_to_nothing_in_the_path_of_the_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |link: &str| {
+            let above = dir.path().join(link);
+            fs::create_dir_all(above.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink("unmounted/files", &above).unwrap();
+            let error = load(&[("HOME", dir.path().to_str().unwrap())]).unwrap_err();
+            let error = error.to_string();
+            let says = format!(
+                "{} is a link to a file that does not exist",
+                above.display()
+            );
+            assert!(error.contains(&says), "{error}");
+            fs::remove_file(&above).unwrap();
+        };
+        check(".config");
+        check(".config/claudine");
+        check(".config/claudine/config.toml");
+    }
+
+    #[test]
+    fn settings_whose_place_is_unknown_are_an_error() {
+        let error = |pairs: &[(&str, &str)]| load(pairs).unwrap_err().to_string();
+        let unknown = error(&[(DATA_DIR, "/d")]);
+        assert!(unknown.starts_with("neither CLAUDINE_CONFIG"), "{unknown}");
+        // The directory of a client of MCP would contain this file.
+        let relative = error(&[(DATA_DIR, "/d"), ("HOME", ".")]);
+        assert_eq!(relative, "HOME is `.`, but must be an absolute path");
+        let named = load(&[(DATA_DIR, "/d"), ("XDG_CONFIG_HOME", "/c")]).unwrap();
+        assert_eq!(named.file, None);
+        assert_eq!(named.place, Path::new("/c/claudine/config.toml"));
     }
 }

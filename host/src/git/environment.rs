@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::DATA_DIR;
+use crate::config::{DATA_DIR, PATH, absolute_path};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
 /// contains no `GIT_…` variable that could name a repository, a program or a setting.
@@ -100,6 +100,15 @@ impl Variables {
         let of_the_host = host
             .into_iter()
             .filter(|(name, _)| OF_THE_HOST.iter().any(|known| name == known));
+        // Git looks for programs in the repository in which it runs.
+        let of_the_host = of_the_host.map(|(name, value)| {
+            let value = if name == PATH {
+                absolute_path(&value)
+            } else {
+                value
+            };
+            (name, value)
+        });
         let mut variables: BTreeMap<OsString, OsString> = of_the_host.collect();
         let of_the_task = OF_THE_TASK
             .iter()
@@ -174,6 +183,12 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn git_looks_for_no_program_in_the_repository_in_which_it_runs() {
+        let path = left(&[("PATH", ".:/bin:tools:")], &[]);
+        assert_eq!(path, [("PATH".to_owned(), "/bin".to_owned())]);
     }
 
     #[test]

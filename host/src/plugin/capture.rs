@@ -13,6 +13,7 @@ use super::port::{ChildExit, EnvRemove, Failure, SpawnSpec, Stdin, Usage};
 use crate::{
     clock,
     command::{Abandoned, finish},
+    config::{PATH, absolute_path, process_environment},
 };
 
 const WALL: Duration = Duration::from_secs(10);
@@ -73,6 +74,10 @@ pub(crate) async fn run(spec: SpawnSpec) -> Result<CapturedOutput, Failure> {
 fn command(spec: SpawnSpec, stdin: Stdio) -> Command {
     let mut command = Command::new(spec.command);
     command.args(spec.args).stdin(stdin);
+    // The host may have been started in any directory.
+    if let Some(path) = process_environment(PATH) {
+        command.env(PATH, absolute_path(&path));
+    }
     match spec.env_remove {
         EnvRemove::Everything => {
             command.env_clear();

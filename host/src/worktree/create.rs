@@ -82,8 +82,13 @@ impl Worktrees {
             // Git does not check out a directory without committed files, so the directory may be
             // missing.
             let dir = inside.clone();
-            self.blocking(move |_| fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir)))
-                .await?;
+            self.blocking(move |_| {
+                if is_beginning {
+                    refuse_led_out(&path, &dir)?;
+                }
+                fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))
+            })
+            .await?;
         }
         Ok(Entered {
             dir: inside,
@@ -418,6 +423,19 @@ impl Worktrees {
         }
         self.remove_record(half.task).await
     }
+}
+
+/// Refuses a directory that is not in its worktree, because the base, or an earlier attempt, has a
+/// symbolic link in its path. What is missing of the path cannot lead out. Reads the disk.
+fn refuse_led_out(worktree: &Path, dir: &Path) -> Result<(), WorktreeError> {
+    let to = fsx::real(dir);
+    if to.starts_with(fsx::real(worktree)) {
+        return Ok(());
+    }
+    Err(WorktreeError::LedOut {
+        dir: dir.to_owned(),
+        to,
+    })
 }
 
 /// Refuses a branch that is checked out elsewhere, because two checkouts of one branch would undo

@@ -44,6 +44,12 @@ pub(crate) enum WorktreeError {
     BranchInTheWay { branch: BranchRef, there: BranchRef },
     #[error("a worktree of this repository would not be used: because of `extensions.worktreeConfig` and `core.worktree` git works in {} instead", top.display())]
     LedAway { top: PathBuf },
+    #[error(
+        "the directory of the task would not be in its worktree: a symbolic link leads {} to {}; name another directory or base for the task, or remove the link from its branch",
+        dir.display(),
+        to.display()
+    )]
+    LedOut { dir: PathBuf, to: PathBuf },
     #[error("base `{base}` is not a branch, a tag or a commit of the repository")]
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]

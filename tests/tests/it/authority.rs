@@ -3,7 +3,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use claudine_tests::{TestHost, harness::binary, mcp::Client, short_id, wait_for};
+use claudine_tests::{
+    TestHost, harness::binary, mcp::Client, short_id, terminal::Terminal, wait_for,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -457,6 +459,15 @@ fn queued_tasks_of_a_client_fail_at_their_start_if_a_person_has_lowered_the_ceil
     refused(&mut client, "RetryTask", again, &says);
     host.run(["retry", "variable"]).check();
     assert_eq!(host.finished("variable")["reason"]["class"], "no_result");
+    // A person who runs everything again is told of what the settings refuse to clients.
+    let says = "3 tasks of clients are beyond";
+    let failed = ["retry", "--failed"];
+    let mut asked = Terminal::start(&host, &failed, (80, 24));
+    asked.shows(&[says, "Retry 4 tasks? [y/N]"]);
+    asked.press("\r");
+    assert_eq!(asked.ended().code(), Some(1));
+    let ran = host.run([&failed[..], &["--yes"]].concat()).ok();
+    ran.says(&[says, "they run because you ask for it"]);
 }
 
 #[test]
@@ -606,6 +617,38 @@ fn host_started_inside_a_task_takes_no_settings_from_the_task() {
     );
     fs::write(at("end"), "").unwrap();
     host.finished(&id);
+}
+
+/// Otherwise a client decides which program its agent is, by the directory that it names.
+#[test]
+fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client_names() {
+    let (mut host, agent) = with_agent(
+        SMALLEST,
+        "printenv PATH > path; printenv PYTHONPATH > python",
+    );
+    let absolute = format!(
+        "{}:{}",
+        agent.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    host.set_env("PATH", format!("./bin::{absolute}:."));
+    host.set_env("PYTHONPATH", "/lib/python:");
+    for place in ["claude", "bin/claude", "bin/git"] {
+        let planted = host.work().join(place);
+        fs::create_dir_all(planted.parent().unwrap()).unwrap();
+        fs::write(&planted, "#!/bin/sh\ntouch planted\n").unwrap();
+        fs::set_permissions(&planted, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut client = Client::connect(&host);
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    host.finished(id.as_str().unwrap());
+    assert_eq!(said(&host, "path"), format!("{absolute}\n"));
+    assert_eq!(said(&host, "python"), "/lib/python\n");
+    assert!(!host.work().join("planted").exists());
+    // The tasks of a person keep what the person has set.
+    host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
+    assert!(host.work().join("planted").exists());
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! MCP calls while no host runs, because a person has ended it.
 
-use std::{fs, thread};
+use std::{fs, os::unix::fs::symlink, thread};
 
-use claudine_tests::{TestHost, mcp::Client};
+use claudine_tests::{TestHost, command, harness::binary, mcp::Client, wait::PATIENCE, wait_for};
 use serde_json::json;
 
-use crate::authority::smallest;
+use crate::authority::{refused, smallest};
 
 fn host() -> TestHost {
     let config = "[mcp]\nexecutors = [\"shell\"]\n";
@@ -219,5 +219,90 @@ fn refusal_does_not_say_that_only_a_person_can_start_a_task_if_nobody_knows_whet
     for unknown in ["only a person", "starts the task now"] {
         assert!(!refused.contains(unknown), "{refused}");
     }
+    assert_eq!(host.host_pid(), None);
+}
+
+const NO_MORE: &str = "no more than the last host";
+
+/// Starts a host with settings that allow no shell, from a file that only a variable names.
+fn start_strictly(host: &TestHost) {
+    let strict = host.root().join("strict.toml");
+    fs::write(&strict, "[mcp]\nexecutors = [\"claude\"]\n").unwrap();
+    let mut up = host.command(["up"]);
+    up.env("CLAUDINE_CONFIG", strict);
+    command::run(up, b"", PATIENCE).check();
+}
+
+#[track_caller]
+fn refuses_shell(client: &mut Client) {
+    let asked = json!({"prompt": "touch ran", "executor": "shell"});
+    let says = ["executor `shell` may not be used"];
+    refused(client, "DelegateTask", asked, &says);
+}
+
+/// Otherwise a client would get what the person has refused as soon as the last host has ended.
+#[test]
+fn host_that_a_client_or_a_command_starts_allows_no_more_than_the_last_host() {
+    let host = TestHost::new();
+    start_strictly(&host);
+    let mut client = Client::connect(&host);
+    refuses_shell(&mut client);
+    host.run(["down"]).check();
+    refuses_shell(&mut client);
+    assert_eq!(host.host_pid(), None);
+    host.finished(&host.text(["run", "--", "true"]));
+    refuses_shell(&mut client);
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains(NO_MORE), "{warnings}");
+    host.kill_host();
+    refuses_shell(&mut client);
+    assert!(!host.work().join("ran").exists());
+    // A person may start a host with other settings.
+    host.run(["down"]).check();
+    let warnings = host.up()["warnings"].to_string();
+    assert!(!warnings.contains(NO_MORE), "{warnings}");
+    let asked = json!({"prompt": "true", "executor": "shell"});
+    client.call("DelegateTask", asked);
+}
+
+#[test]
+fn host_that_a_task_starts_allows_no_more_than_the_last_host() {
+    let host = TestHost::new();
+    start_strictly(&host);
+    let script = format!(
+        "touch begun; until test -e go; do sleep 0.1; done; '{}' run -- true; touch over",
+        binary().display()
+    );
+    let id = host.script(&script);
+    let at = |file: &str| host.work().join(file);
+    wait_for("the task", || at("begun").exists().then_some(()));
+    host.kill_host();
+    fs::write(at("go"), "").unwrap();
+    wait_for("a host", || at("over").exists().then_some(()));
+    let warnings = host.up()["warnings"].to_string();
+    assert!(
+        warnings.contains("a task has started this host"),
+        "{warnings}"
+    );
+    assert!(warnings.contains(NO_MORE), "{warnings}");
+    refuses_shell(&mut Client::connect(&host));
+    host.finished(&id);
+}
+
+/// Otherwise a host would start with settings that allow more than those of the person.
+#[test]
+fn no_host_starts_if_its_settings_cannot_be_found() {
+    let host = TestHost::new();
+    let file = host.config_dir().join("claudine/config.toml");
+    symlink("unmounted/config.toml", &file).unwrap();
+    let asked = json!({"prompt": "true", "executor": "shell"});
+    let says = ["config.toml is a link to a file that does not exist"];
+    refused(&mut Client::connect(&host), "DelegateTask", asked, &says);
+    host.run(["run", "--", "true"]).code(2).says(&says);
+    fs::remove_file(&file).unwrap();
+    let mut homeless = host.command(["run", "--", "true"]);
+    homeless.env_remove("HOME").env_remove("XDG_CONFIG_HOME");
+    let ran = command::run(homeless, b"", PATIENCE).code(2);
+    ran.says(&["so the settings are unknown; set HOME"]);
     assert_eq!(host.host_pid(), None);
 }

@@ -27,6 +27,7 @@ const GROUND: &[&str] = &[
     "layout",
     "lock",
     "moment",
+    "narrowed",
     "panics",
     "proc_stat",
     "random",

@@ -71,6 +71,7 @@ impl Which {
     ) -> Result<ExitCode, Failure> {
         let action = asked.action;
         let is_single = self.tasks.len() == 1 && self.tasks != ["-"];
+        let was_asked = self.tasks.is_empty() && !self.yes;
         let Some(acted) = self.acted(session, asked).await? else {
             output::say("nothing was changed");
             return Ok(ExitCode::FAILURE);
@@ -83,6 +84,9 @@ impl Which {
         if session.json {
             output::json(&acted)?;
         } else {
+            if !was_asked && let Some(warning) = beyond_settings(&acted.tasks) {
+                output::say(&warning);
+            }
             match acted.tasks.as_slice() {
                 [] => output::say(&format!("no matching task can be {}", action.past())),
                 [task] if task.error.is_none() => tell(task)?,
@@ -142,6 +146,9 @@ impl Which {
                 return Ok(Some(found));
             }
             output::say_painted(&preview(&found, Look::of_stderr()));
+            if let Some(warning) = beyond_settings(&found.tasks) {
+                output::say(&warning);
+            }
             if !confirmed(&question(asked.action, &found))? {
                 return Ok(None);
             }
@@ -240,6 +247,23 @@ fn tell_all(
     }
     output::say(&summary(action, &done, failed.len()));
     Ok(())
+}
+
+/// Says how many clients' tasks run that the settings would refuse now. A person may run them, but
+/// may not know that they are among the tasks.
+fn beyond_settings(tasks: &[TaskActed]) -> Option<String> {
+    let beyond = tasks
+        .iter()
+        .filter(|task| task.beyond_settings && task.error.is_none());
+    let (tasks, they) = match beyond.count() {
+        0 => return None,
+        1 => ("1 task of a client is".to_owned(), "it runs"),
+        count => (format!("{count} tasks of clients are"), "they run"),
+    };
+    Some(format!(
+        "warning: {tasks} beyond what the settings (mcp.…) allow clients now; {they} because you \
+         ask for it"
+    ))
 }
 
 /// The first warnings, and the number of the others.
@@ -344,6 +368,31 @@ mod tests {
         assert_eq!(lines[SHOWN..], ["… and 2 more warnings"]);
         let lines = warnings(&many[1..]);
         assert_eq!(lines[SHOWN..], ["… and 1 more warning"]);
+    }
+
+    #[test]
+    fn clients_tasks_beyond_the_settings_are_counted() {
+        let beyond = TaskActed {
+            beyond_settings: true,
+            ..task(None)
+        };
+        let refused = TaskActed {
+            error: Some(AppError::new(ErrorKind::Conflict, "no")),
+            ..beyond.clone()
+        };
+        let told = |tasks: &[&TaskActed]| {
+            let tasks: Vec<TaskActed> = tasks.iter().copied().cloned().collect();
+            beyond_settings(&tasks).unwrap_or_default()
+        };
+        assert_eq!(told(&[&task(None), &refused]), "");
+        let one = told(&[&beyond, &task(None), &refused]);
+        assert_eq!(
+            one,
+            "warning: 1 task of a client is beyond what the settings (mcp.…) allow clients now; \
+             it runs because you ask for it"
+        );
+        let two = told(&[&beyond, &beyond]);
+        assert!(two.contains("2 tasks of clients are beyond"), "{two}");
     }
 
     #[test]

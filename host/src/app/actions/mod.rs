@@ -31,6 +31,7 @@ use super::{
     unended::{known_unendable, uncancelled},
 };
 use crate::{
+    ceiling::work::is_beyond,
     config::McpCeiling,
     engine::EngineError,
     store::{States, Status},
@@ -396,9 +397,15 @@ impl Looking<'_> {
             Action::Retry | Action::Resume => None,
         };
         let decided = verb.map_or(Ok(()), |verb| may(self.by, verb, Some(task), self.ceiling));
+        let runs = matches!(self.asked.action, Action::Retry | Action::Resume);
+        // Somebody unrestrained may run such a task, but should know it.
+        let beyond_settings = runs && !self.by.restrained && is_beyond(task, self.ceiling);
         Meant {
             id: task.id,
-            shown: TaskActed::of(task, decided.err()),
+            shown: TaskActed {
+                beyond_settings,
+                ..TaskActed::of(task, decided.err())
+            },
             upstream: task.dependencies.iter().map(|edge| edge.task).collect(),
             was_done: task.is_done(),
         }

@@ -179,6 +179,10 @@ pub(crate) struct TaskActed {
     /// In a dry run, the start of the prompt, script or command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) summary: Option<String>,
+    /// Whether a client has submitted the task that runs again, and the settings for MCP clients
+    /// would refuse it now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) beyond_settings: bool,
     /// Whether nothing changed, because the task was already stopping, was already held by the same
     /// person, or was revived together with another task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,8 +1,8 @@
 //! The directory of a task in a worktree, and requests that are refused before anything is created.
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
 use crate::crash::prevent_next_supervisor;
@@ -35,6 +35,51 @@ fn task_works_in_its_own_checkout() {
         (&attempt["branch"], &attempt["dirty_count"]),
         (&json!(branch), &json!(0))
     );
+}
+
+/// Makes a branch on which `sub` is a link.
+fn link_on_branch(repository: &Repository, branch: &str, target: &Path) {
+    repository.git(&["checkout", "-q", "-b", branch]);
+    repository.git(&["rm", "-rqf", "sub"]);
+    symlink(target, repository.path().join("sub")).unwrap();
+    repository.commit("link");
+    repository.git(&["checkout", "-q", "main"]);
+}
+
+/// Otherwise whoever names the base, or has made it, decides which files the task changes.
+#[test]
+fn task_does_not_run_where_a_link_leads_out_of_its_worktree() {
+    let repository = Repository::new();
+    let checkout = repository.path();
+    let sub = checkout.join("sub");
+    link_on_branch(&repository, "out", &checkout);
+    link_on_branch(&repository, "within", Path::new("."));
+    repository.write("sub/deep/file", "one\n");
+    let done = |dir: &Path, base: &str, script: &str| {
+        let dir = dir.to_str().unwrap();
+        repository.done(&["--name", base, "-w", dir, "--base", base], script)
+    };
+    let led_out = |task: &Value| {
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        let message = task["reason"]["message"].as_str().unwrap();
+        let says = format!("to {}", checkout.display());
+        assert!(
+            message.contains("would not be in its worktree"),
+            "{message}"
+        );
+        assert!(message.contains(&says), "{message}");
+    };
+    led_out(&done(&sub, "out", "touch ran"));
+    led_out(&done(&sub.join("deep"), "out", "touch ran"));
+    let script = format!("rm -r ../sub; ln -s {} ../sub; exit 1", checkout.display());
+    done(&sub, "main", &script);
+    repository.host.run(["retry", "main"]).check();
+    led_out(&repository.host.finished("main"));
+    for made in ["ran", "deep"] {
+        assert!(!checkout.join(made).exists(), "{made} was made");
+    }
+    let within = done(&sub, "within", "touch ran");
+    assert_eq!(within["outcome"], "succeeded", "{within:#}");
 }
 
 /// Without the record, the host does not know whether the directory has work.

@@ -1,0 +1,265 @@
+//! What MCP clients and agents may ask for, across hosts: a small file in the data directory.
+//!
+//! A command or an MCP request that needs a host starts one with the command's own settings, which
+//! may be those of another file than the person had meant: the person's variable is missing, or a
+//! task's variables do not count. Such a host allows nothing that the last host did not allow. A
+//! host that a person starts with `claudine up` or `claudine serve` has the ceiling of its
+//! settings, and so has one with the same file as the last host, which is the person's.
+
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{McpCeiling, Settings},
+    fsx::{self, Lasting},
+    layout::Layout,
+};
+
+/// What a host allows, and the place of the settings that say so.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Allowed {
+    /// The path of the configuration file. `None` if the settings of several hosts have narrowed
+    /// the ceiling.
+    place: Option<PathBuf>,
+    /// Whether there was a file.
+    is_there: bool,
+    ceiling: McpCeiling,
+}
+
+/// Narrows the settings of a new host to what the last host allowed, unless a person has started
+/// this host, and records them for the next host.
+pub(crate) fn begin(layout: &Layout, settings: &mut Settings) {
+    let Some(allowed) = narrowed(layout, settings) else {
+        return;
+    };
+    if let Err(error) = allowed.write(layout) {
+        settings.warnings.push(format!(
+            "what this host allows MCP clients cannot be recorded for the next host: {error}"
+        ));
+    }
+}
+
+/// Narrows the settings as [`begin`] does, and records nothing.
+pub(crate) fn try_on(layout: &Layout, settings: &mut Settings) {
+    drop(narrowed(layout, settings));
+}
+
+/// Narrows the settings. Returns what is to be recorded, if this differs from the record.
+fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
+    let own = Allowed::of(settings);
+    let last = match Allowed::read(layout) {
+        Ok(last) => last,
+        Err(_) if !settings.on_demand => None,
+        Err(error) => {
+            settings.mcp = McpCeiling::nothing();
+            settings.warnings.push(format!(
+                "this host allows MCP clients and agents nothing, because what the last host \
+                 allowed cannot be read: {error}; `claudine down && claudine up` applies the \
+                 settings"
+            ));
+            return None;
+        }
+    };
+    let allowed = match &last {
+        Some(last) if settings.on_demand => last.clone().followed_by(own),
+        _ => own,
+    };
+    if allowed.ceiling != settings.mcp {
+        let of_last = last.as_ref().and_then(|last| last.place.as_ref());
+        let of_last = of_last.map_or_else(String::new, |place| format!(" ({})", place.display()));
+        settings.warnings.push(format!(
+            "this host allows MCP clients and agents no more than the last host{of_last}, because \
+             nobody has started it by `claudine up`, and its settings ({}) allow more; `claudine \
+             down && claudine up` applies the settings",
+            settings.place.display()
+        ));
+        settings.mcp = allowed.ceiling.clone();
+    }
+    (last.as_ref() != Some(&allowed)).then_some(allowed)
+}
+
+impl Allowed {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            place: Some(settings.place.clone()),
+            is_there: settings.file.is_some(),
+            ceiling: settings.mcp.clone(),
+        }
+    }
+
+    fn read(layout: &Layout) -> io::Result<Option<Self>> {
+        match fsx::read(&layout.ceiling_file()) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, layout: &Layout) -> io::Result<()> {
+        let text = serde_json::to_string(self)? + "\n";
+        fsx::replace(&layout.ceiling_file(), Lasting::PowerCut, text.as_bytes()).map(drop)
+    }
+
+    /// What the next host allows if no person has started it. A file that has vanished, for example
+    /// with its disk, is not the same as the last one.
+    fn followed_by(self, next: Self) -> Self {
+        let is_same = self.place == next.place && (next.is_there || !self.is_there);
+        if is_same || next.ceiling.narrowed_to(&self.ceiling) == next.ceiling {
+            return next;
+        }
+        let ceiling = self.ceiling.narrowed_to(&next.ceiling);
+        if ceiling == self.ceiling {
+            return self;
+        }
+        Self {
+            place: None,
+            is_there: false,
+            ceiling,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::{ffi::OsString, fs, path::Path};
+
+    use super::*;
+    use crate::config::{CONFIG, Overrides};
+
+    const STRICT: &str = "[mcp]\nexecutors = ['claude']\n";
+    const NO_NETWORK: &str = "[mcp]\nextras = []\n";
+
+    struct Place {
+        dir: tempfile::TempDir,
+        layout: Layout,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout::new(dir.path().join("data"));
+            layout.create().unwrap();
+            Self { dir, layout }
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn write(&self, name: &str, toml: &str) {
+            fs::create_dir_all(self.file(name).parent().unwrap()).unwrap();
+            fs::write(self.file(name), toml).unwrap();
+        }
+
+        /// Settings of the next host. `config` is the value of the variable.
+        fn settings(&self, on_demand: bool, config: Option<&str>) -> Settings {
+            let config = config.map(|name| OsString::from(self.file(name)));
+            let home = OsString::from(self.dir.path());
+            let env = |name: &str| match name {
+                CONFIG => config.clone(),
+                "HOME" => Some(home.clone()),
+                _ => None,
+            };
+            let overrides = Overrides {
+                on_demand,
+                ..Overrides::default()
+            };
+            Settings::load(&overrides, &env).unwrap()
+        }
+
+        /// The executors and extras that the next host allows, and whether it warns.
+        fn next(&self, on_demand: bool, config: Option<&str>) -> (String, bool) {
+            let mut settings = self.settings(on_demand, config);
+            begin(&self.layout, &mut settings);
+            let words = [settings.mcp.executors, settings.mcp.extras].concat();
+            (words.join(" "), !settings.warnings.is_empty())
+        }
+    }
+
+    fn quietly(words: &str) -> (String, bool) {
+        (words.to_owned(), false)
+    }
+
+    fn with_a_warning(words: &str) -> (String, bool) {
+        (words.to_owned(), true)
+    }
+
+    const USUAL: &str = "claude shell network";
+
+    #[test]
+    fn a_host_that_nobody_asked_for_allows_no_more_than_the_last_one_did() {
+        let place = Place::new();
+        place.write("strict.toml", STRICT);
+        assert_eq!(
+            place.next(false, Some("strict.toml")),
+            quietly("claude network")
+        );
+        for _ in 0..2 {
+            assert_eq!(place.next(true, None), with_a_warning("claude network"));
+        }
+        // The file of the last host that a person has started still counts.
+        place.write("strict.toml", NO_NETWORK);
+        assert_eq!(
+            place.next(true, Some("strict.toml")),
+            quietly("claude shell")
+        );
+        assert_eq!(place.next(true, None), with_a_warning("claude shell"));
+        assert_eq!(place.next(false, None), quietly(USUAL));
+        assert_eq!(place.next(true, None), quietly(USUAL));
+    }
+
+    #[test]
+    fn a_narrower_host_that_nobody_asked_for_narrows_the_next_ones() {
+        let place = Place::new();
+        place.write("strict.toml", STRICT);
+        place.write("offline.toml", NO_NETWORK);
+        assert_eq!(place.next(true, None), quietly(USUAL));
+        assert_eq!(
+            place.next(true, Some("strict.toml")),
+            quietly("claude network")
+        );
+        assert_eq!(place.next(true, None), with_a_warning("claude network"));
+        assert_eq!(
+            place.next(true, Some("offline.toml")),
+            with_a_warning("claude")
+        );
+        for config in [None, Some("strict.toml"), Some("offline.toml")] {
+            assert_eq!(place.next(true, config), with_a_warning("claude"));
+        }
+        assert_eq!(place.next(false, None), quietly(USUAL));
+    }
+
+    #[test]
+    fn a_file_that_a_person_has_changed_applies_but_not_one_that_has_vanished() {
+        let place = Place::new();
+        let usual = ".config/claudine/config.toml";
+        assert_eq!(place.next(false, None), quietly(USUAL));
+        place.write(usual, "[mcp]\nexecutors = ['claude', 'other']\n");
+        assert_eq!(place.next(true, None), quietly("claude other network"));
+        place.write(usual, STRICT);
+        assert_eq!(place.next(true, None), quietly("claude network"));
+        fs::remove_file(place.file(usual)).unwrap();
+        assert_eq!(place.next(true, None), with_a_warning("claude network"));
+        let mut settings = place.settings(true, None);
+        assert_eq!(narrowed(&place.layout, &mut settings), None);
+        let says = format!("than the last host ({}),", place.file(usual).display());
+        assert!(settings.warnings[0].contains(&says), "{settings:?}");
+        assert_eq!(place.next(false, None), quietly(USUAL));
+    }
+
+    #[test]
+    fn nothing_is_allowed_if_it_is_unknown_what_the_last_host_allowed() {
+        let place = Place::new();
+        let record: &Path = &place.layout.ceiling_file();
+        fs::write(record, "{").unwrap();
+        assert_eq!(place.next(true, None), with_a_warning(""));
+        assert_eq!(fs::read(record).unwrap(), b"{");
+        assert_eq!(place.next(false, None), quietly(USUAL));
+        assert_eq!(place.next(true, None), quietly(USUAL));
+    }
+}
