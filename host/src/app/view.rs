@@ -2,6 +2,7 @@
 //! in milliseconds.
 
 mod amounts;
+mod cancelled;
 mod host;
 mod plugin;
 
@@ -15,7 +16,6 @@ use claudine_domain::{
     outcome::{Outcome, ReasonClass},
     principal::{Authority, Principal},
     revision::Difference,
-    step::Cancelling,
     task::{Class, Priority},
     worktree::{Merge, MergeStrategy},
 };
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     amounts::{BudgetView, slots_json},
+    cancelled::{Cancelled, Still},
     host::{HeldBackView, HostInfo},
     plugin::{PermissionView, PluginDetail, PluginView},
 };
@@ -393,45 +394,6 @@ pub(crate) struct Delegated {
 /// Default for the answers of older hosts, which lack this field.
 fn command() -> Class {
     Class::Command
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct Cancelled {
-    pub(crate) id: String,
-    /// Whether the task was already stopping.
-    pub(crate) already: bool,
-    /// What the task still does, if it has not ended at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) still: Option<Still>,
-    /// If the task had already ended: number of its unfinished descendants.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) descendants: Option<usize>,
-    /// If the task was already stopping: its processes that cannot be ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) warning: Option<String>,
-}
-
-/// What a task still does after it was cancelled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Still {
-    /// It stops, and ends as cancelled unless it had succeeded before that.
-    Stopping,
-    /// Its process has succeeded, and its work is being settled: merged, pushed or written. The
-    /// task succeeds if git completes this, with at most a minute for each command (or the limit of
-    /// settling, if that is shorter), and ends as cancelled if not.
-    Settling,
-}
-
-impl Still {
-    /// `None` if the task has ended, or was already stopping.
-    pub(super) fn of(how: Cancelling) -> Option<Self> {
-        match how {
-            Cancelling::Ended | Cancelling::Already => None,
-            Cancelling::Stopping => Some(Self::Stopping),
-            Cancelling::Settling => Some(Self::Settling),
-        }
-    }
 }
 
 /// Number of tasks that were held or released.

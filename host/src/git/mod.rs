@@ -209,8 +209,8 @@ impl GitError {
     }
 }
 
-/// Why a directory is no longer a worktree of its repository, and what can be done. Git repairs only
-/// a worktree whose git directory is still in the repository.
+/// Why a directory is no longer a worktree of its repository, and what can be done. Git repairs
+/// only a worktree whose git directory is still in the repository.
 fn why_not_its_own(dir: &Path, repository: &Path, is_known: bool) -> String {
     if is_known {
         format!(

@@ -231,15 +231,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Cut {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        future::{Ready, ready},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use futures_util::future::join_all;
 
     use super::*;
 
     /// A text whose JSON has this many bytes.
-    async fn text(json_bytes: usize) -> Result<String, AppError> {
-        Ok("x".repeat(json_bytes - 2))
+    fn text(json_bytes: usize) -> Ready<Result<String, AppError>> {
+        ready(Ok("x".repeat(json_bytes - 2)))
     }
 
     #[tokio::test]

@@ -32,8 +32,8 @@ pub(in crate::supervise) fn own_pid_namespace() -> Option<String> {
     Some(link.to_string_lossy().into_owned())
 }
 
-/// Whether a process is in another time namespace, in which `/proc` shows other start times. `false`
-/// if this cannot be seen.
+/// Whether a process is in another time namespace, in which `/proc` shows other start times.
+/// `false` if this cannot be seen.
 pub(in crate::supervise) fn has_other_times(pid: u32) -> bool {
     let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/time")).ok();
     let (own, other) = (of("self"), of(&pid.to_string()));
