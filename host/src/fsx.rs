@@ -147,8 +147,8 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// Advice for the start of a host if [`is_no_file`].
-pub(crate) const NO_FILE_HINT: &str = "something else is in the place of this file: move it away; \
-     `claudine down --kill` ends running tasks although no host can be started";
+pub(crate) const NO_FILE_HINT: &str =
+    "`claudine down --kill` ends running tasks although no host can be started";
 
 /// Opens a lock file, and creates it if it does not exist: see [`open_with`].
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {

@@ -266,7 +266,7 @@ fn down_kill_ends_tasks_although_a_directory_is_in_place_of_a_lock() {
         let path = host.data_dir().join(lock);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        let file = format!("/{lock}: Is a directory");
+        let file = format!("/{lock}: it is no regular file");
         let refused = host.run(["up"]).code(125);
         refused.says(&[&file, "`claudine down --kill` ends running tasks"]);
         assert!(alive(task));
