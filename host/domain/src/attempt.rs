@@ -340,8 +340,8 @@ impl Attempt {
     }
 
     /// Cost to assume if the attempt ends now without a reported cost: the amount that it was
-    /// allowed to spend, or less if the executor knows a lower bound. `None` if the attempt had no
-    /// budget, did not begin, or has already reported as much.
+    /// allowed to spend, or the executor's own upper bound if that is less. `None` if the attempt
+    /// had no budget, did not begin, or has already reported as much.
     pub(crate) fn cost_to_assume(&self, at_most_micro_usd: Option<u64>) -> Option<u64> {
         let allowed = self.may_cost_micro_usd?;
         let has_begun = self.leader.is_some() || self.live_at.is_some();

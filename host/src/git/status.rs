@@ -109,14 +109,7 @@ impl Git {
     /// Whether tracked files are changed here. Untracked files need no check, because git refuses a
     /// fast-forward that would change them.
     pub(super) async fn has_changes(&self) -> Result<bool, GitError> {
-        let spec = Spec::reads([
-            "status",
-            "--porcelain=v2",
-            "--no-renames",
-            "-z",
-            "--untracked-files=no",
-            "--ignore-submodules=dirty",
-        ]);
+        let spec = tracked("--ignore-submodules=dirty");
         let output = self.output(&spec.limit(LONG)).await?;
         Ok(parse(&output, Submodules::Outside).state.dirty_count > 0)
     }
@@ -135,14 +128,7 @@ impl Git {
         if staged.status.success() {
             return Ok(false);
         }
-        let spec = Spec::reads([
-            "status",
-            "--porcelain=v2",
-            "--no-renames",
-            "-z",
-            "--untracked-files=no",
-            "--ignore-submodules=all",
-        ]);
+        let spec = tracked("--ignore-submodules=all");
         let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
         let output = self.output(&spec).await?;
         Ok(output.split(|byte| *byte == 0).any(is_only_staged))
@@ -222,6 +208,18 @@ impl Git {
 }
 
 /// Parses lines that end with NUL. The line of a renamed file is followed by the file's old path.
+/// Looks for changes of tracked files. `submodules` says which submodules are ignored.
+fn tracked(submodules: &str) -> Spec {
+    Spec::reads([
+        "status",
+        "--porcelain=v2",
+        "--no-renames",
+        "-z",
+        "--untracked-files=no",
+        submodules,
+    ])
+}
+
 fn parse(output: &[u8], submodules: Submodules) -> Status {
     let mut status = Status::default();
     let mut named_bytes = 0;

@@ -46,8 +46,8 @@ impl Unended {
     }
 }
 
-/// What is known about processes that cannot be ended now, and what can be done. `None` if there is
-/// no such process.
+/// Names these processes, and says why they cannot be ended now and what ends them. `None` without
+/// processes.
 pub(crate) fn unendable_text(processes: &[Unended]) -> Option<String> {
     let named = processes.iter().take(NAMED).map(|one| one.pid.to_string());
     let named = named.collect::<Vec<_>>().join(", ");

@@ -426,7 +426,7 @@ impl Worktrees {
 }
 
 /// Refuses a directory that is not in its worktree, because the base, or an earlier attempt, has a
-/// symbolic link in its path. What is missing of the path cannot lead out. Reads the disk.
+/// symbolic link in its path. Directories that do not exist yet cannot lead out. Reads the disk.
 fn refuse_led_out(worktree: &Path, dir: &Path) -> Result<(), WorktreeError> {
     let to = fsx::real(dir);
     if to.starts_with(fsx::real(worktree)) {

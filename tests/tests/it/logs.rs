@@ -18,6 +18,17 @@ use serde_json::json;
 
 use crate::authority::with_agent;
 
+/// Runs a task whose log has two frames of output, of a line each.
+fn finished_with_two_frames(host: &TestHost) -> String {
+    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
+    wait_for("the first line", || {
+        (host.text(["logs", &id]) == "one").then_some(())
+    });
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&id);
+    id
+}
+
 /// The log of the first attempt of a task.
 fn log_of(host: &TestHost, id: &str) -> PathBuf {
     let shard = &id[id.len() - 2..];
@@ -256,12 +267,7 @@ fn logs_on_a_terminal_are_unchanged_except_that_colours_are_reset_at_the_end() {
 #[test]
 fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
     let host = TestHost::new();
-    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
-    wait_for("the first line", || {
-        (host.text(["logs", &id]) == "one").then_some(())
-    });
-    fs::write(host.work().join("go"), "").unwrap();
-    host.finished(&id);
+    let id = finished_with_two_frames(&host);
     let path = log_of(&host, &id);
     let whole = fs::read(&path).unwrap();
     // The first frame has a header of 16 bytes and four bytes of output.
@@ -299,12 +305,7 @@ fn log_with_added_output_is_shown_and_then_reported_except_if_left_processes_wro
 #[test]
 fn damaged_log_is_shown_as_far_as_it_can_be_read_and_does_not_hide_how_its_task_ended() {
     let host = TestHost::new();
-    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
-    wait_for("the first line", || {
-        (host.text(["logs", &id]) == "one").then_some(())
-    });
-    fs::write(host.work().join("go"), "").unwrap();
-    host.finished(&id);
+    let id = finished_with_two_frames(&host);
     let path = log_of(&host, &id);
     let mut bytes = fs::read(&path).unwrap();
     // The header of the second frame.

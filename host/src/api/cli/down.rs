@@ -105,7 +105,7 @@ enum Asked {
     Interrupted,
 }
 
-/// What is left of a host that could not end its tasks, or could not be started for it.
+/// The tasks to end without a host, because the host could not end them or none could be started.
 struct Left<'a> {
     /// The host that has ended, if one ran.
     host: Option<&'a HostInfo>,

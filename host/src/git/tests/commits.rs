@@ -4,8 +4,21 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
-use super::{somebody, worktree};
+use super::{Person, somebody, worktree};
 use crate::git::{BranchRef, Commit, GitError, Keeping, reflog::KEPT};
+
+/// A person for each format in which this git stores refs.
+fn people_by_format() -> impl Iterator<Item = (&'static str, Person)> {
+    let formats = ["files", "reftable"].into_iter();
+    let people = formats.map(|format| {
+        let settings = format!("[init]\n\tdefaultRefFormat = {format}\n");
+        (format, somebody(&settings))
+    });
+    // An old git does not know the other format.
+    people.filter(|(format, person)| {
+        *format == "files" || person.work().join(".git/reftable").exists()
+    })
+}
 
 #[tokio::test]
 async fn a_replaced_commit_does_not_count_as_merged() {
@@ -42,12 +55,7 @@ async fn a_commit_on_no_branch_is_detected() {
 
 #[tokio::test]
 async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
-    for format in ["files", "reftable"] {
-        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
-        // An old git does not know the other format.
-        if format == "reftable" && !person.work().join(".git/reftable").exists() {
-            continue;
-        }
+    for (format, person) in people_by_format() {
         let git = worktree(&person, "beside").await;
         let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
         own(&["checkout", "-q", "--detach"]);
@@ -63,12 +71,7 @@ async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
 /// Git deletes such refs with the checkout.
 #[tokio::test]
 async fn commits_that_only_refs_of_their_checkout_name_are_found() {
-    for format in ["files", "reftable"] {
-        let person = somebody(&format!("[init]\n\tdefaultRefFormat = {format}\n"));
-        // An old git does not know the other format.
-        if format == "reftable" && !person.work().join(".git/reftable").exists() {
-            continue;
-        }
+    for (format, person) in people_by_format() {
         let git = worktree(&person, "beside").await;
         let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
         own(&["update-ref", "OTHER_HEAD", "HEAD"]);
