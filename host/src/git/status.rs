@@ -207,7 +207,6 @@ impl Git {
     }
 }
 
-/// Parses lines that end with NUL. The line of a renamed file is followed by the file's old path.
 /// Looks for changes of tracked files. `submodules` says which submodules are ignored.
 fn tracked(submodules: &str) -> Spec {
     Spec::reads([
@@ -220,6 +219,7 @@ fn tracked(submodules: &str) -> Spec {
     ])
 }
 
+/// Parses lines that end with NUL. The line of a renamed file is followed by the file's old path.
 fn parse(output: &[u8], submodules: Submodules) -> Status {
     let mut status = Status::default();
     let mut named_bytes = 0;
