@@ -4,8 +4,7 @@
 //! read again.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -13,6 +12,7 @@ use std::{
     },
 };
 
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use tokio::sync::watch;
 
 use super::{
@@ -36,11 +36,25 @@ struct Inner {
     is_spoilt: watch::Sender<bool>,
 }
 
-/// Device and inode of a file.
-type Identity = (u64, u64);
+/// Device, as its major and minor number, and inode of a file.
+type Identity = (u32, u32, u64);
 
-fn identity_of(found: &fs::Metadata) -> Identity {
-    (found.dev(), found.ino())
+/// What is asked of a file at each commit.
+struct Found {
+    identity: Identity,
+    bytes: u64,
+}
+
+/// Looks at a file without asking for its times. From Linux 6.13 on, a file whose times were asked
+/// for gets a new time with the next write, where it otherwise gets one with each tick of the
+/// clock; a sync then writes the inode too, and a commit takes up to a fifth longer.
+fn look_at(path: &Path) -> io::Result<Found> {
+    let asked = StatxFlags::INO | StatxFlags::SIZE;
+    let found = rustix::fs::statx(CWD, path, AtFlags::empty(), asked)?;
+    Ok(Found {
+        identity: (found.stx_dev_major, found.stx_dev_minor, found.stx_ino),
+        bytes: found.stx_size,
+    })
 }
 
 impl InPlace {
@@ -51,10 +65,10 @@ impl InPlace {
         let log = beside(path, "-wal");
         let mut log_bytes = 0;
         for file in [path, log.as_path()] {
-            match fs::metadata(file) {
+            match look_at(file) {
                 Ok(found) => {
-                    log_bytes = found.len();
-                    files.push((file.to_owned(), identity_of(&found)));
+                    log_bytes = found.bytes;
+                    files.push((file.to_owned(), found.identity));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => log_bytes = 0,
                 Err(error) => return Err(from_io(path, error)),
@@ -73,9 +87,9 @@ impl InPlace {
     /// file or its log was overwritten. Otherwise notes the length of the log.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         for (path, ours) in &self.0.files {
-            match fs::metadata(path) {
-                Ok(there) if identity_of(&there) != *ours => return Err(gone(path)),
-                Ok(there) if *path == self.0.log => self.note(there.len()),
+            match look_at(path) {
+                Ok(there) if there.identity != *ours => return Err(gone(path)),
+                Ok(there) if *path == self.0.log => self.note(there.bytes),
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -93,8 +107,8 @@ impl InPlace {
     /// Whether the log is shorter than after the last commit. Then it was cut, or another program
     /// has copied it into the file of the database.
     pub(super) fn is_log_shorter(&self) -> bool {
-        let now = fs::metadata(&self.0.log).map(|found| found.len());
-        now.is_ok_and(|now| now < self.0.log_bytes.load(Ordering::Acquire))
+        let now = look_at(&self.0.log);
+        now.is_ok_and(|now| now.bytes < self.0.log_bytes.load(Ordering::Acquire))
     }
 
     /// Notes the length of the log. SQLite itself may cut what is longer than the limit.
@@ -140,7 +154,7 @@ fn gone(path: &Path) -> StoreError {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::os::unix::fs::FileExt;
+    use std::{fs, os::unix::fs::FileExt};
 
     use claudine_domain::batch::Batch;
 
