@@ -70,12 +70,11 @@ impl InPlace {
     }
 
     /// Fails if one of the paths no longer names the file that is open, or if it is known that the
-    /// file or its log was overwritten. Otherwise notes the length of the log.
+    /// file or its log was overwritten.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         for (path, ours) in &self.0.files {
             match fs::metadata(path) {
                 Ok(there) if identity_of(&there) != *ours => return Err(gone(path)),
-                Ok(there) if *path == self.0.log => self.note(there.len()),
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -88,6 +87,17 @@ impl InPlace {
             }
         }
         self.spoilt().map_or(Ok(()), Err)
+    }
+
+    /// Checks the files after a commit, and notes the length of the log. At another time the log may
+    /// have been cut already.
+    pub(super) fn committed(&self) -> Result<(), StoreError> {
+        self.check()?;
+        // A log that cannot be looked at is noticed by the commit that cannot write to it.
+        if let Ok(found) = fs::metadata(&self.0.log) {
+            self.note(found.len());
+        }
+        Ok(())
     }
 
     /// Whether the log is shorter than after the last commit. Then it was cut, or another program
@@ -204,6 +214,8 @@ mod tests {
         let log = beside(&path, "-wal");
         let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
         file.set_len(0).unwrap();
+        // A host also checks its files between commits.
+        assert!(store.in_place().is_some_and(|files| files.check().is_ok()));
         for _ in 0..2 {
             let refused = store.commit(epoch, &next()).unwrap_err();
             assert!(
