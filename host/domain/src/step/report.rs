@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Ending, Report,
+    Answer, Cause, Ending, Report,
     conclude::{Conclusion, conclude},
     spend::may_be_unknown,
 };
@@ -223,7 +223,10 @@ impl Board {
             task.request.class == Class::Agent && matches!(conclusion, Conclusion::End { .. });
         let unreported = match ending.cost_micro_usd {
             None if is_agents_end => {
-                last.unreported(ending.cost_at_most_micro_usd, may_be_unknown(task))
+                // An agent that has met its limit has spent what it was allowed to spend.
+                let is_over = ending.cause == Cause::Class(ReasonClass::Budget);
+                let may_be_unknown = !is_over && may_be_unknown(task);
+                last.unreported(ending.cost_at_most_micro_usd, may_be_unknown)
             }
             _ => Unreported::Nothing,
         };

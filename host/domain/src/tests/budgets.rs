@@ -518,6 +518,23 @@ fn persons_task_that_a_client_runs_again_is_charged_the_rest_of_the_day() {
 }
 
 #[test]
+fn agent_that_has_spent_the_rest_of_the_day_without_reporting_it_goes_on_the_next_day() {
+    let limits = Limits {
+        daily_micro_usd: Some(9 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let task = desk.submit(|request| request.class = Class::Agent);
+    desk.turn();
+    desk.report(task, started(7));
+    desk.report(task, failure(ReasonClass::Budget));
+    desk.settle();
+    assert_eq!(desk.word(task), "waiting");
+    let attempt = desk.task(task).attempts[0].clone();
+    assert_eq!(attempt.assumed_micro_usd(), Some(9 * DOLLAR));
+}
+
+#[test]
 fn unknown_cost_holds_no_agents_back() {
     let limits = Limits {
         daily_micro_usd: Some(5 * DOLLAR),
