@@ -338,7 +338,7 @@ impl Attempt {
         at_its_end.or(self.cost_so_far_micro_usd)
     }
 
-    /// The part of the cost that is assumed, because the executor reported no cost at the end.
+    /// The cost, if it is assumed because the executor reported none at the end.
     pub fn assumed_micro_usd(&self) -> Option<u64> {
         let ended = self.ended.as_ref().filter(|ended| ended.cost_is_assumed)?;
         ended.cost_micro_usd
