@@ -89,8 +89,8 @@ impl InPlace {
         self.spoilt().map_or(Ok(()), Err)
     }
 
-    /// Checks the files after a commit, and notes the length of the log. At another time the log may
-    /// have been cut already.
+    /// Checks the files after a commit, and notes the length of the log. At another time, the log
+    /// may have been cut already.
     pub(super) fn committed(&self) -> Result<(), StoreError> {
         self.check()?;
         // A log that cannot be looked at is noticed by the commit that cannot write to it.
