@@ -171,7 +171,7 @@ pub(crate) fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<Fi
 
 /// Whether an error of this module says that something else than a file is in the place of a file.
 pub(crate) fn is_no_file(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none()
+    error.kind() == io::ErrorKind::InvalidInput && error.to_string().ends_with(NO_FILE)
 }
 
 /// Opens a file for appending, and creates it if it does not exist. A FIFO is an error, because the
@@ -372,6 +372,8 @@ pub(crate) mod fault {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -401,6 +403,10 @@ mod tests {
         let missing = read(&file).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         assert!(!is_no_file(&missing));
+        // The path of a socket is limited.
+        let long = UnixListener::bind("x".repeat(200)).unwrap_err();
+        assert_eq!(long.kind(), io::ErrorKind::InvalidInput);
+        assert!(!is_no_file(&long), "{long}");
         open_lock(&file).unwrap();
         assert!(read(&file).unwrap().is_empty());
         fs::write(&file, "text").unwrap();

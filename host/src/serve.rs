@@ -195,6 +195,7 @@ async fn wire(
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Wired, ServeError> {
     let started_at = clock::wall();
+    let orphans = supervise::Orphans::look_for(&layout.supervisors());
     // The ballast is opened first, because on a full disk the store cannot be opened without the
     // ballast's space.
     let ballast = Ballast::open(layout.ballast(), disk_free_bytes(layout.root()));
@@ -222,7 +223,7 @@ async fn wire(
     let database = store.in_place();
     let store: Arc<dyn Store> = Arc::new(store);
     let epoch = store.lead_after(led)?;
-    let opened = open_supervisors(layout, epoch, descriptors).await?;
+    let opened = open_supervisors(layout, epoch, descriptors, orphans).await?;
     let plugins = Arc::new(open_plugins(layout, &settings, plugin::Compiler::Process)?);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
     let worktrees = Arc::new(Worktrees::new(layout.clone()));
@@ -538,10 +539,11 @@ async fn open_supervisors(
     layout: &Layout,
     epoch: Epoch,
     descriptors: Option<u64>,
+    orphans: supervise::Orphans,
 ) -> Result<supervise::Opened, ServeError> {
     let exe =
         std::env::current_exe().map_err(io_error("cannot find", Path::new("/proc/self/exe")))?;
-    Ok(supervise::open(supervise::Settings {
+    let settings = supervise::Settings {
         dir: layout.supervisors(),
         program: supervise::Program {
             path: exe,
@@ -550,8 +552,8 @@ async fn open_supervisors(
         environment: config::whole_environment(),
         descriptors,
         epoch: epoch.0,
-    })
-    .await?)
+    };
+    Ok(supervise::open(settings, orphans).await?)
 }
 
 fn open_plugins(

@@ -26,7 +26,8 @@ pub struct Outcome {
     /// `denials`, `model`, `num_turns` and, for a usage limit, `usage_limit` (its name, such as
     /// `5-hour`). Others are stored and shown unchanged. If an agent's attempt had a budget and
     /// there is no `cost_usd`, it counts as if it had cost its whole budget, or `cost_at_most_usd`
-    /// if this is less.
+    /// if this is less. If the only budget was that of the day, and the task is a person's own,
+    /// the whole budget is not assumed.
     pub outputs: Map<String, Value>,
     /// For [`Class::RateLimit`]: time until the limit ends, if known.
     pub retry_after: Option<Duration>,

@@ -199,6 +199,10 @@ pub struct Ended {
     /// may have cost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cost_is_assumed: bool,
+    /// Whether the executor reported no cost at the end, and nothing is assumed. The attempt may
+    /// have cost more than it has reported.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost_is_unknown: bool,
     /// State of the working directory after the attempt. `None` if the directory is in no
     /// repository, or if the task is a command without a worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +240,7 @@ impl Ended {
             usage: Usage::default(),
             cost_micro_usd: None,
             cost_is_assumed: false,
+            cost_is_unknown: false,
             git: None,
             merge: None,
             denied: 0,
@@ -333,22 +338,50 @@ impl Attempt {
         at_its_end.or(self.cost_so_far_micro_usd)
     }
 
-    /// The part of the cost that is assumed, because the executor reported no cost at the end.
+    /// The cost, if it is assumed because the executor reported none at the end.
     pub fn assumed_micro_usd(&self) -> Option<u64> {
         let ended = self.ended.as_ref().filter(|ended| ended.cost_is_assumed)?;
         ended.cost_micro_usd
     }
 
-    /// Cost to assume if the attempt ends now without a reported cost: the amount that it was
-    /// allowed to spend, or the executor's own upper bound if that is less. `None` if the attempt
-    /// had no budget, did not begin, or has already reported as much.
-    pub(crate) fn cost_to_assume(&self, at_most_micro_usd: Option<u64>) -> Option<u64> {
-        let allowed = self.may_cost_micro_usd?;
-        let has_begun = self.leader.is_some() || self.live_at.is_some();
-        let most = at_most_micro_usd.map_or(allowed, |most| most.min(allowed));
-        let known = self.cost_so_far_micro_usd.unwrap_or(0);
-        (has_begun && most > known).then_some(most)
+    /// Whether the attempt may have cost more than [`Self::cost_micro_usd`].
+    pub fn cost_is_unknown(&self) -> bool {
+        let ended = self.ended.as_ref();
+        ended.is_some_and(|ended| ended.cost_is_unknown)
     }
+
+    /// What an attempt with a budget counts as if it ends now without a reported cost: at most the
+    /// amount that it was allowed to spend, or the executor's own upper bound if that is less.
+    /// `may_be_unknown` if nothing is to be assumed without such a bound.
+    pub(crate) fn unreported(
+        &self,
+        at_most_micro_usd: Option<u64>,
+        may_be_unknown: bool,
+    ) -> Unreported {
+        let has_begun = self.leader.is_some() || self.live_at.is_some();
+        let Some(allowed) = self.may_cost_micro_usd.filter(|_| has_begun) else {
+            return Unreported::Nothing;
+        };
+        let most = at_most_micro_usd.map_or(allowed, |most| most.min(allowed));
+        if most <= self.cost_so_far_micro_usd.unwrap_or(0) {
+            Unreported::Nothing
+        } else if may_be_unknown && most == allowed {
+            Unreported::Unknown
+        } else {
+            Unreported::Assumed(most)
+        }
+    }
+}
+
+/// What an attempt counts as that ends without a reported cost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unreported {
+    /// The attempt has cost no more than it has reported so far, or had no budget.
+    Nothing,
+    /// This cost is charged: the most that the attempt may have cost.
+    Assumed(u64),
+    /// Only the cost reported so far is charged. The attempt may have cost more.
+    Unknown,
 }
 
 fn is_zero<T: Default + PartialEq>(count: &T) -> bool {

@@ -11,7 +11,9 @@
 //!
 //! If an agent's attempt ends without a reported cost, it is charged the amount that it received.
 //! Otherwise an attempt whose last report is lost would be free, and repeating it would exceed
-//! every budget.
+//! every budget. An exception is a person's own task that has only the budget of the day: it is
+//! charged what it has reported, and its cost is unknown. Otherwise all agents would have to wait
+//! for the next day after a crash.
 
 use std::fmt;
 

@@ -463,6 +463,11 @@ impl Task {
         }
     }
 
+    /// Whether the next attempt is started like an attempt of a task of a restrained principal.
+    pub fn is_restrained(&self) -> bool {
+        self.restrained || self.request.by.restrained
+    }
+
     /// Whether a principal may release the task. The owner always may, others only if they are
     /// among the holders.
     pub fn may_be_released_by(&self, by: &Principal) -> bool {

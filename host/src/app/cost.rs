@@ -19,6 +19,7 @@ use super::{
     reader::Reader,
     request::ListFilter,
     select::{Purpose, Selection},
+    view::is_zero,
 };
 use crate::{
     clock::{self, rfc3339},
@@ -71,6 +72,10 @@ pub(crate) struct CostView {
     /// cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) assumed_usd: Option<f64>,
+    /// Number of the attempts that may have cost more, because they reported no cost at their end
+    /// and nothing is assumed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) unknown: usize,
     /// Budget of agents for today (UTC), if `budget.daily_usd` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget: Option<BudgetView>,
@@ -85,6 +90,8 @@ pub(crate) struct CostGroup {
     pub(crate) cost_usd: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) assumed_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) unknown: usize,
 }
 
 impl Host {
@@ -121,6 +128,7 @@ struct Sum {
     attempts: usize,
     micro_usd: u64,
     assumed_micro_usd: u64,
+    unknown: usize,
 }
 
 impl Sum {
@@ -130,6 +138,7 @@ impl Sum {
         self.micro_usd = self.micro_usd.saturating_add(micro_usd);
         let assumed = attempt.assumed_micro_usd().unwrap_or(0);
         self.assumed_micro_usd = self.assumed_micro_usd.saturating_add(assumed);
+        self.unknown += usize::from(attempt.cost_is_unknown());
     }
 
     fn assumed_usd(&self) -> Option<f64> {
@@ -154,12 +163,15 @@ impl Sums {
         }
     }
 
-    /// Adds a task. A running attempt counts with the cost it has reported so far.
+    /// Adds a task. A running attempt, and one of unknown cost, counts with the cost it has
+    /// reported so far.
     fn add(&mut self, task: &Task) {
         for attempt in &task.attempts {
             let at = moment(attempt);
             let is_meant = self.since.is_none_or(|since| at >= since);
-            let Some(micro_usd) = attempt.cost_micro_usd().filter(|_| is_meant) else {
+            let unknown = attempt.cost_is_unknown().then_some(0);
+            let cost = attempt.cost_micro_usd().or(unknown);
+            let Some(micro_usd) = cost.filter(|_| is_meant) else {
                 continue;
             };
             self.all.add(task.id, attempt, micro_usd);
@@ -202,6 +214,7 @@ impl Sums {
             attempts: sum.attempts,
             cost_usd: dollars(sum.micro_usd),
             assumed_usd: sum.assumed_usd(),
+            unknown: sum.unknown,
         });
         CostView {
             since: self.since.map(rfc3339),
@@ -211,6 +224,7 @@ impl Sums {
             attempts: self.all.attempts,
             cost_usd: dollars(self.all.micro_usd),
             assumed_usd: self.all.assumed_usd(),
+            unknown: self.all.unknown,
             budget,
         }
     }
@@ -306,5 +320,22 @@ mod tests {
         let view = sums.view(None);
         assert_eq!((view.cost_usd, view.assumed_usd), (4.0, Some(3.0)));
         assert_eq!(view.groups[0].assumed_usd, Some(3.0));
+    }
+
+    #[test]
+    fn attempts_of_unknown_cost_are_counted_with_what_they_have_reported() {
+        let mut sums = Sums::new(CostBy::Executor, None);
+        let mut killed = task(1, &[], &[(1, 0), (1, 2), (1, 0)]);
+        for attempt in &mut killed.attempts[..2] {
+            attempt.ended = Some(Ended {
+                cost_is_unknown: true,
+                cost_micro_usd: attempt.cost_so_far_micro_usd,
+                ..Ended::new(Timestamp(DAY_MS), Outcome::Lost)
+            });
+        }
+        sums.add(&killed);
+        let view = sums.view(None);
+        assert_eq!((view.unknown, view.attempts, view.cost_usd), (2, 2, 2.0));
+        assert_eq!(view.groups[0].unknown, 2);
     }
 }

@@ -93,6 +93,7 @@ fn row(task: &Task) -> TaskRow {
         signal: end.and_then(|ended| ended.signal),
         cost_usd: sum_usd(task, Attempt::cost_micro_usd),
         assumed_usd: sum_usd(task, Attempt::assumed_micro_usd),
+        cost_is_unknown: task.attempts.iter().any(Attempt::cost_is_unknown),
         budget_usd: request.budget_micro_usd.map(dollars),
         denied: end.map_or(0, |ended| ended.denied),
         files_changed: end.and_then(|ended| ended.files),
@@ -195,6 +196,7 @@ fn attempt_view(task: &Task, attempt: &Attempt) -> AttemptView {
             .and_then(|session| session.model.clone()),
         cost_usd: attempt.cost_micro_usd().map(dollars),
         cost_is_assumed: attempt.assumed_micro_usd().is_some(),
+        cost_is_unknown: attempt.cost_is_unknown(),
         revised: revised
             .flat_map(|revised| revised.differences.clone())
             .collect(),
@@ -299,6 +301,25 @@ mod tests {
         check(vec![told.clone()], [Some(0.5), None], &[false]);
         check(vec![attempt(None, false)], [None, None], &[false]);
         check(vec![told, assumed], [Some(2.5), Some(2.0)], &[false, true]);
+    }
+
+    #[test]
+    fn an_unknown_cost_of_an_attempt_is_shown_for_its_task_too() {
+        let mut task = sample_task(0);
+        let mut unknown = failed_attempt();
+        if let Some(ended) = &mut unknown.ended {
+            ended.cost_is_unknown = true;
+        }
+        for (attempts, expected) in [
+            (vec![failed_attempt()], vec![false]),
+            (vec![unknown, failed_attempt()], vec![true, false]),
+        ] {
+            task.attempts = attempts;
+            let view = task_view(&task);
+            assert_eq!(view.row.cost_is_unknown, expected.contains(&true));
+            let shown = view.attempts.iter().map(|it| it.cost_is_unknown);
+            assert_eq!(shown.collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Caller {
             kind: Kind::Agent {
                 task: Some(task.id),
             },
-            restrained: !is_told || task.request.by.restrained || task.restrained,
+            restrained: !is_told || task.is_restrained(),
         }
     }
 

@@ -286,13 +286,14 @@ fn beyond_settings(by: &Principal, downstream: &[Task], ceiling: &McpCeiling) ->
         return None;
     }
     let beyond = downstream.iter().filter(|task| is_beyond(task, ceiling));
-    let count = beyond.count();
-    (count > 0).then(|| {
-        format!(
-            "of the tasks that run again after it, {count} were submitted by clients and are \
-             beyond what the settings (mcp.…) allow clients now"
-        )
-    })
+    let tasks = match beyond.count() {
+        0 => return None,
+        1 => "1 task of a client that runs again after it is".to_owned(),
+        count => format!("{count} tasks of clients that run again after it are"),
+    };
+    Some(format!(
+        "{tasks} beyond what the settings (mcp.…) allow clients now"
+    ))
 }
 
 /// The holders of a held task.
@@ -401,6 +402,34 @@ mod tests {
 
     use super::*;
     use crate::store::sample_task;
+
+    #[test]
+    fn the_answer_to_a_retry_counts_clients_tasks_beyond_the_settings_that_run_again() {
+        let by = |restrained: bool| Principal {
+            restrained,
+            ..Principal::default()
+        };
+        let task = |restrained: bool| {
+            let mut task = sample_task(1);
+            let request = Arc::make_mut(&mut task.request);
+            (request.executor, request.by) = ("other".into(), Arc::new(by(restrained)));
+            task
+        };
+        let check = |asked_by: &Principal, tasks: &[Task], expected: Option<&str>| {
+            let told = beyond_settings(asked_by, tasks, &McpCeiling::default());
+            let expected = expected
+                .map(|tasks| format!("{tasks} beyond what the settings (mcp.…) allow clients now"));
+            assert_eq!(told, expected);
+        };
+        let (person, client) = (by(false), by(true));
+        check(&person, &[], None);
+        check(&person, &[task(false)], None);
+        let one = Some("1 task of a client that runs again after it is");
+        check(&person, &[task(false), task(true)], one);
+        let two = Some("2 tasks of clients that run again after it are");
+        check(&person, &[task(true), task(true)], two);
+        check(&client, &[task(true)], None);
+    }
 
     #[test]
     fn the_answer_to_a_retry_says_what_the_task_waits_for() {

@@ -136,6 +136,9 @@ pub(crate) struct TaskRow {
     /// Part of the cost that is assumed, because attempts with a budget reported no cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) assumed_usd: Option<f64>,
+    /// Whether the attempts may have cost more, because one of them reported no cost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cost_is_unknown: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) budget_usd: Option<f64>,
     /// Number of tool calls denied to the agent in the last attempt.
@@ -211,12 +214,8 @@ pub(crate) struct TaskView {
     pub(crate) outputs: Option<serde_json::Value>,
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+pub(super) fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 /// Gives access to the fields of the row.
@@ -288,6 +287,10 @@ pub(crate) struct AttemptView {
     /// attempt was allowed to spend.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) cost_is_assumed: bool,
+    /// Whether the attempt may have cost more, because it reported no cost at its end and nothing
+    /// is assumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cost_is_unknown: bool,
     /// Changes of the request that hold from this attempt on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) revised: Vec<Difference>,

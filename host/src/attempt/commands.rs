@@ -312,7 +312,7 @@ pub(super) mod tests {
     ) -> (Arc<Commands>, mpsc::Receiver<Report>) {
         let layout = Layout::new(dir);
         layout.create().unwrap();
-        let opened = supervise::open(Settings {
+        let settings = Settings {
             dir: layout.supervisors(),
             program: Program {
                 path: PathBuf::from("/bin/false"),
@@ -321,7 +321,9 @@ pub(super) mod tests {
             environment: Vec::new(),
             descriptors: None,
             epoch: 1,
-        });
+        };
+        let orphans = supervise::Orphans::look_for(&settings.dir);
+        let opened = supervise::open(settings, orphans);
         let opened = opened.await.unwrap();
         let commands = Commands {
             registry: Arc::new(Registry::new(known)),

@@ -551,7 +551,7 @@ mod tests {
     async fn without_supervisors(dir: &Path, task: Task) -> GuestHost {
         let layout = Layout::new(dir);
         layout.create().unwrap();
-        let opened = supervise::open(supervise::Settings {
+        let settings = supervise::Settings {
             dir: layout.supervisors(),
             program: supervise::Program {
                 path: dir.join("none"),
@@ -560,7 +560,9 @@ mod tests {
             environment: Vec::new(),
             descriptors: None,
             epoch: 1,
-        });
+        };
+        let orphans = supervise::Orphans::look_for(&settings.dir);
+        let opened = supervise::open(settings, orphans);
         let id = AttemptId {
             task: task.id,
             number: 1,

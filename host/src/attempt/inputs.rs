@@ -87,7 +87,7 @@ impl Inputs {
         } = launch;
         let previous = previous(task, *attempt);
         let request = &task.request;
-        let is_restrained = task.restrained || request.by.restrained;
+        let is_restrained = task.is_restrained();
         let variables = if manifest.reads_env.is_empty() && !is_restrained {
             Some(Arc::default())
         } else {

@@ -208,20 +208,8 @@ pub(super) fn is_of_another(pid: u32, supervisors: &Path) -> io::Result<bool> {
 /// command line still names the old place.
 fn has_files_below(pid: u32, supervisors: &Path) -> io::Result<bool> {
     let supervisors = real(supervisors);
-    let Some(entries) = readable(fs::read_dir(format!("/proc/{pid}/fd")))? else {
-        return Ok(false);
-    };
-    for entry in entries {
-        let Some(entry) = readable(entry)? else {
-            continue;
-        };
-        // A descriptor may be closed meanwhile.
-        let file = readable(fs::read_link(entry.path()))?;
-        if file.is_some_and(|file| file.starts_with(&supervisors)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let files = procfs::open_files(pid)?;
+    Ok(files.iter().any(|file| file.starts_with(&supervisors)))
 }
 
 /// The pid namespace of a process; `None` if it has ended or belongs to another user.

@@ -306,6 +306,31 @@ fn agent_that_reports_no_cost_is_charged_its_budget_and_not_tried_again() {
     assert_eq!(unlimited.get("cost_usd"), None, "its cost is unknown");
 }
 
+/// Otherwise all agents would wait for the next day after a crash.
+#[test]
+fn killed_agent_with_only_the_budget_of_the_day_has_an_unknown_cost_and_others_start() {
+    let (world, _wrapper) = begins_and("kill -9 $$");
+    let daily = ["config", "set", "budget.daily_usd", "9"];
+    world.host.run(daily).check();
+    // The second agent ends as the first one. If the first one had cost the rest of the day, it
+    // would not start.
+    for killed in 1..=2 {
+        let task = world.done(&["hi"]);
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        assert_eq!(task.get("cost_usd"), None);
+        assert_eq!(task["cost_is_unknown"], true);
+        assert_eq!(attempt(&task, 0, "cost_is_unknown"), true);
+        let status = world.host.text(["status", task["id"].as_str().unwrap()]);
+        let says = "cost unknown of 1 attempt: no cost was reported";
+        assert!(status.contains(says), "{status}");
+        assert_eq!(world.host.json(["cost"])["unknown"], killed);
+    }
+    // The agent's own limit is an upper bound of its cost.
+    let bounded = world.done(&["hi", "--max-budget-usd", "0.5"]);
+    assert_eq!(bounded["assumed_usd"], 0.5);
+    assert_eq!(bounded.get("cost_is_unknown"), None);
+}
+
 #[test]
 fn agent_whose_cost_is_in_the_cut_part_of_its_last_line_is_charged_its_budget() {
     let result = r#"printf '{"type":"result","subtype":"success","is_error":false,"result":"'

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Ending, Report,
+    Answer, Cause, Ending, Report,
     conclude::{Conclusion, conclude},
+    spend::may_be_unknown,
 };
 use crate::{
     account::{Parked, least_wait},
-    attempt::{Attempt, Ended, Leader, Phase},
+    attempt::{Attempt, Ended, Leader, Phase, Unreported},
     batch::{Action, DocumentKey},
     board::Board,
     capacity::LONGEST_ROOM_PAUSE,
@@ -220,11 +221,19 @@ impl Board {
         // unless it says so.
         let is_agents_end =
             task.request.class == Class::Agent && matches!(conclusion, Conclusion::End { .. });
-        let assumed_cost = match ending.cost_micro_usd {
-            None if is_agents_end => last.cost_to_assume(ending.cost_at_most_micro_usd),
-            _ => None,
+        let unreported = match ending.cost_micro_usd {
+            None if is_agents_end => {
+                // An agent that has met its limit has spent what it was allowed to spend.
+                let is_over = ending.cause == Cause::Class(ReasonClass::Budget);
+                let may_be_unknown = !is_over && may_be_unknown(task);
+                last.unreported(ending.cost_at_most_micro_usd, may_be_unknown)
+            }
+            _ => Unreported::Nothing,
         };
-        let charged = ending.cost_micro_usd.or(assumed_cost);
+        let charged = match unreported {
+            Unreported::Assumed(micro_usd) => Some(micro_usd),
+            Unreported::Nothing | Unreported::Unknown => ending.cost_micro_usd,
+        };
         let request = task.request.clone();
         // If a probe did not succeed, perhaps it never asked the service. So the limit is not
         // ended, and the next attempt becomes the probe.
@@ -279,7 +288,8 @@ impl Board {
                 let next_day = self.next_day_for(now, id);
                 let next_day = next_day.filter(|_| is_over && self.may_go_on(id));
                 let ended = Ended {
-                    cost_is_assumed: assumed_cost.is_some(),
+                    cost_is_assumed: matches!(unreported, Unreported::Assumed(_)),
+                    cost_is_unknown: unreported == Unreported::Unknown,
                     ..ended(&ending, now, outcome, reason.clone())
                 };
                 self.close_attempt(now, attempt, ended, &ending);
@@ -540,6 +550,7 @@ fn ended(ending: &Ending, now: Now, outcome: Outcome, reason: Option<Reason>) ->
         usage: ending.usage,
         cost_micro_usd: ending.cost_micro_usd,
         cost_is_assumed: false,
+        cost_is_unknown: false,
         git: ending.git.clone(),
         merge: ending.merge.clone(),
         denied: ending.denied,

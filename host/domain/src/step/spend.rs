@@ -204,6 +204,14 @@ impl Board {
     }
 }
 
+/// Whether an attempt of the task may have an unknown cost: the task is a person's own and has only
+/// the budget of the day, so the attempt would be charged all that is left of the day.
+pub(super) fn may_be_unknown(task: &Task) -> bool {
+    let request = &task.request;
+    let has_budget = request.budget_micro_usd.is_some() || request.graph_budget.is_some();
+    !has_budget && !task.is_restrained()
+}
+
 fn own_level(request: &Request, attempts: &[Attempt]) -> Option<Level> {
     let budget_micro_usd = request.budget_micro_usd?;
     Some(Level {

@@ -52,7 +52,7 @@ impl Desk {
         self.asked(by, Input::Submit(submit)).unwrap();
     }
 
-    fn retried_by(&mut self, by: &Arc<Principal>, task: TaskId) {
+    pub(super) fn retried_by(&mut self, by: &Arc<Principal>, task: TaskId) {
         let retry = Retry {
             task: self.task(task),
             downstream: Vec::new(),

@@ -1,11 +1,17 @@
 //! Budgets of a task, its graph and the day.
 
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
+    attempt::Attempt,
     budget::{Day, GraphBudget, Level, Scope, Spent},
     capacity::Refusal,
     dependency::{Condition, Dependency},
     id::AccountKey,
+    principal::Principal,
     retry_policy::{Backoff, RetryPolicy},
     step::spent_by,
 };
@@ -415,6 +421,132 @@ fn attempt_without_a_reported_cost_is_charged_the_amount_that_it_was_allowed_to_
     // Nothing has run that could cost anything.
     check(agent, vec![], no_result(), None, false);
     check(Class::Command, begun(), no_result(), None, false);
+}
+
+/// An attempt with the given budgets that began, reported `so_far` if this is not 0, and ended
+/// without a reported cost; and what was spent on its day. All amounts are in dollars, and the day
+/// has a budget of 9.
+fn unreported(
+    by: &Arc<Principal>,
+    own: Option<u64>,
+    graph: Option<u64>,
+    so_far: u64,
+    at_most: Option<u64>,
+) -> (Attempt, u64) {
+    let limits = Limits {
+        daily_micro_usd: Some(9 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let task = desk.submit(|request| {
+        request.class = Class::Agent;
+        request.by = Arc::clone(by);
+        request.budget_micro_usd = own.map(|dollars| dollars * DOLLAR);
+        request.graph_budget = graph.map(|dollars| GraphBudget {
+            graph: TaskId::new(1, 1),
+            micro_usd: dollars * DOLLAR,
+        });
+    });
+    desk.turn();
+    desk.report(task, started(7));
+    if so_far > 0 {
+        desk.report(task, Report::Cost(so_far * DOLLAR));
+    }
+    let end = Ending {
+        cost_at_most_micro_usd: at_most.map(|dollars| dollars * DOLLAR),
+        ..ending(Cause::Class(ReasonClass::Lost))
+    };
+    desk.report(task, Report::Ended(Box::new(end)));
+    desk.settle();
+    let day = desk.board.day_level(desk.now).unwrap();
+    (
+        desk.task(task).attempts[0].clone(),
+        day.spent_micro_usd / DOLLAR,
+    )
+}
+
+proptest! {
+    /// Otherwise all agents would wait for the next day after a crash. A client's agent is charged
+    /// the rest of the day, because a client could hide costs in this way.
+    #[test]
+    fn persons_attempt_with_only_the_budget_of_the_day_is_charged_what_it_has_reported(
+        by_client: bool,
+        own in prop::option::of(3..9_u64),
+        graph in prop::option::of(3..9_u64),
+        so_far in 0..3_u64,
+        at_most in prop::option::of(0..12_u64),
+    ) {
+        let by = if by_client { asking::chat() } else { Arc::default() };
+        let (attempt, day) = unreported(&by, own, graph, so_far, at_most);
+        let rest_of_day = by_client.then_some(9);
+        // The budget of the day is no bound that anybody chose for this task.
+        let told = at_most.filter(|most| *most < 9);
+        let bound = [own, graph, rest_of_day, told].into_iter().flatten().min();
+        let cost = bound.unwrap_or(0).max(so_far);
+        prop_assert_eq!(day, cost);
+        prop_assert_eq!(attempt.cost_micro_usd().unwrap_or(0), cost * DOLLAR);
+        let assumed = (cost > so_far).then_some(cost * DOLLAR);
+        prop_assert_eq!(attempt.assumed_micro_usd(), assumed);
+        prop_assert_eq!(attempt.cost_is_unknown(), bound.is_none());
+    }
+}
+
+/// The attempt is the client's, whoever submitted the task.
+#[test]
+fn persons_task_that_a_client_runs_again_is_charged_the_rest_of_the_day() {
+    let limits = Limits {
+        daily_micro_usd: Some(9 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let task = desk.submit(|request| request.class = Class::Agent);
+    for (by, cost, is_unknown) in [
+        (Arc::default(), None, true),
+        (asking::chat(), Some(9 * DOLLAR), false),
+    ] {
+        if desk.word(task) != "ready" {
+            desk.retried_by(&by, task);
+        }
+        desk.turn();
+        desk.report(task, started(7));
+        desk.report(task, failure(ReasonClass::NoResult));
+        desk.settle();
+        let last = desk.task(task).attempts.last().unwrap().clone();
+        assert_eq!(last.cost_micro_usd(), cost, "{by}");
+        assert_eq!(last.cost_is_unknown(), is_unknown, "{by}");
+    }
+}
+
+#[test]
+fn agent_that_has_spent_the_rest_of_the_day_without_reporting_it_goes_on_the_next_day() {
+    let limits = Limits {
+        daily_micro_usd: Some(9 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let task = desk.submit(|request| request.class = Class::Agent);
+    desk.turn();
+    desk.report(task, started(7));
+    desk.report(task, failure(ReasonClass::Budget));
+    desk.settle();
+    assert_eq!(desk.word(task), "waiting");
+    let attempt = desk.task(task).attempts[0].clone();
+    assert_eq!(attempt.assumed_micro_usd(), Some(9 * DOLLAR));
+}
+
+#[test]
+fn unknown_cost_holds_no_agents_back() {
+    let limits = Limits {
+        daily_micro_usd: Some(5 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let agent = |request: &mut Request| request.class = Class::Agent;
+    let (killed, other) = (desk.submit(agent), desk.submit(agent));
+    desk.turn();
+    desk.report(killed, started(7));
+    desk.report(killed, failure(ReasonClass::Lost));
+    assert_eq!(starts(&desk.turn()), [other]);
 }
 
 #[test]

@@ -299,6 +299,7 @@ fn report_of_an_end_is_stored_with_the_attempt() {
         usage,
         cost_micro_usd: Some(12),
         cost_is_assumed: false,
+        cost_is_unknown: false,
         git: Some(Box::new(git)),
         merge: Some(Box::new(merge)),
         denied: 0,

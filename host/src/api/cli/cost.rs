@@ -106,14 +106,17 @@ fn shown(view: &CostView, look: Look) -> Painted {
 }
 
 /// The line below the table: `$3.20 of $10.00 spent today, $6.80 left`. It also says which part of
-/// the cost was not reported.
+/// the cost was not reported, or is unknown.
 fn foot(view: &CostView, now: Timestamp) -> Option<String> {
     let since = view.since.as_deref();
     let since = since.map(|since| format!("since {}", times::at(since, now)));
     let budget = view.budget.as_ref().map(text::budget);
     let assumed = view.assumed_usd.map(text::assumed);
-    let parts = since.into_iter().chain(assumed).chain(budget);
-    let parts: Vec<String> = parts.collect();
+    let unknown = text::unknown_cost(view.unknown);
+    let parts: Vec<String> = [since, assumed, unknown, budget]
+        .into_iter()
+        .flatten()
+        .collect();
     (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
@@ -163,6 +166,16 @@ mod tests {
         let expected = "since 09:00 · $4.90 is assumed: no cost was reported · \
                         $3.20 of $10.00 spent today, $6.80 left";
         assert_eq!(foot(&view, now).as_deref(), Some(expected));
+        for (unknown, of) in [(1, "1 attempt"), (2, "2 attempts")] {
+            let view = CostView {
+                unknown,
+                budget: None,
+                assumed_usd: None,
+                ..view.clone()
+            };
+            let expected = format!("since 09:00 · cost unknown of {of}: no cost was reported");
+            assert_eq!(foot(&view, now), Some(expected));
+        }
     }
 
     #[test]

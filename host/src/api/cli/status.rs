@@ -252,6 +252,9 @@ fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Tim
         };
         line.push(&format!("  {}{assumed}", text::usd(cost)));
     }
+    if attempt.cost_is_unknown {
+        line.push("  cost unknown");
+    }
     let ended = (outcome != Some("succeeded") || attempt.reason.is_some()).then(|| end_of(attempt));
     let ended = if is_unrecorded {
         Some(ENDED_PHASE.to_owned())
@@ -460,6 +463,8 @@ fn files(task: &TaskView) -> Option<String> {
 
 /// The cost and the budget, and whether the cost was reported.
 fn cost(task: &TaskView) -> Option<String> {
+    let unknown = task.attempts.iter().filter(|it| it.cost_is_unknown).count();
+    let unknown = text::unknown_cost(unknown);
     let cost = match (task.cost_usd, task.budget_usd) {
         (cost, Some(budget)) => format!(
             "{} of {}",
@@ -467,11 +472,14 @@ fn cost(task: &TaskView) -> Option<String> {
             text::usd(budget)
         ),
         (Some(cost), None) => text::usd(cost),
-        (None, None) => return None,
+        (None, None) => return unknown,
     };
-    Some(match task.assumed_usd {
-        Some(assumed) => format!("{cost} ({})", text::assumed(assumed)),
-        None => cost,
+    let notes = [task.assumed_usd.map(text::assumed), unknown];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    Some(if notes.is_empty() {
+        cost
+    } else {
+        format!("{cost} ({})", notes.join(", "))
     })
 }
 
@@ -535,6 +543,27 @@ mod tests {
         check(None, ["  $4.90", "$4.90 of $5.00"]);
         let whole = "$4.90 of $5.00 ($4.90 is assumed: no cost was reported)";
         check(Some(4.9), ["  $4.90 assumed", whole]);
+    }
+
+    #[test]
+    fn an_unknown_cost_is_shown_as_unknown() {
+        let check = |cost: Option<f64>, expected: [&str; 2]| {
+            let task = task(serde_json::json!({
+                "cost_usd": cost,
+                "attempts": [
+                    {"number": 1, "outcome": "lost", "cost_usd": cost, "cost_is_unknown": true},
+                ],
+            }));
+            let shown = describe(&task, PLAIN, Timestamp(1_795_359_153_042));
+            for line in expected {
+                let mut lines = shown.as_str().lines();
+                assert!(lines.any(|it| it.contains(line)), "{}", shown.as_str());
+            }
+        };
+        let unknown = "cost unknown of 1 attempt: no cost was reported";
+        check(None, ["  cost unknown  lost", unknown]);
+        let all = format!("$0.50 ({unknown})");
+        check(Some(0.5), ["  $0.50  cost unknown  lost", &all]);
     }
 
     #[test]

@@ -111,6 +111,16 @@ pub(super) fn assumed(assumed_usd: f64) -> String {
     format!("{} is assumed: no cost was reported", usd(assumed_usd))
 }
 
+/// The part of a cost that nobody knows: `cost unknown of 2 attempts: no cost was reported`.
+pub(super) fn unknown_cost(attempts: usize) -> Option<String> {
+    let of = match attempts {
+        0 => return None,
+        1 => "1 attempt".to_owned(),
+        more => format!("{more} attempts"),
+    };
+    Some(format!("cost unknown of {of}: no cost was reported"))
+}
+
 /// Whether the cost exceeds the budget.
 pub(super) fn is_over_budget(task: &TaskRow) -> bool {
     matches!((task.cost_usd, task.budget_usd), (Some(cost), Some(budget)) if cost > budget)

@@ -84,12 +84,28 @@ impl InPlace {
     }
 
     /// Fails if one of the paths no longer names the file that is open, or if it is known that the
-    /// file or its log was overwritten. Otherwise notes the length of the log.
+    /// file or its log was overwritten.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.looked().map(drop)
+    }
+
+    /// Checks the files after a commit, and notes the length of the log. At another time, the log
+    /// may have been cut already.
+    pub(super) fn committed(&self) -> Result<(), StoreError> {
+        // A log that cannot be looked at is noticed by the commit that cannot write to it.
+        if let Some(log_bytes) = self.looked()? {
+            self.note(log_bytes);
+        }
+        Ok(())
+    }
+
+    /// Checks the files. Returns the length of the log, if it can be looked at.
+    fn looked(&self) -> Result<Option<u64>, StoreError> {
+        let mut log_bytes = None;
         for (path, ours) in &self.0.files {
             match look_at(path) {
                 Ok(there) if there.identity != *ours => return Err(gone(path)),
-                Ok(there) if *path == self.0.log => self.note(there.bytes),
+                Ok(there) if *path == self.0.log => log_bytes = Some(there.bytes),
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -101,7 +117,7 @@ impl InPlace {
                 Ok(_) | Err(_) => {}
             }
         }
-        self.spoilt().map_or(Ok(()), Err)
+        self.spoilt().map_or(Ok(log_bytes), Err)
     }
 
     /// Whether the log is shorter than after the last commit. Then it was cut, or another program
@@ -218,6 +234,8 @@ mod tests {
         let log = beside(&path, "-wal");
         let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
         file.set_len(0).unwrap();
+        // A host also checks its files between commits.
+        assert!(store.in_place().is_some_and(|files| files.check().is_ok()));
         for _ in 0..2 {
             let refused = store.commit(epoch, &next()).unwrap_err();
             assert!(

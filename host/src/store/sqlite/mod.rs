@@ -331,7 +331,8 @@ impl Store for SqliteStore {
         };
         let spoilt = || self.in_place.as_ref().and_then(InPlace::spoilt);
         committed.map_err(|error| spoilt().unwrap_or(error))?;
-        self.in_place.as_ref().map_or(Ok(()), InPlace::check)?;
+        let in_place = self.in_place.as_ref();
+        in_place.map_or(Ok(()), InPlace::committed)?;
         if let Some(noting) = &self.noting {
             noting.stored(epoch, batch.number, clock::monotonic());
         }

@@ -67,10 +67,12 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
             }
         } else if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
-            let mut text = format!("its supervisor has not ended within {limit} s");
-            if let Some(why) = unendable(all, &open).map_err(fault)? {
-                text = format!("{text}: {why}");
-            }
+            let text = format!("its supervisor has not ended within {limit} s");
+            let text = match unendable(all, &open) {
+                Ok(None) => text,
+                Ok(Some(why)) => format!("{text}: {why}"),
+                Err(error) => format!("{text}, and its processes cannot be examined: {error}"),
+            };
             return Err(fault(io::Error::other(text)));
         }
         recover::recover(dir)?;

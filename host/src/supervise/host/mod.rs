@@ -42,6 +42,7 @@ pub(super) use feed::Feed;
 pub(crate) use join::{
     is_out_of_sight, leaders, may_have_left, open_attempts, pids, runs_as_noted, suspended,
 };
+pub(crate) use orphans::Orphans;
 pub(crate) use router::open;
 pub(crate) use silent::NOT_REACHED;
 use silent::Silent;

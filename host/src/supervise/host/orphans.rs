@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::join::unusable;
 use super::recover;
+use crate::aside::{self, Aside};
 use crate::proc_stat::{Stat, try_stat, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
@@ -22,13 +23,54 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// What the kernel appends to the path of an open file that was removed.
 const REMOVED: &[u8] = b" (deleted)";
 
+/// A search for the supervisors that were started in a directory of supervisors, and that are in no
+/// such directory now. It needs as much time as the opening of a database, beside which it goes on.
+/// Every supervisor that it can find was started by an earlier host, so it may begin as soon as no
+/// other host can start.
+#[derive(Debug)]
+pub(crate) struct Orphans {
+    dir: PathBuf,
+    found: Aside<io::Result<Vec<Stat>>>,
+}
+
+impl Orphans {
+    /// Begins the search. To be called within a runtime.
+    pub(crate) fn look_for(dir: &Path) -> Self {
+        let of = dir.to_owned();
+        Self {
+            dir: dir.to_owned(),
+            found: aside::run(move || find(&of)),
+        }
+    }
+
+    /// Ends the supervisors that were found, with everything that they have started.
+    pub(super) async fn end(self) -> Result<(), SuperviseError> {
+        let Self { dir, found } = self;
+        let found = found
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let found = found.map_err(|source| unusable(&dir, source))?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let of = dir.clone();
+        let ending = aside::run(move || end_found(&of, &found));
+        ending
+            .await
+            .unwrap_or_else(|error| Err(unusable(&dir, io::Error::other(error))))
+    }
+}
+
 /// Ends the supervisors that were started in `dir`, the directory of all supervisors, and that are
 /// in no directory of supervisors now, with everything that they have started. Blocks.
 pub(super) fn end(dir: &Path) -> Result<(), SuperviseError> {
+    end_found(dir, &find(dir).map_err(|source| unusable(dir, source))?)
+}
+
+fn end_found(dir: &Path, orphans: &[Stat]) -> Result<(), SuperviseError> {
     let fault = |source| unusable(dir, source);
-    let orphans = find(dir).map_err(fault)?;
     let mut asked = Vec::new();
-    for orphan in &orphans {
+    for orphan in orphans {
         tracing::warn!(
             pid = orphan.pid,
             "a supervisor whose directory was removed is ended with its tasks"
@@ -37,7 +79,7 @@ pub(super) fn end(dir: &Path) -> Result<(), SuperviseError> {
         asked.extend(pinned.map_err(fault)?);
     }
     recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(fault)?;
-    for orphan in &orphans {
+    for orphan in orphans {
         recover::end_without_notes(orphan).map_err(fault)?;
     }
     Ok(())

@@ -9,7 +9,7 @@ mod graves;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,7 +23,7 @@ use self::graves::Grave;
 use super::adopt::{self, Adopted, Notes};
 use super::join::{self, Joined, NotJoined};
 use super::link::{self, Change, Link};
-use super::orphans;
+use super::orphans::Orphans;
 use super::recover::Recovered;
 use super::silent::{self, Silent};
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
@@ -40,9 +40,9 @@ use crate::text::chain;
 /// How long sending the queued commands may take when the host ends.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Finds the existing supervisors, cleans up after dead ones, and begins to serve. Needs a tokio
-/// runtime.
-pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
+/// Finds the existing supervisors, cleans up after dead ones and after `orphans`, and begins to
+/// serve. Needs a tokio runtime.
+pub(crate) async fn open(settings: Settings, orphans: Orphans) -> Result<Opened, SuperviseError> {
     let build = process::own_build().map_err(|source| SuperviseError::Directory {
         path: PathBuf::from("/proc/self/exe"),
         source,
@@ -75,9 +75,10 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
     router.last_number = directories.last_number;
     let adopting = directories.found.iter();
     let adopting = adopting.map(|(_, dir)| adopt::adopt(dir.clone(), epoch));
-    // Neither needs the result of the other, and both mostly wait.
-    let (orphans, adopted) = tokio::join!(end_orphans(&router.settings.dir), join_all(adopting));
-    orphans?;
+    // Neither needs the result of the other, and both mostly wait. The orphans have ended before
+    // this host says of an attempt that no supervisor knows it.
+    let (ended, adopted) = tokio::join!(orphans.end(), join_all(adopting));
+    ended?;
     let mut found = Vec::new();
     for ((number, dir), adopted) in directories.found.into_iter().zip(adopted) {
         found.extend(router.take_up(number, dir, adopted?, &build));
@@ -95,19 +96,6 @@ pub(crate) async fn open(settings: Settings) -> Result<Opened, SuperviseError> {
         found,
         reports,
         router: handle,
-    })
-}
-
-/// Ends the supervisors that this host cannot find, before it says of an attempt that no supervisor
-/// knows it.
-async fn end_orphans(dir: &Path) -> Result<(), SuperviseError> {
-    let of = dir.to_owned();
-    let ending = crate::aside::run(move || orphans::end(&of));
-    ending.await.unwrap_or_else(|panic| {
-        Err(SuperviseError::Directory {
-            path: dir.to_owned(),
-            source: io::Error::other(panic),
-        })
     })
 }
 

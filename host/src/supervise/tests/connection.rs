@@ -267,7 +267,8 @@ async fn a_start_fails_if_the_executable_is_not_a_supervisor() {
         descriptors: None,
         epoch: 1,
     };
-    let mut opened = open(settings).await.unwrap();
+    let orphans = Orphans::look_for(&settings.dir);
+    let mut opened = open(settings, orphans).await.unwrap();
     opened
         .supervisors
         .start(lab.command("t.1", &["true"]))

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::supervise::process::{IDENTITY_FILE, SOCKET_FILE};
+use crate::supervise::processes_of;
 
 /// A new queue may have begun at the path from which a data directory was moved away.
 #[tokio::test]
@@ -108,6 +109,11 @@ async fn a_host_leaves_the_supervisors_of_a_data_directory_that_was_moved_away_a
     let (here, there) = (dir.path().join("supervisors"), dir.path().join("moved"));
     fs::create_dir(&there).unwrap();
     fs::rename(&here, there.join("supervisors")).unwrap();
+    // The supervisor's command line names the old place, but its files are here.
+    let task = key("t.1").as_str().rsplit_once('.').unwrap().0.to_owned();
+    let named = processes_of(&there.join("supervisors"), &[task]).unwrap();
+    let named: Vec<u32> = named.iter().map(|one| one.pid).collect();
+    assert_eq!(named, [pid]);
     let host = Host::open(dir.path(), 2).await;
     assert!(is_alive(pid));
     host.close().await;

@@ -105,12 +105,13 @@ impl Host {
     /// Opens the host's side; `program` is the executable that runs its supervisors.
     pub(super) async fn open_by(dir: &Path, epoch: u64, program: Program) -> Self {
         let settings = Self::settings(dir, epoch, program);
+        let orphans = Orphans::look_for(&settings.dir);
         let Opened {
             supervisors,
             found,
             reports,
             router,
-        } = open(settings).await.unwrap();
+        } = open(settings, orphans).await.unwrap();
         Self {
             supervisors,
             found,

@@ -446,7 +446,9 @@ async fn the_journal_of_a_living_supervisor_is_refused_and_ends_no_process() {
         path: std::env::current_exe().unwrap(),
         args: vec![OsString::from("__supervise")],
     };
-    let opened = open(Host::settings(copy.path(), 9, program)).await;
+    let settings = Host::settings(copy.path(), 9, program);
+    let orphans = Orphans::look_for(&settings.dir);
+    let opened = open(settings, orphans).await;
     let Err(SuperviseError::Copied {
         original,
         pid: living,
