@@ -16,6 +16,7 @@ use tokio::{
 use crate::{lock::lock, panics};
 
 /// Work that was begun, or that was refused. It goes on if this is dropped.
+#[derive(Debug)]
 pub(crate) enum Aside<T> {
     Begun(JoinHandle<Option<T>>),
     Refused,
