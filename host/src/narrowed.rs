@@ -4,7 +4,8 @@
 //! may be those of another file than the person had meant: the person's variable is missing, or a
 //! task's variables do not count. Such a host allows nothing that the last host did not allow. A
 //! host that a person starts with `claudine up` or `claudine serve` has the ceiling of its
-//! settings, and so has one with the same file as the last host, which is the person's.
+//! settings, and so has one with the same file as that host. If there has been no such host, the
+//! file of the first one counts.
 
 use std::{
     io::{self, ErrorKind},
@@ -107,17 +108,17 @@ impl Allowed {
     /// What the next host allows if no person has started it. A file that has vanished, for example
     /// with its disk, is not the same as the last one.
     fn followed_by(self, next: Self) -> Self {
-        let is_same = self.place == next.place && (next.is_there || !self.is_there);
-        if is_same || next.ceiling.narrowed_to(&self.ceiling) == next.ceiling {
+        let is_at_same_place = self.place == next.place;
+        if is_at_same_place && (next.is_there || !self.is_there) {
             return next;
         }
-        let ceiling = self.ceiling.narrowed_to(&next.ceiling);
-        if ceiling == self.ceiling {
-            return self;
-        }
+        let ceiling = next.ceiling.narrowed_to(&self.ceiling);
+        // If another file took the place of the person's, it could allow more later.
+        let is_narrower = self.ceiling.narrowed_to(&next.ceiling) != self.ceiling;
+        let place = self.place.filter(|_| is_at_same_place || !is_narrower);
         Self {
-            place: None,
-            is_there: false,
+            is_there: self.is_there && place.is_some(),
+            place,
             ceiling,
         }
     }
@@ -232,6 +233,35 @@ mod tests {
             assert_eq!(place.next(true, config), with_a_warning("claude"));
         }
         assert_eq!(place.next(false, None), quietly(USUAL));
+    }
+
+    /// A client may name its own file, and change it between two hosts.
+    #[test]
+    fn a_file_that_no_person_has_named_cannot_allow_more_after_it_has_allowed_less() {
+        let place = Place::new();
+        assert_eq!(place.next(false, None), quietly(USUAL));
+        place.write("other.toml", STRICT);
+        assert_eq!(
+            place.next(true, Some("other.toml")),
+            quietly("claude network")
+        );
+        place.write("other.toml", "[mcp]\nexecutors = ['claude', 'more']\n");
+        for config in [Some("other.toml"), None] {
+            assert_eq!(place.next(true, config), with_a_warning("claude network"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_has_vanished_applies_once_it_is_back() {
+        let place = Place::new();
+        let (usual, more) = (".config/claudine/config.toml", "claude shell other network");
+        let allows_more = "[mcp]\nexecutors = ['claude', 'shell', 'other']\n";
+        place.write(usual, allows_more);
+        assert_eq!(place.next(false, None), quietly(more));
+        fs::remove_file(place.file(usual)).unwrap();
+        assert_eq!(place.next(true, None), quietly(USUAL));
+        place.write(usual, allows_more);
+        assert_eq!(place.next(true, None), quietly(more));
     }
 
     #[test]

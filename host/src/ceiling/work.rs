@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{Refusal, SHOWN, fields, variables::may_set, way};
 use crate::{
     config::{McpCeiling, step_of_mode},
-    text::is_harmful,
+    text::is_blank,
 };
 
 /// A task that is to run.
@@ -233,11 +233,6 @@ fn because(spec: &str) -> String {
         |mode| format!("permission mode `{mode}`"),
     )];
     // The executor leaves out what cannot be seen before a command.
-    let is_blank = |c: char| {
-        c.is_whitespace()
-            || is_harmful(c)
-            || matches!(c, '\u{200C}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}')
-    };
     let is_command = |prompt: String| prompt.trim_start_matches(is_blank).starts_with('/');
     if asks.prompt.is_some_and(is_command) {
         reasons.push("a prompt that begins with a slash command".to_owned());

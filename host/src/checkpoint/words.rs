@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::Checkpoint;
-use crate::text::is_harmful;
+use crate::text::is_blank;
 
 /// Size limit of all results together. Each result gets an equal share of it. If a result is longer
 /// than its share, its beginning is cut off. The whole output is in the files.
@@ -137,10 +137,10 @@ fn without_tags(content: &str) -> String {
 /// A model may take a tag for one although it has blanks or invisible characters in it, or letters
 /// of the other case.
 fn is_rest_of_tag(text: &str) -> bool {
-    let is_skipped = |c: &char| c.is_whitespace() || *c == '/' || is_harmful(*c);
+    let is_skipped = |c: &char| *c == '/' || is_blank(*c);
     let seen = text.chars().skip_while(is_skipped);
     let name: String = seen
-        .filter(|c| c.is_whitespace() || !is_harmful(*c))
+        .filter(|c| c.is_whitespace() || !is_blank(*c))
         .take_while(|c| c.is_alphanumeric() || *c == '_')
         .take(LONGEST_TAG + 1)
         .collect();
@@ -207,6 +207,10 @@ mod tests {
         check("<<task>", "<<\\task>");
         check("<\u{200b}ta\u{200b}sk>", "<\\\u{200b}ta\u{200b}sk>");
         check("</\u{7f}task>", "<\\/\u{7f}task>");
+        for unseen in ["\u{200c}", "\u{200d}", "\u{fe0f}", "\u{2800}"] {
+            check(&format!("<{unseen}task>"), &format!("<\\{unseen}task>"));
+            check(&format!("</ta{unseen}sk>"), &format!("<\\/ta{unseen}sk>"));
+        }
         // Other tags stay, so that code can be read.
         check(
             "<p>a < b</p> <tasks> Vec<Task_>",

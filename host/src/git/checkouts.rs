@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -459,7 +459,7 @@ fn git_dir_noted(repository: &Path, checkout: &Path) -> Result<Option<PathBuf>, 
 
 /// The content of a file in which git has noted something; empty if the file does not exist.
 fn read_note(path: &Path) -> Result<Vec<u8>, GitError> {
-    match fs::read(path) {
+    match fsx::read(path) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -516,7 +516,7 @@ fn begun_on_branch(git_dir: &Path) -> Option<Standing> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
 

@@ -108,7 +108,7 @@ impl IndexLock {
     /// Whether this is still the lock that was taken. A person may have removed it, and then
     /// another git may have taken its own.
     fn is_own(&self) -> io::Result<bool> {
-        match fs::read(lock_of(&self.index)) {
+        match fsx::read(&lock_of(&self.index)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             found => Ok(found? == self.name.as_bytes()),
         }

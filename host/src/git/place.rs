@@ -148,7 +148,7 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
 /// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
 /// that names the git directory.
 pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
-    let text = fs::read(checkout.join(".git")).ok()?;
+    let text = fsx::read(&checkout.join(".git")).ok()?;
     let path = text.strip_prefix(b"gitdir: ")?;
     Some(checkout.join(path_of(without_line_ends(path))))
 }
@@ -172,7 +172,7 @@ pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
 /// there is nothing at the noted path, `dir` may have been moved.
 fn is_of_another(git_dir: &Path, dir: &Path) -> bool {
     let note = git_dir.join("gitdir");
-    let noted = is_pointer(&note).then(|| fs::read(&note));
+    let noted = is_pointer(&note).then(|| fsx::read(&note));
     noted.and_then(Result::ok).is_some_and(|noted| {
         let noted = git_dir.join(path_of(without_line_ends(&noted)));
         // The directories are compared, because a file may have several names.
@@ -210,7 +210,7 @@ fn without_line_ends(path: &[u8]) -> &[u8] {
 
 /// The directory that all checkouts of a repository share, by the git directory of one of them.
 pub(super) fn common_dir_of(git_dir: &Path) -> io::Result<PathBuf> {
-    let common = match fs::read(git_dir.join("commondir")) {
+    let common = match fsx::read(&git_dir.join("commondir")) {
         Ok(noted) => git_dir.join(path_of(without_line_ends(&noted))),
         // Only the git directory of a linked checkout has this note.
         Err(error) if error.kind() == io::ErrorKind::NotFound => git_dir.to_owned(),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -287,14 +287,14 @@ impl Git {
             .output(&listed(OWN.iter().fold(spec, Spec::arg)))
             .await?;
         let git_dir = self.git_dir().await?;
+        // In every format, some refs are files, such as `MERGE_HEAD`, and git does not list them.
         let of_files = self.look_at_files(move |_| {
-            let is_in_files = !git_dir.join("reftable").exists();
-            let read = is_in_files.then(|| root_refs(&git_dir)).transpose();
-            read.map_err(unusable(&git_dir))
+            let read = root_refs(&git_dir).map_err(unusable(&git_dir));
+            read.map(|read| (read, git_dir.join("reftable").exists()))
         });
-        if let Some(of_files) = of_files.await?? {
-            named.extend(of_files);
-        } else {
+        let (of_files, is_reftable) = of_files.await??;
+        named.extend(of_files);
+        if is_reftable {
             let arguments = ["for-each-ref", HASHES, "--include-root-refs"];
             let spec = Spec::reads(arguments).arg("--exclude=refs");
             named.extend(self.output(&listed(spec)).await?);
@@ -325,7 +325,7 @@ impl Git {
             if git_dir.join("reftable").exists() {
                 return Ok(None);
             }
-            match fs::read(&file) {
+            match fsx::read(&file) {
                 Ok(notes) => Ok(Some(String::from_utf8_lossy(&notes).into_owned())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(String::new())),
                 Err(source) => Err(GitError::Read { path: file, source }),
@@ -423,16 +423,16 @@ impl Git {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
             // A reflog that cannot be read names no commit, because the commit only adds detail.
-            let notes = fs::read(file).ok()?;
+            let notes = fsx::read(&file).ok()?;
             noted(&String::from_utf8_lossy(&notes)).find_map(Commit::parse)
         })
         .await
     }
 }
 
-/// The first word of each line in the refs outside `refs/` of a checkout with this git directory,
-/// such as `MERGE_AUTOSTASH`. The names of these refs have no small letters. Other files with such
-/// names contain texts.
+/// The first word of each line in the refs outside `refs/` of a checkout with this git directory
+/// that are files, such as `MERGE_AUTOSTASH`. The names of these refs have no small letters. Other
+/// files with such names contain texts.
 fn root_refs(git_dir: &Path) -> io::Result<Vec<u8>> {
     let is_of_name = |byte: &u8| byte.is_ascii_uppercase() || matches!(*byte, b'_' | b'-');
     let is_ref = |path: &PathBuf| {
@@ -441,7 +441,7 @@ fn root_refs(git_dir: &Path) -> io::Result<Vec<u8>> {
     };
     let mut words = Vec::new();
     for path in fsx::entries(git_dir)?.iter().filter(|path| is_ref(path)) {
-        for line in fs::read(path)?.split(|byte| *byte == b'\n') {
+        for line in fsx::read(path)?.split(|byte| *byte == b'\n') {
             let mut of_line = line.split(u8::is_ascii_whitespace);
             words.extend(of_line.next().unwrap_or_default());
             words.push(b'\n');

@@ -152,7 +152,7 @@ impl Swaps {
     /// cut. `top` is the checkout, and `aside` the directory that had the new files.
     pub(super) fn noted(top: &Path, aside: &Path) -> io::Result<Option<Self>> {
         let note = aside.with_file_name(NOTE);
-        let noted = match fs::read(&note) {
+        let noted = match fsx::read(&note) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             noted => noted?,
         };

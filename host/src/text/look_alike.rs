@@ -5,6 +5,8 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use super::is_harmful;
+
 /// The number of accents that a letter has at most.
 const ACCENTS_MAX: usize = 2;
 /// The number of combining characters that a letter of any script has at most.
@@ -93,7 +95,7 @@ pub(crate) fn look_alike(name: &str) -> Option<(usize, LookAlike)> {
             Some(LookAlike::Unseen(c))
         } else if is_undefined(c) {
             Some(LookAlike::Undefined(c))
-        } else if c != ' ' && (c.is_whitespace() || c == '\u{2800}') {
+        } else if c != ' ' && is_space(c) {
             Some(LookAlike::Blank(c))
         } else if c == ' ' && before == Some(' ') {
             Some(LookAlike::TwoSpaces)
@@ -145,12 +147,24 @@ fn becomes_emoji(c: char) -> bool {
     !c.is_ascii() && c.width() == Some(1) && emoji.width() == 2
 }
 
+/// Whether a character shows as nothing or as a space. A program or a model may read a text as if
+/// it were not there. Joiners and variation selectors count too, although they are part of ordinary
+/// text.
+pub(crate) fn is_blank(c: char) -> bool {
+    is_space(c) || is_harmful(c) || is_joiner(c) || is_unseen(c)
+}
+
+/// Whether a character shows as a space. U+2800 is a pattern of Braille without dots.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || c == '\u{2800}'
+}
+
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200C}' | '\u{200D}')
 }
 
-/// Whether a character shows as nothing. The characters for which
-/// [`is_harmful`](super::is_harmful) is true are left out.
+/// Whether a character shows as nothing. The characters for which [`is_harmful`] is true are left
+/// out.
 fn is_unseen(c: char) -> bool {
     matches!(c,
         // Variation selectors, and the place of an object.

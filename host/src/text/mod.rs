@@ -24,7 +24,7 @@ pub(crate) use self::{
         ends_on_one_line, harmless, harmless_json, harmless_lines, is_harmful, line_of_log,
         one_line, shortened,
     },
-    look_alike::look_alike,
+    look_alike::{is_blank, look_alike},
     painted::Painted,
     screen::plain,
     shell::{shell_line, shell_word},

@@ -126,8 +126,9 @@ fn is_unseen(it: char) -> bool {
         || matches!(it,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
             | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Splits tools that are listed in one string, `Bash(git status), Edit`, as Claude Code does: at
@@ -417,8 +418,8 @@ mod tests {
         check(json!({"prompt": "/deploy now"}), "full");
         check(json!({"prompt": "  /team:review"}), "full");
         check(json!({"prompt": "\u{feff} /deploy"}), "full");
-        let unseen =
-            "\u{feff}\u{200b}\u{200d}\u{2060}\u{180e}\u{ad}\u{1}\u{1b}\u{7f}\u{85}\u{e0041}";
+        let unseen = "\u{feff}\u{200b}\u{200d}\u{2060}\u{180e}\u{ad}\u{1}\u{1b}\u{7f}\u{85}\
+                      \u{2800}\u{fffc}\u{e0041}";
         for it in unseen.chars() {
             check(json!({"prompt": format!("{it}/deploy now")}), "full");
             check(json!({"prompt": format!(" {it} {it}/deploy")}), "full");

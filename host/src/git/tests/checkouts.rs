@@ -374,6 +374,30 @@ async fn a_clone_at_the_path_of_a_checkout_is_not_taken_for_the_checkout() {
     assert_eq!(found().await, [(person.work().join(".git"), true)]);
 }
 
+/// A task may make it in its worktree. To open it would keep the host waiting for ever.
+#[tokio::test]
+async fn a_fifo_in_the_place_of_the_git_of_a_checkout_is_not_waited_for() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let repository = repository(&person);
+    let fifo = git.dir().join(".git");
+    fs::remove_file(&fifo).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    for (branch, path, is_hidden) in [
+        ("work", person.work().join(".git"), true),
+        ("main", person.work(), false),
+    ] {
+        let branch = BranchRef::named(branch);
+        let found = repository.checkouts_of(&branch, None).await.unwrap();
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|it| (it.path, it.is_hidden))
+            .collect();
+        assert_eq!(found, [(path, is_hidden)], "{branch}");
+    }
+}
+
 #[tokio::test]
 async fn a_bare_repository_is_used_only_if_it_is_named() {
     let person = Person::new("[safe]\n\tbareRepository = explicit\n");

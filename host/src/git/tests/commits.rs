@@ -87,11 +87,16 @@ async fn commits_that_only_refs_of_their_checkout_name_are_found() {
             "refs/rewritten/onto",
             "refs/worktree/mine",
         ];
-        let mut made = names.map(|name| {
+        let made = names.map(|name| {
             let commit = own(&["commit-tree", "-m", name, &tree]);
             own(&["update-ref", name, &commit]);
             commit
         });
+        let mut made = made.to_vec();
+        // This one is a file in every format, and git makes it only in a merge.
+        let merged = own(&["commit-tree", "-m", "merged", &tree]);
+        fs::write(git_dir.join("MERGE_HEAD"), format!("{merged}\n")).unwrap();
+        made.push(merged);
         // A ref may also name a commit by a tag.
         own(&["tag", "-a", "-m", "tag", "mine", &made[0]]);
         own(&["update-ref", "MY_HEAD", "refs/tags/mine"]);
