@@ -60,11 +60,13 @@ impl EventReader<'_> {
             let frame = match self.frame().await {
                 // All places for followers are taken. Such a host sends the events so far, if it
                 // can, and is asked again for later events.
-                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
-                    if error.kind == ErrorKind::Limit && self.query.follow =>
-                {
-                    self.open = None;
-                    clock::sleep(ASK_AGAIN).await;
+                Ok(Frame::Error(error)) if error.kind == ErrorKind::Limit && self.query.follow => {
+                    self.ask_again().await;
+                    continue;
+                }
+                // A graph with too many tasks is refused by the same kind, but for ever.
+                Err(ClientError::Refused(error)) if error.is_passing && self.query.follow => {
+                    self.ask_again().await;
                     continue;
                 }
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error)) => Err(error),
@@ -132,6 +134,12 @@ impl EventReader<'_> {
         self.client.revive().await;
         clock::sleep(LOOK_AGAIN).await;
         Ok(())
+    }
+
+    /// Waits until the host may have a place.
+    async fn ask_again(&mut self) {
+        self.open = None;
+        clock::sleep(ASK_AGAIN).await;
     }
 
     /// Records the position after an event, so that no event is repeated or skipped.

@@ -30,7 +30,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::{HeaderMap, Method, body::Bytes, http::response};
+use hyper::{HeaderMap, Method, body::Bytes, header::RETRY_AFTER, http::response};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::DuplexStream, net::UnixStream};
@@ -472,6 +472,7 @@ fn refusal(head: &response::Parts, body: &[u8]) -> ClientError {
     });
     ClientError::Refused(AppError {
         is_for_next_host: head.headers.contains_key(NEXT_HOST_HEADER),
+        is_passing: head.headers.contains_key(RETRY_AFTER),
         ..error
     })
 }

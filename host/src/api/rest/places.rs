@@ -97,11 +97,14 @@ impl Visit {
 
 /// The error of a stream for which there is no place, or which has to end early.
 pub(super) fn no_place() -> AppError {
-    AppError::new(
+    let error = AppError::new(
         ErrorKind::Limit,
         "the host already serves as many waiting and following clients as its limit on open files allows",
-    )
-    .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
+    );
+    AppError {
+        is_passing: true,
+        ..error.hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
+    }
 }
 
 impl Places {
