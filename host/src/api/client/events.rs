@@ -159,3 +159,56 @@ impl EventReader<'_> {
         self.open.insert(open).next().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixListener,
+    };
+
+    use super::*;
+    use crate::{api::client::host_start, layout::Layout};
+
+    #[tokio::test]
+    async fn a_follower_asks_again_only_after_a_refusal_that_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let listener = UnixListener::bind(layout.socket()).unwrap();
+        let refused = |header: &str| {
+            let body = r#"{"kind":"limit","message":"too many"}"#;
+            let length = body.len();
+            format!(
+                "HTTP/1.1 429 Too Many Requests\r\n{header}content-length: {length}\r\n\r\n{body}"
+            )
+        };
+        let answers = [refused("retry-after: 1\r\n"), refused("")];
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let client = Client::new(host_start(layout));
+        let mut events = client.events(EventQuery {
+            follow: true,
+            ..EventQuery::default()
+        });
+        let refused = events.next().await.unwrap_err();
+        assert!(matches!(refused, ClientError::Refused(_)), "{refused}");
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+}

@@ -271,6 +271,20 @@ mod tests {
         check(&["chunked", &long], Some(&shown));
     }
 
+    #[test]
+    fn the_answer_says_whether_a_refused_request_may_be_repeated() {
+        let says = |is_passing| {
+            let error = AppError {
+                is_passing,
+                ..AppError::new(ErrorKind::Limit, "too many")
+            };
+            let answer = Refusal(error).into_response();
+            answer.headers().contains_key(RETRY_AFTER)
+        };
+        assert!(says(true));
+        assert!(!says(false));
+    }
+
     #[tokio::test]
     async fn the_error_for_an_invalid_name_is_json() {
         let named = get(|Named(name): Named| async move { name });

@@ -490,6 +490,7 @@ mod tests {
         }
         let refused = places.visit(false).await.err().unwrap();
         assert_eq!(refused.kind, ErrorKind::Limit);
+        assert!(refused.is_passing);
         drop(visits);
         assert!(places.visit(false).await.is_ok());
     }
