@@ -72,18 +72,27 @@ pub(super) type Stay = OwnedSemaphorePermit;
 /// The place of a stream.
 pub(super) struct Visit {
     _place: OwnedSemaphorePermit,
-    /// The time at which the stream has to end, and what tells that another client needs the place.
-    /// `None` for a stream that may go on.
-    ends: Option<(Duration, Arc<Notify>)>,
+    /// Tells that another client needs the place. `None` for a stream that may go on.
+    crowded: Option<Arc<Notify>>,
+    /// The time at which the stream has to end, once it has its first piece. Otherwise a client
+    /// whose first piece takes long would ask again and again, and never get it.
+    ends_at: Option<Duration>,
 }
 
 impl Visit {
+    /// Notes that the stream has a piece to send.
+    pub(super) fn note_piece(&mut self) {
+        if self.ends_at.is_none() {
+            self.ends_at = Some(clock::monotonic() + SHORT_STAY);
+        }
+    }
+
     /// Resolves when the stream has to end.
     pub(super) async fn is_over(&self) {
-        let Some((at, crowded)) = &self.ends else {
+        let (Some(crowded), Some(ends_at)) = (&self.crowded, self.ends_at) else {
             return std::future::pending().await;
         };
-        let left = at.saturating_sub(clock::monotonic());
+        let left = ends_at.saturating_sub(clock::monotonic());
         // Even the shortest sleep lasts a moment, in which a stream may have its next piece.
         if left.is_zero() {
             return;
@@ -174,7 +183,8 @@ impl Places {
         if let Some(stay) = self.stay() {
             return Ok(Visit {
                 _place: stay,
-                ends: None,
+                crowded: None,
+                ends_at: None,
             });
         }
         let entered = tokio::select! {
@@ -183,10 +193,10 @@ impl Places {
             () = self.has_to_end() => None,
         };
         let place = entered.ok_or_else(no_place)?;
-        let ends_at = clock::monotonic() + SHORT_STAY;
         Ok(Visit {
             _place: place,
-            ends: follows.then(|| (ends_at, self.crowded.clone())),
+            crowded: follows.then(|| self.crowded.clone()),
+            ends_at: None,
         })
     }
 }
