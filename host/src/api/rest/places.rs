@@ -509,14 +509,33 @@ mod tests {
     async fn a_stream_without_a_place_for_a_long_stay_ends_early_only_if_it_follows() {
         let places = Places::new(64);
         let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
-        let reads = places.visit(false).await.unwrap();
-        let follows = places.visit(true).await.unwrap();
+        let mut reads = places.visit(false).await.unwrap();
+        let mut follows = places.visit(true).await.unwrap();
+        reads.note_piece();
+        follows.note_piece();
         tokio::select! {
             () = reads.is_over() => panic!("a stream that does not follow ends by itself"),
             () = follows.is_over() => {}
         }
         drop(stays);
         let long = places.visit(true).await.unwrap();
-        assert!(long.ends.is_none());
+        assert!(long.crowded.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_to_end_only_after_its_first_piece_although_other_clients_wait() {
+        let places = Places::new(64);
+        let _stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
+        let mut visit = places.visit(true).await.unwrap();
+        let is_over = async |visit: &Visit| {
+            let mut over = std::pin::pin!(visit.is_over());
+            let mut poll = async || poll_fn(|it| Poll::Ready(over.as_mut().poll(it))).await;
+            assert!(poll().await.is_pending());
+            places.crowded.notify_waiters();
+            poll().await.is_ready()
+        };
+        assert!(!is_over(&visit).await);
+        visit.note_piece();
+        assert!(is_over(&visit).await);
     }
 }
