@@ -422,7 +422,18 @@ mod tests {
         check("", &[]).await;
         check(half, &["408"]).await;
         check(whole, &["200"]).await;
+        check(&format!("{whole}\r\n"), &["200"]).await;
         check(&format!("{whole}{half}"), &["200", "408"]).await;
+    }
+
+    /// Otherwise its connection would keep a place for ever.
+    #[tokio::test]
+    async fn a_refusal_that_its_client_does_not_read_is_given_up() {
+        let (_client, server) = UnixStream::pair().unwrap();
+        server.writable().await.unwrap();
+        while server.try_write(&[0; 1 << 10]).is_ok() {}
+        let refused = too_slow(server, HEAD_LIMIT).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
