@@ -623,6 +623,20 @@ mod tests {
         check(9, SHOWN_WARNINGS, &first);
         check(9, SHOWN_WARNINGS + 1, &format!("{first}; 1 more warning"));
         check(9, SHOWN_WARNINGS + 2, &format!("{first}; 2 more warnings"));
+        let settling = TaskActed {
+            still: Some(Still::Settling),
+            ..TaskActed::default()
+        };
+        let acted = TasksActed {
+            done: 2,
+            tasks: vec![settling, TaskActed::default()],
+            ..TasksActed::default()
+        };
+        assert_eq!(
+            graph_cancelled(&acted),
+            "2 tasks of the graph cancelled; 1 of them may still succeed, because their work is \
+             being settled"
+        );
     }
 
     #[test]
