@@ -82,7 +82,7 @@ pub(crate) struct AppError {
     /// or nothing that the request would do twice. A header of the answer says so.
     #[serde(skip)]
     pub(crate) is_for_next_host: bool,
-    /// Whether the request may succeed if it is repeated after a moment. A header of the answer says
+    /// Whether the request may succeed if it is repeated in a moment. A header of the answer says
     /// so.
     #[serde(skip)]
     pub(crate) is_passing: bool,
