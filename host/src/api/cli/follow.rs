@@ -215,6 +215,16 @@ mod tests {
     }
 
     #[test]
+    fn an_obstacle_that_lasts_is_reported_once() {
+        let said = RefCell::new(Vec::new());
+        let say = each_once(|text: &str| said.borrow_mut().push(text.to_owned()));
+        for text in ["full", "full", "stuck", "full"] {
+            say(text);
+        }
+        assert_eq!(*said.borrow(), ["full", "stuck"]);
+    }
+
+    #[test]
     fn an_unchanged_graph_is_not_redrawn() {
         let check = |before: &str, after: &str, same_size: bool, expected: &str| {
             assert_eq!(change(&lines(before), &lines(after), same_size), expected);
