@@ -168,13 +168,13 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::UnixListener,
-    };
+    use tokio::{io::AsyncWriteExt, net::UnixListener};
 
     use super::*;
-    use crate::{api::client::host_start, layout::Layout};
+    use crate::{
+        api::client::{host_start, tests::asked},
+        layout::Layout,
+    };
 
     #[tokio::test]
     async fn a_follower_asks_again_only_after_a_refusal_that_passes() {
@@ -189,15 +189,11 @@ mod tests {
             )
         };
         let answers = [refused("retry-after: 1\r\n"), refused("")];
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = asked.clone();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
         tokio::spawn(async move {
             for answer in answers {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
-                }
+                let mut stream = asked(&listener).await;
                 counted.fetch_add(1, Ordering::Relaxed);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
@@ -209,6 +205,6 @@ mod tests {
         });
         let refused = events.next().await.unwrap_err();
         assert!(matches!(refused, ClientError::Refused(_)), "{refused}");
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
     }
 }
