@@ -82,6 +82,10 @@ pub(crate) struct AppError {
     /// or nothing that the request would do twice. A header of the answer says so.
     #[serde(skip)]
     pub(crate) is_for_next_host: bool,
+    /// Whether the request may succeed if it is repeated in a moment. A header of the answer says
+    /// so.
+    #[serde(skip)]
+    pub(crate) is_passing: bool,
 }
 
 /// A task that a name or id may mean.
@@ -105,6 +109,7 @@ impl AppError {
             errors: Vec::new(),
             candidates: Vec::new(),
             is_for_next_host: false,
+            is_passing: false,
         }
     }
 

@@ -60,9 +60,7 @@ fn said(task: &TaskActed) -> String {
         (None, false) => match still {
             None => format!("cancelled {id}"),
             Some(Still::Stopping) => format!("cancelling {id}"),
-            Some(Still::Settling) => format!(
-                "{id} has ended, and its work is being settled: it succeeds if git completes this, with at most a minute for each command, and ends as cancelled if not"
-            ),
+            Some(Still::Settling) => format!("{id} {}", Still::SETTLES),
         },
         (None, true) => format!("{id} is already stopping"),
         (Some(count), false) => {

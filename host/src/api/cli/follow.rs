@@ -4,6 +4,8 @@
 //! in the middle are left out, because lines that have left the screen cannot be redrawn.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     io::{self, IsTerminal},
     time::Duration,
 };
@@ -36,10 +38,25 @@ const REST: u32 = 9;
 /// Waits until all of these tasks have ended, by waiting for one task after the other. Reports what
 /// keeps them from ending.
 pub(super) async fn to_their_ends(session: &Session, ids: &[&str]) -> Result<(), Failure> {
+    reporting(session, ids, output::say).await
+}
+
+/// [`to_their_ends`] with another way to report.
+async fn reporting(session: &Session, ids: &[&str], say: impl Fn(&str)) -> Result<(), Failure> {
     let named: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
     tokio::select! {
         ended = in_turn(session, ids) => ended,
-        never = tell_obstacles(session, &named, output::say) => match never {},
+        never = tell_obstacles(session, &named, say) => match never {},
+    }
+}
+
+/// Passes each text on once.
+fn each_once(say: impl Fn(&str)) -> impl Fn(&str) {
+    let told = RefCell::new(BTreeSet::new());
+    move |text: &str| {
+        if told.borrow_mut().insert(text.to_owned()) {
+            say(text);
+        }
     }
 }
 
@@ -71,6 +88,8 @@ pub(super) async fn to_its_end(
     let is_drawn = is_drawn && io::stdout().is_terminal();
     let mut has_host = false;
     let mut is_seen = false;
+    // An obstacle may be there while one task after the other is waited for.
+    let say = each_once(output::say);
     loop {
         let begun = clock::monotonic();
         let graph = match client.graph(query).await {
@@ -103,7 +122,7 @@ pub(super) async fn to_its_end(
                 waited => waited?,
             }
         } else {
-            to_their_ends(session, &[&next.id]).await?;
+            reporting(session, &[&next.id], &say).await?;
         }
     }
 }
@@ -193,6 +212,16 @@ mod tests {
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn an_obstacle_that_lasts_is_reported_once() {
+        let said = RefCell::new(Vec::new());
+        let say = each_once(|text: &str| said.borrow_mut().push(text.to_owned()));
+        for text in ["full", "full", "stuck", "full"] {
+            say(text);
+        }
+        assert_eq!(*said.borrow(), ["full", "stuck"]);
     }
 
     #[test]

@@ -302,9 +302,7 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     let parts = [
         Some(format!("{past} {}", text::tasks(done.len() - kept))),
         (kept > 0).then(|| format!("{kept} still held by others")),
-        (settling > 0).then(|| {
-            format!("{settling} of them may still succeed, because their work is being settled")
-        }),
+        Still::may_succeed(settling),
         (downstream > 0).then(|| text::wait_again(downstream, "them")),
         (held > 0).then(|| format!("{held} of them held: `claudine release` lets them start")),
         (failed > 0).then(|| format!("{failed} could not be {past}")),

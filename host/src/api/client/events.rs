@@ -60,11 +60,13 @@ impl EventReader<'_> {
             let frame = match self.frame().await {
                 // All places for followers are taken. Such a host sends the events so far, if it
                 // can, and is asked again for later events.
-                Ok(Frame::Error(error)) | Err(ClientError::Refused(error))
-                    if error.kind == ErrorKind::Limit && self.query.follow =>
-                {
-                    self.open = None;
-                    clock::sleep(ASK_AGAIN).await;
+                Ok(Frame::Error(error)) if error.kind == ErrorKind::Limit && self.query.follow => {
+                    self.ask_again().await;
+                    continue;
+                }
+                // A graph with too many tasks is refused by the same kind, but for ever.
+                Err(ClientError::Refused(error)) if error.is_passing && self.query.follow => {
+                    self.ask_again().await;
                     continue;
                 }
                 Ok(Frame::Error(error)) | Err(ClientError::Refused(error)) => Err(error),
@@ -134,6 +136,12 @@ impl EventReader<'_> {
         Ok(())
     }
 
+    /// Waits until the host may have a place.
+    async fn ask_again(&mut self) {
+        self.open = None;
+        clock::sleep(ASK_AGAIN).await;
+    }
+
     /// Records the position after an event, so that no event is repeated or skipped.
     fn pass(&mut self, sequence: u64) {
         self.host_left &= self.open.as_ref().is_some_and(Frames::is_here);
@@ -149,5 +157,54 @@ impl EventReader<'_> {
         let ask = Ask::get(address::with_query("/v1/events".to_owned(), &self.query)?);
         let open = Frames::ask(self.client, &ask).await?;
         self.open.insert(open).next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{io::AsyncWriteExt, net::UnixListener};
+
+    use super::*;
+    use crate::{
+        api::client::{host_start, tests::asked},
+        layout::Layout,
+    };
+
+    #[tokio::test]
+    async fn a_follower_asks_again_only_after_a_refusal_that_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let listener = UnixListener::bind(layout.socket()).unwrap();
+        let refused = |header: &str| {
+            let body = r#"{"kind":"limit","message":"too many"}"#;
+            let length = body.len();
+            format!(
+                "HTTP/1.1 429 Too Many Requests\r\n{header}content-length: {length}\r\n\r\n{body}"
+            )
+        };
+        let answers = [refused("retry-after: 1\r\n"), refused("")];
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        tokio::spawn(async move {
+            for answer in answers {
+                let mut stream = asked(&listener).await;
+                counted.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let client = Client::new(host_start(layout));
+        let mut events = client.events(EventQuery {
+            follow: true,
+            ..EventQuery::default()
+        });
+        let refused = events.next().await.unwrap_err();
+        assert!(matches!(refused, ClientError::Refused(_)), "{refused}");
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
     }
 }

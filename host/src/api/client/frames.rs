@@ -15,7 +15,7 @@ use crate::api::rest::{
 pub(super) const TRIES: u32 = 3;
 
 /// Pause before the next request if the host has no place in which a reader may stay.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1_000 });
 
 /// A connection on which an answer arrives.
 pub(super) struct Frames {

@@ -30,7 +30,7 @@ use std::{
 };
 
 use http_body_util::BodyExt;
-use hyper::{HeaderMap, Method, body::Bytes, http::response};
+use hyper::{HeaderMap, Method, body::Bytes, header::RETRY_AFTER, http::response};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::DuplexStream, net::UnixStream};
@@ -472,6 +472,7 @@ fn refusal(head: &response::Parts, body: &[u8]) -> ClientError {
     });
     ClientError::Refused(AppError {
         is_for_next_host: head.headers.contains_key(NEXT_HOST_HEADER),
+        is_passing: head.headers.contains_key(RETRY_AFTER),
         ..error
     })
 }
@@ -518,6 +519,20 @@ mod tests {
         }
     }
 
+    /// The next connection with a request, once the request has arrived. A client that looks for
+    /// the pid of a slow host opens a connection without a request.
+    pub(super) async fn asked(listener: &UnixListener) -> UnixStream {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while stream.read_buf(&mut request).await.unwrap() > 0 {
+                if request.ends_with(b"\r\n\r\n") {
+                    return stream;
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_request_that_a_host_refused_because_it_goes_down_is_sent_to_the_next_host() {
         let dir = tempfile::tempdir().unwrap();
@@ -533,11 +548,7 @@ mod tests {
         tokio::spawn(async move {
             for answer in [refused, done] {
                 // Each host closes its connection.
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
-                }
+                let mut stream = asked(&listener).await;
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });

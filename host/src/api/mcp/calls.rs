@@ -240,9 +240,7 @@ impl Server {
             (None, false) => match cancelled.still {
                 None => format!("Task {id} cancelled"),
                 Some(Still::Stopping) => format!("Task {id} is being cancelled"),
-                Some(Still::Settling) => format!(
-                    "Task {id} has ended, and its work is being settled: it succeeds if git completes this, with at most a minute for each command, and ends as cancelled if not"
-                ),
+                Some(Still::Settling) => format!("Task {id} {}", Still::SETTLES),
             },
             (None, true) => format!("Task {id} is already stopping"),
             (Some(count), already) => {
@@ -543,12 +541,8 @@ fn graph_cancelled(acted: &TasksActed) -> String {
     };
     let settling = acted.tasks.iter();
     let settling = settling.filter(|task| task.still == Some(Still::Settling));
-    let still = match settling.count() {
-        0 => String::new(),
-        count => {
-            format!("; {count} of them may still succeed, because their work is being settled")
-        }
-    };
+    let still = Still::may_succeed(settling.count());
+    let still = still.map_or_else(String::new, |still| format!("; {still}"));
     let mut warnings = acted.tasks.iter().filter_map(|task| {
         let warning = task.warning.as_deref()?;
         Some(format!("; task {}: {warning}", short_id(&task.id)))
@@ -629,6 +623,20 @@ mod tests {
         check(9, SHOWN_WARNINGS, &first);
         check(9, SHOWN_WARNINGS + 1, &format!("{first}; 1 more warning"));
         check(9, SHOWN_WARNINGS + 2, &format!("{first}; 2 more warnings"));
+        let settling = TaskActed {
+            still: Some(Still::Settling),
+            ..TaskActed::default()
+        };
+        let acted = TasksActed {
+            done: 2,
+            tasks: vec![settling, TaskActed::default()],
+            ..TasksActed::default()
+        };
+        assert_eq!(
+            graph_cancelled(&acted),
+            "2 tasks of the graph cancelled; 1 of them may still succeed, because their work is \
+             being settled"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::{
     extract::{self, FromRequestParts, Query},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
-        header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING},
+        header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
         request::Parts,
     },
     response::{IntoResponse, Response},
@@ -82,6 +82,10 @@ impl IntoResponse for Refusal {
         if self.0.is_for_next_host {
             let yes = HeaderValue::from_static("yes");
             answer.headers_mut().insert(NEXT_HOST_HEADER, yes);
+        }
+        if self.0.is_passing {
+            let seconds = HeaderValue::from_static("1");
+            answer.headers_mut().insert(RETRY_AFTER, seconds);
         }
         answer
     }
@@ -265,6 +269,20 @@ mod tests {
         let long = "x".repeat(100);
         let shown = format!("{}…", "x".repeat(ENCODING_CHARS));
         check(&["chunked", &long], Some(&shown));
+    }
+
+    #[test]
+    fn the_answer_says_whether_a_refused_request_may_be_repeated() {
+        let says = |is_passing| {
+            let error = AppError {
+                is_passing,
+                ..AppError::new(ErrorKind::Limit, "too many")
+            };
+            let answer = Refusal(error).into_response();
+            answer.headers().contains_key(RETRY_AFTER)
+        };
+        assert!(says(true));
+        assert!(!says(false));
     }
 
     #[tokio::test]

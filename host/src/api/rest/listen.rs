@@ -53,6 +53,9 @@ const WITHOUT_PROGRESS: Duration = Duration::from_millis(200);
 const LAST_ANSWER: Duration = Duration::from_millis(100);
 /// Time limit for a client that reads nothing of its answer. The host keeps the answer meanwhile.
 const READ_LIMIT: Duration = Duration::from_mins(1);
+/// Time limit for writing an error on a connection that hyper serves no longer. The socket has room
+/// for it, unless the client has read nothing of earlier answers.
+const REFUSED_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2_000 });
 /// Limit of the bytes of an answer that are buffered for a slow client, and of a request's head.
 const BUFFERED_BYTES: usize = 96 << 10;
 /// Pause after a failed `accept`, such as for lack of descriptors.
@@ -204,8 +207,9 @@ async fn converse(
     let Err(error) = ended else { return };
     let parts = connection.into_parts();
     let (stream, unasked) = parts.io.into_inner().into_parts();
-    // An idle connection ends with the same error, but without a part of a head.
-    let is_half = error.is_timeout() && !parts.read_buf.is_empty();
+    // An idle connection ends with the same error, but without a part of a head. Some clients send
+    // a line end after a body, which is none.
+    let is_half = error.is_timeout() && !parts.read_buf.trim_ascii().is_empty();
     let ended = if error.is_parse() && !progress.was_asked() {
         not_understood(stream, &unasked, &error).await
     } else if is_half && !progress.is_blocked() {
@@ -262,7 +266,8 @@ async fn refuse(mut stream: UnixStream, status: StatusCode, refusal: AppError) -
     }
     bytes.extend(b"\r\n");
     bytes.extend(body);
-    stream.write_all(&bytes).await
+    let written = clock::within(REFUSED_WITHIN, stream.write_all(&bytes)).await;
+    written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
@@ -417,7 +422,18 @@ mod tests {
         check("", &[]).await;
         check(half, &["408"]).await;
         check(whole, &["200"]).await;
+        check(&format!("{whole}\r\n"), &["200"]).await;
         check(&format!("{whole}{half}"), &["200", "408"]).await;
+    }
+
+    /// Otherwise its connection would keep a place for ever.
+    #[tokio::test]
+    async fn a_refusal_that_its_client_does_not_read_is_given_up() {
+        let (_client, server) = UnixStream::pair().unwrap();
+        server.writable().await.unwrap();
+        while server.try_write(&[0; 1 << 10]).is_ok() {}
+        let refused = too_slow(server, HEAD_LIMIT).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -72,18 +72,27 @@ pub(super) type Stay = OwnedSemaphorePermit;
 /// The place of a stream.
 pub(super) struct Visit {
     _place: OwnedSemaphorePermit,
-    /// The time at which the stream has to end, and what tells that another client needs the place.
-    /// `None` for a stream that may go on.
-    ends: Option<(Duration, Arc<Notify>)>,
+    /// Tells that another client needs the place. `None` for a stream that may go on.
+    crowded: Option<Arc<Notify>>,
+    /// The time at which the stream has to end, once it has its first piece. Otherwise a client
+    /// whose first piece takes long would ask again and again, and never get it.
+    ends_at: Option<Duration>,
 }
 
 impl Visit {
+    /// Notes that the stream has a piece to send.
+    pub(super) fn note_piece(&mut self) {
+        if self.ends_at.is_none() {
+            self.ends_at = Some(clock::monotonic() + SHORT_STAY);
+        }
+    }
+
     /// Resolves when the stream has to end.
     pub(super) async fn is_over(&self) {
-        let Some((at, crowded)) = &self.ends else {
+        let (Some(crowded), Some(ends_at)) = (&self.crowded, self.ends_at) else {
             return std::future::pending().await;
         };
-        let left = at.saturating_sub(clock::monotonic());
+        let left = ends_at.saturating_sub(clock::monotonic());
         // Even the shortest sleep lasts a moment, in which a stream may have its next piece.
         if left.is_zero() {
             return;
@@ -97,11 +106,14 @@ impl Visit {
 
 /// The error of a stream for which there is no place, or which has to end early.
 pub(super) fn no_place() -> AppError {
-    AppError::new(
+    let error = AppError::new(
         ErrorKind::Limit,
         "the host already serves as many waiting and following clients as its limit on open files allows",
-    )
-    .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
+    );
+    AppError {
+        is_passing: true,
+        ..error.hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
+    }
 }
 
 impl Places {
@@ -171,7 +183,8 @@ impl Places {
         if let Some(stay) = self.stay() {
             return Ok(Visit {
                 _place: stay,
-                ends: None,
+                crowded: None,
+                ends_at: None,
             });
         }
         let entered = tokio::select! {
@@ -180,10 +193,10 @@ impl Places {
             () = self.has_to_end() => None,
         };
         let place = entered.ok_or_else(no_place)?;
-        let ends_at = clock::monotonic() + SHORT_STAY;
         Ok(Visit {
             _place: place,
-            ends: follows.then(|| (ends_at, self.crowded.clone())),
+            crowded: follows.then(|| self.crowded.clone()),
+            ends_at: None,
         })
     }
 }
@@ -487,6 +500,7 @@ mod tests {
         }
         let refused = places.visit(false).await.err().unwrap();
         assert_eq!(refused.kind, ErrorKind::Limit);
+        assert!(refused.is_passing);
         drop(visits);
         assert!(places.visit(false).await.is_ok());
     }
@@ -495,14 +509,33 @@ mod tests {
     async fn a_stream_without_a_place_for_a_long_stay_ends_early_only_if_it_follows() {
         let places = Places::new(64);
         let stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
-        let reads = places.visit(false).await.unwrap();
-        let follows = places.visit(true).await.unwrap();
+        let mut reads = places.visit(false).await.unwrap();
+        let mut follows = places.visit(true).await.unwrap();
+        reads.note_piece();
+        follows.note_piece();
         tokio::select! {
             () = reads.is_over() => panic!("a stream that does not follow ends by itself"),
             () = follows.is_over() => {}
         }
         drop(stays);
         let long = places.visit(true).await.unwrap();
-        assert!(long.ends.is_none());
+        assert!(long.crowded.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_has_to_end_only_after_its_first_piece_although_other_clients_wait() {
+        let places = Places::new(64);
+        let _stays: Vec<_> = std::iter::from_fn(|| places.stay()).collect();
+        let mut visit = places.visit(true).await.unwrap();
+        let is_over = async |visit: &Visit| {
+            let mut over = std::pin::pin!(visit.is_over());
+            let mut poll = async || poll_fn(|it| Poll::Ready(over.as_mut().poll(it))).await;
+            assert!(poll().await.is_pending());
+            places.crowded.notify_waiters();
+            poll().await.is_ready()
+        };
+        assert!(!is_over(&visit).await);
+        visit.note_piece();
+        assert!(is_over(&visit).await);
     }
 }

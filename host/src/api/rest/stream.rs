@@ -36,7 +36,7 @@ pub(super) fn answer<T: Send + 'static>(
         move |rest| async move {
             match rest {
                 Rest::Nothing => None,
-                Rest::Pieces(mut pieces, going_down, visit) => {
+                Rest::Pieces(mut pieces, going_down, mut visit) => {
                     let next = tokio::select! {
                         biased;
                         () = visit.is_over() => Some(Err(no_place())),
@@ -44,7 +44,10 @@ pub(super) fn answer<T: Send + 'static>(
                         () = going_down.wait() => Some(Err(tasks::going_down())),
                     };
                     let (frame, rest) = match next {
-                        Some(Ok(piece)) => (frame(piece), Rest::Pieces(pieces, going_down, visit)),
+                        Some(Ok(piece)) => {
+                            visit.note_piece();
+                            (frame(piece), Rest::Pieces(pieces, going_down, visit))
+                        }
                         Some(Err(error)) => (Frame::Error(error), Rest::Nothing),
                         None => (Frame::End, Rest::Nothing),
                     };

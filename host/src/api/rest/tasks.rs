@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::app::{
     AppError, Cancelled, Changed, CheckpointQuery, ErrorKind, ListFilter, ResumeOptions, Retried,
-    RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, TasksActed, Why, graph::Graph,
+    RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, Why, graph::Graph,
     waiting_attempt,
 };
 
@@ -191,11 +195,19 @@ pub(super) async fn release(
 pub(super) async fn act(
     State(shared): State<Shared>,
     sender: Sender,
+    cut: Cut,
     Body(asked): Body<TaskActions>,
-) -> Answered<TasksActed> {
+) -> Result<Response, Refusal> {
     let by = Arc::new(sender.principal(&shared).await?);
     let asked = sender.meant(&shared, asked).await?;
-    ok(shared.host.act(&by, asked).await?)
+    let host = shared.host.clone();
+    // A dry run reads as many tasks as a list, and can be repeated as often.
+    if asked.dry_run {
+        let found = async move { host.act(&by, asked).await };
+        return shared.pages.rows(&cut, found).await;
+    }
+    let acted = host.act(&by, asked).await?;
+    Ok(Answer(StatusCode::OK, acted).into_response())
 }
 
 /// Shows a task named `actions`. It needs a handler of its own, because its path is also the path

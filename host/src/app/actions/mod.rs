@@ -81,16 +81,20 @@ impl Host {
     ) -> Result<TasksActed, AppError> {
         asked.check(IDS_MAX)?;
         let (look, holder, ceiling) = (asked.clone(), by.clone(), self.settings.mcp.clone());
-        let meant = self
-            .read(move |reader| {
-                Looking {
-                    by: &holder,
-                    ceiling: &ceiling,
-                    asked: &look,
-                }
-                .all(reader)
-            })
-            .await?;
+        let looking = move |reader: &Reader| {
+            Looking {
+                by: &holder,
+                ceiling: &ceiling,
+                asked: &look,
+            }
+            .all(reader)
+        };
+        // A dry run has time to wait for other reads of many rows, and a cancellation has not.
+        let meant = if asked.dry_run {
+            self.read_many(looking).await?
+        } else {
+            self.read(looking).await?
+        };
         let found = meant.tasks.len() + meant.missing.len();
         if let Some(expected) = asked.expect
             && found.abs_diff(expected) * 10 > expected

@@ -33,6 +33,17 @@ pub(crate) enum Still {
 }
 
 impl Still {
+    /// What [`Self::Settling`] means, for a sentence that begins with the task.
+    pub(crate) const SETTLES: &str = "has ended, and its work is being settled: it succeeds if git \
+         completes this, with at most a minute for each command, and ends as cancelled if not";
+
+    /// What a person is told if this number of cancelled tasks is being settled.
+    pub(crate) fn may_succeed(settling: usize) -> Option<String> {
+        (settling > 0).then(|| {
+            format!("{settling} of them may still succeed, because their work is being settled")
+        })
+    }
+
     /// `None` if the task has ended, or was already stopping.
     pub(in crate::app) fn of(how: Cancelling) -> Option<Self> {
         match how {
