@@ -204,7 +204,7 @@ pub(super) async fn act(
     // A dry run reads as many tasks as a list, and can be repeated as often.
     if asked.dry_run {
         let found = async move { host.act(&by, asked).await };
-        return shared.pages.rows(&cut, found).await;
+        return Box::pin(shared.pages.rows(&cut, found)).await;
     }
     let acted = host.act(&by, asked).await?;
     Ok(Answer(StatusCode::OK, acted).into_response())
