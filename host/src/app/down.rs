@@ -64,6 +64,11 @@ pub(crate) fn says_unreached(warning: &str) -> bool {
     warning.contains(supervise::NOT_REACHED)
 }
 
+/// Whether a warning of a host says that a supervisor is connected but does not answer.
+pub(crate) fn says_unanswered(warning: &str) -> bool {
+    warning.contains(supervise::NOT_ANSWERING)
+}
+
 /// Whether supervisors that have died may have left processes, which the next host ends.
 pub(crate) fn processes_left(layout: &Layout) -> Result<bool, AppError> {
     supervise::may_have_left(&layout.supervisors()).map_err(|error| unexamined(&error))

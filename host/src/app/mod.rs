@@ -69,8 +69,8 @@ pub(crate) use self::{
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
-        end_without_host, processes_left, says_unreached, still_running, supervisors_left,
-        supervisors_out_of_sight, suspended_supervisors, tasks_left,
+        end_without_host, processes_left, says_unanswered, says_unreached, still_running,
+        supervisors_left, supervisors_out_of_sight, suspended_supervisors, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
     host::{Host, HostParts},

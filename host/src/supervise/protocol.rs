@@ -77,6 +77,18 @@ pub(super) enum Command {
     Quit,
 }
 
+impl Command {
+    /// Whether the supervisor confirms the command as soon as it has carried it out. A start is
+    /// answered at once anyway, while the end of an attempt may take its time. Nobody waits for the
+    /// effect of the other commands.
+    pub(super) fn is_confirmed_at_once(&self) -> bool {
+        match self {
+            Self::Signal { .. } | Self::Stop { .. } | Self::Finish { .. } => true,
+            Self::Start(_) | Self::Ack { .. } | Self::Quit => false,
+        }
+    }
+}
+
 /// Any frame of the supervisor. The journal (`exits.log`) holds the same documents, one a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -151,6 +163,10 @@ pub(super) struct Welcome {
     /// Whether the supervisor notes each start before it carries it out.
     #[serde(default)]
     pub(super) notes_starts: bool,
+    /// Whether the supervisor confirms stops, finishes and signals as soon as it has carried them
+    /// out.
+    #[serde(default)]
+    pub(super) confirms_at_once: bool,
 }
 
 /// Identifies a process beyond doubt: a pid may be reused, but within a boot the pair of pid and

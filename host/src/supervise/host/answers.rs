@@ -1,7 +1,8 @@
 //! Notices that a connected supervisor does not answer.
 //!
-//! A supervisor answers each start at once, but it has one thread. So it answers nothing while this
-//! thread is suspended, or waits for a file system, for example for that of a child's directory.
+//! A supervisor answers each start at once, and confirms each stop, but it has one thread. So it
+//! answers nothing while this thread is suspended, or in a frozen control group, or waits for a
+//! file system, for example for that of a child's directory.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,15 +10,15 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// How long a supervisor may send nothing after a start.
+/// How long a supervisor may send nothing after a command that it answers or confirms at once.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The record of the starts and the messages of one supervisor.
+/// The record of the commands to be answered at once, and of the messages of one supervisor.
 pub(super) struct Answers {
     limit: Duration,
-    /// The time of the last message or, if a start was sent after it, of the first such start.
+    /// The time of the last message or, if a command was sent after it, of the first such command.
     since: Duration,
-    /// Whether a start was sent after the last message.
+    /// Whether a command was sent after the last message.
     is_asked: bool,
     /// A timer that ends when the supervisor may be late.
     alarm: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -40,7 +41,7 @@ impl Answers {
         self.is_late
     }
 
-    /// Records that a start is sent.
+    /// Records that a command is sent that the supervisor answers or confirms at once.
     pub(super) fn asked(&mut self) {
         if !self.is_asked {
             (self.is_asked, self.since) = (true, clock::monotonic());
@@ -54,12 +55,13 @@ impl Answers {
     pub(super) fn heard(&mut self) {
         (self.is_asked, self.since) = (false, clock::monotonic());
         if std::mem::take(&mut self.is_late) {
-            // The supervisor may fall silent again before it has answered all starts.
+            // The supervisor may fall silent again before it has answered all commands.
             self.set_alarm(self.limit);
         }
     }
 
-    /// Ready once an answer is late. `is_awaited` returns whether an answer to a start is missing.
+    /// Ready once an answer is late. `is_awaited` returns whether an answer or a confirmation is
+    /// missing.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,

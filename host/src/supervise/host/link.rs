@@ -47,6 +47,9 @@ pub(super) struct Link {
     feeds: bool,
     /// Whether a child that is not in the supervisor's notes was never started.
     notes_starts: bool,
+    /// Whether the supervisor confirms stops, finishes and signals at once. If not, it may be
+    /// silent for as long as the attempt takes to end.
+    confirms_at_once: bool,
     answers: Answers,
     /// Why the attempts are held back, while an answer is late.
     late: Option<String>,
@@ -86,6 +89,7 @@ impl Link {
             is_silent: false,
             feeds: true,
             notes_starts: false,
+            confirms_at_once: false,
             answers: Answers::new(ANSWERS_WITHIN),
             late: None,
         }
@@ -133,6 +137,9 @@ impl Link {
         if let Some(wire) = &mut self.wire {
             wire.unsent.append(&mut bytes);
         }
+        if self.confirms_at_once && numbered.command.is_confirmed_at_once() {
+            self.answers.asked();
+        }
         self.last_seq = numbered.seq;
         self.unconfirmed.push_back(numbered);
         true
@@ -159,6 +166,7 @@ impl Link {
         self.was_joined = true;
         self.feeds = welcome.feeds;
         self.notes_starts = welcome.notes_starts;
+        self.confirms_at_once = welcome.confirms_at_once;
         self.wire = Some(Wire {
             stream,
             incoming,
@@ -190,6 +198,7 @@ impl Link {
         self.confirmed(joined.welcome.received);
         self.feeds = joined.welcome.feeds;
         self.notes_starts = joined.welcome.notes_starts;
+        self.confirms_at_once = joined.welcome.confirms_at_once;
         let on_the_way = self
             .unconfirmed
             .iter()
@@ -205,7 +214,7 @@ impl Link {
             }
         }
         self.was_joined = true;
-        // A start that waited for the connection is only sent now.
+        // A command that waited for the connection is only sent now.
         self.answers.heard();
         self.answers.asked();
         self.wire = Some(Wire {
@@ -246,9 +255,7 @@ impl Link {
     pub(super) fn change(&mut self, news: &mut VecDeque<Report>) -> Option<Change> {
         match (self.answers.are_late(), self.late.take()) {
             (true, None) => {
-                let name = silent::name(&self.dir);
-                let why =
-                    format!("{name} does not answer: it is suspended, or waits for a file system");
+                let why = silent::not_answering(&self.dir);
                 news.extend(self.told.hold_back(None, &why));
                 self.late = Some(why.clone());
                 Some(Change::Silent(why))
@@ -273,7 +280,11 @@ impl Link {
         if let Poll::Ready(read) = wire.poll(context) {
             return Poll::Ready(read);
         }
-        let is_awaited = || self.told.awaits_start();
+        let is_awaited = || {
+            let mut commands = self.unconfirmed.iter().map(|numbered| &numbered.command);
+            self.told.awaits_start()
+                || self.confirms_at_once && commands.any(Command::is_confirmed_at_once)
+        };
         self.answers.poll(context, is_awaited).map(Ok)
     }
 
@@ -412,9 +423,12 @@ mod tests {
     use std::future::{pending, poll_fn};
     use std::time::Duration;
 
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
     use crate::clock;
     use crate::supervise::protocol::{Identity, PROTOCOL, Welcome};
+    use crate::supervise::words::{Signal, StopWhy};
 
     const LIMIT: Duration = Duration::from_millis(500);
 
@@ -435,6 +449,7 @@ mod tests {
                 received: 0,
                 feeds: true,
                 notes_starts: true,
+                confirms_at_once: true,
             },
             states: Vec::new(),
         }
@@ -474,6 +489,71 @@ mod tests {
         // The supervisor never answers.
         poll_fn(|context| link.poll(context)).await.unwrap();
         assert!(link.answers.are_late());
+        drop(other);
+    }
+
+    async fn ready_at_once(link: &mut Link) -> bool {
+        poll_fn(|context| Poll::Ready(link.poll(context).is_ready())).await
+    }
+
+    /// Sends a command to a supervisor that says nothing. Returns whether its answer is late in
+    /// time.
+    async fn is_late(command: Command, confirms_at_once: bool) -> bool {
+        let mut link = Link::new(1, PathBuf::from("/none"));
+        link.answers = Answers::new(LIMIT);
+        let (stream, other) = UnixStream::pair().unwrap();
+        let mut joined = joined(stream);
+        joined.welcome.confirms_at_once = confirms_at_once;
+        link.adopt(joined);
+        assert!(ready_at_once(&mut link).await);
+        assert!(link.give(command));
+        let late = clock::within(2 * LIMIT, poll_fn(|context| link.poll(context))).await;
+        drop(other);
+        late.is_some() && link.answers.are_late()
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_does_not_confirm_a_stop_is_late_unless_it_is_too_old_for_that() {
+        let attempt = AttemptKey::new("t.1");
+        let stop = Command::Stop {
+            attempt: attempt.clone(),
+            why: StopWhy::Cancelled,
+            ladder: Vec::new(),
+        };
+        assert!(is_late(stop.clone(), true).await);
+        assert!(!is_late(stop, false).await);
+        let finish = Command::Finish {
+            attempt: attempt.clone(),
+        };
+        assert!(is_late(finish, true).await);
+        let signal = Command::Signal {
+            child: ChildId::new(attempt.clone(), 0),
+            signal: Signal::Term,
+        };
+        assert!(is_late(signal, true).await);
+        assert!(!is_late(Command::Ack { attempt }, true).await);
+    }
+
+    #[tokio::test]
+    async fn a_supervisor_that_has_confirmed_a_stop_may_take_its_time() {
+        let mut link = Link::new(1, PathBuf::from("/none"));
+        link.answers = Answers::new(LIMIT);
+        let (stream, mut other) = UnixStream::pair().unwrap();
+        link.adopt(joined(stream));
+        assert!(ready_at_once(&mut link).await);
+        link.give(Command::Stop {
+            attempt: AttemptKey::new("t.1"),
+            why: StopWhy::Cancelled,
+            ladder: Vec::new(),
+        });
+        let mut bytes = Vec::new();
+        frame::encode(&Message::Received { seq: 1 }, &mut bytes).unwrap();
+        other.write_all(&bytes).await.unwrap();
+        poll_fn(|context| link.poll(context)).await.unwrap();
+        let mut news = VecDeque::new();
+        assert!(!link.hear(&mut news).unwrap());
+        let late = clock::within(2 * LIMIT, poll_fn(|context| link.poll(context))).await;
+        assert!(late.is_none() && !link.answers.are_late());
         drop(other);
     }
 }

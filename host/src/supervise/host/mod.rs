@@ -44,8 +44,8 @@ pub(crate) use join::{
 };
 pub(crate) use orphans::Orphans;
 pub(crate) use router::open;
-pub(crate) use silent::NOT_REACHED;
 use silent::Silent;
+pub(crate) use silent::{NOT_ANSWERING, NOT_REACHED};
 
 /// The most commands that may wait. They need little memory, because a start is a few hundred
 /// bytes, and the engine starts no more attempts than it has slots.

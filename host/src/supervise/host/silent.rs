@@ -12,8 +12,12 @@ use crate::{lock::lock, supervise::SuperviseError, text::chain};
 /// The words in the reason for a supervisor to which there is no connection.
 pub(crate) const NOT_REACHED: &str = "cannot be reached";
 
+/// The words in the reason for a supervisor that is connected and sends nothing.
+pub(crate) const NOT_ANSWERING: &str = "does not answer: it is suspended or its control group is \
+                                        frozen, or it waits for a file system";
+
 /// The name of a supervisor for people, with its pid if it is known to be alive.
-pub(super) fn name(dir: &Path) -> String {
+fn name(dir: &Path) -> String {
     let identity = join::identity(dir).ok().flatten();
     let pid = identity.map_or_else(String::new, |it| format!(" (pid {})", it.pid));
     format!("the supervisor in {}{pid}", dir.display())
@@ -22,6 +26,11 @@ pub(super) fn name(dir: &Path) -> String {
 /// The reason for a supervisor to which there is no connection.
 pub(super) fn not_reached(dir: &Path, why: &str) -> String {
     format!("{} {NOT_REACHED}: {why}", name(dir))
+}
+
+/// The reason for a supervisor that is connected and sends nothing.
+pub(super) fn not_answering(dir: &Path) -> String {
+    format!("{} {NOT_ANSWERING}", name(dir))
 }
 
 /// The reason for a dead supervisor whose processes could not be ended because of this error.

@@ -27,7 +27,8 @@ const MOST_GREETING: usize = 8;
 /// The most unsent bytes. If more bytes wait, the host evidently does not read. It is then
 /// disconnected, and gets the whole state when it connects again.
 const MOST_UNSENT_BYTES: usize = 64 << 20;
-/// How many commands are confirmed at a time, so that the host can forget them.
+/// How many commands are confirmed at a time, so that the host can forget them, unless one of them
+/// has to be confirmed at once.
 const CONFIRM_EVERY: u64 = 64;
 
 /// The number of a connection, never reused.
@@ -287,6 +288,7 @@ impl Supervisor {
             received: self.received,
             feeds: true,
             notes_starts: true,
+            confirms_at_once: true,
         }));
         self.confirmed = self.received;
         for attempt in self.attempts.values() {
@@ -306,6 +308,7 @@ impl Supervisor {
     /// Carries out the commands that have arrived, in order.
     fn obey(&mut self) {
         let mut waiting = VecDeque::new();
+        let mut confirms = false;
         loop {
             let Some(host) = &mut self.host else {
                 return;
@@ -326,10 +329,11 @@ impl Supervisor {
             };
             if numbered.seq > self.received {
                 self.received = numbered.seq;
+                confirms |= numbered.command.is_confirmed_at_once();
                 self.carry_out(numbered.command);
             }
         }
-        if self.received - self.confirmed >= CONFIRM_EVERY {
+        if confirms || self.received - self.confirmed >= CONFIRM_EVERY {
             self.confirmed = self.received;
             let seq = self.received;
             self.tell(&Message::Received { seq });

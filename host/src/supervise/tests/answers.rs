@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::connection::Bare;
 use super::*;
+use crate::supervise::protocol::{Command, Message, Numbered};
 
 /// Waits until this many attempts are reported as held back or, if `is_held` is false, as no longer
 /// held back. Returns these attempts, and the reason in the last report.
@@ -81,6 +82,77 @@ async fn an_attempt_whose_next_child_waits_for_a_silent_supervisor_is_shown_as_h
     assert_eq!(waiting, BTreeSet::from([key("between.1")]));
     suspended.go_on();
     lab.host.exit(&next.child).await;
+}
+
+/// A supervisor in a frozen control group is as silent as a suspended one.
+#[tokio::test]
+async fn a_supervisor_that_does_not_confirm_a_stop_is_named_and_its_attempts_are_held_back() {
+    let mut lab = Lab::new().await;
+    let running = lab.command("running.1", &["sleep", "1000"]);
+    let child = running.child.clone();
+    lab.start(running).await;
+    lab.host.started(&child).await;
+    let supervisor = lab.supervisor_pid();
+    let suspended = suspend(supervisor);
+    lab.stop(key("running.1"), StopWhy::Cancelled, Vec::new())
+        .await;
+
+    let (waiting, why) = held(&mut lab.host, 1, true).await;
+    assert_eq!(waiting, BTreeSet::from([key("running.1")]));
+    let why = why.unwrap();
+    let named = format!("(pid {supervisor}) does not answer");
+    assert!(why.contains(&named), "{why}");
+    assert_eq!(lab.host.supervisors.silent(), [why]);
+
+    suspended.go_on();
+    let (mut goes_on, mut is_over) = (false, false);
+    while !goes_on || !is_over {
+        match lab.host.next().await {
+            Report::Held { message, .. } => goes_on |= message.is_none(),
+            Report::Exited { child: of, .. } => is_over |= of == child,
+            _ => {}
+        }
+    }
+    assert!(lab.host.supervisors.silent().is_empty());
+}
+
+/// The attempt does not end when it is stopped, and another connection takes the place of the
+/// host's. The supervisor would say nothing more for an hour.
+#[tokio::test]
+async fn a_stop_is_confirmed_before_its_attempt_has_ended() {
+    let mut lab = Lab::new().await;
+    let running = lab.script(
+        "stubborn.1",
+        "trap '' TERM; echo up; while true; do sleep 1000; done",
+    );
+    let child = running.child.clone();
+    lab.start(running).await;
+    lab.host.started(&child).await;
+    lab.lines("stubborn.1", 1).await;
+    let mut bare = Bare::connect(&lab.dir.path().join("supervisors/1"), 2);
+    loop {
+        match bare.next() {
+            Message::Welcome(welcome) => assert!(welcome.confirms_at_once),
+            Message::Ready => break,
+            _ => {}
+        }
+    }
+    let hour = Rung {
+        signal: Signal::Term,
+        wait: Duration::from_hours(1),
+    };
+    let stop = |seq: u64, ladder: Vec<Rung>| Numbered {
+        seq,
+        command: Command::Stop {
+            attempt: key("stubborn.1"),
+            why: StopWhy::Cancelled,
+            ladder,
+        },
+    };
+    bare.send(&stop(1, vec![hour]));
+    assert_eq!(bare.next(), Message::Received { seq: 1 });
+    bare.send(&stop(2, Vec::new()));
+    while !matches!(bare.next(), Message::Exited { .. }) {}
 }
 
 /// The host's connection is replaced by another one of the same epoch, and the socket is hidden, so

@@ -40,6 +40,12 @@ impl Bare {
         }
     }
 
+    pub(super) fn send(&mut self, word: &impl serde::Serialize) {
+        let mut bytes = Vec::new();
+        frame::encode(word, &mut bytes).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+    }
+
     pub(super) fn next(&mut self) -> Message {
         loop {
             if let Some(frame) = self.incoming.next_frame().unwrap() {

@@ -5,12 +5,15 @@ use std::time::Duration;
 use super::super::{text, watch::HELD_BACK_FOR};
 use crate::{
     api::client::Client,
-    app::{AppError, ErrorKind, HeldBackView, says_unreached, suspended_supervisors},
+    app::{
+        AppError, ErrorKind, HeldBackView, says_unanswered, says_unreached, suspended_supervisors,
+    },
     clock,
     layout::Layout,
 };
 
-/// Time between two checks whether a supervisor is stopped by a signal or cannot be reached.
+/// Time between two checks whether a supervisor is stopped by a signal, cannot be reached or does
+/// not answer.
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 /// Time between two checks whether the output of a task cannot be written.
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
@@ -65,15 +68,16 @@ pub(super) fn held_up(held: &HeldBackView, data_dir: &str) -> AppError {
         .hint(format!("{way_out}; then the host ends as it was asked to"))
 }
 
-/// Resolves once the host could not reach a supervisor for some time, with what the host says of
-/// it. The tasks of this supervisor do not end, because nobody can tell it to end them.
+/// Resolves once a supervisor could not be reached, or did not answer, for some time, with what the
+/// host says of it. The tasks of this supervisor do not end, because nobody can tell it to do so.
 pub(super) async fn unreached(client: &Client) -> String {
     let mut since = None;
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
         let warnings = client.info().await.map(|host| host.warnings);
         let mut warnings = warnings.unwrap_or_default().into_iter();
-        let Some(said) = warnings.find(|said| says_unreached(said)) else {
+        let is_meant = |said: &String| says_unreached(said) || says_unanswered(said);
+        let Some(said) = warnings.find(is_meant) else {
             since = None;
             continue;
         };
@@ -84,11 +88,42 @@ pub(super) async fn unreached(client: &Client) -> String {
     }
 }
 
-/// The error if tasks do not end because their supervisor cannot be reached.
+/// The error if tasks do not end because their supervisor cannot be reached or does not answer.
 pub(super) fn out_of_reach(said: &str) -> AppError {
     let message = format!("tasks do not end: {said}");
-    AppError::new(ErrorKind::Unavailable, message).hint(
+    // A process in a frozen control group of version 1, or that waits for a file system, ends only
+    // once it goes on.
+    let way_out = if says_unanswered(said) {
+        "thaw its control group, or let the file system answer; `kill -KILL` with the supervisor's \
+         pid ends it and its tasks before that, unless it is in state `D`; then the host ends as \
+         it was asked to"
+    } else {
         "`kill` with the supervisor's pid ends it and its tasks; then the host ends as it was \
-         asked to",
-    )
+         asked to"
+    };
+    AppError::new(ErrorKind::Unavailable, message).hint(way_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_does_not_answer_is_named_with_another_way_out_than_one_out_of_reach() {
+        let hint = |words: &str| {
+            let error = out_of_reach(&format!("the supervisor in /s/1 (pid 7) {words}"));
+            assert!(error.message.contains("(pid 7)"), "{}", error.message);
+            error.hint.unwrap_or_default()
+        };
+        let unanswered = hint(
+            "does not answer: it is suspended or its control group is frozen, or it waits for a \
+             file system",
+        );
+        assert!(unanswered.contains("thaw"), "{unanswered}");
+        let unreached = hint("cannot be reached: timed out");
+        assert!(
+            unreached.starts_with("`kill` with the supervisor's pid"),
+            "{unreached}"
+        );
+    }
 }
