@@ -489,7 +489,8 @@ pub(crate) enum LogPiece {
         /// Everything before this place has been sent.
         place: Place,
     },
-    /// This many bytes were left out here, because the output is over its limit.
+    /// This many bytes were left out here, because the output is over its limit, or somebody cut
+    /// the log short.
     Gap { offset: u64, bytes: u64 },
 }
 

@@ -35,7 +35,8 @@ pub(crate) enum Step {
         /// The place at which a reader continues if these items were the last that it received.
         place: Place,
     },
-    /// This many bytes were left out here, because the output is over its limit.
+    /// This many bytes were left out here, because the output is over its limit, or somebody cut
+    /// the log short.
     Gap { offset: u64, bytes: u64 },
 }
 

@@ -161,11 +161,11 @@ fn output_cap_keeps_the_beginning_and_the_end() {
     // The cut lines are not joined: a line of its own marks the place.
     let is_mark = |line: &str| {
         line.starts_with("[claudine: ")
-            && line.ends_with(" bytes left out here: over --max-output]")
+            && line.ends_with(" bytes left out here: over --max-output, or its log was changed]")
     };
     assert_eq!(log.lines().filter(|line| is_mark(line)).count(), 1);
     let raw = host.run(["logs", "--raw", &id]).ok();
-    raw.says(&[" bytes left out here: over --max-output]"]);
+    raw.says(&[" bytes left out here: over --max-output, or its log was changed]"]);
     assert!(!String::from_utf8_lossy(&raw.stdout).contains("claudine"));
 }
 
@@ -280,6 +280,37 @@ fn log_that_was_cut_short_is_shown_and_then_reported_as_incomplete() {
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(host.text(["logs", &id]), "one\ntwo");
+}
+
+/// The task goes on and succeeds.
+#[test]
+fn log_that_is_cut_short_while_its_task_runs_is_shown_and_then_reported_as_incomplete() {
+    let host = TestHost::new();
+    let id = host.script("echo one; until test -e go; do sleep 0.02; done; echo two");
+    let path = log_of(&host, &id);
+    wait_for("the first line", || {
+        fs::metadata(&path)
+            .is_ok_and(|found| found.len() == 20)
+            .then_some(())
+    });
+    fs::write(&path, "").unwrap();
+    fs::write(host.work().join("go"), "").unwrap();
+    host.finished(&id);
+    let said = "has 4 of at least 8 bytes of output";
+    let ran = host.run(["logs", "--raw", &id]).code(125);
+    assert_eq!(ran.stdout, b"two\n");
+    ran.says(&["4 bytes left out here", "is not what was written", said]);
+    let ran = host.run(["logs", &id]).code(125);
+    assert!(ran.stdout.ends_with(b"two\n"), "{ran}");
+    ran.says(&["is not what was written", said]);
+    let status = host.status(&id);
+    assert_eq!(status["outcome"], "succeeded", "{status:#}");
+    assert_eq!(status["output"], "two\n");
+    assert_eq!(status["output_bytes"], 8);
+    assert_eq!(status["output_truncated"], true);
+    let backup = host.root().join("backup");
+    let taken = host.run(["backup", backup.to_str().unwrap()]).ok();
+    assert!(taken.complaint().contains(said), "{taken}");
 }
 
 #[test]

@@ -155,7 +155,8 @@ pub(super) enum Piece {
         stream: LogChannel,
         text: String,
     },
-    /// This many bytes were left out here, because the output is over its limit.
+    /// This many bytes were left out here, because the output is over its limit, or somebody cut
+    /// the log short.
     LeftOut {
         left_out_bytes: u64,
     },

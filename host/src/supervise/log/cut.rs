@@ -7,13 +7,25 @@ use std::path::Path;
 
 use crate::fsx;
 
-use super::frame::{HEADER_BYTES, Header, Kind, create_parent, segment_path, whole};
+use super::frame::{HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, whole};
 use super::reader::{LogReader, segments};
 
 /// Adds the mark after the last output of the log, unless it is there already. Only for a log that
 /// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that
 /// are there; on a full disk, the mark replaces the last of these bytes.
 pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
+    mark(base, time_us, None)
+}
+
+/// Like [`mark_cut`], for the writer of a log that somebody has cut short. `before` is the number
+/// of bytes of each stream before the mark, with those that are lost.
+pub(super) fn mark_loss(base: &Path, time_us: u64, before: &Totals) -> io::Result<()> {
+    let mut before = before.clone();
+    before.is_cut = true;
+    mark(base, time_us, Some(&before))
+}
+
+fn mark(base: &Path, time_us: u64, before: Option<&Totals>) -> io::Result<()> {
     let segment = segments(base)?.last().copied().unwrap_or(0);
     let path = segment_path(base, segment);
     create_parent(&path)?;
@@ -23,15 +35,25 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
     let file = fsx::open_with(&path, options)?;
     let mut reader = LogReader::new(base);
     reader.enter(segment, 0);
-    let mut last = None;
+    let (mut last, mut marked) = (None, None);
     while let Some(header) = reader.header()? {
         last = Some(header.kind);
+        marked = match header.kind {
+            Kind::Cut => Some(reader.totals(header)?),
+            _ => None,
+        };
         reader.pass(header);
     }
-    if last == Some(Kind::Cut) {
+    // More output may have been lost since the mark that is there.
+    if marked.is_some_and(|marked| before.is_none_or(|before| *before == marked)) {
         return Ok(());
     }
-    let mark = whole(Kind::Cut, time_us, &[]);
+    let mark = whole(
+        Kind::Cut,
+        time_us,
+        &before.map(Totals::encode).unwrap_or_default(),
+    );
+    let mark_bytes = mark.len() as u64;
     // If the next segment was never made, the mark replaces the frame that leads to it.
     let begin = match last {
         Some(Kind::Next) => reader.position - HEADER_BYTES as u64,
@@ -48,7 +70,7 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
         // The frame at `begin` was never written, or only leads to the next segment.
         _ => {
             file.write_all_at(&mark, begin)?;
-            return file.set_len(payload);
+            return file.set_len(begin + mark_bytes);
         }
     };
     let mut shorten_to = |end: u64| {
@@ -60,8 +82,8 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
     // frame would end in the mark, and the log could not be read from there on.
     shorten_to(end)?;
     match file.write_all_at(&mark, end) {
-        Err(_) if end >= payload + HEADER_BYTES as u64 => {
-            let at = end - HEADER_BYTES as u64;
+        Err(_) if end >= payload + mark_bytes => {
+            let at = end - mark_bytes;
             file.set_len(end)?;
             file.write_all_at(&mark, at)?;
             shorten_to(at)

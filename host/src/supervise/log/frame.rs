@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(in crate::supervise) const HEADER_BYTES: usize = 16;
 /// The largest payload; a header with a larger length is damaged.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 4 << 20;
-/// Child (u16), channel (u8), padding (u8), bytes (u64).
+/// Child (u16), channel (u8), whether output was lost (u8), bytes (u64).
 const TOTAL_BYTES: usize = 12;
 
 /// One of a child's two output streams.
@@ -30,7 +30,8 @@ pub(super) enum Kind {
     Totals,
     /// Says that the log continues in the next segment.
     Next,
-    /// Says that output of unknown size may be missing here.
+    /// Says that output may be missing here. If somebody has cut the log short while it was
+    /// written, the payload is the number of bytes of each stream before the mark.
     Cut,
 }
 
@@ -118,23 +119,27 @@ pub(super) fn whole(kind: Kind, time_us: u64, payload: &[u8]) -> Vec<u8> {
 
 /// The number of bytes of each stream so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Totals(Vec<(u16, Channel, u64)>);
+pub(super) struct Totals {
+    streams: Vec<(u16, Channel, u64)>,
+    /// Whether some of these bytes were lost, because somebody has cut the log short.
+    pub(super) is_cut: bool,
+}
 
 impl Totals {
     pub(super) fn add(&mut self, child: u16, channel: Channel, bytes: u64) {
         match self
-            .0
+            .streams
             .iter_mut()
             .find(|total| (total.0, total.1) == (child, channel))
         {
             Some(total) => total.2 += bytes,
-            None => self.0.push((child, channel, bytes)),
+            None => self.streams.push((child, channel, bytes)),
         }
     }
 
     /// The sum over the streams that `select` picks.
     pub(super) fn sum(&self, select: impl Fn(u16, Channel) -> bool) -> u64 {
-        self.0
+        self.streams
             .iter()
             .filter(|total| select(total.0, total.1))
             .map(|total| total.2)
@@ -142,10 +147,11 @@ impl Totals {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut payload = Vec::with_capacity(self.0.len() * TOTAL_BYTES);
-        for (child, channel, bytes) in &self.0 {
+        let mut payload = Vec::with_capacity(self.streams.len() * TOTAL_BYTES);
+        for (child, channel, bytes) in &self.streams {
             payload.extend_from_slice(&child.to_le_bytes());
-            payload.extend_from_slice(&[u8::from(*channel == Channel::Stderr), 0]);
+            let channel = u8::from(*channel == Channel::Stderr);
+            payload.extend_from_slice(&[channel, self.is_cut.into()]);
             payload.extend_from_slice(&bytes.to_le_bytes());
         }
         payload
@@ -153,23 +159,24 @@ impl Totals {
 
     pub(super) fn decode(payload: &[u8]) -> Self {
         let (entries, _rest) = payload.as_chunks::<TOTAL_BYTES>();
-        Self(
-            entries
-                .iter()
-                .map(|[child0, child1, channel, _, bytes @ ..]| {
-                    let channel = if *channel == 1 {
-                        Channel::Stderr
-                    } else {
-                        Channel::Stdout
-                    };
-                    (
-                        u16::from_le_bytes([*child0, *child1]),
-                        channel,
-                        u64::from_le_bytes(*bytes),
-                    )
-                })
-                .collect(),
-        )
+        let streams = entries
+            .iter()
+            .map(|[child0, child1, channel, _, bytes @ ..]| {
+                let channel = if *channel == 1 {
+                    Channel::Stderr
+                } else {
+                    Channel::Stdout
+                };
+                (
+                    u16::from_le_bytes([*child0, *child1]),
+                    channel,
+                    u64::from_le_bytes(*bytes),
+                )
+            });
+        Self {
+            streams: streams.collect(),
+            is_cut: entries.iter().any(|entry| entry[3] == 1),
+        }
     }
 }
 
@@ -210,6 +217,8 @@ mod tests {
         totals.add(0, Channel::Stdout, 5);
         totals.add(7, Channel::Stderr, u64::MAX / 2);
         totals.add(0, Channel::Stdout, 6);
+        assert_eq!(Totals::decode(&totals.encode()), totals);
+        totals.is_cut = true;
         assert_eq!(Totals::decode(&totals.encode()), totals);
         assert_eq!(totals.sum(|child, _| child == 0), 11);
     }

@@ -12,8 +12,8 @@
 //! rewritten, so a crash at any moment does no harm, and the totals show how many bytes are
 //! missing. The only exception is a mark that output may be missing, which may replace the last
 //! bytes before it: a host adds it to the log of a dead supervisor, and the writer to a log that
-//! somebody has cut short. Segments also let a reader begin at an offset, a time or the last lines
-//! without reading the output before it.
+//! somebody has cut short, with the totals up to there. Segments also let a reader begin at an
+//! offset, a time or the last lines without reading the output before it.
 //!
 //! The log does not contain the end of the attempt; a follower learns it from the engine.
 

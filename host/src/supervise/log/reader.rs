@@ -72,9 +72,9 @@ pub(crate) enum Piece {
         time_us: u64,
         bytes: Vec<u8>,
     },
-    /// Bytes that are missing here, because the output was larger than its cap. If the number is
-    /// 0, an unknown number of bytes may be missing: the supervisor died, somebody cut the log
-    /// short, or the log is damaged here.
+    /// Bytes that are missing here, because the output was larger than its cap, or because somebody
+    /// cut the log short while it was written. If the number is 0, an unknown number of bytes may
+    /// be missing: the supervisor died, or the log is damaged here.
     Gap { offset: u64, bytes: u64 },
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn gap_text(bytes: u64) -> String {
         return "[claudine: output may be missing here: its supervisor died, or its log was changed]"
             .to_owned();
     }
-    format!("[claudine: {bytes} bytes left out here: over --max-output]")
+    format!("[claudine: {bytes} bytes left out here: over --max-output, or its log was changed]")
 }
 
 /// A position in a log, moving forward.
@@ -117,6 +117,8 @@ pub(crate) struct LogReader {
     pub(super) damage: Option<String>,
     /// Whether damage was passed over just before `position`.
     is_behind_damage: bool,
+    /// Whether a mark or totals that were read say that somebody has cut the log short.
+    pub(super) is_cut: bool,
 }
 
 impl LogReader {
@@ -135,6 +137,7 @@ impl LogReader {
             sizes: LARGE,
             damage: None,
             is_behind_damage: false,
+            is_cut: false,
         }
     }
 
@@ -203,8 +206,16 @@ impl LogReader {
                     }
                 }
                 Kind::Cut => {
-                    self.pass(header);
-                    if let Some(gap) = self.unknown_gap() {
+                    let before = self.offset();
+                    let gap = match self.pass_mark(header)? {
+                        0 => self.unknown_gap(),
+                        // Unless bytes after the lost ones are skipped as well.
+                        _ => (self.offset > before).then(|| Piece::Gap {
+                            offset: before,
+                            bytes: self.offset - before,
+                        }),
+                    };
+                    if let Some(gap) = gap {
                         return Ok(Some(gap));
                     }
                 }
@@ -348,8 +359,27 @@ impl LogReader {
         }
     }
 
+    /// The totals in the payload of the frame at `position`. A mark may have none.
     pub(super) fn totals(&mut self, header: Header) -> io::Result<Totals> {
-        self.payload(0, header.length.into()).map(Totals::decode)
+        if header.length == 0 {
+            return Ok(Totals::default());
+        }
+        let totals = self.payload(0, header.length.into()).map(Totals::decode)?;
+        self.is_cut |= totals.is_cut;
+        Ok(totals)
+    }
+
+    /// Moves past the mark at `position`, and past the bytes that were lost there, so that offsets
+    /// mean the same before and after the loss. Returns how many selected bytes are known to be
+    /// lost.
+    pub(super) fn pass_mark(&mut self, header: Header) -> io::Result<u64> {
+        let selection = self.selection;
+        let before = self.totals(header)?;
+        let before = before.sum(|child, channel| selection.takes(child, channel));
+        self.pass(header);
+        let lost = before.saturating_sub(self.offset);
+        self.offset += lost;
+        Ok(lost)
     }
 
     /// The payload of the frame at `position`, from `begin` to `end`.

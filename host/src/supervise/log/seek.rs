@@ -9,7 +9,10 @@
 use std::io;
 use std::path::Path;
 
-use super::frame::{HEADER_BYTES, Header, Kind};
+use crate::fsx;
+
+use super::bytes::read;
+use super::frame::{HEADER_BYTES, Header, Kind, segment_path};
 use super::reader::{LogReader, Piece, Selection, segments};
 
 /// The most bytes that are searched for lines at once, except that a frame is never divided.
@@ -48,10 +51,23 @@ impl Written {
         let (path, bytes) = (path.display(), self.bytes);
         if self.is_exceeded_by(found) {
             format!("{path} has {found} bytes of output, but only {bytes} were written")
+        } else if found >= bytes {
+            // How many bytes an attempt that still runs has written is known only from its log.
+            format!("{path} has {found} bytes of output, but more were written")
         } else {
             format!("{path} has {found} of at least {bytes} bytes of output")
         }
     }
+}
+
+/// The bytes of a log.
+struct Counted {
+    /// The bytes that are there, or that the cap has deleted.
+    found: u64,
+    /// The bytes that are missing, because somebody has cut the log short while it was written.
+    lost: u64,
+    /// Whether a mark says that output may be missing.
+    is_marked: bool,
 }
 
 /// The end of a log, in memory.
@@ -123,6 +139,10 @@ impl LogReader {
                     self.enter_counted(next)?;
                     continue;
                 }
+                Kind::Cut => {
+                    self.pass_mark(header)?;
+                    continue;
+                }
                 _ => {}
             }
             self.pass(header);
@@ -170,52 +190,105 @@ impl LogReader {
     }
 
     /// Looks for a fault in a log to which these bytes were written: damage, more bytes, or fewer
-    /// bytes without a mark that output may be missing. Reads the whole log. To be called on a new
-    /// reader of all streams.
+    /// bytes, unless a mark says that the supervisor died. Reads the whole log. To be called on a
+    /// new reader of all streams.
     pub(crate) fn fault(mut self, written: Written) -> io::Result<Option<String>> {
-        let mut is_marked = false;
-        loop {
-            match self.header() {
-                Ok(Some(header)) => {
-                    match header.kind {
-                        Kind::Next => {
-                            let next = self.segment + 1;
-                            self.enter(next, 0);
-                            continue;
-                        }
-                        // The totals are smaller than what was counted if frames were added.
-                        Kind::Totals => {
-                            let before = self.totals(header)?.sum(|_, _| true);
-                            self.offset = self.offset.max(before);
-                        }
-                        Kind::Output(_) => self.offset += u64::from(header.length),
-                        Kind::Cut => is_marked = true,
-                    }
-                    self.pass(header);
-                }
-                Ok(None) => break,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return Ok(Some(error.to_string()));
-                }
-                Err(error) => return Err(error),
+        let counted = match self.count() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Ok(Some(error.to_string()));
             }
-        }
+            counted => counted?,
+        };
         if self.damage.is_some() {
             return Ok(self.damage);
         }
-        let found = self.offset;
-        let is_short = found < written.bytes && !is_marked;
+        let Counted {
+            found,
+            lost,
+            is_marked,
+        } = counted;
+        let is_short = lost > 0 || found < written.bytes && !is_marked;
         let is_unlike = is_short || written.is_exceeded_by(found);
         Ok(is_unlike.then(|| written.unlike(self.path(), found)))
     }
 
+    /// Counts the bytes of all streams. To be called on a new reader.
+    fn count(&mut self) -> io::Result<Counted> {
+        let (mut lost, mut is_marked) = (0, false);
+        while let Some(header) = self.header()? {
+            match header.kind {
+                Kind::Next => {
+                    let next = self.segment + 1;
+                    self.enter(next, 0);
+                    continue;
+                }
+                // The totals are smaller than what was counted if frames were added.
+                Kind::Totals => {
+                    let before = self.totals(header)?.sum(|_, _| true);
+                    self.offset = self.offset.max(before);
+                }
+                Kind::Output(_) => self.offset += u64::from(header.length),
+                Kind::Cut => {
+                    is_marked = true;
+                    lost += self.pass_mark(header)?;
+                    continue;
+                }
+            }
+            self.pass(header);
+        }
+        Ok(Counted {
+            found: self.offset - lost,
+            lost,
+            is_marked,
+        })
+    }
+
+    /// Whether a segment before the last one lacks the frame that leads to the next segment, so
+    /// that readers cannot go on from there.
+    fn breaks_off(&self) -> io::Result<bool> {
+        let numbers = segments(self.path())?;
+        let earlier = numbers.split_last().map_or(&[][..], |(_, earlier)| earlier);
+        for segment in earlier {
+            let file = match fsx::open(&segment_path(self.path(), *segment)) {
+                // The cap has deleted it meanwhile, or a reader tells what is in its place.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound || fsx::is_no_file(&error) =>
+                {
+                    continue;
+                }
+                opened => opened?,
+            };
+            let mut end = [0; HEADER_BYTES];
+            let at = file.metadata()?.len().checked_sub(HEADER_BYTES as u64);
+            let filled = at.map_or(Ok(0), |at| read(&file, &mut end, at))?;
+            let leads_on = Header::read(&end).is_ok_and(|header| header.kind == Kind::Next);
+            if filled < HEADER_BYTES || !leads_on {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The number of bytes in the log, if the log has more than were written; or fewer, and neither
-    /// a mark nor damage shows readers that output is missing. To be called on a reader of all
-    /// streams.
+    /// damage nor the mark of a dead supervisor shows readers that output is missing. To be called
+    /// on a reader of all streams.
     pub(crate) fn differs_from(mut self, written: Written) -> io::Result<Option<u64>> {
         let end = self.end()?;
         if written.is_exceeded_by(end) {
             return Ok(Some(end));
+        }
+        let breaks_off = self.breaks_off()?;
+        if self.is_cut || breaks_off {
+            match Self::new(self.path()).count() {
+                Ok(Counted { found, lost, .. })
+                    if lost > 0 || breaks_off && found < written.bytes =>
+                {
+                    return Ok(Some(found));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+                Err(error) => return Err(error),
+            }
         }
         if end >= written.bytes {
             return Ok(None);
@@ -268,6 +341,9 @@ impl LogReader {
                 Kind::Next => {
                     let next = self.segment + 1;
                     self.enter_counted(next)?;
+                }
+                Kind::Cut => {
+                    self.pass_mark(header)?;
                 }
                 _ => self.pass(header),
             }
@@ -342,6 +418,11 @@ impl LogReader {
             if header.kind == Kind::Next {
                 break;
             }
+            if header.kind == Kind::Cut {
+                // Belongs to no block, because the offset may be another one behind it.
+                self.pass_mark(header)?;
+                continue;
+            }
             let (position, offset) = (self.position, self.offset);
             self.pass(header);
             match blocks.last_mut() {
@@ -377,11 +458,13 @@ impl LogReader {
 
     /// Moves to the first output of a segment; takes the offset from the segment's totals. Returns
     /// `false`, and keeps the offset, if the totals are missing: on a full disk, the file of a
-    /// segment may be made without them. Such a segment has no output.
+    /// segment may be made without them. Such a segment has no output. If somebody has cut the
+    /// segment short, a mark with the totals may be in their place.
     fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
         self.enter(segment, 0);
         if let Some(header) = self.next_header()?
-            && header.kind == Kind::Totals
+            && (header.kind == Kind::Totals
+                || header.kind == Kind::Cut && header.length > 0 && segment > 0)
         {
             self.offset = self
                 .totals(header)?

@@ -871,7 +871,7 @@ fn a_mark_that_could_not_be_written_is_written_before_the_output_that_waited() {
     std::fs::rename(&aside, &path).unwrap();
     writer.retry().unwrap();
     append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
-    let expected = ("one\n<0>three\nfour\n".to_owned(), None);
+    let expected = ("one\n<4>three\nfour\n".to_owned(), None);
     assert_eq!(shown(&path), expected);
 }
 
@@ -894,8 +894,37 @@ fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
         }
         append(&mut writer, 0, Channel::Stdout, 30, b"three\n");
         append(&mut writer, 0, Channel::Stdout, 40, b"four\n");
-        let expected = (format!("{before}<0>three\nfour\n"), None);
+        let lost = "one\ntwo\n".len() - before.len();
+        let expected = (format!("{before}<{lost}>three\nfour\n"), None);
         assert_eq!(shown(&path), expected, "{length:?}");
+        // All readers agree about the number of bytes that were written.
+        let found = 19 - lost as u64;
+        let differs = |bytes| LogReader::new(&path).differs_from(at_least(bytes));
+        assert_eq!(LogReader::new(&path).end().unwrap(), 19, "{length:?}");
+        assert_eq!(differs(19).unwrap(), Some(found), "{length:?}");
+        let fault = |bytes| LogReader::new(&path).fault(at_least(bytes)).unwrap();
+        let said = format!("x.log has {found} of at least 19 bytes of output");
+        assert!(fault(19).unwrap().ends_with(&said), "{length:?}");
+        // The attempt still runs.
+        assert_eq!(differs(0).unwrap(), Some(found), "{length:?}");
+        let said = format!("x.log has {found} bytes of output, but more were written");
+        assert!(fault(0).unwrap().ends_with(&said), "{length:?}");
+        let tail = LogReader::new(&path).tail(1_000).unwrap();
+        let expected = (b"three\nfour\n".to_vec(), true, 19);
+        assert_eq!((tail.bytes, tail.truncated, tail.end), expected);
+        let begun = |begin| {
+            let mut reader = LogReader::new(&path);
+            reader.begin(begin).unwrap();
+            (reader.offset(), text(reader))
+        };
+        let last = (14, "four\n".to_owned());
+        assert_eq!(begun(Begin::LastLines(1)), last, "{length:?}");
+        assert_eq!(begun(Begin::Offset(14)), last, "{length:?}");
+        assert_eq!(begun(Begin::LastBytes(5)), last, "{length:?}");
+        assert_eq!(begun(Begin::Time(40)), last, "{length:?}");
+        // The lost bytes end where the third line begins.
+        let third = (8, "three\nfour\n".to_owned());
+        assert_eq!(begun(Begin::Offset(8)), third, "{length:?}");
         std::fs::remove_dir_all(dir.path().join("00")).unwrap();
     };
     check(Some(0), "");
@@ -905,4 +934,58 @@ fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
     check(Some(38), "one\ntw");
     check(Some(39), "one\ntwo");
     check(None, "");
+}
+
+/// The second output begins in the second segment, and the third in the third.
+fn write_segments(path: &Path, cut: impl Fn()) {
+    let mut writer = LogWriter::within(path.to_owned(), 1 << 20, 100);
+    append(&mut writer, 0, Channel::Stdout, 10, &[b'1'; 50]);
+    append(&mut writer, 0, Channel::Stdout, 20, &[b'2'; 30]);
+    cut();
+    append(&mut writer, 0, Channel::Stdout, 30, &[b'3'; 30]);
+    append(&mut writer, 0, Channel::Stdout, 40, &[b'4'; 30]);
+}
+
+#[test]
+fn output_that_was_lost_is_counted_although_later_segments_follow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut lost = 0;
+    write_segments(&path, || {
+        let last = segments(&path).last().copied().unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(frame::segment_path(&path, last))
+            .unwrap()
+            .set_len(0)
+            .unwrap();
+    });
+    for piece in pieces(LogReader::new(&path)) {
+        if let Piece::Gap { bytes, .. } = piece {
+            lost += bytes;
+        }
+    }
+    assert!(lost > 0 && segments(&path).len() > 1);
+    assert_eq!(LogReader::new(&path).end().unwrap(), 140);
+    let differs = LogReader::new(&path).differs_from(at_least(140)).unwrap();
+    assert_eq!(differs, Some(140 - lost));
+}
+
+#[test]
+fn an_earlier_segment_that_was_cut_short_after_the_end_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    write_segments(&path, || ());
+    let whole = std::fs::read(&path).unwrap();
+    let differs = || LogReader::new(&path).differs_from(at_least(140)).unwrap();
+    assert_eq!(differs(), None);
+    for length in [0, 20, whole.len() - 1] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let found = shown(&path).0.len() as u64;
+        assert_eq!(differs(), Some(found), "{length}");
+    }
+}
+
+fn segments(path: &Path) -> Vec<u32> {
+    reader::segments(path).unwrap()
 }

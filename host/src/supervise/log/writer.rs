@@ -4,7 +4,7 @@
 //! in memory, and the attempt is *held*: its pipes are not read, so its processes block once the
 //! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
 //! so a frame that reached the disk in part is completed, not repeated. If somebody cuts the file
-//! short, the output continues at its new end, behind a mark.
+//! short, the output continues at its new end, behind a mark that says how much was written before.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,7 +18,7 @@ use crate::clock;
 use crate::fsx;
 use crate::units::bytes_text;
 
-use super::cut::mark_cut;
+use super::cut::mark_loss;
 use super::frame::{
     Channel, HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, whole,
 };
@@ -79,6 +79,7 @@ impl LogWriter {
                 room_until: 0,
                 waiting: VecDeque::new(),
                 fault: String::new(),
+                is_cut: false,
             },
             head_bytes: cap_bytes / 2,
             tail_bytes: cap_bytes - cap_bytes / 2,
@@ -131,7 +132,7 @@ impl LogWriter {
                 time_us,
             }
             .write(frame);
-            self.files.put(frame);
+            self.files.put(frame, &self.totals);
             self.totals.add(child, channel, bytes);
             self.in_segment += bytes;
             self.in_file += frame_bytes(bytes);
@@ -178,13 +179,15 @@ impl LogWriter {
             self.tail.push_back((self.segment, self.in_segment));
             self.in_tail += self.in_segment;
         }
-        self.files.put(&whole(Kind::Next, time_us, &[]));
+        self.files
+            .put(&whole(Kind::Next, time_us, &[]), &self.totals);
         self.segment += 1;
         self.in_segment = 0;
         self.files.open(self.segment);
+        self.totals.is_cut |= self.files.is_cut;
         let totals = whole(Kind::Totals, time_us, &self.totals.encode());
         self.in_file = totals.len() as u64;
-        self.files.put(&totals);
+        self.files.put(&totals, &self.totals);
         while let Some((oldest, bytes)) = self.tail.front().copied()
             && self.in_tail - bytes >= self.tail_bytes
         {
@@ -209,6 +212,8 @@ struct Files {
     waiting: VecDeque<Step>,
     /// Why the first of the waiting operations failed.
     fault: String,
+    /// Whether output was lost, because somebody has cut a segment short.
+    is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -217,7 +222,8 @@ enum Step {
     /// Writes a frame, or what is left of a frame that was begun.
     Write {
         bytes: Vec<u8>,
-        is_begun: bool,
+        /// The output before the frame; `None` if the frame was begun.
+        before: Option<Totals>,
     },
 }
 
@@ -236,17 +242,17 @@ impl Files {
         }
     }
 
-    /// Writes a frame.
-    fn put(&mut self, bytes: &[u8]) {
+    /// Writes a frame. `before` is the output before the frame.
+    fn put(&mut self, bytes: &[u8], before: &Totals) {
         let done = if self.waiting.is_empty() {
-            self.try_frame(bytes)
+            self.try_frame(bytes, before)
         } else {
             0
         };
         if done < bytes.len() {
             self.waiting.push_back(Step::Write {
                 bytes: bytes[done..].to_vec(),
-                is_begun: done > 0,
+                before: (done == 0).then(|| before.clone()),
             });
         }
     }
@@ -256,19 +262,15 @@ impl Files {
             match step {
                 Step::Open(segment) if self.try_open(segment) => {}
                 Step::Open(segment) => return self.waiting.push_front(Step::Open(segment)),
-                Step::Write {
-                    mut bytes,
-                    is_begun,
-                } => {
-                    let done = if is_begun {
-                        self.try_write(&bytes)
-                    } else {
-                        self.try_frame(&bytes)
+                Step::Write { mut bytes, before } => {
+                    let done = match &before {
+                        Some(before) => self.try_frame(&bytes, before),
+                        None => self.try_write(&bytes),
                     };
                     if done < bytes.len() {
                         bytes.drain(..done);
-                        let is_begun = is_begun || done > 0;
-                        return self.waiting.push_front(Step::Write { bytes, is_begun });
+                        let before = before.filter(|_| done == 0);
+                        return self.waiting.push_front(Step::Write { bytes, before });
                     }
                 }
             }
@@ -318,8 +320,8 @@ impl Files {
 
     /// Goes back to the end of the file, and adds a mark there, if somebody has cut the file short.
     /// Otherwise the next frame would be written behind a hole of zeros. To be called between two
-    /// frames.
-    fn go_back_to_the_end(&mut self) -> io::Result<()> {
+    /// frames. `before` is the output up to here.
+    fn go_back_to_the_end(&mut self, before: &Totals) -> io::Result<()> {
         let position = self.position;
         if self.length()? >= position {
             return Ok(());
@@ -328,7 +330,8 @@ impl Files {
             "{} was cut short or replaced while it was written: output is missing in it",
             segment_path(&self.base, self.segment).display()
         );
-        match mark_cut(&self.base, clock::wall_us()) {
+        self.is_cut = true;
+        match mark_loss(&self.base, clock::wall_us(), before) {
             // A reader is told of the damage in place of the mark.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             marked => marked?,
@@ -344,8 +347,8 @@ impl Files {
     }
 
     /// Writes as many of the bytes of a whole frame as possible; returns how many.
-    fn try_frame(&mut self, bytes: &[u8]) -> usize {
-        match self.go_back_to_the_end() {
+    fn try_frame(&mut self, bytes: &[u8], before: &Totals) -> usize {
+        match self.go_back_to_the_end(before) {
             Ok(()) => self.try_write(bytes),
             Err(error) => {
                 self.fault = error.to_string();
