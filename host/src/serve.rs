@@ -135,24 +135,19 @@ async fn serve(
     let info = wired.host.info().await;
     write_host_file(layout, &info)?;
     ready(&info);
-    // These parts take long enough to delay the host's first answer.
-    if let Some(plugins) = wired.to_warm.take() {
-        let warming = async move {
+    // Each of these steps takes long enough to delay the host's first answer, the more so if both
+    // are done at once.
+    let (plugins, earlier) = (wired.to_warm.take(), own.clone());
+    let following = async move {
+        if let Some(plugins) = plugins {
             plugins.warm().await;
-            Over::Done
-        };
-        parts.spawn("the warming of plugins", until(&shutdown, warming));
-    }
-    if let Some(own) = own.clone() {
-        let ending = async move {
+        }
+        if let Some(own) = earlier {
             own.end_earlier().await;
-            Over::Done
-        };
-        parts.spawn(
-            "the end of processes of earlier hosts",
-            until(&shutdown, ending),
-        );
-    }
+        }
+        Over::Done
+    };
+    parts.spawn("the steps after the start", until(&shutdown, following));
     tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
     let end = parts.end().await;
     let mut kills = false;
@@ -382,10 +377,8 @@ fn open_up(
     parts.spawn("the socket", until(shutdown, keeping));
     let (serving, shut) = (wired.host.clone(), shutdown.clone());
     parts.spawn(REST, async move {
-        match api::rest::serve(listeners, serving, shut).await {
-            Ok(()) => Over::Done,
-            Err(error) => Over::Failed(error.to_string()),
-        }
+        api::rest::serve(listeners, serving, shut).await;
+        Over::Done
     });
     let leading = wired.host.clone();
     parts.spawn(

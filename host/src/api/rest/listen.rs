@@ -62,13 +62,13 @@ const BUFFERED_BYTES: usize = 96 << 10;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
-/// listener each time the socket is created anew; if `listeners` ends before the shutdown, the
-/// result is an error.
+/// listener each time the socket is created anew; if `listeners` ends, the shutdown is near, and
+/// the requests that have arrived are still answered.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
     shutdown: watch::Receiver<bool>,
-) -> io::Result<()> {
+) {
     let going_down = GoingDown(shutdown);
     let places = Places::of_this_process();
     let router = super::router(host, going_down.clone(), places.clone());
@@ -96,8 +96,7 @@ pub(crate) async fn serve(
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
             changed = listeners.changed() => match changed {
                 Ok(()) => {}
-                Err(_) if going_down.is_near() => break,
-                Err(error) => return Err(io::Error::other(error)),
+                Err(_) => break,
             },
             () = going_down.wait() => break,
         }
@@ -111,7 +110,6 @@ pub(crate) async fn serve(
     if clock::within(FAREWELL, farewell).await.is_none() {
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 /// Answers over a stream within this process until the other end is closed.

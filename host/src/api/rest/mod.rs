@@ -112,10 +112,6 @@ struct Shared {
 struct GoingDown(watch::Receiver<bool>);
 
 impl GoingDown {
-    fn is_near(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
-    }
-
     async fn wait(&self) {
         // A closed channel means that the host has ended.
         drop(self.0.clone().wait_for(|down| *down).await);
