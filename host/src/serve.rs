@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 use claudine_domain::{board::Bounds, queue::Pause};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
 };
 
@@ -55,6 +55,8 @@ const LAST_CHANGES: Duration = Duration::from_secs(5);
 const LAST_COMMITS: Duration = Duration::from_secs(30);
 /// Time limit for sending the last answers, slightly above the server's own limit.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// Time limit for the first request. Usually the command that has started the host sends one.
+const FIRST_ANSWER: Duration = Duration::from_millis(500);
 /// Time limit for storing the ends of attempts that ended before this host started. One or two
 /// commits are enough for this.
 const WRITING_OFF: Duration = Duration::from_secs(5);
@@ -131,14 +133,16 @@ async fn serve(
     {
         tracing::warn!("some attempts that ended before this host started are not stored yet");
     }
-    open_up(claimed, &wired, &mut parts, &shutdown)?;
+    let answered = open_up(claimed, &wired, &mut parts, &shutdown)?;
     let info = wired.host.info().await;
     write_host_file(layout, &info)?;
     ready(&info);
-    // Each of these steps takes long enough to delay the host's first answer, the more so if both
-    // are done at once.
+    // Each of these steps takes long enough to delay the host's first answer, for which the command
+    // that has started the host waits.
     let (plugins, earlier) = (wired.to_warm.take(), own.clone());
     let following = async move {
+        // Without a request, nobody waits for an answer.
+        let _: Option<()> = clock::within(FIRST_ANSWER, answered.notified()).await;
         if let Some(plugins) = plugins {
             plugins.warm().await;
         }
@@ -363,21 +367,24 @@ fn retained(layout: &Layout, settings: &mut Settings) -> Kept {
     kept
 }
 
-/// Opens the socket, and begins to wait for reasons to end the host.
+/// Opens the socket, and begins to wait for reasons to end the host. The result is told of each
+/// answer to a request.
 fn open_up(
     claimed: &Arc<Claimed>,
     wired: &Wired,
     parts: &mut Parts,
     shutdown: &watch::Receiver<bool>,
-) -> Result<(), ServeError> {
+) -> Result<Arc<Notify>, ServeError> {
     parts.spawn("signals", until(shutdown, signals()?));
     let (socket, listeners) = socket::listen(&claimed.layout)?;
     let (kept, database) = (claimed.clone(), wired.database.clone());
     let keeping = async move { Over::Failed(socket.keep(kept, database).await) };
     parts.spawn("the socket", until(shutdown, keeping));
     let (serving, shut) = (wired.host.clone(), shutdown.clone());
+    let answered = Arc::new(Notify::new());
+    let telling = answered.clone();
     parts.spawn(REST, async move {
-        api::rest::serve(listeners, serving, shut).await;
+        api::rest::serve(listeners, serving, shut, telling).await;
         Over::Done
     });
     let leading = wired.host.clone();
@@ -390,7 +397,7 @@ fn open_up(
             }
         }),
     );
-    Ok(())
+    Ok(answered)
 }
 
 /// Runs a part until it ends or the host shuts down.

@@ -61,7 +61,7 @@ mod worktrees;
 
 pub(crate) use self::{
     act::waiting_attempt,
-    actions::{Action, TaskActed, TaskActions, TasksActed},
+    actions::{Action, IDS_MAX, TaskActed, TaskActions, TasksActed},
     capacity::{
         BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,
     },

@@ -35,6 +35,23 @@ fn outcomes(host: &TestHost, tasks: &[&str]) -> Vec<String> {
     tasks.iter().map(outcome).collect()
 }
 
+/// The end of the first task frees the slot for the others, if they are cancelled later.
+#[test]
+fn cancel_of_thousands_of_named_tasks_applies_to_all_at_one_moment() {
+    let (host, blocker) = busy();
+    let task = json!({ "executor": "shell", "spec": { "script": "echo ran >> ran" } }).to_string();
+    let submitted = host.run_with(
+        ["submit", "-"],
+        format!("{task}\n").repeat(1_200).as_bytes(),
+    );
+    let queued = submitted.ok().text();
+    let named = format!("{blocker}\n{queued}\n");
+    host.run_with(["cancel", "-"], named.as_bytes()).check();
+    assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
+    host.text(["run", "--wait", "--", "true"]);
+    assert!(!host.work().join("ran").exists());
+}
+
 #[test]
 fn cancel_of_several_tasks_reports_each_failure_and_cancels_the_rest() {
     let (host, blocker) = busy();

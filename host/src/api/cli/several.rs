@@ -22,12 +22,12 @@ use super::{
 };
 use crate::{
     api::status,
-    app::{Action, AppError, ErrorKind, Still, TaskActed, TaskActions, TaskRef, TasksActed},
+    app::{
+        Action, AppError, ErrorKind, IDS_MAX, Still, TaskActed, TaskActions, TaskRef, TasksActed,
+    },
     text::{ShortIds, short_id},
 };
 
-/// Limit of the tasks that one request may name.
-const AT_ONCE: usize = 1_000;
 /// Limit of the tasks and the errors that are listed.
 const SHOWN: usize = 10;
 const NAME_COLUMNS: usize = 40;
@@ -121,7 +121,7 @@ impl Which {
             }
             (false, true) => {
                 let mut all = TasksActed::default();
-                for some in named::several(self.tasks)?.chunks(AT_ONCE) {
+                for some in named::several(self.tasks)?.chunks(IDS_MAX) {
                     asked.ids = some.iter().cloned().map(TaskRef).collect();
                     all.add(client.act(&asked).await?);
                 }

@@ -1,10 +1,13 @@
 //! The listener: serves connections, and lets requests in progress finish at a shutdown.
 
-use std::{convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::ready, io, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use axum::{
     Router,
     body::to_bytes,
+    middleware::map_response,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
@@ -21,7 +24,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncWriteExt, DuplexStream},
     net::{UnixListener, UnixStream},
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
 };
 
@@ -63,15 +66,20 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
 /// listener each time the socket is created anew; if `listeners` ends, the shutdown is near, and
-/// the requests that have arrived are still answered.
+/// the requests that have arrived are still answered. `answered` is told of each answer.
 pub(crate) async fn serve(
     mut listeners: watch::Receiver<Arc<UnixListener>>,
     host: Arc<Host>,
     shutdown: watch::Receiver<bool>,
+    answered: Arc<Notify>,
 ) {
     let going_down = GoingDown(shutdown);
     let places = Places::of_this_process();
     let router = super::router(host, going_down.clone(), places.clone());
+    let router = router.layer(map_response(move |answer: Response| {
+        answered.notify_one();
+        ready(answer)
+    }));
     let mut connections = JoinSet::new();
     // An accepted connection that has no place yet.
     let mut arrived = None;

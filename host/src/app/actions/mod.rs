@@ -38,8 +38,8 @@ use crate::{
     text::{harmless, shortened},
 };
 
-/// Maximum number of tasks that a request may name.
-const IDS_MAX: usize = 1_000;
+/// Maximum number of tasks that a request may name, which is the maximum of a graph.
+pub(crate) const IDS_MAX: usize = 20_000;
 /// Maximum number of tasks that a filter may find.
 const FOUND_MAX: usize = 100_000;
 /// Length limit of a reason, which is shown in lists and stored with the task.
