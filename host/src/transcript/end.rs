@@ -25,8 +25,8 @@ const WINDOWS_BYTES: [u64; 3] = [256 << 10, 2 << 20, LARGEST_WINDOW_BYTES];
 /// Size limit of the items that are kept, because an executor may make items that are larger than
 /// the output.
 const KEPT_BYTES: usize = 16 << 20;
-/// Limit of the lines that a near reach may be asked for.
-const NEAR_LINES: u64 = 1_000;
+/// Limit of the lines for which a near reach is tried at all.
+const NEAR_LINES: u64 = 2_000;
 /// Time limit of the executor.
 const LONGEST: Duration = Duration::from_secs(10);
 

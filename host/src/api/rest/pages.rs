@@ -5,8 +5,9 @@
 //! requests for a single task would wait for them. Without the second, clients that do not read
 //! would let the host's memory grow.
 //!
-//! Each kind of answers has limits of its own. The last lines of a task, which every `status` shows,
-//! are another kind than much output, so that a few requests for much output do not delay them.
+//! Each kind of answers has limits of its own. The last lines of a task, which every `status`
+//! shows, are another kind than much output, so that a few requests for much output do not delay
+//! them.
 
 use std::{
     collections::BTreeMap,

@@ -145,8 +145,9 @@ fn the_search_for_the_last_lines_ends_soon_after_nobody_wants_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     let mut writer = LogWriter::new(path.clone(), 1 << 30);
-    for _ in 0..LENGTH >> 16 {
-        append(&mut writer, 1, Channel::Stdout, 0, &[b'x'; 1 << 16]);
+    let frame = vec![b'x'; 1 << 16];
+    for _ in 0..LENGTH / frame.len() {
+        append(&mut writer, 1, Channel::Stdout, 0, &frame);
     }
     let looks = std::cell::Cell::new(0);
     let search = |most: usize| {
