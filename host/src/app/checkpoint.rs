@@ -12,14 +12,17 @@ use super::{
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError},
     command::supervised_by,
+    transcript::Reach,
 };
 
 impl Host {
+    /// `None` if more of the output must be read than the reach allows.
     pub(crate) async fn checkpoint(
         &self,
         reference: &TaskRef,
         query: CheckpointQuery,
-    ) -> Result<CheckpointView, AppError> {
+        reach: Reach,
+    ) -> Result<Option<CheckpointView>, AppError> {
         let reference = reference.clone();
         let reading = self.read(move |reader| {
             let task = reader.task_to_show(&reference)?;
@@ -31,9 +34,9 @@ impl Host {
             Ok((found, number))
         });
         let (mut found, number) = reading.await?;
-        let filling = Box::pin(found.read_last_lines(&self.transcripts));
-        supervised_by(self.commands.clone(), filling).await?;
-        Ok(view(found, number))
+        let filling = Box::pin(found.read_last_lines(&self.transcripts, reach));
+        let is_enough = supervised_by(self.commands.clone(), filling).await?;
+        Ok(is_enough.then(|| view(found, number)))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     command::supervised_by,
     fsx,
     supervise::log::{AsideReader, Begin, Channel, Piece, Written},
-    transcript::Output,
+    transcript::{Output, Reach, Wanted},
 };
 
 /// Maximum number of pieces read ahead of a slow client.
@@ -197,11 +197,18 @@ impl Host {
                 is_whole: false,
             };
             let items = Items::begin(self, reading, log, output, begin, stderr_from);
-            Source::Items(Box::new(items.await?))
+            // Clients that disconnect at once must not begin any number of reads.
+            let items = tokio::select! {
+                items = items => items?,
+                () = reading.sender.closed() => return Err(Stop::Unwanted),
+            };
+            Source::Items(Box::new(items))
         } else {
             if let Some(begin) = begin {
-                let begun = log.read(move |reader| reader.begin(begin)).await;
-                begun.map_err(|error| unreadable(&error))?;
+                let sender = reading.sender.clone();
+                let begun =
+                    log.read(move |reader| reader.begin_while(begin, || !sender.is_closed()));
+                begun.await.map_err(|error| unreadable(&error))?;
             }
             Source::Bytes(log)
         };
@@ -291,21 +298,31 @@ impl Host {
     }
 
     /// The last lines of each stream of the last attempt that began, as text without colours.
+    /// `None` if more must be read than the reach allows.
     pub(crate) async fn log_lines(
         &self,
         reference: &TaskRef,
         tail: u64,
-    ) -> Result<LogLines, AppError> {
+        reach: Reach,
+    ) -> Result<Option<LogLines>, AppError> {
+        if reach.is_exceeded_by(tail) {
+            return Ok(None);
+        }
         let task = self.task_to_show(reference).await?;
         let number = attempt_of(&task, &LogQuery::default())?;
         self.refuse_missing(&task, number).await?;
         let output = Output::of(&task, number);
-        let lines = async |channel| {
-            self.last_text(&output, Some(channel), tail, LINES_MAX_BYTES)
-                .await
+        let wanted = Wanted {
+            lines: tail,
+            bytes: LINES_MAX_BYTES,
+            reach,
         };
-        let (stdout, stderr) = (lines(Channel::Stdout).await?, lines(Channel::Stderr).await?);
-        Ok(LogLines {
+        let stdout = self.last_text(&output, Some(Channel::Stdout), wanted);
+        let stdout = stdout.await?;
+        let stderr = self.last_text(&output, Some(Channel::Stderr), wanted);
+        let stderr = stderr.await?;
+        let is_enough = stdout.is_enough && stderr.is_enough;
+        Ok(is_enough.then(|| LogLines {
             id: task.id.to_string(),
             stdout: stdout.text,
             stderr: stderr.text,
@@ -313,7 +330,7 @@ impl Host {
             stderr_lines: stderr.lines,
             stdout_cut_bytes: stdout.cut_bytes,
             stderr_cut_bytes: stderr.cut_bytes,
-        })
+        }))
     }
 }
 

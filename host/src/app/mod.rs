@@ -87,7 +87,7 @@ pub(crate) use self::{
         RetryOptions, Submit, TaskRef, WorktreeWish,
     },
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
-    transcript::{Style, lines_of},
+    transcript::{Reach, Style, lines_of},
     unended::{Unended, processes_of, unendable, unendable_text},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,

@@ -37,7 +37,7 @@ use crate::{
     layout::Layout,
     proc_stat,
     store::{self, StoreError},
-    transcript::Output,
+    transcript::{Output, Reach, Wanted},
 };
 
 /// Time limit for the engine's sign of life, which the engine sends between two inputs.
@@ -101,7 +101,12 @@ impl Host {
         });
         let (mut view, unshown, task) = reading.await?;
         if let Some(output) = unshown {
-            let shown = self.last_text(&output, None, OUTPUT_LINES, OUTPUT_BYTES);
+            let wanted = Wanted {
+                lines: OUTPUT_LINES,
+                bytes: OUTPUT_BYTES,
+                reach: Reach::Far,
+            };
+            let shown = self.last_text(&output, None, wanted);
             let shown = shown.await?;
             (view.output, view.output_truncated) = (Some(shown.text), shown.is_truncated);
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use claudine_domain::task::Task;
+use claudine_domain::task::{Class, Task};
 
 use super::{
     error::AppError,
@@ -12,15 +12,17 @@ use super::{
     request::{EndQuery, TaskRef},
     view::{Item, LogEnd, LogPiece, Place},
 };
-pub(crate) use crate::transcript::{Style, lines_of};
+pub(crate) use crate::transcript::{Reach, Style, lines_of};
 use crate::{
     command::supervised_by,
     supervise::log::{AsideReader, Begin, Channel},
-    transcript::{LastText, Output, Step, Transcriber, line_at},
+    transcript::{LastText, Output, Step, Transcriber, Wanted, line_at},
 };
 
 /// Default number of last lines.
 const DEFAULT_LINES: u64 = 20;
+/// Limit of the bytes of the last lines, to which the first of them adds a piece.
+const END_BYTES: usize = 1 << 20;
 
 /// The output of an agent's attempt as items.
 pub(super) struct Items {
@@ -49,7 +51,8 @@ impl Items {
             None => {}
             Some(Begin::LastLines(lines)) => {
                 let channel = reading.channel;
-                let opening = host.transcripts.end(&output, channel, lines, true);
+                let wanted = Wanted::lines(lines);
+                let opening = host.transcripts.end(&output, channel, wanted, true);
                 let opened = opening.await.map_err(|error| unreadable(&error))?;
                 log = opened.log.sparing();
                 (transcriber, read) = (opened.transcriber, opened.end.items);
@@ -131,25 +134,51 @@ async fn send(reading: &Reading, steps: Vec<Step>) -> Result<(), Stop> {
 }
 
 impl Host {
-    /// The last lines of the last attempt that has begun.
+    /// The answer for a task of which no attempt has begun, so that there is nothing to read.
+    pub(crate) async fn no_log_end(&self, reference: &TaskRef) -> Result<Option<LogEnd>, AppError> {
+        let task = self.task_to_show(reference).await?;
+        if begun(&task).is_some() {
+            return Ok(None);
+        }
+        Ok(Some(LogEnd {
+            id: task.id.to_string(),
+            is_transcript: task.request.class == Class::Agent,
+            items: Vec::new(),
+            earlier_lines: Some(0),
+            unread_bytes: 0,
+        }))
+    }
+
+    /// The last lines of the last attempt that has begun. `None` if more must be read than the
+    /// reach allows.
     pub(crate) async fn log_end(
         &self,
         reference: &TaskRef,
         query: EndQuery,
-    ) -> Result<LogEnd, AppError> {
+        reach: Reach,
+    ) -> Result<Option<LogEnd>, AppError> {
+        let lines = query.lines.unwrap_or(DEFAULT_LINES);
+        if reach.is_exceeded_by(lines) {
+            return Ok(None);
+        }
         let task = self.task_to_show(reference).await?;
         let output = Output::of(&task, begun(&task).unwrap_or(1));
-        let lines = query.lines.unwrap_or(DEFAULT_LINES);
-        let ending = self.transcripts.end(&output, None, lines, false);
+        let wanted = Wanted {
+            lines,
+            bytes: END_BYTES,
+            reach,
+        };
+        let ending = self.transcripts.end(&output, None, wanted, false);
         let ending = supervised_by(self.commands.clone(), Box::pin(ending));
-        let end = ending.await.map_err(|error| unreadable(&error))?.end;
-        Ok(LogEnd {
+        let opened = ending.await.map_err(|error| unreadable(&error))?;
+        let end = opened.end;
+        Ok(opened.is_enough.then(|| LogEnd {
             id: task.id.to_string(),
             is_transcript: output.is_agents,
             items: end.items,
             earlier_lines: end.earlier_lines,
             unread_bytes: end.unread_bytes,
-        })
+        }))
     }
 
     /// The last lines as text without colours.
@@ -157,12 +186,9 @@ impl Host {
         &self,
         output: &Output,
         channel: Option<Channel>,
-        lines: u64,
-        most_bytes: usize,
+        wanted: Wanted,
     ) -> Result<LastText, AppError> {
-        let ending = self
-            .transcripts
-            .last_text(output, channel, lines, most_bytes);
+        let ending = self.transcripts.last_text(output, channel, wanted);
         let ending = supervised_by(self.commands.clone(), Box::pin(ending));
         ending.await.map_err(|error| unreadable(&error))
     }

@@ -24,7 +24,7 @@ use claudine_domain::{
 use crate::{
     store::{Store, StoreError},
     supervise::log::Channel,
-    transcript::{Output, Transcripts},
+    transcript::{Output, Reach, Transcripts, Wanted},
 };
 
 /// Number of last lines in a checkpoint.
@@ -172,16 +172,24 @@ fn result(store: &dyn Store, attempt: AttemptId) -> Result<Option<String>, Check
 }
 
 impl Checkpoint {
-    /// Reads the last lines.
+    /// Reads the last lines. Returns whether a farther reach would not find more of them.
     pub(crate) async fn read_last_lines(
         &mut self,
         transcripts: &Transcripts,
-    ) -> Result<(), CheckpointError> {
-        if let Some(output) = &self.output {
-            let read = transcripts.last_text(output, None, LINES, LINES_BYTES);
-            self.last_lines = read.await.map_err(self.unreadable())?.text;
-        }
-        Ok(())
+        reach: Reach,
+    ) -> Result<bool, CheckpointError> {
+        let Some(output) = &self.output else {
+            return Ok(true);
+        };
+        let wanted = Wanted {
+            lines: LINES,
+            bytes: LINES_BYTES,
+            reach,
+        };
+        let read = transcripts.last_text(output, None, wanted);
+        let last = read.await.map_err(self.unreadable())?;
+        self.last_lines = last.text;
+        Ok(last.is_enough)
     }
 
     /// Reads the output that is passed to other tasks. If the attempt has a result, the result is
@@ -193,10 +201,15 @@ impl Checkpoint {
         if self.summary.is_some() {
             return Ok(());
         }
-        self.read_last_lines(transcripts).await?;
+        self.read_last_lines(transcripts, Reach::Far).await?;
         if let Some(output) = self.output.as_ref().filter(|output| output.is_agents) {
             let stdout = Some(Channel::Stdout);
-            let read = transcripts.last_text(output, stdout, GIVEN_LINES, GIVEN_BYTES);
+            let wanted = Wanted {
+                lines: GIVEN_LINES,
+                bytes: GIVEN_BYTES,
+                reach: Reach::Far,
+            };
+            let read = transcripts.last_text(output, stdout, wanted);
             self.transcript = Some(read.await.map_err(self.unreadable())?.text);
         }
         Ok(())

@@ -25,6 +25,8 @@ const WINDOWS_BYTES: [u64; 3] = [256 << 10, 2 << 20, LARGEST_WINDOW_BYTES];
 /// Size limit of the items that are kept, because an executor may make items that are larger than
 /// the output.
 const KEPT_BYTES: usize = 16 << 20;
+/// Limit of the lines for which a near reach is tried at all.
+const NEAR_LINES: u64 = 2_000;
 /// Time limit of the executor.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -55,6 +57,43 @@ impl Output {
     }
 }
 
+/// How far back an output is read for its last lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reach {
+    /// Only through the smallest window, which may not contain enough lines. Such reads are short
+    /// and take turns among themselves, so that they do not wait for far ones.
+    Near,
+    /// Through larger windows, until there is enough.
+    Far,
+}
+
+impl Reach {
+    /// Whether so many lines are not even looked for within this reach.
+    pub(crate) fn is_exceeded_by(self, lines: u64) -> bool {
+        self == Self::Near && lines > NEAR_LINES
+    }
+}
+
+/// The part of an output that is wanted: its last lines, or fewer lines if these have as many bytes
+/// as this.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) lines: u64,
+    pub(crate) bytes: usize,
+    pub(crate) reach: Reach,
+}
+
+impl Wanted {
+    /// The last lines, as many bytes as they may have in memory.
+    pub(crate) fn lines(lines: u64) -> Self {
+        Self {
+            lines,
+            bytes: KEPT_BYTES,
+            reach: Reach::Far,
+        }
+    }
+}
+
 /// The last lines of an output as items.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct End {
@@ -64,6 +103,9 @@ pub(crate) struct End {
     pub(crate) earlier_lines: Option<u64>,
     /// Number of bytes at the beginning of the output that were not read.
     pub(crate) unread_bytes: u64,
+    /// Number of bytes before the items that were read and are left out for their size, and not
+    /// because they are before the wanted lines.
+    left_out_bytes: u64,
 }
 
 /// The last lines, and the reader and the transcriber that can continue after them.
@@ -73,6 +115,8 @@ pub(crate) struct Opened {
     pub(crate) transcriber: Transcriber,
     /// The damage of the log, unless the last item tells of it.
     pub(crate) damage: Option<io::Error>,
+    /// Whether a farther reach would not find more of what is wanted.
+    pub(crate) is_enough: bool,
 }
 
 /// The last lines of an output as text.
@@ -81,10 +125,13 @@ pub(crate) struct LastText {
     pub(crate) text: String,
     /// Number of lines in the text.
     pub(crate) lines: u64,
-    /// Number of bytes missing from the beginning of the requested lines.
+    /// Number of bytes missing from the beginning of the requested lines. If some of these lines
+    /// were not read, all unread bytes count.
     pub(crate) cut_bytes: u64,
     /// Whether there is more output before the text.
     pub(crate) is_truncated: bool,
+    /// Whether a farther reach would not find more of what is wanted.
+    pub(crate) is_enough: bool,
 }
 
 /// Turns the output of attempts into the transcripts that people read.
@@ -128,10 +175,10 @@ impl Transcripts {
         &self,
         output: &Output,
         channel: Option<Channel>,
-        lines: u64,
+        wanted: Wanted,
         more: bool,
     ) -> io::Result<Opened> {
-        let mut opened = self.open_end(output, channel, lines, more).await?;
+        let mut opened = self.open_end(output, channel, wanted, more).await?;
         if !more && let Some(error) = opened.damage.take() {
             let text = error.to_string();
             let item = Item::new(None, LogChannel::Stdout, Kind::Error, text);
@@ -144,25 +191,26 @@ impl Transcripts {
         &self,
         output: &Output,
         channel: Option<Channel>,
-        lines: u64,
+        wanted: Wanted,
         more: bool,
     ) -> io::Result<Opened> {
         for window in WINDOWS_BYTES {
             let made = self.transcriber(output);
-            let opening = self.open(output, channel, lines, more, window, made);
+            let opening = self.open(output, channel, wanted, more, window, made);
             let Some(opened) = clock::within(LONGEST, opening).await else {
                 tracing::warn!(attempt = %output.attempt, "a transcript took too long");
                 break;
             };
-            let opened = opened?;
+            let mut opened = opened?;
             let is_all = opened.end.unread_bytes == 0 || window == LARGEST_WINDOW_BYTES;
-            if is_all || opened.end.lines() >= lines {
+            opened.is_enough = is_all || opened.end.has(wanted);
+            if opened.is_enough || wanted.reach == Reach::Near {
                 return Ok(opened);
             }
         }
         let why = format!("the executor took longer than {} s", LONGEST.as_secs());
         let made = Transcriber::new(None).without_items(not_made(&why));
-        self.open(output, channel, lines, more, WINDOWS_BYTES[0], made)
+        self.open(output, channel, wanted, more, WINDOWS_BYTES[0], made)
             .await
     }
 
@@ -170,7 +218,7 @@ impl Transcripts {
         &self,
         output: &Output,
         channel: Option<Channel>,
-        lines: u64,
+        wanted: Wanted,
         more: bool,
         window: u64,
         mut transcriber: Transcriber,
@@ -188,7 +236,7 @@ impl Transcripts {
             };
             transcriber = transcriber.from(place).in_line();
         }
-        let mut last = Last::new(lines);
+        let mut last = Last::new(wanted);
         // This limits the reading of output that is written faster than it is read.
         let mut left = window.saturating_mul(2);
         let mut damage = None;
@@ -218,6 +266,7 @@ impl Transcripts {
             log,
             transcriber,
             damage,
+            is_enough: true,
         })
     }
 
@@ -226,22 +275,30 @@ impl Transcripts {
         &self,
         output: &Output,
         channel: Option<Channel>,
-        lines: u64,
-        most_bytes: usize,
+        wanted: Wanted,
     ) -> io::Result<LastText> {
+        let opened = self.end(output, channel, wanted, false).await?;
+        let has_all_lines = opened.end.lines() >= wanted.lines;
         let End {
             items,
             earlier_lines,
             unread_bytes,
-        } = self.end(output, channel, lines, false).await?.end;
+            left_out_bytes,
+        } = opened.end;
         let mut text = text_of(&items);
-        let cut = text.ceil_char_boundary(text.len().saturating_sub(most_bytes));
+        let cut = text.ceil_char_boundary(text.len().saturating_sub(wanted.bytes));
         text.drain(..cut);
+        let missing = if has_all_lines {
+            0
+        } else {
+            unread_bytes + left_out_bytes
+        };
         Ok(LastText {
             lines: text.lines().count() as u64,
-            cut_bytes: cut as u64,
+            cut_bytes: cut as u64 + missing,
             is_truncated: cut > 0 || unread_bytes > 0 || earlier_lines != Some(0),
             text,
+            is_enough: opened.is_enough,
         })
     }
 }
@@ -280,26 +337,35 @@ impl End {
         let lines = self.items.iter().map(|item| lines_of(item).len() as u64);
         lines.sum()
     }
+
+    /// Whether the items have as many lines or bytes as wanted.
+    fn has(&self, wanted: Wanted) -> bool {
+        let bytes: usize = self.items.iter().map(|item| item.text.len()).sum();
+        bytes >= wanted.bytes || self.lines() >= wanted.lines
+    }
 }
 
 /// The last items of a longer sequence.
 struct Last {
-    wanted_lines: u64,
+    wanted: Wanted,
     /// The items, each with the number of its lines.
     items: VecDeque<(Item, u64)>,
     lines: u64,
     bytes: usize,
     dropped_lines: u64,
+    /// Bytes of the items that were dropped for their size.
+    left_out_bytes: u64,
 }
 
 impl Last {
-    fn new(wanted_lines: u64) -> Self {
+    fn new(wanted: Wanted) -> Self {
         Self {
-            wanted_lines,
+            wanted,
             items: VecDeque::new(),
             lines: 0,
             bytes: 0,
             dropped_lines: 0,
+            left_out_bytes: 0,
         }
     }
 
@@ -320,18 +386,24 @@ impl Last {
         self.lines += lines;
         self.bytes += item.text.len();
         self.items.push_back((item, lines));
-        while let Some((item, lines)) = self.items.front()
-            && (self.lines - lines >= self.wanted_lines || self.bytes > KEPT_BYTES)
-        {
+        while let Some((item, lines)) = self.items.front() {
+            let (bytes, lines) = (item.text.len(), *lines);
+            let is_before = self.lines - lines >= self.wanted.lines;
+            if !is_before && self.bytes <= KEPT_BYTES && self.bytes - bytes < self.wanted.bytes {
+                break;
+            }
+            if !is_before {
+                self.left_out_bytes += bytes as u64;
+            }
             self.lines -= lines;
             self.dropped_lines += lines;
-            self.bytes -= item.text.len();
+            self.bytes -= bytes;
             self.items.pop_front();
         }
     }
 
     fn end(mut self, unread_bytes: u64) -> End {
-        let more = self.lines.saturating_sub(self.wanted_lines);
+        let more = self.lines.saturating_sub(self.wanted.lines);
         if let Some((first, _)) = self.items.front_mut() {
             if first.kind == Kind::Output {
                 let more = usize::try_from(more).unwrap_or(usize::MAX);
@@ -344,6 +416,7 @@ impl Last {
             items: self.items.into_iter().map(|(item, _)| item).collect(),
             earlier_lines: (unread_bytes == 0).then_some(self.dropped_lines + more),
             unread_bytes,
+            left_out_bytes: self.left_out_bytes,
         }
     }
 }

@@ -29,7 +29,7 @@ mod tests;
 
 pub(crate) use self::{
     draw::{Style, lines_of, text_of},
-    end::{LastText, Output, Transcripts, line_at},
+    end::{LastText, Output, Reach, Transcripts, Wanted, line_at},
     item::{Item, Kind, LogChannel, Place},
     transcriber::{Step, Transcriber},
 };

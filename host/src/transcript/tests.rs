@@ -12,7 +12,8 @@ use std::{
 use claudine_domain::id::{AttemptId, TaskId};
 
 use super::{
-    Item, Kind, LogChannel, Output, Place, Step, Transcriber, Transcripts, line_at, text_of,
+    Item, Kind, LogChannel, Output, Place, Reach, Step, Transcriber, Transcripts, Wanted, line_at,
+    text_of,
 };
 use crate::{
     layout::Layout,
@@ -339,7 +340,11 @@ async fn an_overlong_line_in_several_items_is_one_line_of_text() {
         let frames = line.as_bytes().chunks(frame_bytes);
         let frames: Vec<_> = frames.map(|bytes| (OUT, bytes)).collect();
         let log = Written::new(&[frames.as_slice(), &[(OUT, b"next"), (ERR, b"error")]].concat());
-        let lines = log.transcripts.last_text(&log.output, None, 100, 1 << 20);
+        let wanted = Wanted {
+            bytes: 1 << 20,
+            ..Wanted::lines(100)
+        };
+        let lines = log.transcripts.last_text(&log.output, None, wanted);
         let text = lines.await.unwrap().text;
         assert!(
             text == format!("{line}next\nerror\n"),
@@ -387,8 +392,9 @@ impl Written {
     /// The last lines as text, the number of lines before them, and the number of bytes that were
     /// not read.
     async fn end(&self, lines: u64) -> (String, Option<u64>, u64) {
-        let opened = self.transcripts.end(&self.output, None, lines, false).await;
-        let end = opened.unwrap().end;
+        let wanted = Wanted::lines(lines);
+        let opened = self.transcripts.end(&self.output, None, wanted, false);
+        let end = opened.await.unwrap().end;
         (text_of(&end.items), end.earlier_lines, end.unread_bytes)
     }
 }
@@ -413,7 +419,11 @@ async fn the_last_lines_of_both_streams_are_read_with_a_count_of_earlier_lines()
     check(4, "3\nhalf\n\n6\n", 2).await;
     check(2, "\n6\n", 4).await;
     check(0, "", 6).await;
-    let text = log.transcripts.last_text(&log.output, Some(ERR), 10, 3);
+    let wanted = Wanted {
+        bytes: 3,
+        ..Wanted::lines(10)
+    };
+    let text = log.transcripts.last_text(&log.output, Some(ERR), wanted);
     let text = text.await.unwrap();
     assert_eq!((&*text.text, text.lines, text.cut_bytes), ("\n6\n", 2, 1));
     assert!(text.is_truncated);
@@ -438,6 +448,41 @@ async fn the_last_lines_are_found_without_reading_everything_before_them() {
     assert!(text.starts_with("0399998\n0399999\nxxx") && text.ends_with("xxx\nend\n"));
     let all = written.iter().map(|(_, bytes)| bytes.len() as u64);
     assert_eq!(unread, all.sum::<u64>() - (2 << 20));
+}
+
+#[tokio::test]
+async fn a_long_output_is_read_no_farther_back_than_the_reach_or_the_wanted_bytes() {
+    const WINDOW: u64 = 256 << 10;
+    let frame = "0123456\n".repeat(8 << 10);
+    let log = Written::new(&[(OUT, frame.as_bytes()); 64]);
+    let all = 64 * frame.len() as u64;
+    let check = async |bytes: usize, reach: Reach, read: u64, is_enough: bool| {
+        let wanted = Wanted {
+            lines: u64::MAX,
+            bytes,
+            reach,
+        };
+        let opened = log.transcripts.end(&log.output, None, wanted, false).await;
+        let opened = opened.unwrap();
+        let found = (all - opened.end.unread_bytes, opened.is_enough);
+        assert_eq!(found, (read, is_enough), "{bytes} bytes, {reach:?}");
+        let text = log.transcripts.last_text(&log.output, None, wanted);
+        let text = text.await.unwrap();
+        assert!(text.text.len() <= bytes && text.is_enough == is_enough);
+        // Nobody takes the text for the whole output.
+        let shown = text.text.len() as u64 + text.cut_bytes;
+        assert!(
+            shown.abs_diff(all) <= frame.len() as u64,
+            "{shown} of {all}"
+        );
+        text_of(&opened.end.items).len()
+    };
+    check(64 << 10, Reach::Near, WINDOW, true).await;
+    check(64 << 10, Reach::Far, WINDOW, true).await;
+    check(1 << 20, Reach::Near, WINDOW, false).await;
+    let shown = check(1 << 20, Reach::Far, 2 << 20, true).await;
+    assert!((1 << 20..2 << 20).contains(&shown), "{shown} bytes");
+    check(16 << 20, Reach::Far, all, true).await;
 }
 
 #[tokio::test]
@@ -484,7 +529,7 @@ async fn the_last_lines_of_a_damaged_log_are_shown_before_the_damage_is_told() {
         // A reader that goes on tells of it itself.
         let opened = log
             .transcripts
-            .end(&log.output, None, 10, true)
+            .end(&log.output, None, Wanted::lines(10), true)
             .await
             .unwrap();
         assert_eq!(text_of(&opened.end.items), readable);

@@ -285,6 +285,41 @@ fn clients_that_do_not_read_long_lists_cost_little_memory_and_delay_no_commands(
     quick.run(&["list"]);
 }
 
+/// The clients do not read, so without lanes of their own the last lines would wait until the host
+/// cuts some of these clients off.
+#[test]
+fn clients_that_ask_for_much_output_do_not_delay_the_last_lines_that_others_ask_for() {
+    const CLIENTS: usize = 10;
+    let host = TestHost::new();
+    let big = host.script("yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c 40000000");
+    let small = host.script("echo line");
+    host.finished(&big);
+    host.finished(&small);
+    let held = host.text(["run", "--hold", "--", "true"]);
+    let quick = Quick::beside(&host);
+    let most = u64::MAX;
+    for path in [format!("end?lines={most}"), format!("lines?tail={most}")] {
+        let crowd: Vec<UnixStream> = (0..CLIENTS)
+            .map(|_| {
+                let stream = connect(&host);
+                ask(&stream, &format!("/v1/tasks/{big}/{path}"));
+                stream
+            })
+            .collect();
+        quick.run(&["status", held.trim()]);
+        quick.run(&["status", &small]);
+        quick.run(&["status", &big]);
+        quick.run(&["checkpoint", &small]);
+        for mut stream in &crowd {
+            let limit = Some(Duration::from_mins(1));
+            stream.set_read_timeout(limit).unwrap();
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200");
+        }
+    }
+}
+
 #[test]
 fn half_sent_requests_cost_little_memory_and_do_not_block_the_owner() {
     const HALF_MIB: usize = 150;

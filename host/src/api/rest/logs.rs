@@ -1,18 +1,23 @@
 //! `/v1/tasks/{ref}/logs`, `/lines` and `/end`: the output of a task, as bytes or items for
 //! display, and as text for reading.
 
-use axum::{extract::State, response::Response};
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Shared,
-    answer::{Asked, Refusal},
+    answer::{Answer, Asked, Refusal},
     frame::Frame,
     meant::NamedTask,
     pages::Cut,
     stream,
 };
-use crate::app::{EndQuery, LogQuery};
+use crate::app::{EndQuery, LogQuery, Reach};
 
 const DEFAULT_LINES: u64 = 100;
 
@@ -41,7 +46,11 @@ pub(super) async fn lines(
     Asked(query): Asked<LinesQuery>,
 ) -> Result<Response, Refusal> {
     let tail = query.tail.unwrap_or(DEFAULT_LINES);
-    let lines = Box::pin(shared.host.log_lines(&task, tail));
+    let host = shared.host;
+    let lines = move |reach: Reach| -> BoxFuture<'static, _> {
+        let (host, task) = (host.clone(), task.clone());
+        Box::pin(async move { host.log_lines(&task, tail, reach).await })
+    };
     shared.pages.output(&cut, lines).await
 }
 
@@ -51,6 +60,13 @@ pub(super) async fn end(
     cut: Cut,
     Asked(query): Asked<EndQuery>,
 ) -> Result<Response, Refusal> {
-    let end = Box::pin(shared.host.log_end(&task, query));
+    let host = shared.host;
+    if let Some(end) = host.no_log_end(&task).await? {
+        return Ok(Answer(StatusCode::OK, end).into_response());
+    }
+    let end = move |reach: Reach| -> BoxFuture<'static, _> {
+        let (host, task) = (host.clone(), task.clone());
+        Box::pin(async move { host.log_end(&task, query, reach).await })
+    };
     shared.pages.output(&cut, end).await
 }

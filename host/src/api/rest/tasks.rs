@@ -7,6 +7,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,8 +19,8 @@ use super::{
     pages::Cut,
 };
 use crate::app::{
-    AppError, Cancelled, Changed, CheckpointQuery, ErrorKind, ListFilter, ResumeOptions, Retried,
-    RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, Why, graph::Graph,
+    AppError, Cancelled, Changed, CheckpointQuery, ErrorKind, ListFilter, Reach, ResumeOptions,
+    Retried, RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, Why, graph::Graph,
     waiting_attempt,
 };
 
@@ -161,7 +162,11 @@ pub(super) async fn checkpoint(
     cut: Cut,
     Asked(query): Asked<CheckpointQuery>,
 ) -> Result<Response, Refusal> {
-    let checkpoint = Box::pin(shared.host.checkpoint(&task, query));
+    let host = shared.host;
+    let checkpoint = move |reach: Reach| -> BoxFuture<'static, _> {
+        let (host, task) = (host.clone(), task.clone());
+        Box::pin(async move { host.checkpoint(&task, query, reach).await })
+    };
     shared.pages.output(&cut, checkpoint).await
 }
 

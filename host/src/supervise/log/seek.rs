@@ -92,6 +92,16 @@ struct Block {
 impl LogReader {
     /// Moves the reader to the given place.
     pub(crate) fn begin(&mut self, begin: Begin) -> io::Result<()> {
+        self.begin_while(begin, || true)
+    }
+
+    /// Moves the reader to the given place, but fails once that is no longer wanted: the search for
+    /// the last lines may read the whole log.
+    pub(crate) fn begin_while(
+        &mut self,
+        begin: Begin,
+        is_wanted: impl Fn() -> bool,
+    ) -> io::Result<()> {
         match begin {
             Begin::Offset(offset) => self.begin_at(offset),
             Begin::Time(time_us) => self.begin_at_time(time_us),
@@ -109,7 +119,7 @@ impl LogReader {
                 let offset = self.end()?;
                 self.begin_at(offset)
             }
-            Begin::LastLines(lines) => self.begin_at_last_lines(lines),
+            Begin::LastLines(lines) => self.begin_at_last_lines(lines, is_wanted),
         }
     }
 
@@ -352,12 +362,15 @@ impl LogReader {
         Ok(())
     }
 
-    fn begin_at_last_lines(&mut self, lines: u64) -> io::Result<()> {
+    fn begin_at_last_lines(&mut self, lines: u64, is_wanted: impl Fn() -> bool) -> io::Result<()> {
         // The line end of the last line does not begin another line, but a last line without a line
         // end counts. So the number of line ends before the wanted place depends on the last byte.
         let mut left = None;
         for segment in segments(self.path())?.into_iter().rev() {
             for block in self.blocks(segment)?.into_iter().rev() {
+                if !is_wanted() {
+                    return Err(io::Error::other("the log is no longer read"));
+                }
                 let ends = self.line_ends(block)?;
                 let Some(last) = ends.last_byte else {
                     continue;

@@ -140,6 +140,28 @@ fn a_long_line_is_found_and_returned_without_reading_its_bytes_again() {
 }
 
 #[test]
+fn the_search_for_the_last_lines_ends_soon_after_nobody_wants_them() {
+    const LENGTH: usize = 4 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::new(path.clone(), 1 << 30);
+    let frame = vec![b'x'; 1 << 16];
+    for _ in 0..LENGTH / frame.len() {
+        append(&mut writer, 1, Channel::Stdout, 0, &frame);
+    }
+    let looks = std::cell::Cell::new(0);
+    let search = |most: usize| {
+        looks.set(0);
+        let is_wanted = || looks.replace(looks.get() + 1) < most;
+        LogReader::new(&path).begin_while(Begin::LastLines(9), is_wanted)
+    };
+    search(2).unwrap_err();
+    assert_eq!(looks.get(), 3);
+    search(usize::MAX).unwrap();
+    assert!(looks.get() > 10, "only {} looks", looks.get());
+}
+
+#[test]
 fn the_last_lines_are_found_across_blocks() {
     const LINES: u64 = 20_000;
     let dir = tempfile::tempdir().unwrap();
