@@ -20,6 +20,7 @@ use super::{
     view::{LogLines, LogPiece},
 };
 use crate::{
+    checkpoint::no_such_attempt,
     clock,
     command::supervised_by,
     fsx,
@@ -369,13 +370,11 @@ fn attempt_of(task: &Task, query: &LogQuery) -> Result<u32, AppError> {
     match query.attempt {
         None => Ok(last_run.max(1)),
         Some(number) if (1..=furthest).contains(&number) => Ok(number),
-        Some(number) => Err(AppError::new(
-            ErrorKind::NotFound,
-            format!(
-                "task {:#} has no attempt {number}; its last is {last}",
-                task.id
-            ),
-        )),
+        Some(number) => {
+            let task = task.id;
+            let message = no_such_attempt(AttemptId { task, number }, last);
+            Err(AppError::new(ErrorKind::NotFound, message))
+        }
     }
 }
 

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use claudine_domain::{attempt::Leader, id::AttemptId};
 
 use super::live::{ChildState, State, command_of};
-use crate::supervise::{self, AttemptKey, FoundState};
+use crate::{
+    fsx,
+    plugin::is_compiler,
+    proc_stat,
+    supervise::{self, AttemptKey, FoundState},
+};
 
 /// Everything that supervisors had when this host connected to them.
 #[derive(Debug, Default)]
@@ -22,6 +27,8 @@ pub(super) struct Found {
     pub(super) ended: bool,
     pub(super) held: Option<String>,
     pub(super) output_cut: bool,
+    /// Whether this is a command that compiles a plugin.
+    pub(super) compiles: bool,
 }
 
 impl From<Found> for State {
@@ -34,6 +41,7 @@ impl From<Found> for State {
             ended,
             held: known.held,
             output_cut: known.output_cut,
+            compiles: known.compiles,
             ..Self::default()
         }
     }
@@ -46,7 +54,9 @@ impl Known {
         for one in found {
             if command_of(&one.attempt).is_some() {
                 let key = one.attempt.clone();
-                known.commands.insert(key, Found::from_found(one));
+                let mut command = Found::from_found(one);
+                command.compiles = command.children.iter().any(compiles);
+                known.commands.insert(key, command);
             } else if let Ok(attempt) = one.attempt.as_str().parse() {
                 known.attempts.insert(attempt, Found::from_found(one));
             } else {
@@ -91,8 +101,19 @@ impl Found {
             ended: found.ended,
             held: found.held,
             output_cut: found.output_cut,
+            compiles: false,
         }
     }
+}
+
+/// Whether the process of a command compiles a plugin. If it has ended, this does not matter.
+fn compiles(child: &ChildState) -> bool {
+    let ChildState::Running(Leader { pid, start_time }) = child else {
+        return false;
+    };
+    let line = fsx::read_virtual(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    // Another process may have got the pid.
+    is_compiler(&line) && proc_stat::is_alive(*pid, *start_time).unwrap_or(false)
 }
 
 #[cfg(test)]

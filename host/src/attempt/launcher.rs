@@ -203,6 +203,12 @@ impl Launcher {
         if state.output_cut {
             self.mark_cut(live.id).await;
         }
+        if state.children.is_empty() {
+            // A stop may have interrupted the preparation of the worktree, here or in an earlier
+            // host.
+            let undoing = Box::pin(self.workspaces.take_back_unfinished(task));
+            supervised_by(self.commands.for_settling(live), undoing).await;
+        }
         if let Some(look) = self.workspaces.git_state(task) {
             // Git may hang, for example in a filter, and no process of the task runs any more.
             if !state.children.is_empty() {
@@ -332,7 +338,8 @@ async fn unless_cut_short<T>(
 
 /// Like [`unless_cut_short`], for work that runs commands. If a command is running when the attempt
 /// is stopped, the command is ended and the work undoes its unfinished changes; this function waits
-/// until they are undone. Work that runs no command at that moment is dropped.
+/// until it runs no command any more. Then the work is dropped, and the end of the attempt undoes
+/// what is left.
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,

@@ -126,6 +126,8 @@ pub(super) struct State {
     pub(super) command_unreceived: bool,
     /// Whether this host sees to the end of a command that an earlier host had begun.
     pub(super) is_seen_to: bool,
+    /// Whether this is a command of an earlier host that compiles a plugin.
+    pub(super) compiles: bool,
     /// Whether the attempt has started, according to the store, but no supervisor knows it.
     pub(super) is_untraced: bool,
 }

@@ -28,12 +28,17 @@ use claudine_domain::{
 use super::directory::{self, ANSWERS_WITHIN};
 use crate::{
     ceiling::Refusal,
+    clock,
     engine::Launch,
     environment::Environments,
     git::{self, Commit},
     plugin::{Failure, GuestEnd},
     worktree::{Settling, WorktreeError, Worktrees},
 };
+
+/// How long the end of an attempt waits until its incomplete worktree is removed. Other work on the
+/// repository may take long.
+const UNDONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The directories in which attempts work.
 pub(super) struct Workspaces {
@@ -89,6 +94,25 @@ impl Workspaces {
             dir,
             branch: Some(entered.branch),
         })
+    }
+
+    /// Undoes the creation of the task's worktree if the attempt was stopped before it was complete.
+    /// If this fails, the next attempt does it, or the command that removes worktrees.
+    pub(super) async fn take_back_unfinished(&self, task: &Task) {
+        if task.request.worktree.is_none() {
+            return;
+        }
+        let undoing = async {
+            let variables = self.variables(&task.request.env_digest).await;
+            let variables = variables.map_err(|error| unreadable(&error))?;
+            let undone = self.worktrees.take_back_unfinished(task.id, variables);
+            undone.await.map_err(|error| error.to_string())
+        };
+        let undone = clock::within(UNDONE_WITHIN, undoing).await;
+        let late = || Err("git has not ended in time".to_owned());
+        if let Err(error) = undone.unwrap_or_else(late) {
+            tracing::warn!(task = %task.id, error, "an incomplete worktree is not removed yet");
+        }
     }
 
     /// The principal who has opened a merge in the task's worktree to resolve conflicts. Nobody

@@ -67,7 +67,7 @@ pub(crate) enum CheckpointError {
     NoAttempt(TaskId),
     #[error("attempt {} of task {:#} has not ended", attempt.number, attempt.task)]
     NotEnded { attempt: AttemptId },
-    #[error("task {:#} has no attempt {}; its last is {last}", attempt.task, attempt.number)]
+    #[error("{}", no_such_attempt(*attempt, *last))]
     NoSuchAttempt { attempt: AttemptId, last: u32 },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,6 +78,15 @@ pub(crate) enum CheckpointError {
         task: TaskId,
         source: serde_json::Error,
     },
+}
+
+/// Says that a task does not have this attempt. `last` is the number of its last attempt, or 0.
+pub(crate) fn no_such_attempt(attempt: AttemptId, last: u32) -> String {
+    let AttemptId { task, number } = attempt;
+    match last {
+        0 => format!("task {task:#} has no attempt {number}; it has no attempts yet"),
+        last => format!("task {task:#} has no attempt {number}; its last is {last}"),
+    }
 }
 
 /// The checkpoint of a task. It describes the attempt that decided the task's outcome or, if the

@@ -17,6 +17,15 @@ const CPU_SECONDS: u64 = 300;
 const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
 const OUTPUT_BYTES: u64 = 1 << 30;
 
+/// Whether a process with this command line, as the kernel shows it, compiles a component for a
+/// host.
+pub(crate) fn is_compiler(command_line: &[u8]) -> bool {
+    let mut words = command_line.split(|byte| *byte == 0);
+    let program = words.next().unwrap_or_default();
+    let is_host = program.starts_with(b"/proc/") && program.ends_with(b"/exe");
+    is_host && words.next().is_some_and(|word| word == b"__compile")
+}
+
 /// Runs the subcommand; `args` are the arguments after `__compile`.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();

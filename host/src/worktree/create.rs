@@ -9,6 +9,7 @@ use std::{
 
 use claudine_domain::{
     attempt::{Attempt, Phase},
+    id::TaskId,
     task::Task,
     worktree::Worktree,
 };
@@ -408,6 +409,23 @@ impl Worktrees {
             .await?;
         let repository = git.in_repository(&record.repository);
         Ok(repository.forget_worktree(git.dir()).await?)
+    }
+
+    /// Undoes the creation of a task's worktree if an attempt has ended before the worktree was
+    /// complete. Nobody has worked in it, and the branch is removed if it has no commits.
+    pub(crate) async fn take_back_unfinished(
+        &self,
+        task: TaskId,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<(), WorktreeError> {
+        let is_unfinished = |record: &Record| !record.is_ready;
+        let Some(half) = self.record(task).await?.filter(is_unfinished) else {
+            return Ok(());
+        };
+        let _turn = self.turn(&half.repository).await;
+        let git = self.git_of(&half, variables);
+        half.remove_left_locks(&git).await?;
+        self.take_back(&git, &half).await
     }
 
     /// Undoes an interrupted creation.

@@ -199,14 +199,13 @@ fn requests_for_an_attempt_that_does_not_exist_are_answered_alike() {
     let held = host.text(["run", "--hold", "--", "true"]);
     let done = host.script("true");
     host.finished(&done);
-    for id in [held, done] {
+    let cases = [(held, "it has no attempts yet"), (done, "its last is 1")];
+    for (id, last) in cases {
+        let says = format!("has no attempt 9; {last}");
         for of in ["logs", "checkpoint"] {
             let answer = host.said(&format!("GET /v1/tasks/{id}/{of}?attempt=9 HTTP/1.1"), "");
             assert!(answer.starts_with("HTTP/1.1 404 "), "{of}: {answer}");
-            assert!(
-                answer.contains("has no attempt 9; its last is "),
-                "{of}: {answer}"
-            );
+            assert!(answer.contains(&says), "{of}: {answer}");
         }
     }
 }

@@ -137,8 +137,9 @@ impl Down {
         // A host that has crashed may have left commands of its own.
         let is_lost = client.start().is_lost();
         let mut found = find(&client).await?;
+        let mut is_told = false;
         // Another command may have just started a host in place of one that had crashed.
-        if matches!(found, Found::None) && !is_over(&client, mode).await? {
+        if matches!(found, Found::None) && !is_over(&client, mode, &mut is_told).await? {
             found = find(&client).await?;
         }
         let was_running = !matches!(found, Found::None);
@@ -211,7 +212,7 @@ impl Down {
         };
         // A host that is killed while it ends counts as crashed, which the next client would undo.
         // If another host has started since, it is left alone.
-        is_over(&client, mode).await?;
+        is_over(&client, mode, &mut is_told).await?;
         let (ended, runs_on) = of_what_ran(session, &running, begun_at).await;
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
@@ -419,11 +420,13 @@ async fn note_end(client: &Client) -> Result<bool, AppError> {
 }
 
 /// [`note_end`], but if the tasks are to be ended too, they are ended although nothing can be
-/// recorded.
-async fn is_over(client: &Client, mode: DownMode) -> Result<bool, AppError> {
+/// recorded. The user is told about this only once.
+async fn is_over(client: &Client, mode: DownMode, is_told: &mut bool) -> Result<bool, AppError> {
     match note_end(client).await {
         Err(error) if mode == DownMode::Kill => {
-            output::say(&format!("warning: {error}"));
+            if !std::mem::replace(is_told, true) {
+                (client.start().say)(&format!("warning: {error}"));
+            }
             Ok(true)
         }
         is_over => is_over,
@@ -589,7 +592,10 @@ fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::fs;
+    use std::{
+        fs,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -641,6 +647,26 @@ mod tests {
         });
         assert!(drains(&Client::new(host_start(layout))).await);
         host.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_user_is_told_only_once_that_an_end_cannot_be_recorded() {
+        static TOLD: AtomicUsize = AtomicUsize::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let mut start = host_start(Layout::new(dir.path()));
+        start.say = |_| {
+            TOLD.fetch_add(1, Ordering::Relaxed);
+        };
+        // Not even root can remove a directory like a file.
+        fs::create_dir(start.layout.host_file()).unwrap();
+        let (client, mut is_told) = (Client::new(start), false);
+        for _ in 0..2 {
+            let is_over = is_over(&client, DownMode::Kill, &mut is_told).await;
+            assert!(is_over.unwrap(), "the tasks are ended nevertheless");
+        }
+        assert_eq!(TOLD.load(Ordering::Relaxed), 1);
+        let refused = is_over(&client, DownMode::Leave, &mut is_told).await;
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::Unavailable);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! After that it is ended, because nothing shows whether it still makes progress: a filter of the
 //! repository may hang for ever, and meanwhile no other work on worktrees would go on. The work for
 //! which the command ran is then done again, or put back.
+//!
+//! The compiler of a plugin changes nothing on which others work. So nobody waits for it, nobody is
+//! told of it, and it is ended at once.
 
 use std::{fs, io, mem, path::Path, sync::Arc, time::Duration};
 
@@ -78,10 +81,13 @@ impl Commands {
         }
     }
 
-    /// Waits until all commands that an earlier host had begun are over.
+    /// Waits until all commands that an earlier host had begun, and that may change something, are
+    /// over.
     pub(in crate::attempt) async fn all_earlier_over(&self) {
         for (_, state) in self.all_earlier() {
-            over(&state).await;
+            if !state.borrow().compiles {
+                over(&state).await;
+            }
         }
     }
 
@@ -109,10 +115,11 @@ impl Commands {
         }
     }
 
-    /// Says which commands of an earlier host are not over, one sentence for each of them.
+    /// Says for which commands of an earlier host others wait, one sentence for each of them.
     pub(in crate::attempt) fn earlier_in_words(&self) -> Vec<String> {
         let all = self.all_earlier().into_iter();
-        let open = all.filter(|(_, state)| !state.borrow().is_over());
+        let is_open = |state: &State| !state.compiles && !state.is_over();
+        let open = all.filter(|(_, state)| is_open(&state.borrow()));
         open.map(|(_, state)| {
             let leader = state.borrow().children.iter().find_map(running);
             in_words(leader)
@@ -145,7 +152,10 @@ impl Commands {
             }
             let (commands, log) = (self.clone(), self.log(owner, name));
             self.tasks.spawn(async move {
-                if clock::within(GOES_ON_FOR, over(&state)).await.is_none() {
+                let compiles = state.borrow().compiles;
+                if compiles {
+                    commands.stop(&key).await;
+                } else if clock::within(GOES_ON_FOR, over(&state)).await.is_none() {
                     tracing::warn!(%key, "a command of an earlier host goes on, and is ended");
                     commands.stop(&key).await;
                 }
@@ -207,6 +217,11 @@ fn remove_others(dir: &Path, own: &str) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::{
+        os::unix::process::CommandExt,
+        process::{Command, Stdio},
+    };
+
     use super::{
         super::tests::{route, without_supervisors},
         *,
@@ -218,7 +233,12 @@ mod tests {
 
     /// A command of an earlier host, with this process as its first process.
     fn known() -> Known {
-        let (attempt, pid) = (command_key(Owner::Host, "0.1"), std::process::id());
+        known_with(std::process::id())
+    }
+
+    /// A command of an earlier host with this first process.
+    fn known_with(pid: u32) -> Known {
+        let attempt = command_key(Owner::Host, "0.1");
         let start_time = proc_stat::stat(pid).unwrap().start_time;
         let found = supervise::Found {
             children: vec![FoundChild {
@@ -276,5 +296,33 @@ mod tests {
         state.send_modify(State::lose);
         assert!(commands.earlier_in_words().is_empty());
         assert!(commands.earlier_over().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_compiler_of_an_earlier_host_and_it_is_ended() {
+        let [data, work] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        // A shell with the command line of a compiler.
+        fs::write(work.path().join("__compile"), "read line").unwrap();
+        let mut compiler = Command::new("/bin/sh");
+        compiler.arg0("/proc/1/exe").arg("__compile");
+        compiler.current_dir(work.path()).stdin(Stdio::piped());
+        let mut compiler = compiler.spawn().unwrap();
+        let known = known_with(compiler.id());
+        let (commands, reports) = without_supervisors(data.path(), known).await;
+        route(&commands, reports);
+        let (_, state) = commands.all_earlier().pop().unwrap();
+        assert!(!state.borrow().is_over());
+        assert_eq!(commands.earlier_in_words(), [""; 0]);
+        assert!(commands.earlier_over().await.is_ok());
+        commands.see_to_earlier();
+        let mut changes = state.subscribe();
+        assert!(changes.wait_for(|state| state.ended).await.is_ok());
+        // No supervisor reports the end of the process.
+        state.send_modify(State::lose);
+        commands.tasks.close();
+        commands.tasks.wait().await;
+        assert!(commands.all_earlier().is_empty(), "it is not forgotten");
+        compiler.kill().unwrap();
+        compiler.wait().unwrap();
     }
 }

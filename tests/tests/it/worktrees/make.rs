@@ -286,6 +286,41 @@ fn task_cancelled_while_its_worktree_is_made_starts_no_process() {
     assert_eq!(fs::read(ran).unwrap(), b"ran\n");
 }
 
+/// The next host undoes what a killed host has begun. Commits that somebody else has made on the
+/// branch are kept.
+#[test]
+fn new_branch_of_a_worktree_that_is_not_completed_because_of_a_cancel_is_removed() {
+    for (is_killed, has_commit) in [(false, false), (true, false), (false, true)] {
+        let repository = Repository::new();
+        let host = &repository.host;
+        repository.slow_checkout();
+        let id = repository.submit(&["--name", "fix"], "true");
+        repository.reached();
+        assert_eq!(repository.branches(), ["claudine/fix", "main"]);
+        if has_commit {
+            let commit = ["commit-tree", "-p", "main", "-m", "mine", "main^{tree}"];
+            let commit = repository.git(&commit);
+            repository.git(&["update-ref", "refs/heads/claudine/fix", &commit]);
+        }
+        if is_killed {
+            host.kill_host();
+        }
+        host.run(["cancel", &id]).check();
+        let task = host.finished(&id);
+        assert_eq!(task["outcome"], "cancelled", "{task:#}");
+        let left: &[&str] = if has_commit {
+            &["claudine/fix", "main"]
+        } else {
+            &["main"]
+        };
+        assert_eq!(repository.branches(), left, "killed: {is_killed}");
+        assert!(!repository.worktree(&task).exists());
+        let known = repository.git(&["worktree", "list"]);
+        assert_eq!(known.lines().count(), 1, "{known}");
+        repository.is_untouched();
+    }
+}
+
 #[test]
 fn task_starts_again_if_no_supervisor_could_be_started_to_make_its_worktree() {
     let repository = Repository::new();
