@@ -26,7 +26,7 @@ struct Allowed {
     /// The path of the configuration file. `None` if the settings of several hosts have narrowed
     /// the ceiling.
     place: Option<PathBuf>,
-    /// Whether there was a file.
+    /// Whether there was a file with settings.
     is_there: bool,
     ceiling: McpCeiling,
 }
@@ -87,7 +87,7 @@ impl Allowed {
     fn of(settings: &Settings) -> Self {
         Self {
             place: Some(settings.place.clone()),
-            is_there: settings.file.is_some(),
+            is_there: settings.file.is_some() && !settings.is_file_empty,
             ceiling: settings.mcp.clone(),
         }
     }
@@ -106,7 +106,7 @@ impl Allowed {
     }
 
     /// What the next host allows if no person has started it. A file that has vanished, for example
-    /// with its disk, is not the same as the last one.
+    /// with its disk, or that is empty, because it is being written, is not the same as the last one.
     fn followed_by(self, next: Self) -> Self {
         let is_at_same_place = self.place == next.place;
         if is_at_same_place && (next.is_there || !self.is_there) {
@@ -249,6 +249,21 @@ mod tests {
         for config in [Some("other.toml"), None] {
             assert_eq!(place.next(true, config), with_a_warning("claude network"));
         }
+    }
+
+    /// An editor may empty a file before it writes, and a full disk leaves it empty.
+    #[test]
+    fn a_file_without_settings_allows_no_more_than_the_last_one() {
+        let place = Place::new();
+        let usual = ".config/claudine/config.toml";
+        place.write(usual, STRICT);
+        assert_eq!(place.next(false, None), quietly("claude network"));
+        for empty in ["", "# nothing yet\n"] {
+            place.write(usual, empty);
+            assert_eq!(place.next(true, None), with_a_warning("claude network"));
+        }
+        place.write(usual, "keep = '3d'\n");
+        assert_eq!(place.next(true, None), quietly(USUAL));
     }
 
     #[test]

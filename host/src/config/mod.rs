@@ -19,7 +19,6 @@ mod variables;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    fs,
     io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -42,7 +41,7 @@ pub(crate) use self::{
     values::parse_slots,
 };
 use self::{paths::config_file, show::Origin, values::Setting};
-use crate::{text::shortened, units};
+use crate::{fsx, text::shortened, units};
 
 /// Variable that contains the path of the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
@@ -194,6 +193,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// The configuration file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
+    /// Whether this file contains no setting.
+    pub(crate) is_file_empty: bool,
     /// The path of the configuration file, whether there is one or not.
     pub(crate) place: PathBuf,
     pub(crate) limits: Limits,
@@ -287,6 +288,7 @@ impl Settings {
         };
         let mut settings = Self::from_file(&place, file, data_dir)?;
         settings.file = is_read.then_some(place);
+        settings.is_file_empty = origins.is_empty();
         settings.origins = origins;
         settings.apply_environment(env);
         let given = |settings: &mut Self, name: &str, option| {
@@ -336,6 +338,7 @@ impl Settings {
         Ok(Self {
             data_dir,
             file: None,
+            is_file_empty: true,
             place: place.to_owned(),
             given_slots: None,
             begin: Begin::Usual,
@@ -408,7 +411,7 @@ fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigErro
 /// device, which has no end.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let file = fs::File::open(path)?;
+    let file = fsx::open_any(path)?;
     file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_MAX_BYTES {
         let message = format!("it is larger than {} MiB", FILE_MAX_BYTES >> 20);

@@ -174,6 +174,16 @@ mod tests {
         std::os::unix::fs::symlink("config.toml", folder.join("config.toml")).unwrap();
         let error = settings().unwrap_err();
         assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+        // Nobody opens the other end of this FIFO.
+        fs::remove_file(folder.join("config.toml")).unwrap();
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            folder.join("config.toml"),
+            rustix::fs::Mode::RUSR,
+        )
+        .unwrap();
+        let error = settings().unwrap_err().to_string();
+        assert!(error.contains("it is a FIFO"), "{error}");
     }
 
     /// The file may be on a disk that is not mounted at the moment.

@@ -40,10 +40,15 @@ const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
 const NO_UNASKED_CHANGES: &str =
     "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete,SendMessage";
 
-/// Takes away the tools that run commands. Claude Code runs commands that it takes for reading,
-/// such as `git log`, without a permission and in every permission mode, and git runs the programs
-/// that the directory's `.git/config` names.
-const NO_COMMANDS: &str = ",Bash,Monitor";
+/// Takes away the tools that run commands or write. Claude Code runs commands that it takes for
+/// reading, such as `git log`, without a permission and in every permission mode, and git runs the
+/// programs that the directory's `.git/config` names. Likewise it writes its memory, which it gives
+/// to later sessions of the user as instructions.
+const ONLY_READING: &str = ",Bash,Monitor,Write,Edit,NotebookEdit";
+
+/// Keeps an agent that may edit from writing the memory of Claude Code, which is allowed without a
+/// permission. The rules hold for all tools that write.
+const NO_MEMORY: &str = ",Edit(~/.claude/**),Edit(.claude/**)";
 
 /// Subagents that run at the service.
 const REMOTE_AGENT: &str = "Agent(isolation:remote)";
@@ -196,9 +201,7 @@ impl Start {
         arguments.extend(spec.extra_args.iter().cloned());
         if is_restrained {
             let mut without = NO_UNASKED_CHANGES.to_owned();
-            if only_reads {
-                without.push_str(NO_COMMANDS);
-            }
+            without.push_str(if only_reads { ONLY_READING } else { NO_MEMORY });
             if !has_network {
                 let tools = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
                 without.extend(tools.flat_map(|tool| [",", *tool]));
@@ -455,7 +458,8 @@ mod tests {
         let line = |spec: &Spec| line_with(spec, true, false);
         let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,\
                      CronDelete,SendMessage";
-        let without = format!("{tools}|--setting-sources|user|--strict-mcp-config");
+        let memory = ",Edit(~/.claude/**),Edit(.claude/**)";
+        let without = format!("{tools}{memory}|--setting-sources|user|--strict-mcp-config");
         let plain = line(&Spec::default());
         let expected = format!("--append-system-prompt={LEFT_OUT}|{PLAN_ONLY}|{without}");
         assert!(plain.ends_with(&expected), "{plain}");
@@ -472,10 +476,10 @@ mod tests {
         assert!(told.contains(&format!("be brief\n\n{LEFT_OUT}")), "{told}");
         let offline = line_with(&Spec::default(), false, false);
         let network = ",WebFetch,WebSearch,Agent(isolation:remote)";
-        let expected = format!("|{tools}{network}|--setting-sources|");
+        let expected = format!("|{tools}{memory}{network}|--setting-sources|");
         assert!(offline.contains(&expected), "{offline}");
         let reading = line_with(&Spec::default(), true, true);
-        let expected = format!("|{tools},Bash,Monitor|--setting-sources|");
+        let expected = format!("|{tools},Bash,Monitor,Write,Edit,NotebookEdit|--setting-sources|");
         assert!(reading.contains(&expected), "{reading}");
     }
 

@@ -393,9 +393,10 @@ fn clients_agent_cannot_start_a_subagent_in_a_worktree() {
 }
 
 /// Claude Code runs commands that only read without a permission, and `git status` runs a program
-/// that `.git/config` names. Otherwise an agent that may only read could run such a program.
+/// that `.git/config` names. Otherwise an agent that may only read could run such a program. It
+/// could also write the memory of Claude Code, which needs no permission either.
 #[test]
-fn clients_agent_that_may_only_read_cannot_run_git_and_its_programs() {
+fn clients_agent_that_may_only_read_has_no_tools_that_run_commands_or_write() {
     let script = Script::default()
         .then(Rule::new(Answer::bash("git status")).at_turn(0))
         .then(Rule::new(Answer::text("done")));
@@ -407,7 +408,8 @@ fn clients_agent_that_may_only_read_cannot_run_git_and_its_programs() {
     let has = |id: &str| {
         let begin = opening(&world, id);
         let tools = begin["tools"].as_array().unwrap();
-        ["Bash", "Monitor", "Grep"].map(|name| tools.iter().any(|tool| tool == name))
+        ["Bash", "Monitor", "Write", "Edit", "Grep"]
+            .map(|name| tools.iter().any(|tool| tool == name))
     };
     let mut client = Client::connect(&world.host);
     for mode in ["plan", "dontAsk", "default"] {
@@ -415,13 +417,13 @@ fn clients_agent_that_may_only_read_cannot_run_git_and_its_programs() {
         let taken = client.call("DelegateTask", asked);
         let id = taken["taskId"].as_str().unwrap();
         succeeded(&world.host.finished(id), "done");
-        assert_eq!(has(id), [false, false, true], "{mode}");
+        assert_eq!(has(id), [false, false, false, false, true], "{mode}");
         assert!(!by_git.exists(), "{mode}");
     }
 
     // An agent that the owner starts at the command line has the tools.
     let id = world.delegate(&["go", "--permission-mode", "plan"]);
     succeeded(&world.host.finished(&id), "done");
-    assert_eq!(has(&id)[..2], [true, true]);
+    assert_eq!(has(&id)[..4], [true; 4]);
     assert!(by_git.exists());
 }

@@ -30,6 +30,8 @@ const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// How many commands are confirmed at a time, so that the host can forget them, unless one of them
 /// has to be confirmed at once.
 const CONFIRM_EVERY: u64 = 64;
+/// How long the first of several commands waits to be confirmed while the others are carried out.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 
 /// The number of a connection, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -309,6 +311,7 @@ impl Supervisor {
     fn obey(&mut self) {
         let mut waiting = VecDeque::new();
         let mut confirms = false;
+        let mut confirmed_at = clock::monotonic();
         loop {
             let Some(host) = &mut self.host else {
                 return;
@@ -332,12 +335,22 @@ impl Supervisor {
                 confirms |= numbered.command.is_confirmed_at_once();
                 self.carry_out(numbered.command);
             }
+            // Stops of a thousand attempts take some seconds.
+            if confirms && clock::monotonic() >= confirmed_at + CONFIRM_WITHIN {
+                self.confirm();
+                self.flush_host();
+                (confirms, confirmed_at) = (false, clock::monotonic());
+            }
         }
         if confirms || self.received - self.confirmed >= CONFIRM_EVERY {
-            self.confirmed = self.received;
-            let seq = self.received;
-            self.tell(&Message::Received { seq });
+            self.confirm();
         }
+    }
+
+    fn confirm(&mut self) {
+        self.confirmed = self.received;
+        let seq = self.received;
+        self.tell(&Message::Received { seq });
     }
 
     /// Sends a message to the host, if a host is connected. If not, the next host learns the
