@@ -132,20 +132,6 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     open_with(path, OpenOptions::new().read(true))
 }
 
-/// Opens a file or a device for reading. A FIFO is refused, because its other end may never be
-/// opened.
-pub(crate) fn open_any(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(NONBLOCK)
-        .open(path)?;
-    if file.metadata()?.file_type().is_fifo() {
-        let message = "it is a FIFO, whose other end may never be opened; move it away";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    Ok(file)
-}
-
 /// Reads a file: see [`open_with`].
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

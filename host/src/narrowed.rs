@@ -106,7 +106,8 @@ impl Allowed {
     }
 
     /// What the next host allows if no person has started it. A file that has vanished, for example
-    /// with its disk, or that is empty, because it is being written, is not the same as the last one.
+    /// with its disk, or that is empty, because it is being written, is not the same as the last
+    /// one.
     fn followed_by(self, next: Self) -> Self {
         let is_at_same_place = self.place == next.place;
         if is_at_same_place && (next.is_there || !self.is_there) {

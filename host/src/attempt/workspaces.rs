@@ -96,8 +96,9 @@ impl Workspaces {
         })
     }
 
-    /// Undoes the creation of the task's worktree if the attempt was stopped before it was complete.
-    /// If this fails, the next attempt does it, or the command that removes worktrees.
+    /// Undoes the creation of the task's worktree if the attempt was stopped before the worktree
+    /// was complete. If this fails, the next attempt does it, or the command that removes
+    /// worktrees.
     pub(super) async fn take_back_unfinished(&self, task: &Task) {
         if task.request.worktree.is_none() {
             return;

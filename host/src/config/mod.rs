@@ -19,8 +19,12 @@ mod variables;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
+    fs,
     io::{self, Read},
-    os::unix::ffi::OsStrExt,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -41,7 +45,7 @@ pub(crate) use self::{
     values::parse_slots,
 };
 use self::{paths::config_file, show::Origin, values::Setting};
-use crate::{fsx, text::shortened, units};
+use crate::{text::shortened, units};
 
 /// Variable that contains the path of the data directory.
 pub(crate) const DATA_DIR: &str = "CLAUDINE_DATA_DIR";
@@ -411,13 +415,27 @@ fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigErro
 /// device, which has no end.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let file = fsx::open_any(path)?;
+    let file = open(path)?;
     file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_MAX_BYTES {
         let message = format!("it is larger than {} MiB", FILE_MAX_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(text)
+}
+
+/// Opens a file or a device for reading. A FIFO is refused, because its other end may never be
+/// opened.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        let message = "it is a FIFO, whose other end may never be opened; move it away";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(file)
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<File, ConfigError> {

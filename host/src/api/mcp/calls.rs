@@ -6,6 +6,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     answers::{self, Delegated, LineCount, Logs, One, Resumed, Several, Status, Submitted, Task},
+    cancelled::graph_cancelled,
     fitted::{self, ANSWER_BYTES, Fitted},
     parameters::{
         CancelTask, DelegateTask, GRAPH_TASKS, ListTasks, MergeStrategy, OUTPUT_BYTES, PAGE,
@@ -18,20 +19,15 @@ use crate::{
     api::{client::ClientError, lenient, member::Member, words},
     app::{
         Action, AppError, Change, ErrorKind, ListFilter, LogLines, NewTask, Origin, ResumeOptions,
-        Retried, Retries, RetryOptions, Still, Submit, TaskActions, TaskRef, TaskRow, TasksActed,
-        WorktreeWish,
+        Retried, Retries, RetryOptions, Still, Submit, TaskActions, TaskRef, TaskRow, WorktreeWish,
     },
     random,
-    text::{short_id, shortened},
+    text::short_id,
 };
 
 const DEFAULT_EXECUTOR: &str = "claude";
 const DEFAULT_TAIL: u64 = 100;
 const DEFAULT_PAGE: u64 = 20;
-/// Limit of the warnings in the answer to one call, and of the reasons of failures.
-const SHOWN_TEXTS: usize = 5;
-/// Size limit of each of several reasons.
-const REASON_CHARS: usize = 300;
 
 /// The requested worktree. Options of a worktree are an error if no worktree is requested.
 fn worktree(asked: &DelegateTask) -> Result<Option<WorktreeWish>, AppError> {
@@ -535,48 +531,6 @@ pub(super) fn as_many(
     Err(AppError::new(ErrorKind::Invalid, message))
 }
 
-/// Says how many tasks of a graph were cancelled, and with how many this failed, with the first
-/// reasons and the first warnings.
-fn graph_cancelled(acted: &TasksActed) -> String {
-    let told = match (acted.done, acted.failed) {
-        (0, 0) => "No task of the graph is left to cancel".to_owned(),
-        (0, _) => "No task of the graph cancelled".to_owned(),
-        (1, _) => "1 task of the graph cancelled".to_owned(),
-        (count, _) => format!("{count} tasks of the graph cancelled"),
-    };
-    let failed = match acted.failed {
-        0 => String::new(),
-        1 => "; 1 task could not be cancelled".to_owned(),
-        count => format!("; {count} tasks could not be cancelled"),
-    };
-    let errors = acted.tasks.iter().filter_map(|task| {
-        let error = task.error.as_ref()?;
-        let why = shortened(&error.message, REASON_CHARS);
-        Some(format!("; task {}: {why}", short_id(&task.id)))
-    });
-    let settling = acted.tasks.iter();
-    let settling = settling.filter(|task| task.still == Some(Still::Settling));
-    let still = Still::may_succeed(settling.count());
-    let still = still.map_or_else(String::new, |still| format!("; {still}"));
-    let warnings = acted.tasks.iter().filter_map(|task| {
-        let warning = task.warning.as_deref()?;
-        Some(format!("; task {}: {warning}", short_id(&task.id)))
-    });
-    // The counts come before the reasons, because a long message is cut at its end.
-    told + &still + &failed + &first_of(errors, "failure") + &first_of(warnings, "warning")
-}
-
-/// The first of these texts, and how many more there are of this `kind`.
-fn first_of(mut texts: impl Iterator<Item = String>, kind: &str) -> String {
-    let first: String = texts.by_ref().take(SHOWN_TEXTS).collect();
-    let more = match texts.count() {
-        0 => String::new(),
-        1 => format!("; 1 more {kind}"),
-        more => format!("; {more} more {kind}s"),
-    };
-    first + &more
-}
-
 /// A warning, as the end of a message.
 fn noted(warning: Option<&str>) -> String {
     warning.map_or_else(String::new, |warning| format!("; {warning}"))
@@ -616,93 +570,6 @@ impl From<Priority> for claudine_domain::task::Priority {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::app::TaskActed;
-
-    #[test]
-    fn the_answer_to_the_cancellation_of_a_graph_counts_its_tasks_and_has_the_warnings() {
-        let check = |tasks: usize, warned: usize, expected: &str| {
-            let task = |at: usize| TaskActed {
-                id: format!("t{at}"),
-                warning: (at < warned).then(|| "look out".to_owned()),
-                ..TaskActed::default()
-            };
-            let acted = TasksActed {
-                done: tasks,
-                tasks: (0..tasks).map(task).collect(),
-                ..TasksActed::default()
-            };
-            assert_eq!(graph_cancelled(&acted), expected);
-        };
-        check(0, 0, "No task of the graph is left to cancel");
-        check(1, 0, "1 task of the graph cancelled");
-        let one = "2 tasks of the graph cancelled; task t0: look out";
-        check(2, 1, one);
-        let first: Vec<String> = (0..SHOWN_TEXTS)
-            .map(|at| format!("task t{at}: look out"))
-            .collect();
-        let first = format!("9 tasks of the graph cancelled; {}", first.join("; "));
-        check(9, SHOWN_TEXTS, &first);
-        check(9, SHOWN_TEXTS + 1, &format!("{first}; 1 more warning"));
-        check(9, SHOWN_TEXTS + 2, &format!("{first}; 2 more warnings"));
-        let settling = TaskActed {
-            still: Some(Still::Settling),
-            ..TaskActed::default()
-        };
-        let acted = TasksActed {
-            done: 2,
-            tasks: vec![settling, TaskActed::default()],
-            ..TasksActed::default()
-        };
-        assert_eq!(
-            graph_cancelled(&acted),
-            "2 tasks of the graph cancelled; 1 of them may still succeed, because their work is \
-             being settled"
-        );
-    }
-
-    #[test]
-    fn the_answer_to_the_cancellation_of_a_graph_names_each_of_the_first_failures() {
-        let check = |done: usize, failed: usize, expected: &str| {
-            let task = |at: usize| TaskActed {
-                id: format!("t{at}"),
-                error: (at < failed)
-                    .then(|| AppError::new(ErrorKind::Conflict, format!("no {at}"))),
-                ..TaskActed::default()
-            };
-            let acted = TasksActed {
-                found: done + failed,
-                done,
-                failed,
-                tasks: (0..done + failed).map(task).collect(),
-                ..TasksActed::default()
-            };
-            assert_eq!(graph_cancelled(&acted), expected);
-        };
-        let one = "No task of the graph cancelled; 1 task could not be cancelled; task t0: no 0";
-        check(0, 1, one);
-        let two = "3 tasks of the graph cancelled; 2 tasks could not be cancelled; task t0: no 0; \
-                   task t1: no 1";
-        check(3, 2, two);
-        let first: Vec<String> = (0..SHOWN_TEXTS)
-            .map(|at| format!("task t{at}: no {at}"))
-            .collect();
-        let many = format!(
-            "1 task of the graph cancelled; 9 tasks could not be cancelled; {}; 4 more failures",
-            first.join("; ")
-        );
-        check(1, 9, &many);
-        let long = TaskActed {
-            id: "t0".to_owned(),
-            error: Some(AppError::new(ErrorKind::Conflict, "x".repeat(9_000))),
-            ..TaskActed::default()
-        };
-        let acted = TasksActed {
-            failed: 1,
-            tasks: vec![long],
-            ..TasksActed::default()
-        };
-        assert!(graph_cancelled(&acted).chars().count() < 2 * REASON_CHARS);
-    }
 
     #[test]
     fn numbers_out_of_range_are_refused_with_their_range() {

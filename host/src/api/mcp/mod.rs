@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod cancelled;
 mod fitted;
 mod lines;
 mod output;
