@@ -39,7 +39,7 @@ struct Inner {
 /// Device, as its major and minor number, and inode of a file.
 type Identity = (u32, u32, u64);
 
-/// What is asked of a file at each commit.
+/// The facts about a file that each commit checks.
 struct Found {
     identity: Identity,
     bytes: u64,
