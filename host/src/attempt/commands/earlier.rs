@@ -218,6 +218,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use std::{
+        io::Read,
         os::unix::process::CommandExt,
         process::{Command, Stdio},
     };
@@ -302,11 +303,15 @@ mod tests {
     async fn nobody_waits_for_the_compiler_of_an_earlier_host_and_it_is_ended() {
         let [data, work] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         // A shell with the command line of a compiler.
-        fs::write(work.path().join("__compile"), "read line").unwrap();
+        fs::write(work.path().join("__compile"), "echo; read line").unwrap();
         let mut compiler = Command::new("/bin/sh");
         compiler.arg0("/proc/1/exe").arg("__compile");
-        compiler.current_dir(work.path()).stdin(Stdio::piped());
+        compiler.current_dir(work.path());
+        compiler.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut compiler = compiler.spawn().unwrap();
+        // The kernel shows the command line only a moment after the program was started.
+        let mut line = [0];
+        compiler.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
         let known = known_with(compiler.id());
         let (commands, reports) = without_supervisors(data.path(), known).await;
         route(&commands, reports);
