@@ -107,8 +107,12 @@ impl Launcher {
             }
         }
         let elsewhere = self.commands.for_preparing(live);
-        let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
-        let workspace = unless_cut_short_idle(live, &elsewhere, pin!(made)).await?;
+        // Boxed, so that the memory of this large future is free while the task runs.
+        let workspace = {
+            let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
+            let mut made = Box::pin(made);
+            unless_cut_short_idle(live, &elsewhere, made.as_mut()).await?
+        };
         let Workspace {
             dir: workspace,
             branch,
@@ -149,7 +153,10 @@ impl Launcher {
             }
             Ok(prepared)
         };
-        let prepared = unless_cut_short(live, pin!(preparing)).await?;
+        let prepared = {
+            let mut preparing = Box::pin(preparing);
+            unless_cut_short(live, preparing.as_mut()).await?
+        };
         let Prepared {
             task,
             checkpoint,
