@@ -44,6 +44,8 @@ pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result
 }
 
 /// Replaces or creates a file. The new file has the permissions of the old one, if there is one.
+/// What is not a regular file, such as `/dev/null`, is not replaced: root could replace it for the
+/// whole system.
 pub(crate) fn replace_with_permissions(
     path: &Path,
     lasting: Lasting,
@@ -51,6 +53,10 @@ pub(crate) fn replace_with_permissions(
 ) -> io::Result<()> {
     let fresh = fresh(path, bytes)?;
     match fs::metadata(path) {
+        Ok(old) if !old.is_file() => {
+            let message = "it is not a regular file and is not replaced";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         // Sets the permissions before the file gets its name, so that an error means that nothing
         // was replaced.
         Ok(old) => fresh.as_file().set_permissions(old.permissions())?,
@@ -411,6 +417,23 @@ mod tests {
         assert!(read(&file).unwrap().is_empty());
         fs::write(&file, "text").unwrap();
         assert_eq!(read_text(&file).unwrap(), "text");
+    }
+
+    #[test]
+    fn only_a_regular_file_is_replaced_by_a_file_with_its_permissions() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, fifo] = ["file", "fifo"].map(|name| dir.path().join(name));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        let replace = |path: &Path| replace_with_permissions(path, Lasting::Process, b"new");
+        let refused = replace(&fifo).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        assert!(fs::metadata(&fifo).unwrap().file_type().is_fifo());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        replace(&file).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert_eq!(mode(&file), 0o644);
     }
 
     #[test]
