@@ -72,7 +72,7 @@ fn limit() -> rustix::io::Result<()> {
 /// Compiles the component in this file.
 pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, String> {
     let bytes = fsx::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    let engine = engine::engine(allocation).map_err(|error| format!("{error:#}"))?;
+    let engine = engine::compiling(allocation).map_err(|error| format!("{error:#}"))?;
     engine
         .precompile_component(&bytes)
         .map_err(|error| format!("{error:#}"))

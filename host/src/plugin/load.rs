@@ -20,6 +20,7 @@ use super::builtin::Builtin;
 use super::check::Surface;
 #[cfg(test)]
 use super::engine::Allocation;
+use super::engine::OPTIMISES;
 use super::error::PluginError;
 use super::guest::Guest;
 use super::v0_1::ExecutorPluginPre;
@@ -111,8 +112,15 @@ impl CodeCache {
         component_digest: &str,
     ) -> Result<Component, PluginError> {
         let entry = self.entry(engine, name, component_digest);
-        if let Some(component) = entry.open(engine).await? {
-            return Ok(component);
+        match entry.open(engine).await {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            // The code of another processor, for example, whose instructions this one lacks.
+            Err(PluginError::Load { message }) => {
+                let code = entry.code.display();
+                tracing::warn!("{code} cannot be loaded; it is compiled again: {message}");
+            }
+            Err(error) => return Err(error),
         }
         if matches!(self.compiler, Compiler::Nobody) {
             return Err(PluginError::Load {
@@ -128,6 +136,8 @@ impl CodeCache {
     fn entry(&self, engine: &Engine, name: &str, component_digest: &str) -> Entry {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        // An engine without a compiler does not know how the compiler optimises.
+        OPTIMISES.hash(&mut hasher);
         let stem = format!(
             "{name}-{}-{:016x}",
             &component_digest[..NAME_DIGITS],

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{House, MANIFEST, open, run};
 use crate::{
+    digest,
     layout::Layout,
     plugin::{
         catalog::{Catalog, Places, Status},
@@ -127,6 +128,34 @@ fn files_that_a_killed_host_was_compiling_are_removed_by_the_next_host() {
     open(Compiler::Process);
     assert!(!layout.is_compiling(pid) && !target.exists());
     assert!(code.exists() && record.exists());
+}
+
+/// A host that was moved to another machine finds the code of the old processor.
+#[tokio::test]
+async fn code_that_cannot_be_loaded_is_compiled_again() {
+    let house = House::with(&Wat::good().component());
+    run(house.executor(), &Arc::new(Recorder::default()))
+        .await
+        .unwrap();
+    let mut codes = Vec::new();
+    for file in std::fs::read_dir(house.dir.path().join("cache")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().unwrap() == "cwasm" {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, "not code").unwrap();
+            std::fs::write(path.with_extension("sha256"), digest::hex(b"not code")).unwrap();
+            codes.push(path);
+        }
+    }
+    assert_eq!(codes.len(), 1);
+    let again = open(house.dir.path(), Wasm::on_demand);
+    run(
+        again.executor("guest").unwrap(),
+        &Arc::new(Recorder::default()),
+    )
+    .await
+    .unwrap();
+    assert_ne!(std::fs::read(&codes[0]).unwrap(), b"not code");
 }
 
 #[tokio::test]
