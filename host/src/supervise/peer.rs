@@ -124,7 +124,7 @@ pub(super) fn whereabouts(
         // processes below it would count as outside of all supervisors.
         let mut end = None;
         for (index, stat) in ancestors.iter().skip(1).enumerate() {
-            if let Some(dir) = directory_of(stat.pid)?
+            if let Some(dir) = directory_if_supervisor(stat)?
                 && (is_below(&dir, supervisors) || !is_ours(stat)?)
             {
                 end = Some(index);
@@ -164,7 +164,7 @@ pub(crate) fn is_in_task(supervisors: &Path) -> io::Result<bool> {
         };
         let mut is_below_another = false;
         for stat in ancestors.iter().skip(1) {
-            if let Some(dir) = directory_of(stat.pid)? {
+            if let Some(dir) = directory_if_supervisor(stat)? {
                 if is_below(&dir, supervisors) {
                     return Ok(true);
                 }
@@ -188,7 +188,7 @@ pub(crate) fn is_in_task(supervisors: &Path) -> io::Result<bool> {
 /// After a restore, two hosts may have tasks with the same ids.
 pub(super) fn is_of_another(pid: u32, supervisors: &Path) -> io::Result<bool> {
     for stat in ancestors_of(pid)?.iter().flatten().skip(1) {
-        let Some(dir) = directory_of(stat.pid)? else {
+        let Some(dir) = directory_if_supervisor(stat)? else {
             continue;
         };
         // If the supervisor of the process is dead, the process may be below one that did not start
@@ -234,6 +234,16 @@ fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
         found.push(parent);
     }
     Ok(Some(found))
+}
+
+/// Like [`directory_of`]. Every supervisor leads a session from its start on, so the command lines of
+/// other processes are not read: the ancestors are examined for each connection.
+fn directory_if_supervisor(stat: &Stat) -> io::Result<Option<PathBuf>> {
+    if stat.session == stat.pid {
+        directory_of(stat.pid)
+    } else {
+        Ok(None)
+    }
 }
 
 /// The directory of a supervisor; `None` if the process is not a supervisor.
