@@ -1027,6 +1027,25 @@ fn lost_output_is_shown_only_to_readers_of_the_stream_that_has_lost_it() {
     assert_eq!(of(Channel::Stdout), "one\ntwo\n");
 }
 
+#[test]
+fn the_death_of_a_supervisor_is_marked_behind_a_mark_of_lost_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::new(path.clone(), 1 << 30);
+    append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+    let mut totals = frame::Totals::default();
+    totals.add(0, Channel::Stdout, 8);
+    // Each mark is added once.
+    for _ in 0..2 {
+        cut::mark_loss(&path, 20, &totals).unwrap();
+    }
+    assert_eq!(shown(&path).0, "one\n<4>");
+    for _ in 0..2 {
+        mark_cut(&path, 30).unwrap();
+    }
+    assert_eq!(shown(&path).0, "one\n<4><0>");
+}
+
 fn segments(path: &Path) -> Vec<u32> {
     reader::segments(path).unwrap()
 }
