@@ -335,8 +335,9 @@ impl Supervisor {
                 confirms |= numbered.command.is_confirmed_at_once();
                 self.carry_out(numbered.command);
             }
-            // Stops of a thousand attempts take some seconds.
-            if confirms && clock::monotonic() >= confirmed_at + CONFIRM_WITHIN {
+            // Starts or stops of a thousand attempts take some seconds.
+            let is_open = self.received > self.confirmed;
+            if is_open && clock::monotonic() >= confirmed_at + CONFIRM_WITHIN {
                 self.confirm();
                 // As at the end of a round, a report must be in the journal first.
                 self.journal.flush();

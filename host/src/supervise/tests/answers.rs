@@ -162,6 +162,33 @@ async fn a_stop_is_confirmed_before_its_attempt_has_ended() {
     while !matches!(bare.next(), Message::Exited { .. }) {}
 }
 
+/// The later start hangs. Many starts together may take as long.
+#[tokio::test]
+async fn a_start_is_confirmed_while_a_later_one_is_carried_out() {
+    let mut lab = Lab::new().await;
+    lab.run(lab.command("first.1", &["true"])).await;
+    lab.fifo("fifo");
+    let fifo = lab.dir.path().join("fifo");
+    let hangs = StartChild {
+        // As long as nobody opens the fifo for writing, it cannot be opened for reading.
+        stdin: Stdin::File(fifo.clone()),
+        ..lab.command("hangs.1", &["cat"])
+    };
+    let child = hangs.child.clone();
+    let suspended = suspend(lab.supervisor_pid());
+    let mut bare = Bare::connect(&supervisor_dir(&lab), 2);
+    for (seq, start) in (1..).zip([lab.command("quick.1", &["true"]), hangs]) {
+        let command = Command::Start(Box::new(start));
+        bare.send(&Numbered { seq, command });
+    }
+    suspended.go_on();
+    while bare.next() != (Message::Received { seq: 1 }) {}
+    drop(std::fs::File::create(fifo).unwrap());
+    let is_its_end =
+        |message: &Message| matches!(message, Message::Exited { child: of, .. } if *of == child);
+    while !is_its_end(&bare.next()) {}
+}
+
 /// A host sends its last commands and ends. The supervisor obeys them only afterwards.
 #[tokio::test]
 async fn all_stops_that_have_arrived_are_obeyed_although_their_host_has_ended() {

@@ -23,6 +23,7 @@ impl Bare {
     pub(super) fn connect(dir: &Path, epoch: u64) -> Self {
         let path = SocketPath::new(dir, process::SOCKET_FILE).unwrap();
         let mut stream = UnixStream::connect(path.as_path()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut hello = Vec::new();
         frame::encode(
             &Hello {
