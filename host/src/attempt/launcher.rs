@@ -2,12 +2,10 @@
 //! is alive, and reports its end.
 
 use std::{
-    future::poll_fn,
     io,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
@@ -213,8 +211,8 @@ impl Launcher {
         if state.children.is_empty() {
             // A stop may have interrupted the preparation of the worktree, here or in an earlier
             // host.
-            let undoing = Box::pin(self.workspaces.take_back_unfinished(task));
-            supervised_by(self.commands.for_settling(live), undoing).await;
+            let commands = self.commands.for_settling(live);
+            Box::pin(self.workspaces.take_back_unfinished(task, commands)).await;
         }
         if let Some(look) = self.workspaces.git_state(task) {
             // Git may hang, for example in a filter, and no process of the task runs any more.
@@ -350,24 +348,11 @@ async fn unless_cut_short<T>(
 async fn unless_cut_short_idle<T>(
     live: &Live,
     commands: &OfAttempt,
-    mut work: Pin<&mut impl Future<Output = Result<T, GuestEnd>>>,
+    work: Pin<&mut impl Future<Output = Result<T, GuestEnd>>>,
 ) -> Result<T, GuestEnd> {
-    let mut stopped = pin!(
-        live.until(|state| state.is_cut_short().then_some(()))
-            .fuse()
-    );
-    let mut is_stopped = false;
-    poll_fn(|context| {
-        if let Poll::Ready(result) = work.as_mut().poll(context) {
-            return Poll::Ready(result);
-        }
-        is_stopped = is_stopped || stopped.as_mut().poll(context).is_ready();
-        if is_stopped && commands.is_idle() {
-            return Poll::Ready(Err(GuestEnd::Failed(live::stopped())));
-        }
-        Poll::Pending
-    })
-    .await
+    let stopped = live.until(|state| state.is_cut_short().then_some(()));
+    let done = commands.until_idle(stopped, work).await;
+    done.unwrap_or_else(|| Err(GuestEnd::Failed(live::stopped())))
 }
 
 /// How long the attempt ran, by the clock that does not jump. After a reboot, only the run time of

@@ -11,6 +11,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -25,10 +26,14 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
-use super::directory::{self, ANSWERS_WITHIN};
+use super::{
+    commands::OfAttempt,
+    directory::{self, ANSWERS_WITHIN},
+};
 use crate::{
     ceiling::Refusal,
     clock,
+    command::supervised_by,
     engine::Launch,
     environment::Environments,
     git::{self, Commit},
@@ -36,8 +41,8 @@ use crate::{
     worktree::{Settling, WorktreeError, Worktrees},
 };
 
-/// How long the end of an attempt waits until its incomplete worktree is removed. Other work on the
-/// repository may take long.
+/// How long the end of an attempt waits until its incomplete worktree is removed, besides the time
+/// of a command. Other work on the repository may take long.
 const UNDONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The directories in which attempts work.
@@ -98,8 +103,8 @@ impl Workspaces {
 
     /// Undoes the creation of the task's worktree if the attempt was stopped before the worktree
     /// was complete. If this fails, the next attempt does it, or the command that removes
-    /// worktrees.
-    pub(super) async fn take_back_unfinished(&self, task: &Task) {
+    /// worktrees. `commands` runs the commands for it.
+    pub(super) async fn take_back_unfinished(&self, task: &Task, commands: Arc<OfAttempt>) {
         if task.request.worktree.is_none() {
             return;
         }
@@ -109,8 +114,16 @@ impl Workspaces {
             let undone = self.worktrees.take_back_unfinished(task.id, variables);
             undone.await.map_err(|error| error.to_string())
         };
-        let undone = clock::within(UNDONE_WITHIN, undoing).await;
-        let late = || Err("git has not ended in time".to_owned());
+        // If git went on after this, it could remove what the next attempt makes.
+        let undoing = pin!(supervised_by(commands.clone(), undoing));
+        let late = clock::sleep(UNDONE_WITHIN);
+        let undone = commands.until_idle(late, undoing).await;
+        let late = || {
+            Err(format!(
+                "it takes longer than {} s",
+                UNDONE_WITHIN.as_secs()
+            ))
+        };
         if let Err(error) = undone.unwrap_or_else(late) {
             tracing::warn!(task = %task.id, error, "an incomplete worktree is not removed yet");
         }

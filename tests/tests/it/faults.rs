@@ -224,6 +224,42 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     assert_eq!(host.status(&id)["outcome"], "cancelled");
 }
 
+/// The supervisor is as silent in a frozen control group. New tasks get another supervisor once the
+/// host has noticed the silence.
+#[test]
+fn stop_that_a_suspended_supervisor_does_not_confirm_is_told_and_others_are_obeyed() {
+    let host = TestHost::new();
+    let silent = host.script("exec sleep 600");
+    let its_process = host.live(&silent);
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    host.run(["cancel", &silent]).check();
+    let named = format!("(pid {supervisor}) does not answer");
+    wait_for("the host to miss the confirmation", || {
+        let warnings = host.ask("/v1/host", ["up"])["warnings"].to_string();
+        warnings.contains(&named).then_some(())
+    });
+    let doctor = host.run(["doctor", "--json"]).code(1).text();
+    let other = host.script("exec sleep 600");
+    let other_process = host.live(&other);
+    host.run(["cancel", &other]).check();
+    assert_eq!(host.finished(&other)["outcome"], "cancelled");
+    assert!(!alive(other_process) && alive(its_process));
+    assert_eq!(host.status(&silent)["state"], "running");
+    let down = host.run(["down", "--kill"]).code(125);
+    signal(supervisor, Signal::CONT);
+    assert!(doctor.contains(&named), "{doctor}");
+    down.says(&[&format!("`kill -CONT {supervisor}` continues it")]);
+    wait_for("the host to end as it was asked to", || {
+        host.host_pid().is_none().then_some(())
+    });
+    assert!(!alive(its_process));
+    wait_for("every process of the host to end", || {
+        host.processes().is_empty().then_some(())
+    });
+    assert_eq!(host.status(&silent)["outcome"], "cancelled");
+}
+
 #[test]
 fn suspended_host_that_has_lost_its_lock_is_reported_with_its_pid() {
     let host = TestHost::new();

@@ -1,13 +1,14 @@
 //! Runs the commands of an attempt while it prepares or settles.
 
 use std::{
-    future::pending,
+    future::{pending, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -52,8 +53,31 @@ pub(in crate::attempt) struct OfAttempt {
 
 impl OfAttempt {
     /// Whether no command of the attempt is running.
-    pub(in crate::attempt) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.running.load(Ordering::Relaxed) == 0
+    }
+
+    /// Does the work whose commands run here. Once `late` has completed, drops the work as soon as
+    /// it runs no command, and returns `None`. A command for which nobody waits any more would go
+    /// on beside other work on the repository.
+    pub(in crate::attempt) async fn until_idle<T>(
+        &self,
+        late: impl Future<Output = ()>,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let mut late = pin!(late);
+        let mut is_late = false;
+        poll_fn(|context| {
+            if let Poll::Ready(done) = work.as_mut().poll(context) {
+                return Poll::Ready(Some(done));
+            }
+            is_late = is_late || late.as_mut().poll(context).is_ready();
+            if is_late && self.is_idle() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -227,6 +251,33 @@ mod tests {
         check(&[], 1).await;
         check(&[Duration::ZERO; 2], 3).await;
         assert!(commands.registry.all_commands().is_empty());
+    }
+
+    #[tokio::test]
+    async fn work_that_is_late_is_dropped_only_once_it_runs_no_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, _reports) = without_supervisors(dir.path(), Known::default()).await;
+        let id = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+        let runner = commands.of(&Arc::new(live), Duration::ZERO, &[]);
+        let (end, ended) = oneshot::channel::<()>();
+        let counted = Counted::new(runner.running.clone());
+        let work = pin!(async {
+            ended.await.unwrap();
+            drop(counted);
+            pending::<()>().await;
+        });
+        let mut late = pin!(runner.until_idle(ready(()), work));
+        let look = poll_fn(|context| Poll::Ready(late.as_mut().poll(context)));
+        assert!(look.await.is_pending(), "dropped beside its command");
+        end.send(()).unwrap();
+        assert_eq!(late.await, None);
+        // Work that is done in time is never dropped.
+        let done = pin!(async { 7 });
+        assert_eq!(runner.until_idle(ready(()), done).await, Some(7));
     }
 
     /// The files of a checkout may be restored one by one, and a filter may hang for each of them.

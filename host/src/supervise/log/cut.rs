@@ -26,6 +26,7 @@ pub(super) fn mark_loss(base: &Path, time_us: u64, before: &Totals) -> io::Resul
 }
 
 fn mark(base: &Path, time_us: u64, before: Option<&Totals>) -> io::Result<()> {
+    let before = before.map(Totals::encode).unwrap_or_default();
     let segment = segments(base)?.last().copied().unwrap_or(0);
     let path = segment_path(base, segment);
     create_parent(&path)?;
@@ -39,20 +40,17 @@ fn mark(base: &Path, time_us: u64, before: Option<&Totals>) -> io::Result<()> {
     while let Some(header) = reader.header()? {
         last = Some(header.kind);
         marked = match header.kind {
-            Kind::Cut => Some(reader.totals(header)?),
+            Kind::Cut => Some(reader.totals(header)?.encode()),
             _ => None,
         };
         reader.pass(header);
     }
-    // More output may have been lost since the mark that is there.
-    if marked.is_some_and(|marked| before.is_none_or(|before| *before == marked)) {
+    // More output may have been lost since a mark with other totals, and since one with totals if
+    // the supervisor has died.
+    if marked.as_ref() == Some(&before) {
         return Ok(());
     }
-    let mark = whole(
-        Kind::Cut,
-        time_us,
-        &before.map(Totals::encode).unwrap_or_default(),
-    );
+    let mark = whole(Kind::Cut, time_us, &before);
     let mark_bytes = mark.len() as u64;
     // If the next segment was never made, the mark replaces the frame that leads to it.
     let begin = match last {

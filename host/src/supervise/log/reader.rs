@@ -208,9 +208,10 @@ impl LogReader {
                 Kind::Cut => {
                     let before = self.offset();
                     let gap = match self.pass_mark(header)? {
-                        0 => self.unknown_gap(),
-                        // Unless bytes after the lost ones are skipped as well.
-                        _ => (self.offset > before).then(|| Piece::Gap {
+                        None => self.unknown_gap(),
+                        // Unless bytes after the lost ones are skipped as well, or only streams
+                        // that are not selected have lost bytes.
+                        Some(_) => (self.offset > before).then(|| Piece::Gap {
                             offset: before,
                             bytes: self.offset - before,
                         }),
@@ -370,15 +371,17 @@ impl LogReader {
     }
 
     /// Moves past the mark at `position`, and past the bytes that were lost there, so that offsets
-    /// mean the same before and after the loss. Returns how many selected bytes are known to be
-    /// lost.
-    pub(super) fn pass_mark(&mut self, header: Header) -> io::Result<u64> {
+    /// mean the same before and after the loss. Returns how many selected bytes were lost, or
+    /// `None` if this is unknown.
+    pub(super) fn pass_mark(&mut self, header: Header) -> io::Result<Option<u64>> {
         let selection = self.selection;
         let before = self.totals(header)?;
         let before = before.sum(|child, channel| selection.takes(child, channel));
         self.pass(header);
-        let lost = before.saturating_sub(self.offset);
-        self.offset += lost;
+        let lost = before
+            .checked_sub(self.offset)
+            .filter(|_| header.length > 0);
+        self.offset += lost.unwrap_or(0);
         Ok(lost)
     }
 

@@ -240,7 +240,7 @@ impl LogReader {
                 Kind::Output(_) => self.offset += u64::from(header.length),
                 Kind::Cut => {
                     is_marked = true;
-                    lost += self.pass_mark(header)?;
+                    lost += self.pass_mark(header)?.unwrap_or(0);
                     continue;
                 }
             }
@@ -253,10 +253,14 @@ impl LogReader {
         })
     }
 
-    /// Whether a segment before the last one lacks the frame that leads to the next segment, so
-    /// that readers cannot go on from there.
+    /// Whether the first segment is missing, or a segment before the last one lacks the frame that
+    /// leads to the next segment, so that readers cannot go on from there.
     fn breaks_off(&self) -> io::Result<bool> {
         let numbers = segments(self.path())?;
+        // The cap never deletes the first segment.
+        if numbers.first().is_some_and(|first| *first > 0) {
+            return Ok(true);
+        }
         let earlier = numbers.split_last().map_or(&[][..], |(_, earlier)| earlier);
         for segment in earlier {
             let file = match fsx::open(&segment_path(self.path(), *segment)) {

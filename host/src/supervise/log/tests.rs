@@ -994,7 +994,7 @@ fn output_that_was_lost_is_counted_although_later_segments_follow() {
 }
 
 #[test]
-fn an_earlier_segment_that_was_cut_short_after_the_end_is_told() {
+fn an_earlier_segment_that_was_cut_short_or_removed_after_the_end_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
     write_segments(&path, || ());
@@ -1006,6 +1006,44 @@ fn an_earlier_segment_that_was_cut_short_after_the_end_is_told() {
         let found = shown(&path).0.len() as u64;
         assert_eq!(differs(), Some(found), "{length}");
     }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(shown(&path), (String::new(), None));
+    assert_eq!(differs(), Some(0));
+}
+
+#[test]
+fn lost_output_is_shown_only_to_readers_of_the_stream_that_has_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::new(path.clone(), 1 << 30);
+    append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+    append(&mut writer, 0, Channel::Stderr, 20, b"fault\n");
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 4).unwrap();
+    append(&mut writer, 0, Channel::Stdout, 30, b"two\n");
+    let of = |channel| text(LogReader::new(&path).channel(channel));
+    assert_eq!(text(LogReader::new(&path)), "one\nfa<4>two\n");
+    assert_eq!(of(Channel::Stderr), "fa<4>");
+    assert_eq!(of(Channel::Stdout), "one\ntwo\n");
+}
+
+#[test]
+fn the_death_of_a_supervisor_is_marked_behind_a_mark_of_lost_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let mut writer = LogWriter::new(path.clone(), 1 << 30);
+    append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+    let mut totals = frame::Totals::default();
+    totals.add(0, Channel::Stdout, 8);
+    // Each mark is added once.
+    for _ in 0..2 {
+        cut::mark_loss(&path, 20, &totals).unwrap();
+    }
+    assert_eq!(shown(&path).0, "one\n<4>");
+    for _ in 0..2 {
+        mark_cut(&path, 30).unwrap();
+    }
+    assert_eq!(shown(&path).0, "one\n<4><0>");
 }
 
 fn segments(path: &Path) -> Vec<u32> {

@@ -31,7 +31,7 @@ const MOST_UNSENT_BYTES: usize = 64 << 20;
 /// has to be confirmed at once.
 const CONFIRM_EVERY: u64 = 64;
 /// How long the first of several commands waits to be confirmed while the others are carried out.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+const CONFIRM_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 1_000 });
 
 /// The number of a connection, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -335,10 +335,17 @@ impl Supervisor {
                 confirms |= numbered.command.is_confirmed_at_once();
                 self.carry_out(numbered.command);
             }
-            // Stops of a thousand attempts take some seconds.
-            if confirms && clock::monotonic() >= confirmed_at + CONFIRM_WITHIN {
+            // Starts or stops of a thousand attempts take some seconds.
+            let is_open = self.received > self.confirmed;
+            if is_open && clock::monotonic() >= confirmed_at + CONFIRM_WITHIN {
                 self.confirm();
-                self.flush_host();
+                // As at the end of a round, a report must be in the journal first.
+                self.journal.flush();
+                // The commands that wait are carried out even if the host has just ended. The next
+                // event of its connection shows this.
+                if let Some(host) = &mut self.host {
+                    drop(host.send());
+                }
                 (confirms, confirmed_at) = (false, clock::monotonic());
             }
         }

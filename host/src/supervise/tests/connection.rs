@@ -23,6 +23,7 @@ impl Bare {
     pub(super) fn connect(dir: &Path, epoch: u64) -> Self {
         let path = SocketPath::new(dir, process::SOCKET_FILE).unwrap();
         let mut stream = UnixStream::connect(path.as_path()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut hello = Vec::new();
         frame::encode(
             &Hello {
@@ -41,8 +42,15 @@ impl Bare {
     }
 
     pub(super) fn send(&mut self, word: &impl serde::Serialize) {
+        self.send_all(std::slice::from_ref(word));
+    }
+
+    /// Sends several words at once, so that they need less room in the socket.
+    pub(super) fn send_all(&mut self, words: &[impl serde::Serialize]) {
         let mut bytes = Vec::new();
-        frame::encode(word, &mut bytes).unwrap();
+        for word in words {
+            frame::encode(word, &mut bytes).unwrap();
+        }
         self.stream.write_all(&bytes).unwrap();
     }
 
