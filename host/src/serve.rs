@@ -143,11 +143,11 @@ async fn serve(
     let following = async move {
         // Without a request, nobody waits for an answer.
         let _: Option<()> = clock::within(FIRST_ANSWER, answered.notified()).await;
-        if let Some(plugins) = plugins {
-            plugins.warm().await;
-        }
         if let Some(own) = earlier {
             own.end_earlier().await;
+        }
+        if let Some(plugins) = plugins {
+            plugins.warm().await;
         }
         Over::Done
     };

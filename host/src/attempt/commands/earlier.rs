@@ -311,7 +311,12 @@ mod tests {
         let mut compiler = compiler.spawn().unwrap();
         // The kernel shows the command line only a moment after the program was started.
         let mut line = [0];
-        compiler.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        compiler
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
         let known = known_with(compiler.id());
         let (commands, reports) = without_supervisors(data.path(), known).await;
         route(&commands, reports);
