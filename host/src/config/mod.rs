@@ -10,6 +10,7 @@
 mod edit;
 mod exclusion;
 mod mcp;
+mod names;
 mod paths;
 mod search;
 mod show;
