@@ -1,5 +1,5 @@
-//! What MCP clients and agents may ask for, and what agents may cost in a day, across hosts: a small
-//! file in the data directory.
+//! What MCP clients and agents may ask for, and what agents may cost in a day, across hosts: a
+//! small file in the data directory.
 //!
 //! A command or an MCP request that needs a host starts one with the command's own settings, which
 //! may be those of another file than the person had meant: the person's variable is missing, or a
