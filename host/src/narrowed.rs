@@ -1,11 +1,12 @@
-//! What MCP clients and agents may ask for, across hosts: a small file in the data directory.
+//! What MCP clients and agents may ask for, and what agents may cost in a day, across hosts: a
+//! small file in the data directory.
 //!
 //! A command or an MCP request that needs a host starts one with the command's own settings, which
 //! may be those of another file than the person had meant: the person's variable is missing, or a
-//! task's variables do not count. Such a host allows nothing that the last host did not allow. A
-//! host that a person starts with `claudine up` or `claudine serve` has the ceiling of its
-//! settings, and so has one with the same file as that host. If there has been no such host, the
-//! file of the first one counts.
+//! task's variables do not count. Such a host allows nothing that the last host did not allow, and
+//! its budget of the day is not higher. A host that a person starts with `claudine up` or `claudine
+//! serve` has the ceiling and the budget of its settings, and so has one with the same file as that
+//! host. If there has been no such host, the file of the first one counts.
 
 use std::{
     io::{self, ErrorKind},
@@ -18,17 +19,21 @@ use crate::{
     config::{McpCeiling, Settings},
     fsx::{self, Lasting},
     layout::Layout,
+    units::{dollars, dollars_text},
 };
 
 /// What a host allows, and the place of the settings that say so.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Allowed {
     /// The path of the configuration file. `None` if the settings of several hosts have narrowed
-    /// the ceiling.
+    /// the ceiling or lowered the budget.
     place: Option<PathBuf>,
     /// Whether there was a file with settings.
     is_there: bool,
     ceiling: McpCeiling,
+    /// The budget of the day. Earlier versions recorded none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    daily_micro_usd: Option<u64>,
 }
 
 /// Narrows the settings of a new host to what the last host allowed, unless a person has started
@@ -69,9 +74,9 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
         Some(last) if settings.on_demand => last.clone().followed_by(own),
         _ => own,
     };
+    let of_last = last.as_ref().and_then(|last| last.place.as_ref());
+    let of_last = of_last.map_or_else(String::new, |place| format!(" ({})", place.display()));
     if allowed.ceiling != settings.mcp {
-        let of_last = last.as_ref().and_then(|last| last.place.as_ref());
-        let of_last = of_last.map_or_else(String::new, |place| format!(" ({})", place.display()));
         settings.warnings.push(format!(
             "this host allows MCP clients and agents no more than the last host{of_last}, because \
              nobody has started it by `claudine up`, and its settings ({}) allow more; `claudine \
@@ -79,6 +84,18 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
             settings.place.display()
         ));
         settings.mcp = allowed.ceiling.clone();
+    }
+    if let Some(daily) = allowed.daily_micro_usd
+        && settings.limits.daily_micro_usd != Some(daily)
+    {
+        settings.warnings.push(format!(
+            "the budget of the day is that of the last host{of_last}, {}, because nobody has \
+             started this host by `claudine up`, and its settings ({}) allow more; `claudine down \
+             && claudine up` applies the settings",
+            dollars_text(dollars(daily)),
+            settings.place.display()
+        ));
+        settings.limits.daily_micro_usd = Some(daily);
     }
     (last.as_ref() != Some(&allowed)).then_some(allowed)
 }
@@ -89,6 +106,7 @@ impl Allowed {
             place: Some(settings.place.clone()),
             is_there: settings.file.is_some() && !settings.is_file_empty,
             ceiling: settings.mcp.clone(),
+            daily_micro_usd: settings.limits.daily_micro_usd,
         }
     }
 
@@ -114,13 +132,17 @@ impl Allowed {
             return next;
         }
         let ceiling = next.ceiling.narrowed_to(&self.ceiling);
+        let budgets = self.daily_micro_usd.into_iter().chain(next.daily_micro_usd);
+        let daily_micro_usd = budgets.min();
         // If another file took the place of the person's, it could allow more later.
-        let is_narrower = self.ceiling.narrowed_to(&next.ceiling) != self.ceiling;
+        let is_narrower = self.ceiling.narrowed_to(&next.ceiling) != self.ceiling
+            || daily_micro_usd != self.daily_micro_usd;
         let place = self.place.filter(|_| is_at_same_place || !is_narrower);
         Self {
             is_there: self.is_there && place.is_some(),
             place,
             ceiling,
+            daily_micro_usd,
         }
     }
 }
@@ -250,6 +272,32 @@ mod tests {
         for config in [Some("other.toml"), None] {
             assert_eq!(place.next(true, config), with_a_warning("claude network"));
         }
+    }
+
+    #[test]
+    fn a_host_that_nobody_asked_for_has_no_higher_budget_of_the_day_than_the_last_one() {
+        let place = Place::new();
+        let daily = |on_demand: bool, config: Option<&str>| {
+            let mut settings = place.settings(on_demand, config);
+            begin(&place.layout, &mut settings);
+            let dollars = settings.limits.daily_micro_usd.map(|it| it / 1_000_000);
+            (dollars, !settings.warnings.is_empty())
+        };
+        place.write("own.toml", "[budget]\ndaily_usd = 5.0\n");
+        place.write("other.toml", "[budget]\ndaily_usd = 3.0\n");
+        assert_eq!(daily(false, Some("own.toml")), (Some(5), false));
+        for _ in 0..2 {
+            assert_eq!(daily(true, None), (Some(5), true));
+        }
+        // The person's file may be changed, but another one only lowers the budget.
+        place.write("own.toml", "[budget]\ndaily_usd = 9.0\n");
+        assert_eq!(daily(true, Some("own.toml")), (Some(9), false));
+        assert_eq!(daily(true, Some("other.toml")), (Some(3), false));
+        for config in [None, Some("own.toml")] {
+            assert_eq!(daily(true, config), (Some(3), true));
+        }
+        assert_eq!(daily(false, None), (None, false));
+        assert_eq!(daily(true, Some("other.toml")), (Some(3), false));
     }
 
     /// An editor may empty a file before it writes, and a full disk leaves it empty.

@@ -224,6 +224,7 @@ async fn wire(
     let epoch = store.lead_after(led)?;
     let opened = open_supervisors(layout, epoch, descriptors, orphans).await?;
     let plugins = Arc::new(open_plugins(layout, &settings, plugin::Compiler::Process)?);
+    warn_of_unknown_names(&plugins, &mut settings);
     let environments = Arc::new(Environments::new(layout.clone(), settings.env.clone()));
     let worktrees = Arc::new(Worktrees::new(layout.clone()));
     let inbox = engine::Inbox::new();
@@ -572,6 +573,14 @@ fn open_plugins(
         configs,
     };
     Ok(Catalog::open(places, plugin::BUILTINS)?)
+}
+
+fn warn_of_unknown_names(plugins: &Catalog, settings: &mut Settings) {
+    let told = settings.unknown_names(&plugins.names(), plugins.has_installed());
+    for text in &told {
+        tracing::warn!("{text}");
+    }
+    settings.warnings.extend(told);
 }
 
 fn write_host_file(layout: &Layout, info: &HostInfo) -> Result<(), ServeError> {

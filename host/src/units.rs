@@ -15,6 +15,8 @@ pub(crate) const SIZE_EXPECTED: &str = "a number of bytes such as `10485760`, `1
 pub(crate) const DOLLARS_EXPECTED: &str = "a number of US dollars such as `5` or `0.50`";
 
 const MICRO: f64 = 1e6;
+/// Maximum of a budget, and of a cost that an executor tells.
+pub(crate) const MAX_USD: f64 = 1e6;
 
 /// Parses `90s`, `10m`, `1h30m`, `1.5h`, `7d`, or a number of seconds. Negative values are refused.
 /// A day has 24 hours, and months are not supported.
@@ -111,6 +113,12 @@ pub(crate) fn micro_usd(dollars: f64) -> Option<u64> {
         reason = "the number is not negative, and a cast of a number that is too large gives the largest integer"
     )]
     (dollars.is_finite() && dollars >= 0.0).then(|| (dollars * MICRO).round() as u64)
+}
+
+/// Converts a cost in dollars that an executor tells to millionths. Returns `None` if the amount is
+/// invalid, or larger than the cost of any attempt: it would use up every budget.
+pub(crate) fn told_micro_usd(dollars: f64) -> Option<u64> {
+    micro_usd(dollars).filter(|_| dollars <= MAX_USD)
 }
 
 /// Formats an amount as `$1.50`.
@@ -237,6 +245,10 @@ mod tests {
         check(-1.0, None);
         check(f64::NAN, None);
         check(f64::INFINITY, None);
+        assert_eq!(told_micro_usd(1e6), Some(1_000_000_000_000));
+        for told in [1_000_000.5, 1e300, -1.0] {
+            assert_eq!(told_micro_usd(told), None, "{told}");
+        }
         assert_eq!(dollars_text(1.5), "$1.50");
         assert_eq!(dollars_text(dollars(800)), "$0.0008");
     }

@@ -22,7 +22,8 @@ pub struct Outcome {
     /// One sentence for a person, without a full stop.
     pub summary: String,
     /// Results by name. The host understands `result` (a string: shown as the task's output, and
-    /// cut to a quarter of the task's output limit and to 1 MiB), `session_id`, `cost_usd`,
+    /// cut to a quarter of the task's output limit and to 1 MiB), `session_id`, `cost_usd` (at most
+    /// 1,000,000; a cost that cannot be read counts as not told, and the attempt's end says so),
     /// `denials`, `model`, `num_turns` and, for a usage limit, `usage_limit` (its name, such as
     /// `5-hour`). Others are stored and shown unchanged. If an agent's attempt had a budget and
     /// there is no `cost_usd`, it counts as if it had cost its whole budget, or `cost_at_most_usd`

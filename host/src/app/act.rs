@@ -146,10 +146,10 @@ pub(crate) fn waiting_attempt(by: &Principal, marker: &str) -> Option<AttemptId>
 
 fn already_done(task: &claudine_domain::task::Task) -> AppError {
     match &task.state {
-        claudine_domain::task::State::Done { outcome, .. } => AppError::new(
-            ErrorKind::Conflict,
-            format!("task {:#} has already ended: {}", task.id, outcome.as_str()),
-        ),
+        claudine_domain::task::State::Done { outcome, .. } => {
+            let (task, outcome) = (task.id, *outcome);
+            EngineError::Refused(Refused::AlreadyDone { task, outcome }).into()
+        }
         // The task was retried between the engine's answer and this read.
         _ => unknown(&task.id.to_string()),
     }

@@ -76,7 +76,8 @@ pub(super) fn check(request: &NewTask) -> Result<(), AppError> {
         return Err(AppError::new(
             ErrorKind::Limit,
             format!("it uses the output of {count} tasks; {limit} is the limit"),
-        ));
+        )
+        .hint("let further tasks collect some of the outputs, and use the output of these"));
     }
     let (count, limit) = (request.dependencies.len(), Bounds::default().dependencies);
     if count > limit {

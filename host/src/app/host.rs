@@ -18,6 +18,7 @@ use super::{
     leaving::{Leaving, Wanted},
     past::KeptPast,
     reader::Reader,
+    refused::way_out_of,
     request::{DownMode, TaskRef},
 };
 use crate::{
@@ -339,6 +340,10 @@ impl From<EngineError> for AppError {
             ),
             EngineError::NoHost => app.hint("`claudine up` starts a host"),
             EngineError::Reloading(_) => app.hint("`claudine doctor` checks the host"),
+            EngineError::Refused(refused) => Self {
+                hint: way_out_of(&refused),
+                ..app
+            },
             _ => app,
         }
     }

@@ -44,6 +44,7 @@ mod queue_view;
 mod read;
 mod reader;
 mod reading;
+mod refused;
 mod request;
 mod resolve;
 mod retry;

@@ -390,7 +390,8 @@ fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
             return Err(AppError::new(
                 ErrorKind::Limit,
                 format!("more than {DOWNSTREAM_MAX} tasks depend on the task"),
-            ));
+            )
+            .hint("run it again without them, and then the tasks that depend on it"));
         }
     }
     Ok(found.into_values().collect())

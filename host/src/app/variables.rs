@@ -198,6 +198,7 @@ fn gone(by: &Principal) -> AppError {
             "cannot submit: tasks get the environment of the task that submits them, and the task of {by} is no longer stored"
         ),
     )
+    .hint("submit it from a terminal, or from a task that is stored")
 }
 
 #[cfg(test)]

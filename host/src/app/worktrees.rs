@@ -372,7 +372,8 @@ pub(super) fn few_enough(tasks: &[NewTask]) -> Result<(), AppError> {
             format!(
                 "{count} tasks in the request ask for a worktree; {WORKTREES_MAX} is the limit"
             ),
-        ));
+        )
+        .hint("submit some of them in further requests"));
     }
     Ok(())
 }
@@ -392,7 +393,8 @@ pub(super) fn each_its_own<'a>(
             return Err(AppError::new(
                 ErrorKind::Invalid,
                 format!("two tasks of the request name the branch `{branch}`"),
-            ));
+            )
+            .hint("give each of them a branch of its own"));
         }
     }
     // The names are sorted so that each name is directly followed by the names of branches below
@@ -406,7 +408,8 @@ pub(super) fn each_its_own<'a>(
                 format!(
                     "tasks of the request name the branches `{above}` and `{below}`, which cannot both exist, because git stores a branch as a file"
                 ),
-            ));
+            )
+            .hint(format!("choose a name that is not below `{above}`")));
         }
     }
     Ok(())

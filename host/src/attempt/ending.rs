@@ -20,6 +20,8 @@ use crate::{
 
 /// Length limit of the name of a usage limit. A longer name is shortened.
 const LIMIT_CHARS: usize = 40;
+/// Length limit of a cost that cannot be read, in the message about it.
+const COST_CHARS: usize = 40;
 
 /// Why the end of an attempt is unknown that had started, but that no supervisor knows.
 const UNTRACED: &str = "the attempt had started, but no supervisor knows it any more, so nobody \
@@ -71,11 +73,13 @@ fn of_result(
             is_all_output: is_all_output(state),
             limit: limit(&outcome.outputs),
             cause: cause(&outcome.cause),
-            message: match cause(&outcome.cause) {
-                Cause::Success => with_cut_output(bounded(outcome.summary), state),
-                Cause::Class(_) => {
-                    with_cut_output(with_broken_input(bounded(outcome.summary), state), state)
-                }
+            message: {
+                let message = bounded(outcome.summary);
+                let message = match cause(&outcome.cause) {
+                    Cause::Success => message,
+                    Cause::Class(_) => with_broken_input(message, state),
+                };
+                with_unread_costs(with_cut_output(message, state), &outcome.outputs)
             },
             exit_code: outcome.code.or_else(|| never_begun(state)),
             signal: outcome.signal,
@@ -216,10 +220,43 @@ fn with_cut_output(message: String, state: &State) -> String {
         return message;
     }
     let cut = "the end of its output may be missing, because its supervisor died";
+    with(message, cut)
+}
+
+/// Adds to the message which costs in the outputs cannot be read, because they count as not told.
+fn with_unread_costs(message: String, outputs: &str) -> String {
+    let Costs {
+        cost_usd,
+        cost_at_most_usd,
+    } = Costs::of(outputs);
+    let told = [
+        ("cost_usd", cost_usd),
+        ("cost_at_most_usd", cost_at_most_usd),
+    ];
+    let unread = told.into_iter().filter_map(|(name, told)| {
+        let told = told.filter(|told| micro_usd(Some(told)).is_none())?;
+        let shown = shortened(&harmless(told.get()), COST_CHARS);
+        Some(format!("{name} is {shown}"))
+    });
+    let unread: Vec<String> = unread.collect();
+    if unread.is_empty() {
+        return message;
+    }
+    let unread = format!(
+        "its executor told a cost that cannot be read ({}), and that counts as not told; a cost is \
+         a number of US dollars from 0 to {}",
+        unread.join(", "),
+        units::MAX_USD
+    );
+    with(message, &unread)
+}
+
+/// Adds a note to the message.
+fn with(message: String, note: &str) -> String {
     if message.is_empty() {
-        cut.to_owned()
+        note.to_owned()
     } else {
-        format!("{message}; {cut}")
+        format!("{message}; {note}")
     }
 }
 
@@ -333,27 +370,35 @@ fn is_all_output(state: &State) -> bool {
     is_only && state.is_drained_at_exit && !state.output_cut
 }
 
+/// The costs in outputs, as they are written.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Costs {
+    cost_usd: Option<Box<RawValue>>,
+    cost_at_most_usd: Option<Box<RawValue>>,
+}
+
+impl Costs {
+    /// Outputs that are no object have no costs.
+    fn of(outputs: &str) -> Self {
+        serde_json::from_str(outputs).unwrap_or_default()
+    }
+}
+
 /// The `cost_usd` of the outputs, if it is valid.
 pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Cost {
-        cost_usd: Option<f64>,
-    }
-    let usd = serde_json::from_str::<Cost>(outputs).ok()?.cost_usd?;
-    units::micro_usd(usd)
+    micro_usd(Costs::of(outputs).cost_usd.as_deref())
 }
 
 /// The `cost_at_most_usd` of the outputs, if it is valid: an upper bound of a cost that the
 /// executor does not know.
 fn cost_at_most_micro_usd(outputs: &str) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Cost {
-        cost_at_most_usd: Option<f64>,
-    }
-    let usd = serde_json::from_str::<Cost>(outputs)
-        .ok()?
-        .cost_at_most_usd?;
-    units::micro_usd(usd)
+    micro_usd(Costs::of(outputs).cost_at_most_usd.as_deref())
+}
+
+fn micro_usd(told: Option<&RawValue>) -> Option<u64> {
+    let usd = serde_json::from_str(told?.get()).ok()?;
+    units::told_micro_usd(usd)
 }
 
 /// The name of the usage limit in the outputs.
@@ -673,7 +718,49 @@ mod tests {
         check(r#"{"cost_usd": 0}"#, Some(0));
         check(r#"{"cost_usd": -1}"#, None);
         check(r#"{"cost_usd": "much"}"#, None);
+        check(r#"{"cost_usd": 1e300}"#, None);
+        check(r#"{"cost_usd": 1e999}"#, None);
+        check(r#"{"cost_usd": null}"#, None);
         check("{}", None);
+        check("7", None);
+    }
+
+    #[test]
+    fn a_cost_that_cannot_be_read_is_told_in_the_message() {
+        let check = |outputs: &str, expected: Option<&str>| {
+            for (message, begin) in [("", ""), ("done", "done; ")] {
+                let told = with_unread_costs(message.to_owned(), outputs);
+                let expected = expected.map_or_else(
+                    || message.to_owned(),
+                    |unread| {
+                        format!(
+                            "{begin}its executor told a cost that cannot be read ({unread}), and \
+                             that counts as not told; a cost is a number of US dollars from 0 to \
+                             1000000"
+                        )
+                    },
+                );
+                assert_eq!(told, expected, "{outputs}");
+            }
+        };
+        check("{}", None);
+        check(r#"{"cost_usd": null, "cost_at_most_usd": 0.5}"#, None);
+        check(r#"{"cost_usd": 1e300}"#, Some("cost_usd is 1e300"));
+        let both = r#"{"cost_usd": -1, "cost_at_most_usd": "much"}"#;
+        let expected = r#"cost_usd is -1, cost_at_most_usd is "much""#;
+        check(both, Some(expected));
+        let outcome = GuestOutcome {
+            cause: "success".to_owned(),
+            code: None,
+            signal: None,
+            summary: String::new(),
+            outputs: r#"{"cost_usd": 1e300}"#.to_owned(),
+            retry_after: None,
+            metrics: Vec::new(),
+        };
+        let ending = ending("other", Ok(outcome), &State::default(), 0);
+        assert_eq!(ending.cost_micro_usd, None);
+        assert!(ending.message.contains("1e300"), "{}", ending.message);
     }
 
     #[test]
@@ -684,6 +771,7 @@ mod tests {
         check(r#"{"cost_at_most_usd": 0.5}"#, Some(500_000));
         check(r#"{"cost_at_most_usd": -1}"#, None);
         check(r#"{"cost_at_most_usd": "much"}"#, None);
+        check(r#"{"cost_at_most_usd": 1e300}"#, None);
         check(r#"{"cost_usd": 0.5}"#, None);
     }
 }

@@ -122,10 +122,18 @@ fn of(name: &str, value: &str) -> Value {
 }
 
 fn likely(name: &str) -> Option<&'static str> {
-    let likeness = NAMES.map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
-    let likely = likeness
+    likely_among(name, NAMES)
+}
+
+/// The known name that is most similar to a name, if one is similar.
+pub(super) fn likely_among<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let likeness = known
         .into_iter()
-        .filter(|(likeness, _)| *likeness >= LIKELY);
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
+    let likely = likeness.filter(|(likeness, _)| *likeness >= LIKELY);
     likely
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, known)| known)

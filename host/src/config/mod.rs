@@ -10,6 +10,7 @@
 mod edit;
 mod exclusion;
 mod mcp;
+mod names;
 mod paths;
 mod search;
 mod show;
@@ -69,8 +70,6 @@ const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
 /// Default retention of finished tasks.
 const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
-/// Maximum of a budget.
-const MAX_USD: f64 = 1e6;
 pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
 
 /// Size limit of the configuration file.
@@ -390,7 +389,7 @@ impl Settings {
 
 /// Converts an amount in USD to millionths; `None` if the amount is not a valid budget.
 pub(crate) fn budget_micro_usd(usd: f64) -> Option<u64> {
-    let micro = units::micro_usd(usd).filter(|_| usd > 0.0 && usd <= MAX_USD)?;
+    let micro = units::micro_usd(usd).filter(|_| usd > 0.0 && usd <= units::MAX_USD)?;
     Some(micro.max(1))
 }
 

@@ -258,6 +258,19 @@ impl Catalog {
         }
     }
 
+    /// The names of all plugins, usable or not.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.entries.keys().map(String::as_str).collect()
+    }
+
+    /// Whether there are other plugins than the built-in ones.
+    pub(crate) fn has_installed(&self) -> bool {
+        self.entries.values().any(|entry| {
+            let (Entry::Usable(origin, _) | Entry::Broken(origin, _)) = entry;
+            *origin == Origin::Installed
+        })
+    }
+
     /// The names of the usable executors.
     pub(crate) fn executor_names(&self) -> Vec<&str> {
         let usable = self

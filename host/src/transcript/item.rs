@@ -4,7 +4,7 @@ use claudine_domain::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::rfc3339, plugin, supervise::log::Channel};
+use crate::{clock::rfc3339, plugin, supervise::log::Channel, units};
 
 /// Size limit of an item's text. The raw output has the whole text.
 const LONGEST_TEXT_BYTES: usize = 64 << 10;
@@ -136,7 +136,8 @@ impl Item {
                 "tool" => item.tool = Some(shortened(value)),
                 "failed" => item.failed = value == "true",
                 "cost-usd" => {
-                    item.cost_usd = value.parse().ok().filter(|usd: &f64| usd.is_finite());
+                    let told: Option<f64> = value.parse().ok();
+                    item.cost_usd = told.filter(|usd| units::told_micro_usd(*usd).is_some());
                 }
                 _ => {}
             }
@@ -183,8 +184,10 @@ mod tests {
         let item = made(&[("tool", "Bash"), ("failed", "true"), ("cost-usd", "0.5")]);
         assert_eq!(item.tool.as_deref(), Some("Bash"));
         assert_eq!((item.failed, item.cost_usd), (true, Some(0.5)));
-        let item = made(&[("failed", "yes"), ("cost-usd", "NaN"), ("colour", "red")]);
-        assert_eq!((item.failed, item.cost_usd, item.tool), (false, None, None));
+        for cost in ["NaN", "-1", "1e300"] {
+            let item = made(&[("failed", "yes"), ("cost-usd", cost), ("colour", "red")]);
+            assert_eq!((item.failed, item.cost_usd, item.tool), (false, None, None));
+        }
     }
 
     #[test]

@@ -26,6 +26,25 @@ fn check(host: &TestHost, arguments: &[&str], code: i32, says: &[&str]) {
 }
 
 #[test]
+fn names_in_the_settings_that_no_plugin_has_are_a_warning() {
+    let config = "[mcp]\nexecutors = [\"claud\"]\n[plugins.shel]\na = 1\n";
+    let host = TestHost::builder().config(config).build();
+    host.up();
+    let doctor = host.run(["doctor"]).text();
+    // Its lines are wrapped.
+    let doctor: Vec<&str> = doctor.split_whitespace().collect();
+    let doctor = doctor.join(" ");
+    for says in [
+        "`claud` among mcp.executors has no effect",
+        "did you mean 'claude'?",
+        "`[plugins.shel]` have no effect",
+        "did you mean 'shell'?",
+    ] {
+        assert!(doctor.contains(says), "{says}: {doctor}");
+    }
+}
+
+#[test]
 fn refusal_of_an_invalid_request_names_the_fault() {
     let host = TestHost::new();
     check(

@@ -53,19 +53,39 @@ fn ask(mut stream: &UnixStream, path: &str) {
     stream.write_all(request.as_bytes()).unwrap();
 }
 
+/// Clients that ask for this path, and read nothing of the answer.
+fn stalled(host: &TestHost, clients: usize, path: &str) -> Vec<UnixStream> {
+    (0..clients)
+        .map(|_| {
+            let stream = connect(host);
+            ask(&stream, path);
+            stream
+        })
+        .collect()
+}
+
+/// Whether the answer begins, and is no refusal. Fails if the host is silent.
+fn is_served(mut stream: &UnixStream) -> bool {
+    let limit = Some(Duration::from_mins(1));
+    stream.set_read_timeout(limit).unwrap();
+    let mut head = [0; 12];
+    let read = stream.read_exact(&mut head);
+    let error = read.err().map(|error| error.kind());
+    assert_ne!(error, Some(ErrorKind::WouldBlock), "no answer");
+    head == *b"HTTP/1.1 200"
+}
+
 #[test]
 fn two_thousand_waiting_clients_are_all_served() {
     let host = TestHost::new();
     let id = host.script("until test -e go; do sleep 0.1; done");
     host.live(&id);
     let quick = Quick::beside(&host);
-    let waiting: Vec<UnixStream> = (0..2_000)
-        .map(|_| {
-            let stream = connect(&host);
-            ask(&stream, &format!("/v1/tasks/{id}/wait?timeout_ms=50000"));
-            stream
-        })
-        .collect();
+    let waiting = stalled(
+        &host,
+        2_000,
+        &format!("/v1/tasks/{id}/wait?timeout_ms=50000"),
+    );
     quick.run(&["status", &id]);
     quick.run(&["cancel", &id]);
     for mut stream in waiting {
@@ -134,23 +154,8 @@ fn clients_that_follow_logs_leave_descriptors_for_the_commands_of_others() {
     let id = host.script("echo line; exec sleep 600");
     host.live(&id);
     let quick = Quick::beside(&host);
-    let crowd: Vec<UnixStream> = (0..400)
-        .map(|_| {
-            let stream = connect(&host);
-            ask(&stream, &format!("/v1/tasks/{id}/logs?follow=true"));
-            stream
-        })
-        .collect();
-    let follows = |mut stream: &UnixStream| {
-        let limit = Some(Duration::from_mins(1));
-        stream.set_read_timeout(limit).unwrap();
-        let mut head = [0; 12];
-        let read = stream.read_exact(&mut head);
-        let error = read.err().map(|error| error.kind());
-        assert_ne!(error, Some(ErrorKind::WouldBlock), "no answer");
-        head == *b"HTTP/1.1 200"
-    };
-    let following = crowd.iter().map(follows).filter(|follows| *follows).count();
+    let crowd = stalled(&host, 400, &format!("/v1/tasks/{id}/logs?follow=true"));
+    let following = crowd.iter().filter(|stream| is_served(stream)).count();
     assert!(following > 200, "only {following} clients follow");
     quick.run(&["status", &id]);
     quick.run(&["cancel", &id]);
@@ -167,14 +172,10 @@ fn commands_that_wait_or_follow_get_along_while_other_clients_take_all_places_fo
     let id = host.script("echo line; exec sleep 600");
     host.live(&id);
     let begun = Instant::now();
-    let crowd: Vec<UnixStream> = (0..60)
-        .map(|_| {
-            let stream = connect(&host);
-            ask(&stream, &format!("/v1/tasks/{id}/wait?timeout_ms=50000"));
-            stream.set_nonblocking(true).unwrap();
-            stream
-        })
-        .collect();
+    let crowd = stalled(&host, 60, &format!("/v1/tasks/{id}/wait?timeout_ms=50000"));
+    for stream in &crowd {
+        stream.set_nonblocking(true).unwrap();
+    }
     // A client that finds no place is answered early.
     let is_answered = |mut stream: &UnixStream| matches!(stream.read(&mut [0]), Ok(1));
     wait_for("all places to be taken", || {
@@ -214,26 +215,20 @@ fn steady_rss_mib(pid: u32) -> u64 {
 
 #[test]
 fn clients_that_do_not_read_a_log_cost_little_memory() {
-    const CLIENTS: u64 = 40;
+    const CLIENTS: usize = 40;
     let host = TestHost::new();
     let id = host.script("yes 0123456789 | head -c 30000000");
     host.finished(&id);
     let pid = host.host_pid().unwrap();
     let before = rss_mib(pid);
-    let stalled: Vec<UnixStream> = (0..CLIENTS)
-        .map(|_| {
-            let stream = connect(&host);
-            ask(&stream, &format!("/v1/tasks/{id}/logs"));
-            stream
-        })
-        .collect();
-    for mut stream in &stalled {
+    let crowd = stalled(&host, CLIENTS, &format!("/v1/tasks/{id}/logs"));
+    for mut stream in &crowd {
         stream.read_exact(&mut [0]).unwrap();
     }
     // The host reads the log ahead until it has to wait for its clients.
     let after = steady_rss_mib(pid);
     assert!(
-        after < before + CLIENTS,
+        after < before + CLIENTS as u64,
         "{before} MiB before, {after} MiB after"
     );
     assert_eq!(host.run(["logs", &id]).ok().stdout.len(), 30_000_000);
@@ -285,12 +280,8 @@ fn clients_that_do_not_read_long_lists_cost_little_memory_and_delay_no_commands(
         .collect();
     quick.run(&["status", held.trim()]);
     quick.run(&["cancel", held.trim()]);
-    let limit = Some(Duration::from_mins(1));
-    for mut first in &crowd[..3] {
-        let mut head = [0; 12];
-        first.set_read_timeout(limit).unwrap();
-        first.read_exact(&mut head).unwrap();
-        assert_eq!(&head, b"HTTP/1.1 200");
+    for first in &crowd[..3] {
+        assert!(is_served(first));
     }
     let after = steady_rss_mib(pid);
     assert!(
@@ -315,23 +306,13 @@ fn clients_that_ask_for_much_output_do_not_delay_the_last_lines_that_others_ask_
     let quick = Quick::beside(&host);
     let most = u64::MAX;
     for path in [format!("end?lines={most}"), format!("lines?tail={most}")] {
-        let crowd: Vec<UnixStream> = (0..CLIENTS)
-            .map(|_| {
-                let stream = connect(&host);
-                ask(&stream, &format!("/v1/tasks/{big}/{path}"));
-                stream
-            })
-            .collect();
+        let crowd = stalled(&host, CLIENTS, &format!("/v1/tasks/{big}/{path}"));
         quick.run(&["status", held.trim()]);
         quick.run(&["status", &small]);
         quick.run(&["status", &big]);
         quick.run(&["checkpoint", &small]);
-        for mut stream in &crowd {
-            let limit = Some(Duration::from_mins(1));
-            stream.set_read_timeout(limit).unwrap();
-            let mut head = [0; 12];
-            stream.read_exact(&mut head).unwrap();
-            assert_eq!(&head, b"HTTP/1.1 200");
+        for stream in &crowd {
+            assert!(is_served(stream));
         }
     }
 }

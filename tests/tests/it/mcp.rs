@@ -311,6 +311,35 @@ fn no_text_of_a_request_over_mcp_may_have_a_nul_byte() {
 
 /// Otherwise a client, or a person, would believe that the attempt runs.
 #[test]
+fn refusal_of_a_retry_or_resume_names_the_tool_that_helps() {
+    let host = host();
+    let mut client = Client::connect(&host);
+    let running = host.script("exec sleep 600");
+    host.live(&running);
+    let blocked = host.text(["run", "--depends-on", &running, "--", "true"]);
+    for (id, says) in [
+        (
+            &running,
+            "is running, not done (WaitTask waits for its end, CancelTask ends it)",
+        ),
+        (
+            &blocked,
+            "is blocked, not done (it starts by itself: TaskStatus says what it waits for)",
+        ),
+    ] {
+        for (tool, asked) in [
+            ("RetryTask", json!({ "taskId": id })),
+            ("RetryTask", json!({ "taskId": id, "now": true })),
+            ("ResumeTask", json!({ "taskId": id })),
+        ] {
+            let complaint = client.fail(tool, asked);
+            assert!(complaint.contains(says), "{tool}: {complaint}");
+        }
+    }
+    host.run(["cancel", &running]).check();
+}
+
+#[test]
 fn retry_and_resume_say_what_the_task_waits_for() {
     let host = host();
     let mut client = Client::connect(&host);

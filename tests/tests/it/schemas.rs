@@ -272,5 +272,18 @@ fn answer_has_only_the_requested_fields() {
     // An unknown field is refused before anything is done.
     let refused = host.run(["run", "--json=colour", "--", "true"]);
     refused.code(2).says(&["colour"]);
+    // So is one that only another answer of the command has.
+    let refused = host.run(["run", "--json=outcome", "--", "true"]);
+    refused
+        .code(2)
+        .says(&["no field `outcome`", "with these options"]);
     assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 1);
+    let waited = host.run(["run", "--wait", "--json=outcome", "--", "true"]);
+    assert_eq!(waited.ok().json(), json!({"outcome": "succeeded"}));
+    let task = json!({"executor": "shell", "spec": {"script": "true"}}).to_string();
+    let submitted = host.run_with(["submit", "--json=class", "-"], task.as_bytes());
+    assert_eq!(
+        submitted.ok().json(),
+        json!({"tasks": [{"class": "command"}]})
+    );
 }

@@ -72,6 +72,10 @@ pub(super) struct Delegate {
 }
 
 impl Delegate {
+    pub(super) fn waits(&self) -> bool {
+        self.task.waits()
+    }
+
     pub(super) async fn run(mut self, session: &Session) -> Result<ExitCode, Failure> {
         if !self.maybe_prompts.is_empty() {
             let prompt = prompt_among(session, &self.maybe_prompts).await?;

@@ -192,6 +192,23 @@ enum Verb {
     Local(Local),
 }
 
+impl Verb {
+    /// The schema of the answer, if the options decide which of several answers it is.
+    fn answer(&self) -> Option<schema::Of> {
+        let Self::Asking(verb) = self else {
+            return None;
+        };
+        match verb {
+            Asking::Delegate(verb) => Some(schema::of_submission(verb.waits())),
+            Asking::Run(verb) => Some(schema::of_submission(verb.waits())),
+            Asking::Submit(verb) => Some(schema::of_file(verb.is_dry_run())),
+            Asking::Pause(verb) => Some(schema::of_pause(verb.is_of_group())),
+            Asking::Unpause(verb) => Some(schema::of_pause(verb.is_of_group())),
+            _ => None,
+        }
+    }
+}
+
 /// Commands that ask a host.
 #[derive(Debug, Subcommand)]
 enum Asking {
@@ -254,7 +271,8 @@ pub(crate) fn run(arguments: Vec<OsString>, wiring: Wiring) -> ExitCode {
     let done = parsed.and_then(|cli| {
         let fields = cli.common.fields();
         if !fields.is_empty() {
-            schema::check_fields(&arguments::command(&arguments), &fields)?;
+            let command = arguments::command(&arguments);
+            schema::check_fields(&command, cli.verb.answer(), &fields)?;
             output::select(fields);
         }
         unless_it_panics(|| carry_out(cli, wiring))

@@ -59,6 +59,10 @@ pub(super) enum Answer {
 }
 
 impl Pause {
+    pub(super) fn is_of_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         if let Some(group) = &self.group {
             return set_group(session, group, true).await;
@@ -80,6 +84,10 @@ impl Pause {
 }
 
 impl Unpause {
+    pub(super) fn is_of_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         if let Some(group) = &self.group {
             return set_group(session, group, false).await;

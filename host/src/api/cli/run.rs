@@ -67,6 +67,10 @@ pub(super) struct Run {
 }
 
 impl Run {
+    pub(super) fn waits(&self) -> bool {
+        self.task.waits()
+    }
+
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let spec = match (self.script, self.shell) {
             (None, _) => json!({"argv": self.command}),

@@ -33,17 +33,20 @@ pub(super) struct Schema {
     name: Vec<String>,
 }
 
+/// Makes a schema.
+pub(super) type Of = fn() -> schemars::Schema;
+
 /// A published schema.
 struct Published {
     /// Command, or another name.
     name: &'static str,
     /// Description, if the name does not say enough.
     what: &'static str,
-    schema: fn() -> schemars::Schema,
+    schema: Of,
 }
 
 /// The schema of a command's answer with `--json`.
-const fn answer(name: &'static str, schema: fn() -> schemars::Schema) -> Published {
+const fn answer(name: &'static str, schema: Of) -> Published {
     Published {
         name,
         what: "",
@@ -132,6 +135,33 @@ fn of<T: JsonSchema>() -> schemars::Schema {
         .into_root_schema_for::<T>()
 }
 
+/// The answer to the submission of a task.
+pub(super) fn of_submission(waits: bool) -> Of {
+    if waits {
+        of::<app::TaskView>
+    } else {
+        of::<app::Delegated>
+    }
+}
+
+/// The answer to a submitted file.
+pub(super) fn of_file(is_dry_run: bool) -> Of {
+    if is_dry_run {
+        of::<Graph>
+    } else {
+        of::<app::Submitted>
+    }
+}
+
+/// The answer to a pause, or to its end.
+pub(super) fn of_pause(is_of_group: bool) -> Of {
+    if is_of_group {
+        of::<app::GroupView>
+    } else {
+        of::<app::QueuePaused>
+    }
+}
+
 /// The schema of a graph file. The file is read and not written, so fields with a default are not
 /// required.
 fn of_graph_file() -> schemars::Schema {
@@ -181,8 +211,13 @@ pub(super) fn first_words() -> Vec<&'static str> {
     words
 }
 
-/// Refuses fields that the command's answer does not have.
-pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failure> {
+/// Refuses fields that the command's answer does not have. `answer` is the schema of the answer if
+/// the command's options decide which of several it is.
+pub(super) fn check_fields(
+    command: &str,
+    answer: Option<Of>,
+    asked: &[String],
+) -> Result<(), Failure> {
     let name = if command == "graph" {
         "graph-json"
     } else {
@@ -192,7 +227,7 @@ pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failur
         let message = format!("`claudine {command}` has no fields for --json to choose from");
         return Err(Failure::Usage(message));
     };
-    let schema = Value::from((published.schema)());
+    let schema = Value::from(answer.unwrap_or(published.schema)());
     let Some(known) = fields::of(&schema) else {
         return Ok(());
     };
@@ -201,8 +236,13 @@ pub(super) fn check_fields(command: &str, asked: &[String]) -> Result<(), Failur
         None => Ok(()),
         Some(field) => {
             let known: Vec<String> = known.into_iter().collect();
+            let with = if answer.is_some() {
+                " with these options"
+            } else {
+                ""
+            };
             let message = format!(
-                "`claudine {command} --json` has no field `{field}`; its fields are {}",
+                "`claudine {command} --json` has no field `{field}`{with}; its fields are {}",
                 known.join(", ")
             );
             Err(Failure::Usage(message))
@@ -268,8 +308,8 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_refused() {
-        let check = |command: &str, field: &str, expected: Option<&str>| {
-            let found = check_fields(command, &[field.to_owned()]);
+        let check_answer = |command: &str, answer, field: &str, expected: Option<&str>| {
+            let found = check_fields(command, answer, &[field.to_owned()]);
             let found = found.err().map(|failure| failure.to_string());
             assert_eq!(
                 found
@@ -279,6 +319,7 @@ mod tests {
                 "{command} {field}"
             );
         };
+        let check = |command, field, expected| check_answer(command, None, field, expected);
         check("list", "id", None);
         check(
             "list",
@@ -293,5 +334,28 @@ mod tests {
             "id",
             Some("`claudine completions` has no fields for --json to choose from"),
         );
+        let check = |command: &str, answer: Of, field: &str, is_there: bool| {
+            let refusal =
+                format!("`claudine {command} --json` has no field `{field}` with these options");
+            let expected = (!is_there).then_some(refusal.as_str());
+            check_answer(command, Some(answer), field, expected);
+        };
+        for waits in [false, true] {
+            for command in ["run", "delegate"] {
+                check(command, of_submission(waits), "id", true);
+                check(command, of_submission(waits), "existing", !waits);
+                check(command, of_submission(waits), "outcome", waits);
+            }
+        }
+        for is_dry_run in [false, true] {
+            check("submit", of_file(is_dry_run), "id", !is_dry_run);
+            check("submit", of_file(is_dry_run), "tasks", false);
+            check("submit", of_file(is_dry_run), "nodes", is_dry_run);
+        }
+        for is_of_group in [false, true] {
+            for command in ["pause", "unpause"] {
+                check(command, of_pause(is_of_group), "changed", !is_of_group);
+            }
+        }
     }
 }

@@ -160,6 +160,10 @@ pub(super) struct TaskOptions {
 }
 
 impl TaskOptions {
+    pub(super) fn waits(&self) -> bool {
+        self.wait
+    }
+
     /// Removes the last dependency with this value, because the value turned out not to name a
     /// task.
     pub(super) fn names_not(&mut self, value: &str) {

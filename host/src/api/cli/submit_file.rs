@@ -115,6 +115,10 @@ pub(super) struct Submit {
 }
 
 impl Submit {
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     pub(super) async fn run(self, session: &Session) -> Result<ExitCode, Failure> {
         let Some(path) = &self.file else {
             output::text(EXAMPLE)?;

@@ -268,7 +268,7 @@ impl Server {
         Ok(match &task.outcome {
             Some(outcome) => {
                 let message = format!("task {id} has already ended: {outcome}");
-                AppError::new(ErrorKind::Conflict, message)
+                AppError::new(ErrorKind::Conflict, message).hint("TaskStatus shows how it ended")
             }
             None => no_host(&format!(
                 "task {id} is {}, and no host runs, so it cannot be cancelled now",
@@ -454,7 +454,8 @@ fn fitted_logs(lines: LogLines) -> Logs {
 /// The executor's document; the executor's schema decides whether the fields are allowed.
 fn spec(asked: &DelegateTask) -> Result<Box<RawValue>, AppError> {
     if asked.prompt.trim().is_empty() {
-        return Err(AppError::new(ErrorKind::Invalid, "the prompt is empty"));
+        return Err(AppError::new(ErrorKind::Invalid, "the prompt is empty")
+            .hint("say in it what the task is to do"));
     }
     let mut spec = Map::new();
     let mut set = |name: &str, value: Option<Value>| {

@@ -38,7 +38,8 @@ pub(super) fn message(text: &str) -> String {
 
 /// The hint for a client. Its quotations are words of the command line.
 pub(super) fn hint(text: &str) -> String {
-    reworded(text, |part| match call(part) {
+    let is_for_person = text.contains("a person");
+    reworded(text, |part| match call(part, is_for_person) {
         Some(call) => call.to_owned(),
         None => format!("`{}`", replaced(part)),
     })
@@ -81,8 +82,9 @@ pub(super) fn note(text: &str) -> Option<&'static str> {
     (names_a_command && !text.contains("a person")).then_some(note)
 }
 
-/// The call that replaces a command.
-fn call(command: &str) -> Option<&'static str> {
+/// The call that replaces a command. A command for a person is replaced only if a client may do the
+/// same.
+fn call(command: &str, is_for_person: bool) -> Option<&'static str> {
     if command == "claudine list" {
         Some("ListTasks")
     } else if command == "claudine worktree list" {
@@ -90,7 +92,15 @@ fn call(command: &str) -> Option<&'static str> {
     } else if command.starts_with("claudine retry --now ") {
         Some(RETRY_NOW)
     } else {
-        None
+        let (verb, task) = command.strip_prefix("claudine ")?.split_once(' ')?;
+        let is_plain = !is_for_person && !task.contains(' ') && !task.starts_with('-');
+        match verb {
+            "cancel" if is_plain => Some("CancelTask"),
+            "retry" if is_plain => Some("RetryTask"),
+            "status" | "why" if is_plain => Some("TaskStatus"),
+            "wait" if is_plain => Some("WaitTask"),
+            _ => None,
+        }
     }
 }
 
@@ -155,6 +165,26 @@ mod tests {
             "RetryTask with `now: true` starts the task now",
             false,
         );
+        check(
+            "`claudine wait x7tqrp` waits for its end, `claudine cancel x7tqrp` ends it",
+            "WaitTask waits for its end, CancelTask ends it",
+            false,
+        );
+        check(
+            "`claudine retry x7tqrp` runs it again",
+            "RetryTask runs it again",
+            false,
+        );
+        for command in ["claudine status x7tqrp", "claudine why x7tqrp"] {
+            check(
+                &format!("`{command}` shows it"),
+                "TaskStatus shows it",
+                false,
+            );
+        }
+        check("`claudine cancel --all`", "`claudine cancel --all`", true);
+        let for_person = "a person can run this one again with `claudine retry x7tqrp`";
+        check(for_person, for_person, false);
         // A command stays as it has to be typed.
         let command = "`claudine resume x7tqrp --budget-usd 5` gives it more";
         check(command, command, true);

@@ -265,17 +265,13 @@ impl Host {
         let Some(end) = found.and_then(|found| found.end()) else {
             return Ok(unknown(&id.to_string()));
         };
-        let outcome = end.outcome.as_str();
-        let conflict = |message| AppError::new(ErrorKind::Conflict, message);
         if action == Action::Cancel {
-            return Ok(conflict(format!(
-                "task {id:#} has already ended: {outcome}"
-            )));
+            let outcome = end.outcome;
+            return Ok(EngineError::Refused(Refused::AlreadyDone { task: id, outcome }).into());
         }
-        let what = action.past();
-        let error = conflict(format!(
-            "task {id:#} is done ({outcome}) and cannot be {what}"
-        ));
+        let (outcome, what) = (end.outcome.as_str(), action.past());
+        let message = format!("task {id:#} is done ({outcome}) and cannot be {what}");
+        let error = AppError::new(ErrorKind::Conflict, message);
         Ok(error.hint(format!("`claudine retry {id:#}` runs it again")))
     }
 }

@@ -56,7 +56,7 @@ impl Action {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskActions {
     pub(crate) action: Action,
-    /// Ids or names, at most 1,000.
+    /// Ids or names, at most [`IDS_MAX`](super::IDS_MAX).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ids: Vec<TaskRef>,
     /// Selects the tasks to which the action applies. For a retry or resume these are unsuccessful

@@ -224,7 +224,8 @@ impl Graph {
                 return Err(AppError::new(
                     ErrorKind::Invalid,
                     format!("two tasks of the request have the name `{name}`"),
-                ));
+                )
+                .hint("give each of them a name of its own"));
             }
         }
         Ok(names)

@@ -201,12 +201,18 @@ fn invalid_request_for_a_worktree_is_refused_and_creates_nothing() {
         "- {script: 'true', worktree: {branch: x}}\n- {script: 'true', worktree: {branch: x}}\n";
     host.run_with(["submit", "-"], twice.as_bytes())
         .code(USAGE)
-        .says(&["two tasks of the request name the branch `x`"]);
+        .says(&[
+            "two tasks of the request name the branch `x`",
+            "a branch of its own",
+        ]);
     let above =
         "- {script: 'true', worktree: {branch: x/y}}\n- {script: 'true', worktree: {branch: x}}\n";
     host.run_with(["submit", "-"], above.as_bytes())
         .code(USAGE)
-        .says(&["the branches `x` and `x/y`, which cannot both exist"]);
+        .says(&[
+            "the branches `x` and `x/y`, which cannot both exist",
+            "not below `x`",
+        ]);
     let empty = host.home().join("empty");
     git_in(host, &host.home(), &["init", "-q", "empty"]);
     check(
