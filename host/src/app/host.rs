@@ -32,7 +32,7 @@ use crate::{
     store::{Store, StoreError},
     supervise::{
         log::LogWatch,
-        peer::{Forebear, Side},
+        peer::{Forebear, Plain, Side},
     },
     transcript::Transcripts,
     worktree::Worktrees,
@@ -63,6 +63,7 @@ pub(crate) struct Host {
     pub(super) held_back: HeldBack,
     pub(super) all_held_back: AllHeldBack,
     pub(super) attempt_of: AttemptOf,
+    pub(super) plain: Arc<Plain>,
     /// Messages about supervisors that do not answer.
     pub(super) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Notifies followers that a log has grown.
@@ -157,6 +158,7 @@ impl Host {
             held_back,
             all_held_back,
             attempt_of,
+            plain: Arc::default(),
             silent_supervisors,
             watch,
             reading,

@@ -110,7 +110,8 @@ impl Host {
         let supervisors = self.reader.layout.supervisors();
         // Runs on a thread that may block, because reading another process's environment may wait
         // for a disk.
-        let looked = crate::aside::run(move || process.whereabouts(&supervisors)).await;
+        let plain = self.plain.clone();
+        let looked = crate::aside::run(move || process.whereabouts(&supervisors, &plain)).await;
         let looked = looked.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         let found = match looked.map_err(|error| unseen(&error.to_string()))? {
             Whereabouts::Outside { marker: None } => return Ok(Caller::OWNER),

@@ -61,7 +61,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::fs;
 
-    use super::*;
     use crate::config::tests::load;
 
     #[test]

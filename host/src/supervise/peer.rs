@@ -6,12 +6,14 @@
 //! process show whether it belongs to an attempt, and the process can do nothing to hide them.
 //! `Runner::attempt_of` then finds the attempt.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -19,6 +21,7 @@ use super::sys::procfs::{self, Stat};
 use super::sys::signals;
 use super::sys::tag::{Tag, supervisor_number};
 use crate::fsx::{read_virtual, real};
+use crate::lock::lock;
 
 /// The first argument of a supervisor; its directory is the second.
 pub(crate) const SUPERVISE: &str = "__supervise";
@@ -27,6 +30,8 @@ const ANCESTORS: usize = 4_096;
 /// The maximum number of walks. A walk is started again if the process or one of its ancestors
 /// ended during the walk.
 const WALKS: usize = 5;
+/// The maximum number of processes in [`Plain`].
+const PLAIN: usize = 1_024;
 
 /// A process on the way up through the ancestors, from the process in question (included) to its
 /// supervisor (excluded).
@@ -69,6 +74,28 @@ pub(crate) enum Whereabouts {
     Unknown,
 }
 
+/// Ancestors of callers outside of all supervisors that have no marker, by their pids and start
+/// times. They are not examined again for the next caller.
+///
+/// An ancestor does not become part of an attempt later: the first process of an attempt gets its
+/// marker before it can start others.
+#[derive(Debug, Default)]
+pub(crate) struct Plain(Mutex<HashSet<(u32, u64)>>);
+
+impl Plain {
+    fn has(&self, stat: &Stat) -> bool {
+        lock(&self.0).contains(&(stat.pid, stat.start_time))
+    }
+
+    fn note(&self, stat: &Stat) {
+        let mut known = lock(&self.0);
+        if known.len() == PLAIN {
+            known.clear();
+        }
+        known.insert((stat.pid, stat.start_time));
+    }
+}
+
 /// A process that is pinned, so that a later process with the same pid cannot be mistaken for it.
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -85,11 +112,11 @@ impl Handle {
     /// The place where the process belongs. Unknown if the process has ended before this function
     /// returns, because another process may have had its pid meanwhile. An error if the host cannot
     /// look, for instance because it has no free descriptor.
-    pub(crate) fn whereabouts(&self, supervisors: &Path) -> io::Result<Whereabouts> {
+    pub(crate) fn whereabouts(&self, supervisors: &Path, plain: &Plain) -> io::Result<Whereabouts> {
         // A process that answers its own requests, because no host runs, was not started by a host.
         let own = std::process::id();
         let host = (self.pid != own).then_some(own);
-        let found = whereabouts(self.pid, supervisors, host)?;
+        let found = whereabouts(self.pid, supervisors, host, plain)?;
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -102,7 +129,7 @@ impl Handle {
 }
 
 /// Looks in `/proc` where a process belongs. `supervisors` is the directory of the host's
-/// supervisors, `host` the pid of the host, if a host looks.
+/// supervisors, `host` the pid of the host, if a host looks. Notes plain ancestors in `plain`.
 ///
 /// A supervisor of another data directory counts too, with one exception: a supervisor below which
 /// this host itself runs. A process that speaks to this host may run below that supervisor without
@@ -111,6 +138,7 @@ pub(super) fn whereabouts(
     pid: u32,
     supervisors: &Path,
     host: Option<u32>,
+    plain: &Plain,
 ) -> io::Result<Whereabouts> {
     let (own, other) = (namespace("self")?, namespace(&pid.to_string())?);
     if own.is_none() || own != other {
@@ -124,7 +152,8 @@ pub(super) fn whereabouts(
         // processes below it would count as outside of all supervisors.
         let mut end = None;
         for (index, stat) in ancestors.iter().skip(1).enumerate() {
-            if let Some(dir) = directory_if_supervisor(stat)?
+            if !plain.has(stat)
+                && let Some(dir) = directory_if_supervisor(stat)?
                 && (is_below(&dir, supervisors) || !is_ours(stat)?)
             {
                 end = Some(index);
@@ -136,8 +165,13 @@ pub(super) fn whereabouts(
                 return Ok(Whereabouts::Unknown);
             }
             let mut marker = None;
-            for stat in &ancestors {
-                marker = procfs::try_marks(stat.pid)?.attempt;
+            for stat in ancestors.iter().filter(|stat| !plain.has(stat)) {
+                let marks = procfs::readable_marks(stat.pid)?;
+                // The caller itself seldom calls again.
+                if stat.pid != pid && marks.as_ref().is_some_and(|marks| marks.attempt.is_none()) {
+                    plain.note(stat);
+                }
+                marker = marks.unwrap_or_default().attempt;
                 if marker.is_some() {
                     break;
                 }
@@ -332,7 +366,7 @@ mod tests {
     }
 
     fn of(pid: u32) -> Whereabouts {
-        whereabouts(pid, Path::new("/nowhere"), None).unwrap()
+        whereabouts(pid, Path::new("/nowhere"), None, &Plain::default()).unwrap()
     }
 
     #[test]
@@ -353,10 +387,34 @@ mod tests {
     }
 
     #[test]
+    fn ancestors_without_a_marker_are_noted_and_not_examined_again() {
+        let plain = Plain::default();
+        let [unmarked, marked] = [None, Some("task_x.1")].map(Sleeper::with);
+        let look = |child: &Sleeper| {
+            whereabouts(child.0.id(), Path::new("/nowhere"), None, &plain).unwrap()
+        };
+        let stat = |pid: u32| procfs::stat(pid).unwrap();
+        let own = std::process::id();
+        let before = look(&unmarked);
+        assert_ne!(look(&marked), before);
+        // The tests themselves may run inside an attempt.
+        let is_plain = procfs::marks(own).unwrap().attempt.is_none();
+        assert_eq!(plain.has(&stat(own)), is_plain);
+        for child in [&unmarked, &marked] {
+            assert!(!plain.has(&stat(child.0.id())));
+        }
+        assert_eq!(look(&unmarked), before);
+        plain.note(&stat(marked.0.id()));
+        assert_eq!(look(&marked), before);
+    }
+
+    #[test]
     fn a_process_that_the_host_started_is_unknown() {
         let child = Sleeper::with(None);
         let handle = Handle::open(child.0.id()).unwrap().unwrap();
-        let place = handle.whereabouts(Path::new("/nowhere")).unwrap();
+        let place = handle
+            .whereabouts(Path::new("/nowhere"), &Plain::default())
+            .unwrap();
         assert_eq!(place, Whereabouts::Unknown);
     }
 
@@ -375,7 +433,9 @@ mod tests {
         assert_eq!(of(0), Whereabouts::Unknown);
         assert!(Handle::open(pid).unwrap().is_none());
         assert_eq!(
-            handle.whereabouts(Path::new("/nowhere")).unwrap(),
+            handle
+                .whereabouts(Path::new("/nowhere"), &Plain::default())
+                .unwrap(),
             Whereabouts::Unknown
         );
     }

@@ -1,11 +1,12 @@
 //! A process is found to be below its supervisor, whatever it did to hide that.
 
 use super::*;
-use crate::supervise::peer::{Forebear, Whereabouts, whereabouts};
+use crate::supervise::peer::{Forebear, Plain, Whereabouts, whereabouts};
 
 /// The processes from a process of an attempt up to the attempt's supervisor.
 fn below(pid: u32, supervisors: &std::path::Path) -> Vec<Forebear> {
-    match whereabouts(pid, supervisors, Some(std::process::id())).unwrap() {
+    let host = Some(std::process::id());
+    match whereabouts(pid, supervisors, host, &Plain::default()).unwrap() {
         Whereabouts::Below(line) => line,
         other => panic!("{pid}: {other:?}"),
     }
