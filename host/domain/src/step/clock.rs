@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Answer;
+use super::{Answer, retry::UNTIL_NEXT_DAY};
 use crate::{
     account::{FIRST_WAIT, Parked},
     board::Board,
@@ -63,9 +63,13 @@ impl Board {
 }
 
 /// Longest wait of the task before its next attempt: the longest delay of its retry policy, or
-/// [`FIRST_WAIT`] if it has no policy or its last attempt never began.
+/// [`FIRST_WAIT`] if it has no policy or its last attempt never began. After an attempt of unknown
+/// cost it may wait for the next day.
 pub(super) fn longest_delay(task: &Task) -> Duration {
     let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
+    if ended.is_some_and(|ended| ended.cost_is_unknown) {
+        return UNTIL_NEXT_DAY;
+    }
     let never_began = ended.is_some_and(|ended| ended.never_began);
     let policy = task.request.retries.as_ref().filter(|_| !never_began);
     policy.map_or(FIRST_WAIT, |policy| policy.backoff.max)

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Longest wait of a task for the budget of the next day.
-const UNTIL_NEXT_DAY: Duration = Duration::from_hours(24);
+pub(super) const UNTIL_NEXT_DAY: Duration = Duration::from_hours(24);
 
 impl Board {
     pub(super) fn retry(&mut self, now: Now, retry: Retry) -> Result<Answer, Refused> {
