@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, retry::UNTIL_NEXT_DAY};
+use super::Answer;
 use crate::{
     account::{FIRST_WAIT, Parked},
     board::Board,
@@ -12,6 +12,9 @@ use crate::{
     task::{State, Task, WaitingFor},
     time::Now,
 };
+
+/// Longest wait of a task for the budget of the next day.
+pub(super) const UNTIL_NEXT_DAY: Duration = Duration::from_hours(24);
 
 impl Board {
     /// Shortens every wait that is longer than the longest wait that could begin now.

@@ -216,7 +216,7 @@ impl Lane {
                 None => Ok(None),
             }
         });
-        built.await.unwrap_or_else(unread)
+        built.await.unwrap_or_else(|panic| unread(&panic))
     }
 
     /// Like [`Self::built`], for answers that can be built again: while there is no room for an
@@ -238,7 +238,7 @@ impl Lane {
                     None => Ok(None),
                 }
             });
-            let Some(bytes) = built.await.unwrap_or_else(unread)? else {
+            let Some(bytes) = built.await.unwrap_or_else(|panic| unread(&panic))? else {
                 return Ok(None);
             };
             // The answer may have grown since there was no room for it, but only by the output that
@@ -256,7 +256,7 @@ impl Lane {
     }
 }
 
-fn unread<T>(panic: JoinError) -> Result<T, Refusal> {
+fn unread<T>(panic: &JoinError) -> Result<T, Refusal> {
     let message = format!("the host has failed to read the answer: {panic}");
     Err(AppError::new(ErrorKind::Internal, message).into())
 }
