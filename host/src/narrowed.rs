@@ -1,12 +1,19 @@
-//! What MCP clients and agents may ask for, and what agents may cost in a day, across hosts: a
-//! small file in the data directory.
+//! What MCP clients and agents may ask for, what agents may cost in a day, which variables tasks do
+//! not get, and how much output clients may have kept, across hosts: a small file in the data
+//! directory.
 //!
 //! A command or an MCP request that needs a host starts one with the command's own settings, which
 //! may be those of another file than the person had meant: the person's variable is missing, or a
-//! task's variables do not count. Such a host allows nothing that the last host did not allow, and
-//! its budget of the day is not higher. A host that a person starts with `claudine up` or `claudine
-//! serve` has the ceiling and the budget of its settings, and so has one with the same file as that
-//! host. If there has been no such host, the file of the first one counts.
+//! task's variables do not count. Such a host allows nothing that the last host did not allow. A
+//! host that a person starts with `claudine up` or `claudine serve` has exactly its settings, and
+//! so has one with the same file as that host. If there has been no such host, the file of the
+//! first one counts.
+//!
+//! Other settings are not kept. Some protect the machine and not what a client may do (`slots`, the
+//! reserves, `cpu_threshold`), some limit nothing that a client may not choose itself
+//! (`task_timeout`) or do not matter to it (`log_level`, the limits of phases), and a shorter
+//! `keep` takes effect only after a day. The settings of plugins are defaults for what a request
+//! leaves out, and may be secret; what a task may do with them is checked against the ceiling.
 
 use std::{
     io::{self, ErrorKind},
@@ -16,17 +23,17 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{McpCeiling, Settings},
+    config::{EnvRules, McpCeiling, Settings},
     fsx::{self, Lasting},
     layout::Layout,
-    units::{dollars, dollars_text},
+    units::{dollars, dollars_text, size_word},
 };
 
 /// What a host allows, and the place of the settings that say so.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Allowed {
     /// The path of the configuration file. `None` if the settings of several hosts have narrowed
-    /// the ceiling or lowered the budget.
+    /// the ceiling, lowered the budget or excluded variables.
     place: Option<PathBuf>,
     /// Whether there was a file with settings.
     is_there: bool,
@@ -34,6 +41,13 @@ struct Allowed {
     /// The budget of the day. Earlier versions recorded none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     daily_micro_usd: Option<u64>,
+    /// The variables that tasks do not get.
+    #[serde(default)]
+    env: EnvRules,
+    /// The output limit of tasks, above which a client may ask for none. Earlier versions recorded
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_output_bytes: Option<u64>,
 }
 
 /// Narrows the settings of a new host to what the last host allowed, unless a person has started
@@ -64,8 +78,8 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
             settings.mcp = McpCeiling::nothing();
             settings.warnings.push(format!(
                 "this host allows MCP clients and agents nothing, because what the last host \
-                 allowed cannot be read: {error}; `claudine down && claudine up` applies the \
-                 settings"
+                 allowed cannot be read: {error}; other settings of that host, such as \
+                 `env.exclude`, are not kept; `claudine down && claudine up` applies the settings"
             ));
             return None;
         }
@@ -76,27 +90,46 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
     };
     let of_last = last.as_ref().and_then(|last| last.place.as_ref());
     let of_last = of_last.map_or_else(String::new, |place| format!(" ({})", place.display()));
+    let mut kept = Vec::new();
     if allowed.ceiling != settings.mcp {
-        settings.warnings.push(format!(
-            "this host allows MCP clients and agents no more than the last host{of_last}, because \
-             nobody has started it by `claudine up`, and its settings ({}) allow more; `claudine \
-             down && claudine up` applies the settings",
-            settings.place.display()
+        kept.push(format!(
+            "this host allows MCP clients and agents no more than the last host{of_last}"
         ));
         settings.mcp = allowed.ceiling.clone();
     }
     if let Some(daily) = allowed.daily_micro_usd
         && settings.limits.daily_micro_usd != Some(daily)
     {
-        settings.warnings.push(format!(
-            "the budget of the day is that of the last host{of_last}, {}, because nobody has \
-             started this host by `claudine up`, and its settings ({}) allow more; `claudine down \
-             && claudine up` applies the settings",
-            dollars_text(dollars(daily)),
-            settings.place.display()
+        kept.push(format!(
+            "the budget of the day is that of the last host{of_last}, {}",
+            dollars_text(dollars(daily))
         ));
         settings.limits.daily_micro_usd = Some(daily);
     }
+    let env = settings.env.joined(&allowed.env);
+    if env != settings.env {
+        kept.push(format!(
+            "tasks do not get the variables either that the last host{of_last} excluded"
+        ));
+        settings.env = env;
+    }
+    if let Some(most) = allowed.max_output_bytes
+        && settings.max_output_bytes != most
+    {
+        kept.push(format!(
+            "the output limit of tasks is that of the last host{of_last}, {}",
+            size_word(most)
+        ));
+        settings.max_output_bytes = most;
+    }
+    let place = settings.place.display();
+    let told = kept.iter().map(|kept| {
+        format!(
+            "{kept}, because nobody has started this host by `claudine up`, and its settings \
+             ({place}) allow more; `claudine down && claudine up` applies the settings"
+        )
+    });
+    settings.warnings.extend(told);
     (last.as_ref() != Some(&allowed)).then_some(allowed)
 }
 
@@ -107,6 +140,8 @@ impl Allowed {
             is_there: settings.file.is_some() && !settings.is_file_empty,
             ceiling: settings.mcp.clone(),
             daily_micro_usd: settings.limits.daily_micro_usd,
+            env: settings.env.clone(),
+            max_output_bytes: Some(settings.max_output_bytes),
         }
     }
 
@@ -134,15 +169,22 @@ impl Allowed {
         let ceiling = next.ceiling.narrowed_to(&self.ceiling);
         let budgets = self.daily_micro_usd.into_iter().chain(next.daily_micro_usd);
         let daily_micro_usd = budgets.min();
+        let env = self.env.joined(&next.env);
+        // Of this limit every file has a value, so a lower one need not be meant to stay.
+        let outputs = self.max_output_bytes.into_iter();
+        let max_output_bytes = outputs.chain(next.max_output_bytes).min();
         // If another file took the place of the person's, it could allow more later.
         let is_narrower = self.ceiling.narrowed_to(&next.ceiling) != self.ceiling
-            || daily_micro_usd != self.daily_micro_usd;
+            || daily_micro_usd != self.daily_micro_usd
+            || env != self.env;
         let place = self.place.filter(|_| is_at_same_place || !is_narrower);
         Self {
             is_there: self.is_there && place.is_some(),
             place,
             ceiling,
             daily_micro_usd,
+            env,
+            max_output_bytes,
         }
     }
 }
@@ -298,6 +340,54 @@ mod tests {
         }
         assert_eq!(daily(false, None), (None, false));
         assert_eq!(daily(true, Some("other.toml")), (Some(3), false));
+    }
+
+    #[test]
+    fn a_host_that_nobody_asked_for_gives_tasks_no_variable_that_the_last_one_excluded() {
+        let place = Place::new();
+        let dropped = |on_demand: bool, config: Option<&str>| {
+            let mut settings = place.settings(on_demand, config);
+            begin(&place.layout, &mut settings);
+            let dropped = ["AWS_KEY", "TOKEN"].map(|name| settings.env.drops(name));
+            (dropped, !settings.warnings.is_empty())
+        };
+        place.write("own.toml", "[env]\nexclude = ['AWS_*']\n");
+        place.write("other.toml", "[env]\nexclude = ['TOKEN']\n");
+        place.write("empty.toml", "");
+        assert_eq!(dropped(false, Some("own.toml")), ([true, false], false));
+        for config in [None, Some("empty.toml"), None] {
+            assert_eq!(dropped(true, config), ([true, false], true), "{config:?}");
+        }
+        // The person's file may be changed, but another one only excludes more.
+        place.write("own.toml", "[env]\nexclude = []\n");
+        assert_eq!(dropped(true, Some("own.toml")), ([false, false], false));
+        assert_eq!(dropped(true, Some("other.toml")), ([false, true], false));
+        for config in [None, Some("own.toml")] {
+            assert_eq!(dropped(true, config), ([false, true], true), "{config:?}");
+        }
+        assert_eq!(dropped(false, None), ([false, false], false));
+    }
+
+    #[test]
+    fn a_host_that_nobody_asked_for_keeps_no_more_output_than_the_last_one() {
+        let place = Place::new();
+        let most = |on_demand: bool, config: Option<&str>| {
+            let mut settings = place.settings(on_demand, config);
+            begin(&place.layout, &mut settings);
+            (
+                settings.max_output_bytes >> 20,
+                !settings.warnings.is_empty(),
+            )
+        };
+        place.write("less.toml", "max_output = '10M'\n");
+        assert_eq!(most(false, Some("less.toml")), (10, false));
+        assert_eq!(most(true, None), (10, true));
+        assert_eq!(most(true, Some("less.toml")), (10, false));
+        // A host with the usual limit does not take the place of the person's file.
+        place.write("more.toml", "max_output = '4G'\n");
+        assert_eq!(most(false, Some("more.toml")), (4_096, false));
+        assert_eq!(most(true, None), (1_024, false));
+        assert_eq!(most(true, Some("more.toml")), (4_096, false));
     }
 
     /// An editor may empty a file before it writes, and a full disk leaves it empty.

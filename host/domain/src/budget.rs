@@ -13,7 +13,8 @@
 //! Otherwise an attempt whose last report is lost would be free, and repeating it would exceed
 //! every budget. An exception is a person's own task that has only the budget of the day: it is
 //! charged what it has reported, and its cost is unknown. Otherwise all agents would have to wait
-//! for the next day after a crash.
+//! for the next day after a crash. Such a task is retried automatically only the next day, since
+//! each retry would receive the rest of the day again.
 
 use std::fmt;
 

@@ -84,10 +84,7 @@ impl Host {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(AppError::new(
-            ErrorKind::Unavailable,
-            "the task's dependants change too fast to be looked up; try again",
-        ))
+        Err(AppError::moved_too_often("the task's dependants"))
     }
 
     /// The task with the dependants that could not run because the task failed.

@@ -113,6 +113,20 @@ impl AppError {
         }
     }
 
+    /// The error for a request about tasks that have changed between each look at them and the
+    /// engine's decision.
+    pub(crate) fn moved_too_often(what: &str) -> Self {
+        let message = format!("{what} change too fast to be looked up; try again");
+        Self::new(ErrorKind::Unavailable, message).passing()
+    }
+
+    /// An error that may be over if the request is repeated in a moment.
+    #[must_use]
+    pub(crate) fn passing(mut self) -> Self {
+        self.is_passing = true;
+        self
+    }
+
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,8 +1,8 @@
 //! Explains in sentences why a task waits. A pure function of the task and of the engine's answers.
 
 use claudine_domain::{
-    attempt::{Phase, StopWhy},
-    budget::Level,
+    attempt::{Ended, Phase, StopWhy},
+    budget::{Day, Level},
     capacity::{PATIENCE, Refusal},
     dependency::Condition,
     id::TaskId,
@@ -192,7 +192,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                     task.created_at,
                     format!("it starts no earlier than {until}"),
                 ),
-                WaitingFor::Retry => (last_end(), retried(task, &until)),
+                WaitingFor::Retry => (last_end(), retried(task, *until_at)),
             };
             (since, vec![reason])
         }
@@ -366,12 +366,19 @@ fn blocked(upstream: &[(Condition, Task)], more: usize) -> Vec<String> {
     reasons
 }
 
-fn retried(task: &Task, until: &str) -> String {
+fn retried(task: &Task, until: Timestamp) -> String {
     let last = task.last_attempt();
-    let reason = last.and_then(|last| last.ended.as_ref()?.reason.as_ref());
+    let ended = last.and_then(|last| last.ended.as_ref());
+    let reason = ended.and_then(|ended| ended.reason.as_ref());
     let number = last.map_or(0, |last| last.number);
     let detail = reason.map_or(String::new(), |reason| format!(" ({})", reason.message));
-    format!("attempt {number} failed{detail}; retry at {until}")
+    let is_next_day = |ended: &&Ended| ended.cost_is_unknown && until == Day::of(ended.at).end();
+    let rest = ended.filter(is_next_day).map_or(
+        "",
+        |_| ", because its cost is unknown and may be all that was left of the day's budget",
+    );
+    let until = rfc3339(until);
+    format!("attempt {number} failed{detail}; retry at {until}{rest}")
 }
 
 fn since_text(since: Timestamp) -> String {
@@ -569,6 +576,31 @@ mod tests {
             &["attempts 2 to 4 were requested by owner via mcp"],
         );
         check(&[(2, chat()), (3, Arc::default())], 4, &[second]);
+    }
+
+    #[test]
+    fn a_task_that_waits_for_the_next_day_because_of_an_unknown_cost_says_so() {
+        let says = |cost_is_unknown: bool, until: Timestamp| {
+            let mut task = sample_task(1);
+            task.attempts = vec![Attempt {
+                ended: Some(Ended {
+                    cost_is_unknown,
+                    ..Ended::new(Timestamp(5_000), Outcome::Failed)
+                }),
+                ..Attempt::new(1, Timestamp(0))
+            }];
+            task.state = State::Waiting {
+                until,
+                why: WaitingFor::Retry,
+            };
+            let reason = why(&task, InTheWay::default()).reasons.remove(0);
+            assert!(reason.contains("; retry at 1970-01-0"), "{reason}");
+            reason.ends_with("all that was left of the day's budget")
+        };
+        let midnight = Day(0).end();
+        assert!(says(true, midnight));
+        assert!(!says(false, midnight));
+        assert!(!says(true, Timestamp(6_000)));
     }
 
     #[test]

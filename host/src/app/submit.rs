@@ -357,10 +357,7 @@ impl Host {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(AppError::new(
-            ErrorKind::Unavailable,
-            "the dependencies of the request change too fast to be looked up; try again",
-        ))
+        Err(AppError::moved_too_often("the dependencies of the request"))
     }
 
     /// The input for the engine.

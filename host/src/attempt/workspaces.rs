@@ -108,25 +108,37 @@ impl Workspaces {
         if task.request.worktree.is_none() {
             return;
         }
-        let undoing = async {
-            let variables = self.variables(&task.request.env_digest).await;
-            let variables = variables.map_err(|error| unreadable(&error))?;
-            let undone = self.worktrees.take_back_unfinished(task.id, variables);
-            undone.await.map_err(|error| error.to_string())
-        };
         // If git went on after this, it could remove what the next attempt makes.
-        let undoing = pin!(supervised_by(commands.clone(), undoing));
+        let undoing = pin!(supervised_by(commands.clone(), self.undo_unfinished(task)));
         let late = clock::sleep(UNDONE_WITHIN);
         let undone = commands.until_idle(late, undoing).await;
         let late = || {
             Err(format!(
-                "it takes longer than {} s",
+                "its worktree may be incomplete, and is not removed yet: this takes longer than \
+                 {} s",
                 UNDONE_WITHIN.as_secs()
             ))
         };
-        if let Err(error) = undone.unwrap_or_else(late) {
-            tracing::warn!(task = %task.id, error, "an incomplete worktree is not removed yet");
+        if let Err(why) = undone.unwrap_or_else(late) {
+            tracing::warn!(task = %task.id, "{why}");
         }
+    }
+
+    /// Removes the task's worktree if it is incomplete. Only then is anything else read, so that
+    /// its errors are told only of such a worktree.
+    async fn undo_unfinished(&self, task: &Task) -> Result<(), String> {
+        let is_unfinished = self.worktrees.is_unfinished(task.id).await;
+        let unknown = |error: WorktreeError| {
+            format!("whether its worktree is incomplete is unknown: {error}")
+        };
+        if !is_unfinished.map_err(unknown)? {
+            return Ok(());
+        }
+        let left = |why: String| format!("its incomplete worktree is not removed yet: {why}");
+        let variables = self.variables(&task.request.env_digest).await;
+        let variables = variables.map_err(|error| left(unreadable(&error)))?;
+        let undone = self.worktrees.take_back_unfinished(task.id, variables);
+        undone.await.map_err(|error| left(error.to_string()))
     }
 
     /// The principal who has opened a merge in the task's worktree to resolve conflicts. Nobody
@@ -422,6 +434,42 @@ mod tests {
         let unknown = settled().await;
         let says = "whether an earlier host has merged the work is unknown: ";
         assert!(unknown.contains(says), "{unknown}");
+    }
+
+    #[tokio::test]
+    async fn only_an_incomplete_worktree_is_said_to_be_incomplete() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let workspaces = workspaces(&layout);
+        // Its environment cannot be read.
+        let task = sample_task(1);
+        let undone = async || workspaces.undo_unfinished(&task).await;
+        assert_eq!(undone().await, Ok(()));
+        let record = layout.worktree_record(task.id);
+        fs::create_dir_all(&record).unwrap();
+        let unknown = undone().await.unwrap_err();
+        let says = "whether its worktree is incomplete is unknown: ";
+        assert!(unknown.starts_with(says), "{unknown}");
+        fs::remove_dir(&record).unwrap();
+        for is_ready in [true, false] {
+            let text = serde_json::json!({
+                "task": task.id,
+                "repository": "/r/.git",
+                "branch": "b",
+                "base": null,
+                "base_commit": "d7249d3".repeat(6).split_at(40).0,
+                "is_ready": is_ready,
+            });
+            fs::write(&record, text.to_string()).unwrap();
+            let told = undone().await.err();
+            let says = |told: &String| {
+                told.starts_with("its incomplete worktree is not removed yet: ")
+                    && told.contains("environment cannot be read")
+            };
+            assert_eq!(told.is_none(), is_ready, "{told:?}");
+            assert!(told.as_ref().is_none_or(says), "{told:?}");
+        }
     }
 
     #[test]

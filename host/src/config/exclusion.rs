@@ -48,6 +48,15 @@ pub(crate) const GIT_ELSEWHERE: &[&str] = &[
 ];
 
 impl EnvRules {
+    /// These rules, and all others by which more variables are dropped.
+    pub(crate) fn joined(&self, other: &Self) -> Self {
+        let covers = |name: &String| self.exclude.iter().any(|rule| matches(rule, name));
+        let more = other.exclude.iter().filter(|rule| !covers(rule));
+        Self {
+            exclude: self.exclude.iter().chain(more).cloned().collect(),
+        }
+    }
+
     /// Whether a variable of the submitter is not passed to its task.
     pub(crate) fn drops(&self, name: &str) -> bool {
         SESSION_VARIABLES.contains(&name)
@@ -67,6 +76,21 @@ pub(super) fn matches(rule: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn joined_rules_drop_what_either_rules_drop() {
+        let rules = |words: &str| EnvRules {
+            exclude: words.split_whitespace().map(str::to_owned).collect(),
+        };
+        let check = |one: &str, other: &str, expected: &str| {
+            assert_eq!(rules(one).joined(&rules(other)), rules(expected));
+        };
+        check("", "", "");
+        check("A", "", "A");
+        check("", "A B*", "A B*");
+        check("B* A", "A BC B* C", "B* A C");
+        check("BC", "B*", "BC B*");
+    }
 
     #[test]
     fn session_variables_and_excluded_ones_are_not_passed_to_tasks() {

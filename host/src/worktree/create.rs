@@ -411,6 +411,12 @@ impl Worktrees {
         Ok(repository.forget_worktree(git.dir()).await?)
     }
 
+    /// Whether a task has a worktree whose creation was begun and is not complete.
+    pub(crate) async fn is_unfinished(&self, task: TaskId) -> Result<bool, WorktreeError> {
+        let record = self.record(task).await?;
+        Ok(record.is_some_and(|record| !record.is_ready))
+    }
+
     /// Undoes the creation of a task's worktree if an attempt has ended before the worktree was
     /// complete. Nobody has worked in it, and the branch is removed if it has no commits.
     pub(crate) async fn take_back_unfinished(

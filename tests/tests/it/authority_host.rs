@@ -265,6 +265,39 @@ fn host_that_a_client_or_a_command_starts_allows_no_more_than_the_last_host() {
     client.call("DelegateTask", asked);
 }
 
+/// Otherwise a secret of the submitter would reach a task as soon as the last host has ended.
+#[test]
+fn host_that_a_command_starts_gives_tasks_no_variable_that_the_last_host_excluded() {
+    let host = TestHost::new();
+    let strict = host.root().join("strict.toml");
+    fs::write(&strict, "[env]\nexclude = [\"SECRET_*\"]\n").unwrap();
+    let mut up = host.command(["up"]);
+    up.env("CLAUDINE_CONFIG", strict);
+    command::run(up, b"", PATIENCE).check();
+    let seen = || {
+        let mut run = host.command([
+            "run",
+            "--",
+            "sh",
+            "-c",
+            "printf %s \"$SECRET_KEY$OPEN\" > seen",
+        ]);
+        run.env("SECRET_KEY", "secret ").env("OPEN", "open");
+        let id = command::run(run, b"", PATIENCE).ok().text();
+        host.finished(&id);
+        fs::read_to_string(host.work().join("seen")).unwrap()
+    };
+    assert_eq!(seen(), "open");
+    host.kill_host();
+    assert_eq!(seen(), "open");
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains("excluded, because"), "{warnings}");
+    // A person may start a host with other settings.
+    host.run(["down"]).check();
+    host.up();
+    assert_eq!(seen(), "secret open");
+}
+
 #[test]
 fn host_that_a_task_starts_allows_no_more_than_the_last_host() {
     let host = TestHost::new();

@@ -317,6 +317,27 @@ fn clients_that_ask_for_much_output_do_not_delay_the_last_lines_that_others_ask_
     }
 }
 
+/// The crowd's answers are from little output each, but together more than the host keeps unread.
+/// Each is larger than the buffer of its socket, because a quotation mark takes two bytes in JSON.
+#[test]
+fn clients_that_do_not_read_last_lines_do_not_delay_those_that_others_ask_for() {
+    const CLIENTS: usize = 80;
+    let host = TestHost::new();
+    let line = "\"".repeat(99);
+    let long = host.script(&format!("yes '{line}' | head -n 1500"));
+    let small = host.script("echo line");
+    host.finished(&long);
+    host.finished(&small);
+    let quick = Quick::beside(&host);
+    let crowd = stalled(&host, CLIENTS, &format!("/v1/tasks/{long}/end?lines=1500"));
+    for first in &crowd[..20] {
+        assert!(is_served(first));
+    }
+    quick.run(&["status", &small]);
+    quick.run(&["status", &long]);
+    drop(crowd);
+}
+
 #[test]
 fn half_sent_requests_cost_little_memory_and_do_not_block_the_owner() {
     const HALF_MIB: usize = 150;

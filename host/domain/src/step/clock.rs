@@ -13,6 +13,9 @@ use crate::{
     time::Now,
 };
 
+/// Longest wait of a task for the budget of the next day.
+pub(super) const UNTIL_NEXT_DAY: Duration = Duration::from_hours(24);
+
 impl Board {
     /// Shortens every wait that is longer than the longest wait that could begin now.
     pub(super) fn clock_set_back(&mut self, now: Now) -> Answer {
@@ -63,9 +66,13 @@ impl Board {
 }
 
 /// Longest wait of the task before its next attempt: the longest delay of its retry policy, or
-/// [`FIRST_WAIT`] if it has no policy or its last attempt never began.
+/// [`FIRST_WAIT`] if it has no policy or its last attempt never began. After an attempt of unknown
+/// cost it may wait for the next day.
 pub(super) fn longest_delay(task: &Task) -> Duration {
     let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
+    if ended.is_some_and(|ended| ended.cost_is_unknown) {
+        return UNTIL_NEXT_DAY;
+    }
     let never_began = ended.is_some_and(|ended| ended.never_began);
     let policy = task.request.retries.as_ref().filter(|_| !never_began);
     policy.map_or(FIRST_WAIT, |policy| policy.backoff.max)

@@ -298,6 +298,10 @@ impl Board {
                 let limited = account.filter(|_| reason.as_ref().is_some_and(is_limit));
                 let waits = limited.is_some() && self.may_go_on(id);
                 if let Some(account) = limited {
+                    let rest = self.rest_after(now, id).filter(|_| waits);
+                    if rest.is_some() {
+                        self.change(id, |task| task.retry_at = rest);
+                    }
                     self.park(now, account, &ending, waits.then_some(id));
                 }
                 if let Some(until) = next_day {
@@ -327,13 +331,16 @@ impl Board {
         if !self.may_go_on(attempt.task) {
             return None;
         }
-        policy.delay_after(
+        let delay = policy.delay_after(
             attempt,
             &task.attempts,
             task.request.account.is_some(),
             outcome,
             reason.map(|reason| reason.class),
-        )
+        )?;
+        let rest = self.rest_after(now, attempt.task).unwrap_or(now.wall);
+        let rest_ms = rest.0.saturating_sub(now.wall.0);
+        Some(delay.max(Duration::from_millis(rest_ms)))
     }
 
     /// Delays the next attempt of the task, and for a moment all other starts, since running

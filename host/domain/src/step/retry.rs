@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Ends, Refused, Retry, Revision, clock::longest_delay};
+use super::{
+    Answer, Ends, Refused, Retry, Revision,
+    clock::{UNTIL_NEXT_DAY, longest_delay},
+};
 use crate::{
     attempt::Attempt,
     batch::DocumentKey,
@@ -20,9 +23,6 @@ use crate::{
     task::{State, Task},
     time::{Now, Timestamp},
 };
-
-/// Longest wait of a task for the budget of the next day.
-const UNTIL_NEXT_DAY: Duration = Duration::from_hours(24);
 
 impl Board {
     pub(super) fn retry(&mut self, now: Now, retry: Retry) -> Result<Answer, Refused> {

@@ -91,6 +91,17 @@ impl Board {
         is_only_reason.then(|| Day::of(now.wall).end())
     }
 
+    /// Time before which the task is not retried automatically, if the cost of its last attempt is
+    /// unknown: the end of the day whose budget this attempt may have spent. Nothing was charged
+    /// for the attempt, so without this wait each retry could spend the rest of the day once more.
+    pub(super) fn rest_after(&self, now: Now, id: TaskId) -> Option<Timestamp> {
+        self.day_level(now)?;
+        let last = self.tasks.get(&id)?.last_attempt()?;
+        let today = Day::of(now.wall);
+        let began = Day::of(last.started_at?);
+        (last.cost_is_unknown() && began >= today).then(|| today.end())
+    }
+
     /// The budget that prevents another attempt, if any. A graph's budget applies only to agents; a
     /// task's own budget applies to every executor that reports costs.
     fn over(&self, request: &Request, attempts: &[Attempt]) -> Option<Spent> {

@@ -549,6 +549,100 @@ fn unknown_cost_holds_no_agents_back() {
     assert_eq!(starts(&desk.turn()), [other]);
 }
 
+fn with_many_retries(request: &mut Request) {
+    request.class = Class::Agent;
+    request.retries = Some(Box::new(RetryPolicy {
+        limit: 1_000,
+        backoff: Backoff::default(),
+        on: Vec::new(),
+    }));
+}
+
+proptest! {
+    /// Nothing is charged for an unknown cost. So each retry could spend the rest of the day again.
+    #[test]
+    fn attempts_of_an_agent_may_cost_at_most_the_budget_of_their_day_however_often_it_is_retried(
+        costs in prop::collection::vec(prop::option::weighted(0.7, 0..4_u64), 1..30),
+        minutes in prop::collection::vec(1..900_u64, 30),
+        has_account: bool,
+        is_limit: bool,
+    ) {
+        let limits = Limits {
+            daily_micro_usd: Some(9 * DOLLAR),
+            ..fixed(1)
+        };
+        let mut desk = Desk::with(limits, Bounds::default());
+        let task = desk.submit(|request| {
+            with_many_retries(request);
+            request.account = has_account.then(|| AccountKey("a".to_owned()));
+        });
+        let class = if is_limit { ReasonClass::RateLimit } else { ReasonClass::NoResult };
+        let mut may_have_cost = BTreeMap::new();
+        for (cost, minutes) in costs.iter().zip(minutes) {
+            let mut began = !starts(&desk.turn()).is_empty();
+            for _ in 0..100 {
+                if began {
+                    break;
+                }
+                desk.pass(Duration::from_mins(30));
+                began = !starts(&desk.turn()).is_empty();
+            }
+            prop_assert!(began, "two days have passed: {}", desk.word(task));
+            let given = may_cost(&desk, task).unwrap();
+            let cost = cost.map(|dollars| given.min(dollars));
+            let of_day = may_have_cost.entry(Day::of(desk.now.wall)).or_insert(0);
+            *of_day += cost.unwrap_or(given);
+            prop_assert!(*of_day <= 9, "{of_day} dollars in a day");
+            desk.report(task, started(7));
+            desk.report(task, Report::Alive);
+            desk.pass(Duration::from_mins(minutes));
+            let end = Ending {
+                cost_micro_usd: cost.map(|dollars| dollars * DOLLAR),
+                ..ending(Cause::Class(class))
+            };
+            desk.report(task, Report::Ended(Box::new(end)));
+            desk.settle();
+            prop_assert!(!desk.task(task).is_done(), "{}", desk.word(task));
+        }
+    }
+}
+
+#[test]
+fn agent_of_unknown_cost_is_retried_on_the_next_day_if_the_day_has_a_budget() {
+    let check = |daily: Option<u64>, age: Duration, is_set_back: bool, waits: bool| {
+        let limits = Limits {
+            daily_micro_usd: daily.map(|dollars| dollars * DOLLAR),
+            ..fixed(1)
+        };
+        let mut desk = Desk::with(limits, Bounds::default());
+        let task = desk.submit(with_many_retries);
+        desk.turn();
+        desk.report(task, started(7));
+        desk.report(task, Report::Alive);
+        desk.pass(age);
+        desk.report(task, failure(ReasonClass::NoResult));
+        desk.settle();
+        let midnight = Day::of(desk.now.wall).end();
+        if is_set_back {
+            desk.now.wall = Timestamp(desk.now.wall.0 - 1_000);
+            desk.step(Input::ClockSetBack).unwrap();
+        }
+        let context = format!("{daily:?} {age:?} {is_set_back}");
+        assert_eq!(desk.word(task), "waiting", "{context}");
+        let until = desk.task(task).retry_at.unwrap();
+        assert_eq!(until == midnight, waits, "{context}");
+        desk.now.wall = desk.now.wall.after(Duration::from_mins(6));
+        desk.step(Input::Tick).unwrap();
+        assert_eq!(starts(&desk.turn()).is_empty(), waits, "{context}");
+    };
+    let minute = Duration::from_mins(1);
+    check(Some(9), minute, false, true);
+    check(Some(9), minute, true, true);
+    check(None, minute, false, false);
+    // It has spent the rest of the day before.
+    check(Some(9), DAY, false, false);
+}
+
 #[test]
 fn attempt_without_a_budget_and_a_reported_cost_has_an_unknown_cost() {
     let mut desk = Desk::new(1);

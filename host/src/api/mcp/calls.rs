@@ -297,16 +297,10 @@ impl Server {
             }
             acted => acted?,
         };
-        let message = graph_cancelled(&acted);
-        let refused = acted.tasks.into_iter().find_map(|task| task.error);
-        match refused {
-            // The tasks may have failed for different reasons, all of which are in the message.
-            Some(first) => Err(AppError { message, ..first }),
-            None => Ok(answers::Cancelled {
-                success: true,
-                message,
-            }),
-        }
+        Ok(answers::Cancelled {
+            success: true,
+            message: graph_cancelled(acted)?,
+        })
     }
 
     pub(super) async fn retry_task(&self, asked: RetryTask) -> Result<answers::Retried, AppError> {

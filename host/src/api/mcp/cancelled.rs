@@ -1,7 +1,8 @@
 //! The answer to the cancellation of a whole graph.
 
+use super::wording;
 use crate::{
-    app::{Still, TasksActed},
+    app::{AppError, Still, TasksActed},
     text::{short_id, shortened},
 };
 
@@ -10,9 +11,24 @@ const SHOWN_TEXTS: usize = 5;
 /// Size limit of each of several reasons.
 const REASON_CHARS: usize = 300;
 
+/// The message about the cancellation of a graph, as an error if it failed for any task. The error
+/// has no hint of its own, because the tasks may have failed for different reasons: each hint is
+/// beside its reason in the message.
+pub(super) fn graph_cancelled(acted: TasksActed) -> Result<String, AppError> {
+    let message = told(&acted);
+    match acted.tasks.into_iter().find_map(|task| task.error) {
+        Some(first) => Err(AppError {
+            message,
+            hint: None,
+            ..first
+        }),
+        None => Ok(message),
+    }
+}
+
 /// Says how many tasks of a graph were cancelled, and with how many this failed, with the first
-/// reasons and the first warnings.
-pub(super) fn graph_cancelled(acted: &TasksActed) -> String {
+/// reasons and the first warnings. A hint that several reasons have is given once.
+fn told(acted: &TasksActed) -> String {
     let told = match (acted.done, acted.failed) {
         (0, 0) => "No task of the graph is left to cancel".to_owned(),
         (0, _) => "No task of the graph cancelled".to_owned(),
@@ -24,10 +40,14 @@ pub(super) fn graph_cancelled(acted: &TasksActed) -> String {
         1 => "; 1 task could not be cancelled".to_owned(),
         count => format!("; {count} tasks could not be cancelled"),
     };
+    let mut given: Vec<&str> = Vec::new();
     let errors = acted.tasks.iter().filter_map(|task| {
         let error = task.error.as_ref()?;
         let why = shortened(&error.message, REASON_CHARS);
-        Some(format!("; task {}: {why}", short_id(&task.id)))
+        let hint = error.hint.as_deref().filter(|hint| !given.contains(hint));
+        given.extend(hint);
+        let hint = hint.map_or_else(String::new, |hint| format!(" ({})", wording::hint(hint)));
+        Some(format!("; task {}: {why}{hint}", short_id(&task.id)))
     });
     let settling = acted.tasks.iter();
     let settling = settling.filter(|task| task.still == Some(Still::Settling));
@@ -54,8 +74,9 @@ fn first_of(mut texts: impl Iterator<Item = String>, kind: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::app::{AppError, ErrorKind, TaskActed};
+    use crate::app::{ErrorKind, TaskActed};
 
     #[test]
     fn the_answer_to_the_cancellation_of_a_graph_counts_its_tasks_and_has_the_warnings() {
@@ -70,7 +91,7 @@ mod tests {
                 tasks: (0..tasks).map(task).collect(),
                 ..TasksActed::default()
             };
-            assert_eq!(graph_cancelled(&acted), expected);
+            assert_eq!(told(&acted), expected);
         };
         check(0, 0, "No task of the graph is left to cancel");
         check(1, 0, "1 task of the graph cancelled");
@@ -93,7 +114,7 @@ mod tests {
             ..TasksActed::default()
         };
         assert_eq!(
-            graph_cancelled(&acted),
+            told(&acted),
             "2 tasks of the graph cancelled; 1 of them may still succeed, because their work is \
              being settled"
         );
@@ -115,7 +136,7 @@ mod tests {
                 tasks: (0..done + failed).map(task).collect(),
                 ..TasksActed::default()
             };
-            assert_eq!(graph_cancelled(&acted), expected);
+            assert_eq!(told(&acted), expected);
         };
         let one = "No task of the graph cancelled; 1 task could not be cancelled; task t0: no 0";
         check(0, 1, one);
@@ -140,6 +161,39 @@ mod tests {
             tasks: vec![long],
             ..TasksActed::default()
         };
-        assert!(graph_cancelled(&acted).chars().count() < 2 * REASON_CHARS);
+        assert!(told(&acted).chars().count() < 2 * REASON_CHARS);
+    }
+
+    #[test]
+    fn each_failure_of_the_cancellation_of_a_graph_keeps_its_hint() {
+        let failed = |id: &str, hint: Option<&str>| TaskActed {
+            id: id.to_owned(),
+            error: Some(AppError {
+                hint: hint.map(str::to_owned),
+                ..AppError::new(ErrorKind::Conflict, "no")
+            }),
+            ..TaskActed::default()
+        };
+        let acted = TasksActed {
+            failed: 4,
+            tasks: vec![
+                failed("t0", Some("see `claudine why t0`")),
+                failed("t1", Some("see ListTasks")),
+                failed("t2", None),
+                failed("t3", Some("see ListTasks")),
+            ],
+            ..TasksActed::default()
+        };
+        let refused = graph_cancelled(acted).unwrap_err();
+        let says = "; task t0: no (see TaskStatus); task t1: no (see ListTasks); task t2: no; \
+                    task t3: no";
+        assert!(refused.message.ends_with(says), "{refused}");
+        assert_eq!(refused.hint, None);
+        let acted = TasksActed {
+            done: 1,
+            ..TasksActed::default()
+        };
+        let told = graph_cancelled(acted).unwrap();
+        assert_eq!(told, "1 task of the graph cancelled");
     }
 }

@@ -283,6 +283,9 @@ mod tests {
         };
         assert!(says(true));
         assert!(!says(false));
+        // The text of this error says the same.
+        let moved = Refusal(AppError::moved_too_often("the tasks")).into_response();
+        assert!(moved.headers().contains_key(RETRY_AFTER));
     }
 
     #[tokio::test]

@@ -49,6 +49,8 @@ const LEAST_RATE_BYTES: usize = 16 << 20;
 pub(super) struct Rooms {
     owner: Arc<Semaphore>,
     restrained: Arc<Semaphore>,
+    /// Time limit of the wait for room.
+    within: Duration,
     /// For each client that is sending large bodies, a semaphore with one permit.
     turns: Arc<Mutex<HashMap<Client, Weak<Semaphore>>>>,
 }
@@ -63,6 +65,7 @@ impl Default for Rooms {
         Self {
             owner: room(),
             restrained: room(),
+            within: LIMIT,
             turns: Arc::default(),
         }
     }
@@ -84,13 +87,14 @@ impl Rooms {
             let turn = turn.acquire_owned().await?;
             Ok::<_, AcquireError>((room.acquire_many_owned(permits).await?, turn))
         };
-        let entered = clock::within(LIMIT, entering).await;
+        let entered = clock::within(self.within, entering).await;
         entered.and_then(Result::ok).ok_or_else(|| {
-            let limit = LIMIT.as_secs();
+            let limit = self.within.as_secs();
             let message = format!(
                 "the host has been receiving other large requests for {limit} s, and has no room for this one"
             );
-            Refusal(AppError::new(ErrorKind::Limit, message).hint("ask again later"))
+            let refused = AppError::new(ErrorKind::Limit, message).passing();
+            Refusal(refused.hint("ask again later"))
         })
     }
 
@@ -323,6 +327,21 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         let received = other.now_or_never().unwrap();
         assert_eq!(received.unwrap(), serde_json::json!([1, 2]));
+    }
+
+    #[tokio::test]
+    async fn a_body_for_which_there_is_no_room_in_time_may_be_sent_again() {
+        let rooms = Rooms {
+            within: Duration::from_millis(1),
+            ..Rooms::default()
+        };
+        let size = size_of("/v1/tasks", Some("268435456"), &endless()).unwrap();
+        let read = |pid, body| Box::pin(receive::<Value>(body, size, Some((&rooms, client(pid)))));
+        let mut first = read(1, endless());
+        assert!(first.as_mut().now_or_never().is_none());
+        let refused = read(2, "[1, 2]".into()).await.unwrap_err().0;
+        assert_eq!(refused.kind, ErrorKind::Limit);
+        assert!(refused.is_passing, "{refused}");
     }
 
     #[test]

@@ -7,7 +7,10 @@
 //!
 //! Each kind of answers has limits of its own. The last lines of a task, which every `status`
 //! shows, are another kind than much output, so that a few requests for much output do not delay
-//! them.
+//! them. Small answers need no room.
+//!
+//! The results of an action on many tasks wait for room too, but only after the action, and not
+//! while the host goes down: an action that was carried out must not look as if it had failed.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +27,10 @@ use axum::{
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use serde::Serialize;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinError,
+};
 
 use super::answer::Refusal;
 use crate::{
@@ -39,6 +45,14 @@ const AT_ONCE: usize = 4;
 const UNSENT_BYTES: usize = 32 << 20;
 /// The part of these bytes that answers from little output have.
 const NEAR_PART: usize = 4;
+/// The part of these bytes that the results of each kind of actions have.
+const ACTED_PART: usize = 2;
+/// Size up to which an answer needs no room, because it takes no more memory than the buffer of its
+/// connection. Without room for such answers, the last lines of a task would wait until clients
+/// that do not read have been cut off.
+const SMALL_BYTES: usize = 64 << 10;
+/// The greatest part of a room that a small answer may have.
+const SMALL_PART: usize = 128;
 /// Time that a client has to read its answer if another answer waits for the room. A client reads
 /// the largest page in milliseconds.
 const READ_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
@@ -53,6 +67,24 @@ pub(super) struct Pages {
     near: Lane,
     /// Answers that are read from much output of a task, which may take longer.
     far: Lane,
+    /// Results of actions of the owner, and of restrained principals.
+    acted: [ActedLanes; 2],
+}
+
+/// Results of actions on many tasks.
+#[derive(Clone)]
+struct ActedLanes {
+    /// Results of cancels, holds and releases, each of which is one step.
+    quick: Lane,
+    /// Results of retries and resumptions, which are done one after the other.
+    long: Lane,
+}
+
+/// An action on many tasks: who asks for it, and whether it takes long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acting {
+    pub(super) is_restrained: bool,
+    pub(super) is_long: bool,
 }
 
 impl Default for Pages {
@@ -67,6 +99,10 @@ impl Pages {
             rows: Lane::new(unsent_bytes),
             near: Lane::new(unsent_bytes / NEAR_PART),
             far: Lane::new(unsent_bytes),
+            acted: [(); 2].map(|()| ActedLanes {
+                quick: Lane::new(unsent_bytes / ACTED_PART),
+                long: Lane::new(unsent_bytes / ACTED_PART),
+            }),
         }
     }
 
@@ -89,12 +125,57 @@ impl Pages {
         cut: &Cut,
         build: impl Fn(Reach) -> BoxFuture<'static, Result<Option<T>, AppError>> + Send + Sync,
     ) -> Result<Response, Refusal> {
-        if let Some(built) = self.near.built(cut, build(Reach::Near)).await? {
+        if let Some(built) = self.near.built_again(cut, || build(Reach::Near)).await? {
             return Ok(built);
         }
         let built = self.far.built(cut, build(Reach::Far)).await?;
         built.ok_or_else(nothing_built)
     }
+
+    /// Acts on many tasks in its turn, and answers with the results. A client that does not read
+    /// its results delays only others of its kind. An action that was begun is carried out to its
+    /// end even if the client disconnects. Once `host_ends` has completed, the results do not wait
+    /// for room.
+    pub(super) async fn acted<T: Serialize + Send + 'static>(
+        &self,
+        cut: &Cut,
+        who: Acting,
+        host_ends: impl Future<Output = ()> + Send + 'static,
+        acting: BoxFuture<'static, Result<T, AppError>>,
+    ) -> Result<Response, Refusal> {
+        let [owner, restrained] = &self.acted;
+        let lanes = if who.is_restrained { restrained } else { owner };
+        let lane = if who.is_long {
+            &lanes.long
+        } else {
+            &lanes.quick
+        };
+        let turn = lane.turns.clone().acquire_owned().await;
+        let (room, cut) = (lane.room.clone(), cut.clone());
+        let acted = tokio::spawn(async move {
+            let _turn = turn;
+            let results = acting.await?;
+            let bytes = json(results).await.map_err(perhaps_carried_out)?;
+            let permit = tokio::select! {
+                biased;
+                permit = room.entered(bytes.len()) => permit,
+                () = host_ends => None,
+            };
+            Ok::<_, Refusal>(room.answer(bytes, permit, &cut))
+        });
+        acted.await.unwrap_or_else(|panic| {
+            let message = format!("the host failed at this request: {panic}");
+            let error = AppError::new(ErrorKind::Internal, message);
+            Err(perhaps_carried_out(Refusal(error)))
+        })
+    }
+}
+
+/// The error of an action that may have been carried out nevertheless.
+fn perhaps_carried_out(Refusal(error): Refusal) -> Refusal {
+    let hint = "this is an error in Claudine; the request may have been carried out: look at \
+                `claudine list` before repeating it";
+    Refusal(error.hint(hint))
 }
 
 /// Never happens, because rows and a far reach always give an answer.
@@ -135,11 +216,60 @@ impl Lane {
                 None => Ok(None),
             }
         });
-        built.await.unwrap_or_else(|panic| {
-            let message = format!("the host has failed to read the answer: {panic}");
-            Err(AppError::new(ErrorKind::Internal, message).into())
-        })
+        built.await.unwrap_or_else(|panic| unread(&panic))
     }
+
+    /// Like [`Self::built`], for answers that can be built again: while there is no room for an
+    /// answer, neither the answer nor its turn is kept. So answers that need no room do not wait
+    /// for those that do.
+    async fn built_again<T: Serialize + Send + 'static>(
+        &self,
+        cut: &Cut,
+        build: impl Fn() -> BoxFuture<'static, Result<Option<T>, AppError>> + Send + Sync,
+    ) -> Result<Option<Response>, Refusal> {
+        let mut reserved = None;
+        loop {
+            let turn = self.turns.clone().acquire_owned().await;
+            let building = build();
+            let built = tokio::spawn(async move {
+                let _turn = turn;
+                match building.await? {
+                    Some(answer) => json(answer).await.map(Some),
+                    None => Ok(None),
+                }
+            });
+            let Some(bytes) = built.await.unwrap_or_else(|panic| unread(&panic))? else {
+                return Ok(None);
+            };
+            // The answer may have grown since there was no room for it, but only by the output that
+            // was written meanwhile.
+            if reserved.is_some() || self.room.is_small(bytes.len()) {
+                return Ok(Some(self.room.answer(bytes, reserved, cut)));
+            }
+            if let Some(permit) = self.room.entered_at_once(bytes.len()) {
+                return Ok(Some(self.room.answer(bytes, Some(permit), cut)));
+            }
+            let length = bytes.len();
+            drop(bytes);
+            reserved = self.room.entered(length).await;
+        }
+    }
+}
+
+fn unread<T>(panic: &JoinError) -> Result<T, Refusal> {
+    let message = format!("the host has failed to read the answer: {panic}");
+    Err(AppError::new(ErrorKind::Internal, message).into())
+}
+
+/// Writes an answer. Writing a large one takes too long for a thread on which other requests wait.
+async fn json<T: Serialize + Send + 'static>(answer: T) -> Result<Vec<u8>, Refusal> {
+    let failed = |error: &dyn std::error::Error| {
+        let message = format!("the answer cannot be written as JSON: {error}");
+        Refusal(AppError::new(ErrorKind::Internal, message))
+    };
+    let written = aside::run(move || serde_json::to_vec(&answer)).await;
+    let bytes = written.map_err(|error| failed(&error))?;
+    bytes.map_err(|error| failed(&error))
 }
 
 /// The bytes of answers that are built and not yet sent.
@@ -147,10 +277,14 @@ struct Room {
     bytes: usize,
     /// A permit for each byte.
     free: Arc<Semaphore>,
+    /// A permit for the one answer whose wait cuts clients off, so that no more clients are cut off
+    /// than necessary, however many answers wait.
+    cutting: Semaphore,
     unsent: Mutex<List>,
 }
 
 /// The unsent answers by their age, the oldest first, each with the time since which it is unsent.
+/// Small answers are not among them.
 #[derive(Default)]
 struct List {
     last: u64,
@@ -162,6 +296,7 @@ impl Room {
         Self {
             bytes,
             free: Arc::new(Semaphore::new(bytes)),
+            cutting: Semaphore::new(1),
             unsent: Mutex::default(),
         }
     }
@@ -172,49 +307,75 @@ impl Room {
         cut: &Cut,
         answer: T,
     ) -> Result<Response, Refusal> {
-        // Writing a large answer takes too long for a thread on which other requests wait.
-        let written = aside::run(move || serde_json::to_vec(&answer)).await;
-        let failed = |error: &dyn std::error::Error| {
-            let message = format!("the answer cannot be written as JSON: {error}");
-            Refusal(AppError::new(ErrorKind::Internal, message))
-        };
-        let bytes = written.map_err(|error| failed(&error))?;
-        let bytes = bytes.map_err(|error| failed(&error))?;
-        let unsent = Bytes::from_owner(self.enter(bytes, cut).await);
-        Ok(([(CONTENT_TYPE, "application/json")], unsent).into_response())
+        let bytes = json(answer).await?;
+        let permit = self.entered(bytes.len()).await;
+        Ok(self.answer(bytes, permit, cut))
+    }
+
+    fn is_small(&self, bytes: usize) -> bool {
+        bytes <= SMALL_BYTES.min(self.bytes / SMALL_PART)
+    }
+
+    /// Number of permits for an answer. One that is larger than the whole room waits until the room
+    /// is empty.
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.min(self.bytes)).unwrap_or(u32::MAX)
+    }
+
+    fn entered_at_once(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let entered = self
+            .free
+            .clone()
+            .try_acquire_many_owned(self.permits(bytes));
+        entered.ok()
     }
 
     /// Waits for room for an answer. If there is none, cuts off the clients that have not read
-    /// their answers in time, the longest waiting first.
-    async fn enter(self: &Arc<Self>, bytes: Vec<u8>, cut: &Cut) -> Unsent {
-        // An answer that is larger than the whole room waits until the room is empty.
-        let permits = u32::try_from(bytes.len().min(self.bytes)).unwrap_or(u32::MAX);
-        let entered = self.free.clone().acquire_many_owned(permits);
+    /// their answers in time, the longest waiting first. `None` for a small answer.
+    async fn entered(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if self.is_small(bytes) {
+            return None;
+        }
+        let entered = self.free.clone().acquire_many_owned(self.permits(bytes));
         tokio::pin!(entered);
-        let permit = loop {
+        loop {
             tokio::select! {
                 biased;
                 permit = &mut entered => break permit.ok(),
                 () = self.cut_one_off() => {}
             }
-        };
-        let mut unsent = lock(&self.unsent);
-        unsent.last += 1;
-        let number = unsent.last;
-        let since = clock::monotonic();
-        unsent.by_age.insert(number, (since, cut.clone()));
-        drop(unsent);
-        Unsent {
+        }
+    }
+
+    /// The answer, which takes its room until it is sent. An answer without a permit is small, or
+    /// is sent while the host goes down.
+    fn answer(
+        self: &Arc<Self>,
+        bytes: Vec<u8>,
+        permit: Option<OwnedSemaphorePermit>,
+        cut: &Cut,
+    ) -> Response {
+        let number = permit.as_ref().map(|_| {
+            let mut unsent = lock(&self.unsent);
+            unsent.last += 1;
+            let number = unsent.last;
+            let since = clock::monotonic();
+            unsent.by_age.insert(number, (since, cut.clone()));
+            number
+        });
+        let unsent = Bytes::from_owner(Unsent {
             bytes,
             number,
             room: self.clone(),
             _permit: permit,
-        }
+        });
+        ([(CONTENT_TYPE, "application/json")], unsent).into_response()
     }
 
     /// Cuts off the client whose answer is the oldest, if its time is over. Otherwise waits until
     /// it may be over.
     async fn cut_one_off(&self) {
+        let _only_this = self.cutting.acquire().await;
         let oldest = lock(&self.unsent)
             .by_age
             .first_key_value()
@@ -237,9 +398,9 @@ impl Room {
 /// The bytes of an answer. They are dropped once the connection has sent them, or has ended.
 struct Unsent {
     bytes: Vec<u8>,
-    number: u64,
+    /// Its number in the list of the room, if it takes room.
+    number: Option<u64>,
     room: Arc<Room>,
-    /// `None` only if the semaphore is closed, which never happens.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -251,7 +412,9 @@ impl AsRef<[u8]> for Unsent {
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        lock(&self.room.unsent).by_age.remove(&self.number);
+        if let Some(number) = self.number {
+            lock(&self.room.unsent).by_age.remove(&number);
+        }
     }
 }
 
@@ -277,13 +440,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Cut {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking, and so does an action"
+    )]
     use std::{
         future::{Ready, ready},
         sync::atomic::{AtomicUsize, Ordering},
+        task::Context,
     };
 
-    use futures_util::future::join_all;
+    use futures_util::{
+        FutureExt,
+        future::{join_all, lazy},
+    };
 
     use super::*;
 
@@ -413,5 +584,99 @@ mod tests {
         assert_eq!(pages.rows.room.free.available_permits(), 100);
         assert!(lock(&pages.rows.room.unsent).by_age.is_empty());
         assert!(clock::within(FREED_WITHIN, other.told()).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_small_answer_does_not_wait_for_larger_ones_that_nobody_reads() {
+        let pages = Pages::new(NEAR_PART * 1_000);
+        let [unread, other] = [Cut::default(), Cut::default()];
+        let large = |_: Reach| -> BoxFuture<'static, Result<Option<String>, AppError>> {
+            Box::pin(text(900).map(|text| text.map(Some)))
+        };
+        let kept = pages.output(&unread, large).await.unwrap();
+        let later = (0..=AT_ONCE).map(|_| {
+            let (pages, other) = (&pages, &other);
+            async move { drop(pages.output(other, large).await.unwrap()) }
+        });
+        let mut later = std::pin::pin!(join_all(later));
+        let early = clock::within(Duration::from_millis(20), later.as_mut()).await;
+        assert!(early.is_none(), "there was no room for these answers");
+        let small = pages.output(&other, within(Reach::Near));
+        let small = clock::within(Duration::from_secs(10), small).await;
+        assert!(small.is_some_and(|answer| answer.is_ok()));
+        drop(kept);
+        later.await;
+        assert_eq!(pages.near.room.free.available_permits(), 1_000);
+        assert!(lock(&pages.near.room.unsent).by_age.is_empty());
+    }
+
+    /// An action that gives a text of this size, and notes that it was carried out.
+    fn action(json_bytes: usize) -> (Arc<Notify>, BoxFuture<'static, Result<String, AppError>>) {
+        let done = Arc::new(Notify::new());
+        let note = done.clone();
+        let acting = async move {
+            note.notify_one();
+            text(json_bytes).await
+        };
+        (done, Box::pin(acting))
+    }
+
+    const OWNER: Acting = Acting {
+        is_restrained: false,
+        is_long: false,
+    };
+
+    #[tokio::test]
+    async fn an_action_is_carried_out_before_there_is_room_for_its_results() {
+        let pages = Pages::new(ACTED_PART * 1_000);
+        let [unread, other] = [Cut::default(), Cut::default()];
+        let act = |cut: &Cut, who: Acting, bytes: usize| {
+            let (done, acting) = action(bytes);
+            let (pages, cut) = (pages.clone(), cut.clone());
+            let never = std::future::pending();
+            let answer = async move { pages.acted(&cut, who, never, acting).await };
+            (done, Box::pin(answer))
+        };
+        let kept = act(&unread, OWNER, 900).1.await.unwrap();
+        let (done, mut next) = act(&other, OWNER, 500);
+        tokio::select! {
+            _ = &mut next => panic!("there was no room for these results"),
+            () = unread.told() => {}
+        }
+        done.notified().await;
+        // Others have room of their own.
+        for (is_restrained, is_long) in [(true, false), (false, true)] {
+            let who = Acting {
+                is_restrained,
+                is_long,
+            };
+            drop(act(&other, who, 500).1.await.unwrap());
+        }
+        drop(kept);
+        next.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn results_of_an_action_are_sent_without_room_while_the_host_goes_down() {
+        let pages = Pages::new(ACTED_PART * 1_000);
+        let cut = Cut::default();
+        let all = pages.acted[0].quick.room.free.acquire_many(1_000);
+        let full = all.await.unwrap();
+        let host_ends = clock::sleep(Duration::from_millis(20));
+        let acted = pages.acted(&cut, OWNER, host_ends, action(900).1);
+        let answer = clock::within(Duration::from_secs(10), acted).await;
+        assert!(answer.is_some_and(|answer| answer.is_ok()));
+        drop(full);
+    }
+
+    #[tokio::test]
+    async fn an_action_that_panics_is_not_said_to_have_done_nothing() {
+        let pages = Pages::default();
+        let half_way = |_: &mut Context<'_>| -> Result<String, AppError> { panic!("half-way") };
+        let acting = Box::pin(lazy(half_way));
+        let never = std::future::pending();
+        let acted = pages.acted(&Cut::default(), OWNER, never, acting).await;
+        let hint = acted.unwrap_err().0.hint.unwrap();
+        assert!(hint.contains("may have been carried out"), "{hint}");
     }
 }

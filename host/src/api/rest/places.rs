@@ -110,10 +110,9 @@ pub(super) fn no_place() -> AppError {
         ErrorKind::Limit,
         "the host already serves as many waiting and following clients as its limit on open files allows",
     );
-    AppError {
-        is_passing: true,
-        ..error.hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
-    }
+    error
+        .passing()
+        .hint("raise the limit on open files (`ulimit -Hn`) and start the host again")
 }
 
 impl Places {

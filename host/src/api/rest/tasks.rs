@@ -16,17 +16,21 @@ use super::{
     body::Body,
     caller::{By, Sender},
     meant::NamedTask,
-    pages::Cut,
+    pages::{Acting, Cut},
 };
 use crate::app::{
-    AppError, Cancelled, Changed, CheckpointQuery, ErrorKind, ListFilter, Reach, ResumeOptions,
-    Retried, RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, Why, graph::Graph,
-    waiting_attempt,
+    Action, AppError, Cancelled, Changed, CheckpointQuery, ErrorKind, ListFilter, Reach,
+    ResumeOptions, Retried, RetryOptions, Submit, Submitted, TaskActions, TaskRef, TaskView, Why,
+    graph::Graph, waiting_attempt,
 };
 
 /// Time limit of one wait, after which clients ask again. It is below a minute, because proxies and
 /// MCP clients give up after a minute without an answer.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(50);
+
+/// Number of named tasks up to which an action needs no turn, because its results take no more
+/// memory than the buffer of a connection.
+const FEW_TASKS: usize = 100;
 
 /// Options of a wait.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -211,8 +215,18 @@ pub(super) async fn act(
         let found = async move { host.act(&by, asked).await };
         return Box::pin(shared.pages.rows(&cut, found)).await;
     }
-    let acted = host.act(&by, asked).await?;
-    Ok(Answer(StatusCode::OK, acted).into_response())
+    if asked.filter.is_none() && asked.ids.len() <= FEW_TASKS {
+        let acted = host.act(&by, asked).await?;
+        return Ok(Answer(StatusCode::OK, acted).into_response());
+    }
+    let who = Acting {
+        is_restrained: by.restrained,
+        is_long: matches!(asked.action, Action::Retry | Action::Resume),
+    };
+    let going_down = shared.going_down.clone();
+    let host_ends = async move { going_down.wait().await };
+    let acting = Box::pin(async move { host.act(&by, asked).await });
+    Box::pin(shared.pages.acted(&cut, who, host_ends, acting)).await
 }
 
 /// Shows a task named `actions`. It needs a handler of its own, because its path is also the path
