@@ -43,17 +43,17 @@ impl Host {
         {
             Ok(Answer::Cancelling { task, how }) => {
                 let (id, already) = (task.to_string(), how == Cancelling::Already);
-                let unended = if already {
-                    known_unendable(&self.reader.layout, vec![id.clone()]).await
+                let warning = if already {
+                    self.never_ends(task).await?
                 } else {
-                    Vec::new()
+                    None
                 };
                 Ok(Cancelled {
                     id,
                     already,
                     still: Still::of(how),
                     descendants: None,
-                    warning: unendable_text(&unended),
+                    warning,
                 })
             }
             Ok(Answer::CancellingBelow {
@@ -111,6 +111,24 @@ impl Host {
         }
         let _turn = self.looks.acquire().await;
         self.status(reference).await
+    }
+
+    /// What is known to keep a task that is being stopped from ending.
+    async fn never_ends(&self, task: TaskId) -> Result<Option<String>, AppError> {
+        let unended = known_unendable(&self.reader.layout, vec![task.to_string()]).await;
+        match unendable_text(&unended) {
+            None => self.halt_of_stopping(task).await,
+            unended => Ok(unended),
+        }
+    }
+
+    /// [`Host::halt_of`] for a task that must be read first.
+    pub(super) async fn halt_of_stopping(&self, id: TaskId) -> Result<Option<String>, AppError> {
+        if !self.may_have_halted() {
+            return Ok(None);
+        }
+        let task = self.read(move |reader| Ok(reader.store.task(id)?)).await?;
+        Ok(task.and_then(|task| self.halt_of(&task)))
     }
 
     /// Frees the slot of an attempt that waits for its own descendant, until the guard is dropped.

@@ -24,6 +24,7 @@ mod events;
 mod explain;
 pub(crate) mod graph;
 mod group;
+mod halted;
 mod hold;
 mod host;
 mod leaving;
@@ -74,6 +75,7 @@ pub(crate) use self::{
         supervisors_left, supervisors_out_of_sight, suspended_supervisors, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
+    halted::{halted_supervisors, says_halted},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},

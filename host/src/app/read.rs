@@ -20,6 +20,7 @@ use super::{
     down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
+    halted::{Halted, halted_supervisor},
     host::Host,
     limit_view::LimitView,
     present::task_row,
@@ -35,7 +36,6 @@ use crate::{
     clock::{self, rfc3339},
     config,
     layout::Layout,
-    proc_stat,
     store::{self, StoreError},
     transcript::{Output, Reach, Wanted},
 };
@@ -125,6 +125,9 @@ impl Host {
         {
             view.doing = Some(earlier);
         }
+        if let Some(halt) = self.halt_of(&task) {
+            view.doing = Some(halt);
+        }
         Ok(view)
     }
 
@@ -137,11 +140,9 @@ impl Host {
             self.environments.is_stood_in_for(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
-        in_the_way.is_unreached = in_the_way
-            .held_back
-            .as_ref()
-            .is_some_and(|why| (self.silent_supervisors)().contains(why));
-        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
+        in_the_way.is_unreached = self.unreached(&task).is_some();
+        in_the_way.halted_supervisor =
+            halted_supervisor(&task, &self.reader.layout).map(Halted::text);
         in_the_way.unendable = unendable(&task, &self.reader.layout).await;
         if explain::runs_git(&task) {
             in_the_way.earlier_commands = self.commands.earlier_in_words();
@@ -263,26 +264,6 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
         format!("a stored {what} ({key}) cannot be read and was put aside: {reason}{waits}")
     });
     told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
-}
-
-/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If no
-/// process of the task shows which supervisor the task has, the pid of any stopped supervisor is
-/// returned. `None` if the supervisors cannot be examined.
-fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
-    if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
-        return None;
-    }
-    let suspended = suspended_supervisors(layout).unwrap_or_else(|error| {
-        tracing::warn!(%error, task = %task.id, "nobody knows whether the task's supervisor is suspended");
-        Vec::new()
-    });
-    let leader = task.last_attempt().and_then(|attempt| attempt.leader);
-    let parent = leader.and_then(|leader| {
-        let stat = proc_stat::try_stat(leader.pid).ok().flatten()?;
-        (stat.start_time == leader.start_time).then_some(stat.parent)
-    });
-    let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
-    suspended.into_iter().find(its_own)
 }
 
 /// The processes of a task that is being stopped which cannot be ended now, in words.

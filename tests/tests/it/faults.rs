@@ -202,6 +202,9 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     suspend(supervisor);
     let named = format!("`kill -CONT {supervisor}` continues it");
     let why = host.text(["why", &id]);
+    let doing = host.status(&id)["doing"].to_string();
+    host.run(["cancel", &id]).check();
+    let again = host.run(["cancel", &id]);
     let doctor = host.run(["doctor"]).code(1).text();
     // Neither command waits for the tasks. If it did, it would exceed the time limit that this test
     // sets for each command.
@@ -211,9 +214,10 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     let down_without_host = host.run(["down", "--kill"]);
     let is_hostless = host.host_pid().is_none();
     signal(supervisor, Signal::CONT);
-    for told in [why, why_without_host, doctor] {
+    for told in [why, doing, why_without_host, doctor] {
         assert!(told.contains(&named), "{told}");
     }
+    again.ok().says(&["is already stopping", &named]);
     for down in downs {
         down.code(125).says(&[&named]);
     }

@@ -16,7 +16,7 @@ mod waiting;
 
 pub(super) use error::ClientError;
 pub(super) use events::Heard;
-pub(super) use follow::Followed;
+pub(super) use follow::{Followed, Follower};
 #[cfg(test)]
 pub(super) use start::tests::host_start;
 pub(super) use start::{Announcement, HostStart, Policy, layout};

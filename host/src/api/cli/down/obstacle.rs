@@ -98,8 +98,9 @@ pub(super) fn out_of_reach(said: &str) -> AppError {
          pid ends it and its tasks before that, unless it is in state `D`; then the host ends as \
          it was asked to"
     } else {
-        "`kill` with the supervisor's pid ends it and its tasks; then the host ends as it was \
-         asked to"
+        "`kill` with the supervisor's pid ends it and its tasks, but not while its control group \
+         is frozen (`systemctl thaw`, `docker unpause`) or it waits for a file system; then the \
+         host ends as it was asked to"
     };
     AppError::new(ErrorKind::Unavailable, message).hint(way_out)
 }
@@ -125,5 +126,6 @@ mod tests {
             unreached.starts_with("`kill` with the supervisor's pid"),
             "{unreached}"
         );
+        assert!(unreached.contains("thaw"), "{unreached}");
     }
 }
