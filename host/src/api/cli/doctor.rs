@@ -102,6 +102,7 @@ impl Doctor {
             Some(Ok((host, started))) => {
                 findings.extend(of_host(&host, started));
                 findings.extend(not_inherited(layout));
+                findings.extend(next_host(&client.start().overrides));
                 findings.extend(plugins(client).await);
             }
             Some(Err(error)) => findings.push(failed("host", error)),
@@ -130,6 +131,14 @@ fn own_disk_reserve(overrides: &Overrides) -> u64 {
     let settings = Settings::load(overrides, &process_environment);
     let limits = settings.map_or_else(|_| Limits::default(), |settings| settings.limits);
     limits.disk_reserve_bytes
+}
+
+/// A finding if no host could be started with the settings of this command. A running host keeps
+/// the settings that it has read.
+fn next_host(overrides: &Overrides) -> Option<Finding> {
+    let error = Settings::load(overrides, &process_environment).err()?;
+    let found = format!("this host goes on, but the next one cannot start: {error}");
+    Some(Finding::new(Verdict::Fail, "settings", found))
 }
 
 /// Time limit of the first answer. If a host has to be started, the limit is longer, because the
