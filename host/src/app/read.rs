@@ -26,6 +26,7 @@ use super::{
     present::task_row,
     reader::Reader,
     request::{ListFilter, TaskRef},
+    retry::spent_until,
     select::{Purpose, Selection},
     transcript::begun,
     unended::{known_unendable, unendable_text},
@@ -180,6 +181,13 @@ impl Host {
         let today = Scope::Day(Day::of(clock::wall()));
         let spent = self.read(move |reader| Ok(reader.store.spent_on(today)?));
         Some(BudgetView::of(spent.await.ok()?, daily))
+    }
+
+    /// What an agent is told that is to start now, if agents have spent the budget of the day.
+    pub(super) async fn day_is_spent(&self) -> Option<String> {
+        let budget = self.day_budget().await?;
+        let until = Day::of(clock::wall()).end();
+        (budget.left_usd <= 0.0).then(|| spent_until(until))
     }
 
     /// Settings with which the host was started.

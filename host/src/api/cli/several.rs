@@ -18,7 +18,7 @@ use super::{
     session::Session,
     table::{Column, Table},
     terminal::{Look, Painted, fit, harmless},
-    text,
+    text, times,
 };
 use crate::{
     api::status,
@@ -243,7 +243,7 @@ fn tell_all(
         return tell(task);
     }
     for line in warnings(&done) {
-        output::say(&line);
+        output::say(&times::in_text(&line, times::now()));
     }
     output::say(&summary(action, &done, failed.len()));
     Ok(())
