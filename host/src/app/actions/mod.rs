@@ -201,7 +201,7 @@ impl Host {
             for task in tasks {
                 task.shown.note_unended(&unended);
                 if task.shown.was_stopping() && task.shown.warning.is_none() {
-                    task.shown.warning = self.halt_of_stopping(task.id).await?;
+                    task.shown.warning = self.halt_of_stopping(task.id).await;
                 }
             }
         }
