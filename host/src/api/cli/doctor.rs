@@ -336,7 +336,7 @@ fn inherited_from_host(differences: &[String]) -> Option<Finding> {
 }
 
 /// One finding for all working supervisors together, and one for each supervisor that is stopped by
-/// a signal. A warning of the host names the others that do not work. If there is no supervisor, one
+/// a signal. Warnings of the host name the others that do not work. If there is no supervisor, one
 /// finding that none is needed.
 fn supervisors(host: &HostInfo) -> Vec<Finding> {
     let suspended = &host.suspended_supervisors;
