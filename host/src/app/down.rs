@@ -55,7 +55,7 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Result<Vec<u32>, AppError> {
 }
 
 /// The supervisors of [`supervisors_left`] that are stopped by a signal.
-pub(crate) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppError> {
+pub(super) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::suspended(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 

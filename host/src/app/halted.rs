@@ -53,6 +53,13 @@ pub(crate) fn halted_supervisors(layout: &Layout) -> Result<Vec<Halted>, AppErro
     Ok(suspended.map(Halted::Suspended).chain(frozen).collect())
 }
 
+/// A warning for each supervisor in a frozen control group.
+pub(super) fn frozen_supervisors(layout: &Layout) -> Result<Vec<String>, AppError> {
+    let halted = halted_supervisors(layout)?.into_iter();
+    let frozen = halted.filter(|one| matches!(one, Halted::Frozen(_)));
+    Ok(frozen.map(Halted::text).collect())
+}
+
 /// Whether a reason of `why`, or a warning of a host, says that a supervisor does nothing or cannot
 /// be reached, or that what a dead one has left cannot be ended.
 pub(crate) fn says_halted(reason: &str) -> bool {

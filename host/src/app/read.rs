@@ -20,7 +20,7 @@ use super::{
     down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
-    halted::{Halted, halted_supervisor},
+    halted::{Halted, frozen_supervisors, halted_supervisor},
     host::Host,
     limit_view::LimitView,
     present::task_row,
@@ -216,6 +216,8 @@ impl Host {
         faults.extend(unexamined.map(ToString::to_string));
         let mut warnings = self.settings.warnings.clone();
         warnings.extend((self.silent_supervisors)());
+        // Supervisors that cannot be examined are already among the faults.
+        warnings.extend(frozen_supervisors(&self.reader.layout).unwrap_or_default());
         if self.plugins.executor_names().is_empty() {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
