@@ -313,12 +313,23 @@ fn build_plugin(dir: &Path, out: &Path, say: &mut dyn FnMut(&str)) -> Result<Pat
 }
 
 /// Creates a host within this process. It is used if no host runs, and answers only requests that
-/// change nothing.
-fn offline(overrides: &Overrides) -> Result<Arc<Host>, AppError> {
-    let mut settings = Settings::load(overrides, &config::process_environment)
-        .map_err(|error| AppError::new(ErrorKind::Invalid, error.to_string()))?;
+/// change nothing. They need no configuration file, so if it cannot be used, this is a warning.
+fn offline(overrides: &Overrides) -> Result<(Arc<Host>, Option<String>), AppError> {
+    let env = &config::process_environment;
+    let invalid = |error: config::ConfigError| AppError::new(ErrorKind::Invalid, error.to_string());
+    let (mut settings, warning) = match Settings::load(overrides, env) {
+        Ok(settings) => (settings, None),
+        Err(error) => {
+            let without = Settings::load_without_file(overrides, env).map_err(invalid)?;
+            let warning = format!(
+                "warning: no host can start now, and the settings in the configuration file are \
+                 not known here: {error}"
+            );
+            (without, Some(warning))
+        }
+    };
     narrowed::try_on(&layout::Layout::new(&settings.data_dir), &mut settings);
-    serve::offline(settings)
+    Ok((serve::offline(settings)?, warning))
 }
 
 /// Restores a backup. The backup is read completely before anything is written. If a host runs or a

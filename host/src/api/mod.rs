@@ -57,8 +57,8 @@ type BuildPlugin = fn(&Path, &Path, &mut dyn FnMut(&str)) -> Result<PathBuf, App
 type RestoreBackup = fn(&Overrides, &Path, Environment) -> Result<QueueRestored, AppError>;
 
 /// Creates a read-only host within this process, to answer requests while no host runs. Must be
-/// called within a tokio runtime.
-pub(crate) type Offline = fn(&Overrides) -> Result<Arc<Host>, AppError>;
+/// called within a tokio runtime. Also returns a warning if the configuration file cannot be used.
+pub(crate) type Offline = fn(&Overrides) -> Result<(Arc<Host>, Option<String>), AppError>;
 
 /// Functions of other layers that the entry points need. `lib.rs` sets them, so that `api` does not
 /// depend on the engine or on processes.

@@ -43,17 +43,17 @@ impl Host {
         {
             Ok(Answer::Cancelling { task, how }) => {
                 let (id, already) = (task.to_string(), how == Cancelling::Already);
-                let unended = if already {
-                    known_unendable(&self.reader.layout, vec![id.clone()]).await
+                let warning = if already {
+                    self.never_ends(task).await
                 } else {
-                    Vec::new()
+                    None
                 };
                 Ok(Cancelled {
                     id,
                     already,
                     still: Still::of(how),
                     descendants: None,
-                    warning: unendable_text(&unended),
+                    warning,
                 })
             }
             Ok(Answer::CancellingBelow {
@@ -111,6 +111,30 @@ impl Host {
         }
         let _turn = self.looks.acquire().await;
         self.status(reference).await
+    }
+
+    /// What is known to keep a task that is being stopped from ending.
+    async fn never_ends(&self, task: TaskId) -> Option<String> {
+        let unended = known_unendable(&self.reader.layout, vec![task.to_string()]).await;
+        match unendable_text(&unended) {
+            None => self.halt_of_stopping(task).await,
+            unended => unended,
+        }
+    }
+
+    /// [`Host::halt_of`] for a task that must be read first. The cancellation was carried out even
+    /// if the task cannot be read.
+    pub(super) async fn halt_of_stopping(&self, id: TaskId) -> Option<String> {
+        if !self.may_have_halted() {
+            return None;
+        }
+        match self.read(move |reader| Ok(reader.store.task(id)?)).await {
+            Ok(task) => task.and_then(|task| self.halt_of(&task)),
+            Err(error) => {
+                tracing::warn!(%error, task = %id, "nobody knows whether the task can end");
+                None
+            }
+        }
     }
 
     /// Frees the slot of an attempt that waits for its own descendant, until the guard is dropped.

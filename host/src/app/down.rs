@@ -55,7 +55,7 @@ pub(crate) fn supervisors_left(layout: &Layout) -> Result<Vec<u32>, AppError> {
 }
 
 /// The supervisors of [`supervisors_left`] that are stopped by a signal.
-pub(crate) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppError> {
+pub(super) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppError> {
     supervise::suspended(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> Result<bool, AppError
     supervise::is_out_of_sight(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
-fn unexamined(error: &SuperviseError) -> AppError {
+pub(super) fn unexamined(error: &SuperviseError) -> AppError {
     let message = format!("the supervisors cannot be examined: {}", chain(error));
     AppError::new(ErrorKind::Unavailable, message)
 }

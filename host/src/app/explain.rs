@@ -39,8 +39,8 @@ pub(super) struct InTheWay {
     pub(super) held_back: Option<String>,
     /// Whether the attempt is held back because its supervisor cannot be reached.
     pub(super) is_unreached: bool,
-    /// The pid of the task's supervisor, if the supervisor is stopped by a signal.
-    pub(super) suspended_supervisor: Option<u32>,
+    /// The sentence about the task's supervisor, if the supervisor does nothing.
+    pub(super) halted_supervisor: Option<String>,
     /// Processes of a task that is being stopped which cannot be ended now, in words.
     pub(super) unendable: Option<String>,
     /// Commands of an earlier host for which the task's git commands wait, in sentences.
@@ -103,7 +103,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         refusal,
         held_back,
         is_unreached,
-        suspended_supervisor,
+        halted_supervisor,
         unendable,
         earlier_commands,
         is_out_of_sight,
@@ -208,16 +208,13 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
                 }
                 format!("it is held back until its output can be written: {why}")
             });
-            let suspended = suspended_supervisor.map(|pid| {
-                format!("the supervisor (pid {pid}) is stopped by a signal, so it enforces no limits and notices no ends; `kill -CONT {pid}` continues it")
-            });
             let running = if queue.no_host {
                 running_without_host(phase, unrecorded::is_marked(task), is_out_of_sight)
             } else {
                 running(phase)
             };
             let reasons = std::iter::once(running).chain(unendable);
-            let reasons = reasons.chain(suspended).chain(held);
+            let reasons = reasons.chain(halted_supervisor).chain(held);
             (*since, reasons.chain(earlier_commands).collect())
         }
     };

@@ -24,6 +24,7 @@ mod events;
 mod explain;
 pub(crate) mod graph;
 mod group;
+mod halted;
 mod hold;
 mod host;
 mod leaving;
@@ -71,9 +72,10 @@ pub(crate) use self::{
     diff::{DiffQuery, DiffView},
     down::{
         end_without_host, processes_left, says_unanswered, says_unreached, still_running,
-        supervisors_left, supervisors_out_of_sight, suspended_supervisors, tasks_left,
+        supervisors_left, supervisors_out_of_sight, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
+    halted::{Halted, halted_supervisors, says_halted},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},

@@ -20,11 +20,13 @@ use super::{
     down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
+    halted::{Halted, frozen_supervisors, halted_supervisor},
     host::Host,
     limit_view::LimitView,
     present::task_row,
     reader::Reader,
     request::{ListFilter, TaskRef},
+    retry::spent_until,
     select::{Purpose, Selection},
     transcript::begun,
     unended::{known_unendable, unendable_text},
@@ -35,7 +37,6 @@ use crate::{
     clock::{self, rfc3339},
     config,
     layout::Layout,
-    proc_stat,
     store::{self, StoreError},
     transcript::{Output, Reach, Wanted},
 };
@@ -125,6 +126,9 @@ impl Host {
         {
             view.doing = Some(earlier);
         }
+        if let Some(halt) = self.halt_of(&task) {
+            view.doing = Some(halt);
+        }
         Ok(view)
     }
 
@@ -137,11 +141,9 @@ impl Host {
             self.environments.is_stood_in_for(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
-        in_the_way.is_unreached = in_the_way
-            .held_back
-            .as_ref()
-            .is_some_and(|why| (self.silent_supervisors)().contains(why));
-        in_the_way.suspended_supervisor = suspended_supervisor(&task, &self.reader.layout);
+        in_the_way.is_unreached = self.unreached(&task).is_some();
+        in_the_way.halted_supervisor =
+            halted_supervisor(&task, &self.reader.layout).map(Halted::text);
         in_the_way.unendable = unendable(&task, &self.reader.layout).await;
         if explain::runs_git(&task) {
             in_the_way.earlier_commands = self.commands.earlier_in_words();
@@ -181,6 +183,13 @@ impl Host {
         Some(BudgetView::of(spent.await.ok()?, daily))
     }
 
+    /// What an agent is told that is to start now, if agents have spent the budget of the day.
+    pub(super) async fn day_is_spent(&self) -> Option<String> {
+        let budget = self.day_budget().await?;
+        let until = Day::of(clock::wall()).end();
+        (budget.left_usd <= 0.0).then(|| spent_until(until))
+    }
+
     /// Settings with which the host was started.
     pub(crate) fn settings(&self) -> Vec<config::Shown> {
         self.settings.shown()
@@ -207,6 +216,8 @@ impl Host {
         faults.extend(unexamined.map(ToString::to_string));
         let mut warnings = self.settings.warnings.clone();
         warnings.extend((self.silent_supervisors)());
+        // Supervisors that cannot be examined are already among the faults.
+        warnings.extend(frozen_supervisors(&self.reader.layout).unwrap_or_default());
         if self.plugins.executor_names().is_empty() {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
@@ -263,26 +274,6 @@ fn unreadable(rows: &[Unreadable]) -> impl Iterator<Item = String> {
         format!("a stored {what} ({key}) cannot be read and was put aside: {reason}{waits}")
     });
     told.chain((more > 0).then(|| format!("and {more} more rows cannot be read")))
-}
-
-/// The pid of the supervisor of a running task, if that supervisor is stopped by a signal. If no
-/// process of the task shows which supervisor the task has, the pid of any stopped supervisor is
-/// returned. `None` if the supervisors cannot be examined.
-fn suspended_supervisor(task: &Task, layout: &Layout) -> Option<u32> {
-    if !matches!(task.state, State::Running { .. }) || explain::is_queued(task) {
-        return None;
-    }
-    let suspended = suspended_supervisors(layout).unwrap_or_else(|error| {
-        tracing::warn!(%error, task = %task.id, "nobody knows whether the task's supervisor is suspended");
-        Vec::new()
-    });
-    let leader = task.last_attempt().and_then(|attempt| attempt.leader);
-    let parent = leader.and_then(|leader| {
-        let stat = proc_stat::try_stat(leader.pid).ok().flatten()?;
-        (stat.start_time == leader.start_time).then_some(stat.parent)
-    });
-    let its_own = |pid: &u32| parent.is_none_or(|parent| parent == *pid);
-    suspended.into_iter().find(its_own)
 }
 
 /// The processes of a task that is being stopped which cannot be ended now, in words.

@@ -11,6 +11,7 @@ use claudine_domain::{
     principal::Principal,
     step::{Answer, Ends, Input, Refused, Retry},
     task::{State, Task, WaitingFor},
+    time::Timestamp,
 };
 
 use super::{
@@ -325,13 +326,16 @@ fn waits_for(task: &Task, refusal: Option<&Refusal>, is_draining: bool) -> Optio
             Refusal::GroupPaused { group } => {
                 Some(format!("group `{group}` is paused, {until_lifted}"))
             }
-            Refusal::DailyBudget { until, .. } => Some(format!(
-                "agents have spent the budget of the day, so it starts after {}",
-                rfc3339(*until)
-            )),
+            Refusal::DailyBudget { until, .. } => Some(spent_until(*until)),
             _ => None,
         },
     }
+}
+
+/// Why an agent does not start before this end of the day.
+pub(super) fn spent_until(until: Timestamp) -> String {
+    let until = rfc3339(until);
+    format!("agents have spent the budget of the day, so it starts after {until}")
 }
 
 /// A task, with the dependants that will run again: all of them, or only those that could not run
@@ -396,7 +400,7 @@ fn all_below(reader: &Reader, id: TaskId) -> Result<Vec<Task>, AppError> {
 
 #[cfg(test)]
 mod tests {
-    use claudine_domain::{id::AccountKey, time::Timestamp};
+    use claudine_domain::id::AccountKey;
 
     use super::*;
     use crate::store::sample_task;

@@ -9,7 +9,7 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     principal::{Authority, Kind, Principal},
     step::{Accepted, Answer, Ends, Input, Refused, Submit as Together},
-    task::{Request, Task},
+    task::{Class, Request, Task},
     time::Timestamp,
 };
 
@@ -63,6 +63,12 @@ impl Host {
         let told = graph.told_of_members();
         let (name, is_graph) = (graph.name.clone(), graph.is_graph());
         let accepted = self.take_on(&by, graph).await?;
+        let has_agent = told.iter().any(|(class, _)| *class == Class::Agent);
+        let spent = if has_agent {
+            self.day_is_spent().await
+        } else {
+            None
+        };
         if accepted.len() >= MANY {
             allocator::give_back().await;
         }
@@ -72,11 +78,16 @@ impl Host {
         Ok(Submitted {
             graph: first.map(|id| GraphName { id, name }),
             tasks: tasks
-                .map(|(accepted, (class, warning))| Delegated {
-                    id: accepted.task.to_string(),
-                    class,
-                    existing: accepted.existing,
-                    warning: warning.filter(|_| !accepted.existing),
+                .map(|(accepted, (class, warning))| {
+                    let spent = spent.clone().filter(|_| class == Class::Agent);
+                    let warnings: Vec<String> = warning.into_iter().chain(spent).collect();
+                    let has_one = !accepted.existing && !warnings.is_empty();
+                    Delegated {
+                        id: accepted.task.to_string(),
+                        class,
+                        existing: accepted.existing,
+                        warning: has_one.then(|| warnings.join("; ")),
+                    }
                 })
                 .collect(),
         })

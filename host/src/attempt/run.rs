@@ -185,9 +185,13 @@ impl Runner {
         self.registry.attempt_of(line).await
     }
 
-    /// Why the attempt's output cannot be written at the moment.
+    /// Why the output of an attempt in progress cannot be written at the moment. An attempt that no
+    /// supervisor is known to have waits for those that do not answer, one of which may have it.
     pub(crate) fn held_back(&self, attempt: AttemptId) -> Option<String> {
-        self.registry.held_back(attempt)
+        if self.registry.knows(attempt) {
+            return self.registry.held_back(attempt);
+        }
+        self.launcher.supervisors.silent().into_iter().next()
     }
 
     /// The number of attempts whose output cannot be written at the moment, and one of the reasons.

@@ -284,11 +284,31 @@ impl Settings {
     pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
         let data_dir = data_dir(overrides.data_dir.as_deref(), env)?;
         let (place, is_read) = config_file(env)?;
-        let (file, origins) = if is_read {
-            read_file(&place)?
-        } else {
-            Default::default()
-        };
+        let found = is_read.then(|| read_file(&place)).transpose()?;
+        Self::assembled(overrides, env, data_dir, (place, found))
+    }
+
+    /// The settings as if there were no configuration file. They are no settings for a host, but
+    /// are enough to read what is stored.
+    pub(crate) fn load_without_file(
+        overrides: &Overrides,
+        env: Environment<'_>,
+    ) -> Result<Self, ConfigError> {
+        let data_dir = data_dir(overrides.data_dir.as_deref(), env)?;
+        // The place of the file may be unknown too.
+        let place = file_path(env).unwrap_or_default();
+        Self::assembled(overrides, env, data_dir, (place, None))
+    }
+
+    /// Combines all sources. `place` is the path of the file, and `found` what was read there.
+    fn assembled(
+        overrides: &Overrides,
+        env: Environment<'_>,
+        data_dir: PathBuf,
+        (place, found): (PathBuf, Option<(File, BTreeMap<String, Origin>)>),
+    ) -> Result<Self, ConfigError> {
+        let is_read = found.is_some();
+        let (file, origins) = found.unwrap_or_default();
         let mut settings = Self::from_file(&place, file, data_dir)?;
         settings.file = is_read.then_some(place);
         settings.is_file_empty = origins.is_empty();
@@ -534,6 +554,32 @@ mod tests {
         check("CLAUDINE_SETTLE_TIMEOUT", "0.5", keep);
         let output = "a number of bytes such as `10485760`, `10M` or `1G`, at least 4096";
         check("CLAUDINE_MAX_OUTPUT_BUFFER", "0", output);
+    }
+
+    #[test]
+    fn settings_without_a_file_are_known_although_the_file_is_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, "slots = = 3\n").unwrap();
+        let env = |name: &str| match name {
+            "HOME" => Some(OsString::from("/h")),
+            CONFIG => Some(file.clone().into_os_string()),
+            "CLAUDINE_KEEP" => Some(OsString::from("36h")),
+            _ => None,
+        };
+        let overrides = Overrides::default();
+        let error = Settings::load(&overrides, &env).unwrap_err();
+        assert!(matches!(error, ConfigError::Parse { .. }), "{error}");
+        let settings = Settings::load_without_file(&overrides, &env).unwrap();
+        assert_eq!(settings.keep, Duration::from_hours(36));
+        // It is known that the settings of the file are missing.
+        assert_eq!((settings.file, settings.place), (None, file.clone()));
+        let nowhere = Overrides {
+            data_dir: Some("/data".into()),
+            ..overrides
+        };
+        assert!(Settings::load(&nowhere, &|_| None).is_err());
+        assert!(Settings::load_without_file(&nowhere, &|_| None).is_ok());
     }
 
     #[test]

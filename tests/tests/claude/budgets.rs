@@ -221,7 +221,8 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
     let world = World::with(answering(), Login::ApiKey, |host| {
         host.config("[budget]\ndaily_usd = 0.001\n")
     });
-    succeeded(&world.done(&["do it"]), "done");
+    let first = world.done(&["do it"]);
+    succeeded(&first, "done");
     // The second agent gets the rest of the day's budget, and continues on the next day.
     let second = world.delegate(&["do more"]);
     let waiting = wait_for("the second task to wait for the next day", || {
@@ -242,6 +243,15 @@ fn daily_budget_holds_agents_back_across_a_restart_of_the_host() {
             .then_some(())
     };
     wait_for("the third task to be held back", held_back);
+    for command in [
+        ["delegate", "do nothing"],
+        ["retry", first["id"].as_str().unwrap()],
+    ] {
+        let told = world.host.run(command).complaint();
+        // The time is readable.
+        let is_told = told.contains("agents have spent the budget of the day, so it starts after");
+        assert!(is_told && !told.contains("T00:00:00"), "{told}");
+    }
     kill_9(world.host.host_pid().unwrap());
     world.host.up();
     wait_for("the third task to be held back again", held_back);

@@ -115,8 +115,13 @@ fn host_starts_although_a_supervisor_does_not_answer() {
     let id = host.script("until test -e go; do sleep 0.1; done; echo through");
     host.live(&id);
     let supervisor = host.supervisor_pids()[0];
-    host.kill_host();
     suspend(supervisor);
+    // The supervisor cannot note that it has this task.
+    let unnoted = host.script("true");
+    wait_for("the second task to be starting", || {
+        (host.status(&unnoted)["phase"] == "starting").then_some(())
+    });
+    host.kill_host();
     // A file is not a supervisor's directory, even if its name is a number.
     fs::write(host.data_dir().join("supervisors/7"), "").unwrap();
     let begun = Instant::now();
@@ -124,19 +129,22 @@ fn host_starts_although_a_supervisor_does_not_answer() {
     let took = begun.elapsed();
     let doctor = host.run(["doctor"]);
     let why = host.status(&id);
-    let explained = host.text(["why", &id]);
+    let explained = [&id, &unnoted].map(|id| host.text(["why", id]));
     signal(supervisor, Signal::CONT);
     assert_eq!(other.ok().text(), "on");
     assert!(took < Duration::from_secs(30), "{took:?}");
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(doctor.contains("cannot be reached"), "{doctor}");
     assert_eq!(why["state"], "running", "{why:#}");
-    assert!(explained.contains("cannot be reached"), "{explained}");
-    assert!(!explained.contains("can be written"), "{explained}");
+    for explained in explained {
+        assert!(explained.contains("cannot be reached"), "{explained}");
+        assert!(!explained.contains("can be written"), "{explained}");
+    }
     // Once the supervisor continues, its attempt continues too.
     fs::write(host.work().join("go"), "").unwrap();
     assert_eq!(host.finished(&id)["output"], "through\n");
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(host.finished(&unnoted)["outcome"], "succeeded");
 }
 
 #[test]
@@ -202,6 +210,9 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     suspend(supervisor);
     let named = format!("`kill -CONT {supervisor}` continues it");
     let why = host.text(["why", &id]);
+    let doing = host.status(&id)["doing"].to_string();
+    host.run(["cancel", &id]).check();
+    let again = host.run(["cancel", &id]);
     let doctor = host.run(["doctor"]).code(1).text();
     // Neither command waits for the tasks. If it did, it would exceed the time limit that this test
     // sets for each command.
@@ -211,9 +222,10 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     let down_without_host = host.run(["down", "--kill"]);
     let is_hostless = host.host_pid().is_none();
     signal(supervisor, Signal::CONT);
-    for told in [why, why_without_host, doctor] {
+    for told in [why, doing, why_without_host, doctor] {
         assert!(told.contains(&named), "{told}");
     }
+    again.ok().says(&["is already stopping", &named]);
     for down in downs {
         down.code(125).says(&[&named]);
     }

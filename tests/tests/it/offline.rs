@@ -107,6 +107,37 @@ fn reading_without_a_host_gives_the_same_answers_and_changes_nothing() {
 }
 
 #[test]
+fn stored_tasks_are_shown_although_the_configuration_file_is_broken() {
+    let host = TestHost::builder().config("slots = 4\n").build();
+    let id = host.text(["run", "--group", "g", "--", "echo", "out"]);
+    host.finished(&id);
+    host.run(["group", "set", "g", "--limit", "2"]).check();
+    let file = host.config_dir().join("claudine/config.toml");
+    fs::write(&file, "slots = = 4\n").unwrap();
+    let named = file.to_str().unwrap();
+    let doctor = host.run(["doctor"]).code(1).text();
+    assert!(
+        doctor.contains("the next one cannot start") && doctor.contains("config.toml"),
+        "{doctor}"
+    );
+    gone(&host);
+    let more = [vec!["cost"], vec!["wait", &id], vec!["capacity"]];
+    for look in looks(&id, "g").into_iter().chain(more) {
+        let ran = host.run(&look).ok();
+        ran.says(&["warning: no host can start now", named]);
+    }
+    assert_eq!(host.text(["logs", &id]), "out");
+    // What needs a host is refused as before.
+    for change in [vec!["run", "--", "true"], vec!["up"], vec!["retry", &id]] {
+        let refused = host.run(&change).code(2);
+        refused.says(&["error: ", named]);
+    }
+    let down = host.run(["down"]).ok();
+    assert!(!down.complaint().contains("may still run"), "{down}");
+    assert!(host.processes().is_empty());
+}
+
+#[test]
 fn reading_creates_no_data_directory() {
     let host = TestHost::builder().from_nothing().build();
     for look in looks("nobody", "g") {

@@ -157,7 +157,7 @@ fn cancel_by_selection_asks_on_a_terminal_and_needs_yes_elsewhere() {
         .says(&["released 1 task"]);
     host.run(["cancel", "--all", "-y"])
         .ok()
-        .says(&["cancelled 2 tasks"]);
+        .says(&["cancelled 1 task, cancelling 1"]);
     assert_eq!(host.finished(&blocker)["outcome"], "cancelled");
 }
 

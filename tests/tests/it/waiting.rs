@@ -159,6 +159,36 @@ fn waits_go_on_after_their_host_was_stopped_by_a_signal() {
 }
 
 #[test]
+fn waits_name_a_supervisor_that_is_stopped_by_a_signal() {
+    let host = TestHost::new();
+    let script = "echo begun; until test -e go; do sleep 0.1; done; exit 3";
+    host.run(["run", "--name", "a", "--script", script]).check();
+    host.live("a");
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    let begin = |words: &[&str]| Terminal::start(&host, words, USUAL);
+    let mut waits = [
+        (begin(&["wait", "a"]), "a", 3),
+        (begin(&["logs", "-f", "a"]), "a", 0),
+        (
+            begin(&["run", "--wait", "--name", "b", "--", "true"]),
+            "b",
+            0,
+        ),
+    ];
+    for (wait, task, _) in &waits {
+        wait.shows(&[&format!(
+            "note: {task} cannot end: the supervisor (pid {supervisor})"
+        )]);
+    }
+    process::signal(supervisor, Signal::CONT);
+    fs::write(host.work().join("go"), "").unwrap();
+    for (wait, _, code) in &mut waits {
+        assert_eq!(wait.ended().code(), Some(*code), "{}", wait.screen());
+    }
+}
+
+#[test]
 fn waits_end_although_the_task_ended_under_a_host_that_they_did_not_see() {
     let host = TestHost::new();
     let script = "until test -e go; do sleep 0.1; done; exit 3";

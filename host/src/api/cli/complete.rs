@@ -243,7 +243,9 @@ impl Source {
             color: ColourWhen::default(),
         };
         let session = Session::new(&common, self.0.wiring).ok()?;
-        let asking = async { clock::within(PATIENCE, question(session.client())).await };
+        // A warning would be written between the words that the user types.
+        let client = session.client_with(|start| start.say = |_| {});
+        let asking = async { clock::within(PATIENCE, question(&client)).await };
         session.wait(asking)??.ok()
     }
 }

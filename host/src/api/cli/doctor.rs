@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::client::{Client, ClientError},
-    app::{AppError, BudgetView, HostInfo, PluginView},
+    app::{AppError, BudgetView, HostInfo, PluginView, says_halted},
     clock,
     config::{Overrides, Settings, process_environment},
     fsx,
@@ -102,6 +102,7 @@ impl Doctor {
             Some(Ok((host, started))) => {
                 findings.extend(of_host(&host, started));
                 findings.extend(not_inherited(layout));
+                findings.extend(next_host(&client.start().overrides));
                 findings.extend(plugins(client).await);
             }
             Some(Err(error)) => findings.push(failed("host", error)),
@@ -130,6 +131,14 @@ fn own_disk_reserve(overrides: &Overrides) -> u64 {
     let settings = Settings::load(overrides, &process_environment);
     let limits = settings.map_or_else(|_| Limits::default(), |settings| settings.limits);
     limits.disk_reserve_bytes
+}
+
+/// A finding if no host could be started with the settings of this command. A running host keeps
+/// the settings that it has read.
+fn next_host(overrides: &Overrides) -> Option<Finding> {
+    let error = Settings::load(overrides, &process_environment).err()?;
+    let found = format!("this host goes on, but the next one cannot start: {error}");
+    Some(Finding::new(Verdict::Fail, "settings", found))
 }
 
 /// Time limit of the first answer. If a host has to be started, the limit is longer, because the
@@ -327,13 +336,20 @@ fn inherited_from_host(differences: &[String]) -> Option<Finding> {
 }
 
 /// One finding for all working supervisors together, and one for each supervisor that is stopped by
-/// a signal. If there is no supervisor, one finding that none is needed.
+/// a signal. Warnings of the host name the others that do not work. If there is no supervisor, one
+/// finding that none is needed.
 fn supervisors(host: &HostInfo) -> Vec<Finding> {
     let suspended = &host.suspended_supervisors;
+    let halted = host.warnings.iter().filter(|warning| says_halted(warning));
+    let halted: Vec<&String> = halted.collect();
+    let is_named = |pid: u32| {
+        let words = format!("(pid {pid})");
+        halted.iter().any(|warning| warning.contains(&words))
+    };
     let working = host
         .supervisors
         .iter()
-        .filter(|pid| !suspended.contains(pid));
+        .filter(|pid| !suspended.contains(pid) && !is_named(**pid));
     let working: Vec<String> = working.map(ToString::to_string).collect();
     let mut findings = Vec::new();
     if host.supervisors.is_empty() {
@@ -527,6 +543,23 @@ mod tests {
         check(&[7, 8], &[], &[(Verdict::Ok, "pid 7, 8", None)]);
         check(&[7, 8], &[8], &[(Verdict::Ok, "pid 7", None), suspended]);
         check(&[8], &[8], &[suspended]);
+    }
+
+    #[test]
+    fn a_supervisor_of_which_the_host_warns_does_not_count_as_working() {
+        let of = |pid: u32| format!("the supervisor in /s/1 (pid {pid}) cannot be reached: late");
+        let check = |warned: u32, expected: &str| {
+            let host = HostInfo {
+                supervisors: vec![7, 78],
+                warnings: vec![of(warned), "the disk is full (pid 78)".to_owned()],
+                ..host()
+            };
+            let found = supervisors(&host);
+            let found: Vec<&str> = found.iter().map(|it| it.found.as_str()).collect();
+            assert_eq!(found, [expected]);
+        };
+        check(7, "pid 78");
+        check(8, "pid 7, 78");
     }
 
     #[test]

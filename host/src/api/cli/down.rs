@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::{
-    obstacle::{held_up, hold_up, out_of_reach, suspended, suspension, unreached},
+    obstacle::{halt, halted, held_up, hold_up, out_of_reach, unreached},
     process::{end, open, wait_for},
     unended::{all_ended, held_up_by, ids},
 };
@@ -36,7 +36,7 @@ use crate::{
     },
     app::{
         AppError, DownMode, ErrorKind, HostInfo, ListFilter, TaskRow, end_without_host,
-        processes_left, supervisors_left, suspended_supervisors, tasks_left,
+        halted_supervisors, processes_left, supervisors_left, tasks_left,
     },
     aside, clock,
     config::Begin,
@@ -156,8 +156,8 @@ impl Down {
         let running = running.unwrap_or_default();
         let found = match found {
             Found::None if runs_on => {
-                if let Some(pid) = suspended_supervisors(layout)?.first() {
-                    return Err(suspended(*pid, "ask again").into());
+                if let Some(one) = halted_supervisors(layout)?.first() {
+                    return Err(halted(*one, "ask again").into());
                 }
                 match start(session, &client, mode).await {
                     // In a conflict, another process uses the directory.
@@ -475,9 +475,9 @@ async fn ask(
             ended = &mut ending => Some(ended),
             () = show(session, &mut spinner) => None,
             _ = interrupts.recv() => None,
-            pid = suspension(&client.start().layout) => {
+            one = halt(&client.start().layout) => {
                 spinner.clear();
-                return Err(suspended(pid, "the host ends as it was asked to").into());
+                return Err(halted(one, "the host ends as it was asked to").into());
             }
             held = hold_up(client) => {
                 spinner.clear();

@@ -1,6 +1,7 @@
 //! `claudine logs`
 
 use std::{
+    convert::Infallible,
     io::{self, IsTerminal, Write},
     process::ExitCode,
 };
@@ -15,7 +16,7 @@ use super::{
     transcript::Drawing, watch,
 };
 use crate::{
-    api::client::Followed,
+    api::client::{Followed, Follower},
     app::{Item, LogChannel, LogQuery, gap_text},
 };
 
@@ -95,11 +96,34 @@ impl Logs {
             has_times: true,
         };
         let task = if self.follow {
-            named::or_running(session, self.task).await?
+            named::or_running(session, self.task.clone()).await?
         } else {
-            named::or_last_told(session, self.task).await?
+            named::or_last_told(session, self.task.clone()).await?
         };
         let mut follower = session.client().follow(&task, query);
+        let copying = self.copy(session, &mut follower, drawing);
+        let escapes = if self.follow {
+            tokio::select! {
+                copied = copying => copied?,
+                never = Box::pin(tell_obstacles(session, &task)) => match never {},
+            }
+        } else {
+            copying.await?
+        };
+        // Resets colours, because output that was cut off may have left them switched on.
+        if escapes && io::stdout().is_terminal() {
+            output::bytes(b"\x1b[0m")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes the output to its end. Returns whether there are escape sequences in it.
+    async fn copy(
+        &self,
+        session: &Session,
+        follower: &mut Follower<'_>,
+        drawing: Drawing,
+    ) -> Result<bool, Failure> {
         // Without the mark, the lines that were cut would look like one line.
         let is_exact = self.raw || self.offset.is_some();
         let has_marks = !is_exact && !matches!(self.stream, Some(Stream::Stderr));
@@ -121,11 +145,7 @@ impl Logs {
                 escapes |= matches!(&piece, Followed::Bytes(_, bytes) if bytes.contains(&0x1b));
             }
         }
-        // Resets colours, because output that was cut off may have left them switched on.
-        if escapes && io::stdout().is_terminal() {
-            output::bytes(b"\x1b[0m")?;
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(escapes)
     }
 
     /// Whether the output of an agent is shown as a transcript. In a pipe and with `--raw`,
@@ -133,6 +153,14 @@ impl Logs {
     fn is_for_people(&self, session: &Session) -> bool {
         !self.raw && !session.json && self.offset.is_none() && io::stdout().is_terminal()
     }
+}
+
+/// Reports, each once, what keeps the task from ending.
+async fn tell_obstacles(session: &Session, task: &str) -> Infallible {
+    // A name may mean another task later. If the task cannot be read, following it fails too.
+    let found = session.client().status(task).await;
+    let id = found.map_or_else(|_| task.to_owned(), |found| found.id.clone());
+    watch::tell_obstacles(session, &[id], output::say).await
 }
 
 /// Writes each item to standard output or standard error, as the task did.

@@ -11,7 +11,7 @@ use super::{
     output,
     session::Session,
     several::Which,
-    text,
+    text, times,
 };
 use crate::{
     app::{Action, RetryOptions, TaskActed, TaskActions},
@@ -67,8 +67,9 @@ impl Retry {
 /// Prints the id, and reports a warning, dependants, and what the task waits for.
 pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
     output::id(&task.id)?;
+    let readable = |text: &str| times::in_text(text, times::now());
     if let Some(warning) = &task.warning {
-        output::say(&format!("warning: {warning}"));
+        output::say(&format!("warning: {}", readable(warning)));
     }
     if let Some(count) = task.downstream.filter(|count| *count > 0) {
         output::say(&text::wait_again(count, "it"));
@@ -80,7 +81,7 @@ pub(super) fn tell(task: &TaskActed) -> Result<(), Failure> {
             "{id} is held: `claudine release {id}` lets it start"
         ));
     } else if let Some(waits) = &task.waits {
-        output::say(&format!("{}: {waits}", short_id(&task.id)));
+        output::say(&format!("{}: {}", short_id(&task.id), readable(waits)));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use super::{
     session::Session,
     table::{Column, Table},
     terminal::{Look, Painted, fit, harmless},
-    text,
+    text, times,
 };
 use crate::{
     api::status,
@@ -243,7 +243,7 @@ fn tell_all(
         return tell(task);
     }
     for line in warnings(&done) {
-        output::say(&line);
+        output::say(&times::in_text(&line, times::now()));
     }
     output::say(&summary(action, &done, failed.len()));
     Ok(())
@@ -299,8 +299,12 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
     } else {
         0
     };
+    let told = match action {
+        Action::Cancel => cancelled(done),
+        _ => format!("{past} {}", text::tasks(done.len() - kept)),
+    };
     let parts = [
-        Some(format!("{past} {}", text::tasks(done.len() - kept))),
+        Some(told),
         (kept > 0).then(|| format!("{kept} still held by others")),
         Still::may_succeed(settling),
         (downstream > 0).then(|| text::wait_again(downstream, "them")),
@@ -308,6 +312,17 @@ fn summary(action: Action, done: &[&TaskActed], failed: usize) -> String {
         (failed > 0).then(|| format!("{failed} could not be {past}")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// How many tasks are cancelled, and how many have yet to end.
+fn cancelled(done: &[&TaskActed]) -> String {
+    let has_yet_to_end = |task: &&&TaskActed| task.still.is_some() || task.already;
+    let cancelling = done.iter().filter(has_yet_to_end).count();
+    match (done.len() - cancelling, cancelling) {
+        (count, 0) => format!("cancelled {}", text::tasks(count)),
+        (0, _) => format!("cancelling {}", text::tasks(cancelling)),
+        (count, _) => format!("cancelled {}, cancelling {cancelling}", text::tasks(count)),
+    }
 }
 
 fn named(task: &TaskActed) -> String {
@@ -451,9 +466,19 @@ mod tests {
             still: Some(Still::Settling),
             ..task(None)
         };
-        let expected =
-            "cancelled 2 tasks; 1 of them may still succeed, because their work is being settled";
+        let expected = "cancelled 1 task, cancelling 1; 1 of them may still succeed, because their \
+                        work is being settled";
         check(Action::Cancel, &[&plain, &settling], 0, expected);
+        let stopping = TaskActed {
+            still: Some(Still::Stopping),
+            ..task(None)
+        };
+        let already = TaskActed {
+            already: true,
+            ..task(None)
+        };
+        let expected = "cancelling 2 tasks; 1 could not be cancelled";
+        check(Action::Cancel, &[&stopping, &already], 1, expected);
         check(
             Action::Hold,
             &[&plain],

@@ -1,11 +1,14 @@
-//! Names tasks that do not end because their processes cannot be ended.
+//! Names tasks that do not end because their processes cannot be ended, or because their supervisor
+//! does nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, future::pending, time::Duration};
 
 use super::{progress, session::Session};
 use crate::{
-    api::client::ClientError,
-    app::{ListFilter, TaskRow, Unended, unendable, unendable_text},
+    api::client::{Client, ClientError},
+    app::{
+        ListFilter, TaskRow, Unended, halted_supervisors, says_halted, unendable, unendable_text,
+    },
     clock,
 };
 
@@ -13,6 +16,8 @@ use crate::{
 const BETWEEN_LOOKS: Duration = Duration::from_secs(4);
 /// Limit of the tasks that a message names.
 const NAMED: usize = 5;
+/// Limit of the tasks whose supervisors are looked at. All tasks usually have the same one.
+const LOOKED_AT: usize = 16;
 
 /// The running tasks. If no host runs, they are those that the database records as running.
 pub(super) async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
@@ -51,6 +56,44 @@ pub(super) async fn stuck(
             Err(error) => tracing::debug!(%error, "the processes are looked at again"),
         }
     }
+}
+
+/// Resolves once the supervisor of a running task does nothing or cannot be reached, with a message
+/// that names both. Only tasks of which `is_meant` is true count. A look follows each pause.
+pub(super) async fn halted(
+    session: &Session,
+    pauses: impl IntoIterator<Item = Duration>,
+    is_meant: impl Fn(&TaskRow) -> bool,
+) -> String {
+    let client = session.client();
+    for pause in pauses {
+        clock::sleep(pause).await;
+        if !may_have_halted(client).await {
+            continue;
+        }
+        // If the host does not answer, it is asked again.
+        let rows = running(session).await.unwrap_or_default();
+        for row in rows.iter().filter(|&row| is_meant(row)).take(LOOKED_AT) {
+            let Ok(why) = client.why(&row.id).await else {
+                continue;
+            };
+            if let Some(reason) = why.reasons.iter().find(|reason| says_halted(reason)) {
+                return format!("{} cannot end: {reason}", progress::called(row));
+            }
+        }
+    }
+    pending().await
+}
+
+/// Whether a supervisor is known to do nothing.
+async fn may_have_halted(client: &Client) -> bool {
+    let halted = halted_supervisors(&client.start().layout);
+    if halted.is_ok_and(|halted| !halted.is_empty()) {
+        return true;
+    }
+    // If no host answers, nobody knows more.
+    let host = client.that_starts_none().info().await;
+    host.is_ok_and(|host| host.warnings.iter().any(|warning| says_halted(warning)))
 }
 
 /// `None` if there is no such process.

@@ -417,6 +417,7 @@ fn request(executor: String, spec: &Value, options: TaskOptions) -> Result<Submi
 /// Prints the warning about a submitted task, if there is one.
 pub(super) fn say_warning(taken: &Delegated) {
     if let Some(warning) = &taken.warning {
+        let warning = times::in_text(warning, times::now());
         output::say(&format!("warning: {warning}"));
     }
 }

@@ -9,6 +9,7 @@ use std::{
     convert::Infallible,
     future::pending,
     io::{self, IsTerminal, Write},
+    iter::repeat,
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use super::{
     session::{self, Session},
     spinner::Spinner,
     status,
-    stuck::stuck,
+    stuck::{halted, stuck},
     text,
 };
 use crate::{
@@ -50,6 +51,9 @@ const HOST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time after which output that still cannot be written is reported. It is not reported at once,
 /// because a disk may be full only for a moment.
 pub(super) const HELD_BACK_FOR: Duration = Duration::from_secs(5);
+/// Time between the first two looks for supervisors that do nothing. A host needs less time to
+/// notice that a supervisor does not answer.
+const SILENCE_NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// Time between two looks for git commands of an earlier host, while a request about worktrees goes
 /// on.
 const EARLIER_LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -73,7 +77,17 @@ pub(super) async fn tell_obstacles(
     tokio::select! {
         never = Box::pin(tell_held_back(session.client(), &say)) => never,
         never = Box::pin(tell_stuck(session, tasks, &say)) => never,
+        never = Box::pin(tell_halted(session, tasks, &say)) => never,
     }
+}
+
+/// Reports once that the supervisor of one of these tasks does nothing.
+async fn tell_halted(session: &Session, tasks: &[String], say: impl Fn(&str)) -> Infallible {
+    let first = [HELD_BACK_FOR, SILENCE_NOTICED_WITHIN];
+    let pauses = first.into_iter().chain(repeat(LONGEST_WAIT));
+    let said = halted(session, pauses, |row| tasks.contains(&row.id)).await;
+    say(&format!("note: {said}"));
+    pending().await
 }
 
 /// Reports once that processes of these tasks cannot be ended, although they are to end.

@@ -16,7 +16,7 @@ mod waiting;
 
 pub(super) use error::ClientError;
 pub(super) use events::Heard;
-pub(super) use follow::Followed;
+pub(super) use follow::{Followed, Follower};
 #[cfg(test)]
 pub(super) use start::tests::host_start;
 pub(super) use start::{Announcement, HostStart, Policy, layout};
@@ -388,8 +388,9 @@ impl Client {
         if self.start.reach().await?.is_some() {
             return Ok(());
         }
-        // The settings may have changed since the last check, so they are read again.
-        let Ok(host) = (self.start.offline)(&self.start.overrides) else {
+        // The settings may have changed since the last check, so they are read again. If they
+        // cannot be used, the start of a host fails and says so.
+        let Ok((host, None)) = (self.start.offline)(&self.start.overrides) else {
             return Ok(());
         };
         let (ours, theirs) = tokio::io::duplex(HERE_BYTES);
@@ -413,8 +414,12 @@ impl Client {
     fn read_here(&self) -> Result<DuplexStream, ClientError> {
         let mut offline = lock(&self.offline);
         if offline.is_none() {
-            let host = (self.start.offline)(&self.start.overrides);
-            *offline = Some(host.map_err(ClientError::Refused)?);
+            let made = (self.start.offline)(&self.start.overrides);
+            let (host, warning) = made.map_err(ClientError::Refused)?;
+            if let Some(warning) = warning {
+                (self.start.say)(&warning);
+            }
+            *offline = Some(host);
         }
         let (ours, theirs) = tokio::io::duplex(HERE_BYTES);
         if let Some(host) = &*offline {

@@ -2,7 +2,7 @@
 
 use super::wording;
 use crate::{
-    app::{AppError, Still, TasksActed},
+    app::{AppError, Still, TaskActed, TasksActed},
     text::{short_id, shortened},
 };
 
@@ -35,6 +35,12 @@ fn told(acted: &TasksActed) -> String {
         (1, _) => "1 task of the graph cancelled".to_owned(),
         (count, _) => format!("{count} tasks of the graph cancelled"),
     };
+    let is_stopping = |task: &&TaskActed| task.still == Some(Still::Stopping) || task.already;
+    let stopping = match acted.tasks.iter().filter(is_stopping).count() {
+        0 => String::new(),
+        1 => "; 1 of them is still stopping".to_owned(),
+        count => format!("; {count} of them are still stopping"),
+    };
     let failed = match acted.failed {
         0 => String::new(),
         1 => "; 1 task could not be cancelled".to_owned(),
@@ -58,7 +64,11 @@ fn told(acted: &TasksActed) -> String {
         Some(format!("; task {}: {warning}", short_id(&task.id)))
     });
     // The counts come before the reasons, because a long message is cut at its end.
-    told + &still + &failed + &first_of(errors, "failure") + &first_of(warnings, "warning")
+    told + &stopping
+        + &still
+        + &failed
+        + &first_of(errors, "failure")
+        + &first_of(warnings, "warning")
 }
 
 /// The first of these texts, and how many more there are of this `kind`.
@@ -76,7 +86,7 @@ fn first_of(mut texts: impl Iterator<Item = String>, kind: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::app::{ErrorKind, TaskActed};
+    use crate::app::ErrorKind;
 
     #[test]
     fn the_answer_to_the_cancellation_of_a_graph_counts_its_tasks_and_has_the_warnings() {
@@ -117,6 +127,19 @@ mod tests {
             told(&acted),
             "2 tasks of the graph cancelled; 1 of them may still succeed, because their work is \
              being settled"
+        );
+        let stopping = TaskActed {
+            still: Some(Still::Stopping),
+            ..TaskActed::default()
+        };
+        let acted = TasksActed {
+            done: 2,
+            tasks: vec![stopping, TaskActed::default()],
+            ..TasksActed::default()
+        };
+        assert_eq!(
+            graph_cancelled(&acted),
+            "2 tasks of the graph cancelled; 1 of them is still stopping"
         );
     }
 

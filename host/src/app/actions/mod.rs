@@ -200,6 +200,9 @@ impl Host {
             let unended = known_unendable(&self.reader.layout, stopping).await;
             for task in tasks {
                 task.shown.note_unended(&unended);
+                if task.shown.was_stopping() && task.shown.warning.is_none() {
+                    task.shown.warning = self.halt_of_stopping(task.id).await;
+                }
             }
         }
         Ok(())

@@ -209,7 +209,7 @@ pub(crate) struct TaskActed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waits: Option<String>,
     /// A possible problem of the next attempt; after a cancel of a task that was already stopping,
-    /// its processes that cannot be ended.
+    /// what keeps it from ending, such as its processes that cannot be ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,
     /// Error of the action for this task.

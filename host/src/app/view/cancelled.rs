@@ -15,7 +15,8 @@ pub(crate) struct Cancelled {
     /// If the task had already ended: number of its unfinished descendants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) descendants: Option<usize>,
-    /// If the task was already stopping: its processes that cannot be ended.
+    /// If the task was already stopping: what keeps it from ending, such as its processes that
+    /// cannot be ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warning: Option<String>,
 }

@@ -116,15 +116,20 @@ impl Commands {
     }
 
     /// Says for which commands of an earlier host others wait, one sentence for each of them.
+    /// Commands of which nothing more is known share a sentence.
     pub(in crate::attempt) fn earlier_in_words(&self) -> Vec<String> {
         let all = self.all_earlier().into_iter();
         let is_open = |state: &State| !state.compiles && !state.is_over();
         let open = all.filter(|(_, state)| is_open(&state.borrow()));
-        open.map(|(_, state)| {
+        let mut told = Vec::new();
+        for (_, state) in open {
             let leader = state.borrow().children.iter().find_map(running);
-            in_words(leader)
-        })
-        .collect()
+            let words = in_words(leader);
+            if !told.contains(&words) {
+                told.push(words);
+            }
+        }
+        told
     }
 
     /// Waits until all commands that an earlier host had begun are over, but not for ever.
@@ -239,9 +244,13 @@ mod tests {
 
     /// A command of an earlier host with this first process.
     fn known_with(pid: u32) -> Known {
-        let attempt = command_key(Owner::Host, "0.1");
+        Known::of(vec![found("0.1", pid)])
+    }
+
+    fn found(name: &str, pid: u32) -> supervise::Found {
+        let attempt = command_key(Owner::Host, name);
         let start_time = proc_stat::stat(pid).unwrap().start_time;
-        let found = supervise::Found {
+        supervise::Found {
             children: vec![FoundChild {
                 child: ChildId::new(attempt.clone(), 0),
                 state: FoundState::Running { pid, start_time },
@@ -251,8 +260,7 @@ mod tests {
             ended: false,
             held: None,
             output_cut: false,
-        };
-        Known::of(vec![found])
+        }
     }
 
     /// No supervisor has the command, so the answer to the stop is that no process is left.
@@ -282,6 +290,16 @@ mod tests {
             ending.await.unwrap();
             assert!(commands.all_earlier().is_empty(), "it is not forgotten");
         }
+    }
+
+    #[tokio::test]
+    async fn commands_of_an_earlier_host_with_the_same_description_are_named_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = std::process::id();
+        let known = Known::of(vec![found("0.1", pid), found("0.2", pid)]);
+        let (commands, _reports) = without_supervisors(dir.path(), known).await;
+        assert_eq!(commands.all_earlier().len(), 2);
+        assert_eq!(commands.earlier_in_words().len(), 1);
     }
 
     #[tokio::test]

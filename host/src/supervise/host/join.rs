@@ -22,7 +22,7 @@ use crate::supervise::launch;
 use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE};
 use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
 use crate::supervise::sys::files::SocketPath;
-use crate::supervise::sys::{procfs, wait};
+use crate::supervise::sys::{freezer, procfs, wait};
 use crate::supervise::words::AttemptKey;
 
 /// How long a supervisor may take to become ready, and to answer a hello.
@@ -119,6 +119,14 @@ pub(crate) fn suspended(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
         }
     }
     Ok(suspended)
+}
+
+/// The pids of the living supervisors in frozen control groups, as far as this can be seen. They do
+/// as little as suspended ones.
+pub(crate) fn frozen(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
+    let mut frozen = pids(dir)?;
+    frozen.retain(|pid| freezer::is_frozen(Path::new("/"), *pid));
+    Ok(frozen)
 }
 
 /// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the

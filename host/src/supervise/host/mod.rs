@@ -40,12 +40,12 @@ use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 pub(crate) use ending::end_all;
 pub(super) use feed::Feed;
 pub(crate) use join::{
-    is_out_of_sight, leaders, may_have_left, open_attempts, pids, runs_as_noted, suspended,
+    frozen, is_out_of_sight, leaders, may_have_left, open_attempts, pids, runs_as_noted, suspended,
 };
 pub(crate) use orphans::Orphans;
 pub(crate) use router::open;
 use silent::Silent;
-pub(crate) use silent::{NOT_ANSWERING, NOT_REACHED};
+pub(crate) use silent::{NOT_ANSWERING, NOT_ENDED, NOT_REACHED};
 
 /// The most commands that may wait. They need little memory, because a start is a few hundred
 /// bytes, and the engine starts no more attempts than it has slots.

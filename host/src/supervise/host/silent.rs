@@ -16,6 +16,9 @@ pub(crate) const NOT_REACHED: &str = "cannot be reached";
 pub(crate) const NOT_ANSWERING: &str = "does not answer: it is suspended or its control group is \
                                         frozen, or it waits for a file system";
 
+/// The words in the reason for a dead supervisor whose processes could not be ended.
+pub(crate) const NOT_ENDED: &str = "the processes that a dead supervisor left cannot be ended yet";
+
 /// The name of a supervisor for people, with its pid if it is known to be alive.
 fn name(dir: &Path) -> String {
     let identity = join::identity(dir).ok().flatten();
@@ -36,7 +39,7 @@ pub(super) fn not_answering(dir: &Path) -> String {
 /// The reason for a dead supervisor whose processes could not be ended because of this error.
 pub(super) fn not_ended(error: &SuperviseError) -> String {
     let error = chain(error);
-    format!("the processes that a dead supervisor left cannot be ended yet: {error}")
+    format!("{NOT_ENDED}: {error}")
 }
 
 /// The silent supervisors by number, each with the reason that is shown to people. Only the router

@@ -2,6 +2,7 @@
 //! one call in `log::watch`, and from tests, only this part of `supervise` has `unsafe` code.
 
 pub(super) mod files;
+pub(super) mod freezer;
 pub(super) mod procfs;
 pub(super) mod signals;
 pub(super) mod spawn;

@@ -6,27 +6,28 @@ use super::super::{text, watch::HELD_BACK_FOR};
 use crate::{
     api::client::Client,
     app::{
-        AppError, ErrorKind, HeldBackView, says_unanswered, says_unreached, suspended_supervisors,
+        AppError, ErrorKind, Halted, HeldBackView, halted_supervisors, says_unanswered,
+        says_unreached,
     },
     clock,
     layout::Layout,
 };
 
-/// Time between two checks whether a supervisor is stopped by a signal, cannot be reached or does
-/// not answer.
+/// Time between two checks whether a supervisor is stopped by a signal or frozen, cannot be reached
+/// or does not answer.
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 /// Time between two checks whether the output of a task cannot be written.
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
 
-/// Resolves once a supervisor is stopped by a signal. There is no point in waiting then: the tasks
-/// of this supervisor do not end until it continues.
-pub(super) async fn suspension(layout: &Layout) -> u32 {
+/// Resolves once a supervisor is stopped by a signal or frozen. There is no point in waiting then:
+/// the tasks of this supervisor do not end until it continues.
+pub(super) async fn halt(layout: &Layout) -> Halted {
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
-        match suspended_supervisors(layout) {
-            Ok(suspended) => {
-                if let Some(pid) = suspended.first() {
-                    return *pid;
+        match halted_supervisors(layout) {
+            Ok(halted) => {
+                if let Some(one) = halted.first() {
+                    return *one;
                 }
             }
             Err(error) => tracing::debug!(%error, "the supervisors are looked at again"),
@@ -34,13 +35,25 @@ pub(super) async fn suspension(layout: &Layout) -> u32 {
     }
 }
 
-/// The error if tasks do not end because a supervisor is suspended. `then` says what the user has
+/// The error if tasks do not end because a supervisor does nothing. `then` says what the user has
 /// to do, or what happens, once the supervisor continues.
-pub(super) fn suspended(pid: u32, then: &str) -> AppError {
-    let message =
-        format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end");
-    AppError::new(ErrorKind::Unavailable, message)
-        .hint(format!("`kill -CONT {pid}` continues it; then {then}"))
+pub(super) fn halted(one: Halted, then: &str) -> AppError {
+    let (message, way_out) = match one {
+        Halted::Suspended(pid) => (
+            format!("the supervisor (pid {pid}) is stopped by a signal, so its tasks do not end"),
+            format!("`kill -CONT {pid}` continues it"),
+        ),
+        Halted::Frozen(pid) => (
+            format!(
+                "the control group of the supervisor (pid {pid}) is frozen, so its tasks do not end"
+            ),
+            format!(
+                "thaw the group (`systemctl thaw`, `docker unpause`); `kill -KILL {pid}` ends the \
+                 supervisor and its tasks before that, unless it is in state `D`"
+            ),
+        ),
+    };
+    AppError::new(ErrorKind::Unavailable, message).hint(format!("{way_out}; then {then}"))
 }
 
 /// Resolves once the output of running tasks could not be written for some time. There is no point
@@ -98,8 +111,9 @@ pub(super) fn out_of_reach(said: &str) -> AppError {
          pid ends it and its tasks before that, unless it is in state `D`; then the host ends as \
          it was asked to"
     } else {
-        "`kill` with the supervisor's pid ends it and its tasks; then the host ends as it was \
-         asked to"
+        "`kill` with the supervisor's pid ends it and its tasks, but not while its control group \
+         is frozen (`systemctl thaw`, `docker unpause`) or it waits for a file system; then the \
+         host ends as it was asked to"
     };
     AppError::new(ErrorKind::Unavailable, message).hint(way_out)
 }
@@ -107,6 +121,20 @@ pub(super) fn out_of_reach(said: &str) -> AppError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frozen_supervisor_is_named_with_another_way_out_than_a_suspended_one() {
+        let check = |one: Halted, why: &str, way_out: &str| {
+            let error = halted(one, "ask again");
+            assert!(error.message.contains("(pid 7)"), "{}", error.message);
+            assert!(error.message.contains(why), "{}", error.message);
+            let hint = error.hint.unwrap_or_default();
+            assert!(hint.starts_with(way_out), "{hint}");
+            assert!(hint.ends_with("; then ask again"), "{hint}");
+        };
+        check(Halted::Suspended(7), "by a signal", "`kill -CONT 7`");
+        check(Halted::Frozen(7), "is frozen", "thaw the group");
+    }
 
     #[test]
     fn a_supervisor_that_does_not_answer_is_named_with_another_way_out_than_one_out_of_reach() {
@@ -125,5 +153,6 @@ mod tests {
             unreached.starts_with("`kill` with the supervisor's pid"),
             "{unreached}"
         );
+        assert!(unreached.contains("thaw"), "{unreached}");
     }
 }

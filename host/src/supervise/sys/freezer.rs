@@ -1,0 +1,95 @@
+//! Finds out whether a process is in a frozen control group, of version 1 or 2.
+
+use std::path::{Path, PathBuf};
+
+use crate::fsx::read_virtual_text;
+
+/// Whether the process is in a frozen control group. `false` if this cannot be seen from here.
+/// `root` is `/`, except in tests.
+pub(in crate::supervise) fn is_frozen(root: &Path, pid: u32) -> bool {
+    let read = |path: String| read_virtual_text(root.join(path)).unwrap_or_default();
+    let groups = read(format!("proc/{pid}/cgroup"));
+    let mounts = read("proc/self/mountinfo".to_owned());
+    groups.lines().any(|line| {
+        // `number:controllers:path`, in version 2 without controllers.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
+            return false;
+        };
+        let (kind, file, sign) = match controllers {
+            "" => ("cgroup2", "cgroup.events", "frozen 1"),
+            some if has_freezer(some) => ("cgroup", "freezer.state", "FROZEN"),
+            _ => return false,
+        };
+        folder(&mounts, kind, group).is_some_and(|folder| {
+            let state = read(folder.join(file).to_string_lossy().into_owned());
+            state.lines().any(|line| line == sign)
+        })
+    })
+}
+
+fn has_freezer(list: &str) -> bool {
+    list.split(',').any(|item| item == "freezer")
+}
+
+/// The folder of a group, without the `/` at its beginning; `None` if it is not mounted here. Each
+/// line of `mounts` is `id parent device root mount-point options … - type source super-options`.
+fn folder(mounts: &str, kind: &str, group: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (place, about) = line.split_once(" - ")?;
+        let mut about = about.split(' ');
+        let is_it = about.next()? == kind && (kind == "cgroup2" || has_freezer(about.nth(1)?));
+        let mut place = place.split(' ').skip(3);
+        let (mounted, at) = (place.next()?, place.next()?);
+        let below = Path::new(group).strip_prefix(mounted).ok()?;
+        // A group outside of the namespace of this process begins with `/..`.
+        let is_inside = !below.starts_with("..");
+        (is_it && is_inside).then(|| Path::new(at.trim_start_matches('/')).join(below))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
+    use super::*;
+
+    const MOUNTS: &str = "\
+35 31 0:32 /docker /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+36 31 0:33 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+
+    const ONE: &str = "5:cpu:/a\n4:freezer:/docker/a\n0::/\n";
+    const STATE: &str = "sys/fs/cgroup/freezer/a/freezer.state";
+    const TWO: &str = "0::/user.slice/a.service\n";
+    const EVENTS: &str = "sys/fs/cgroup/unified/user.slice/a.service/cgroup.events";
+
+    #[test]
+    fn a_frozen_control_group_of_either_version_is_recognised() {
+        let check = |groups: &str, files: &[(&str, &str)], expected: bool| {
+            let root = tempfile::tempdir().unwrap();
+            let all = [("proc/7/cgroup", groups), ("proc/self/mountinfo", MOUNTS)];
+            for (path, content) in all.iter().chain(files) {
+                let path = root.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+            assert_eq!(is_frozen(root.path(), 7), expected, "{groups} {files:?}");
+        };
+        check(ONE, &[(STATE, "FROZEN\n")], true);
+        check(ONE, &[(STATE, "THAWED\n")], false);
+        check(ONE, &[], false);
+        check(TWO, &[(EVENTS, "populated 1\nfrozen 1\n")], true);
+        check(TWO, &[(EVENTS, "populated 1\nfrozen 0\n")], false);
+        // The mount has only the groups of another container.
+        let state = [("sys/fs/cgroup/freezer/freezer.state", "FROZEN\n")];
+        check("4:freezer:/\n", &state, false);
+        let outside = [
+            ("sys/fs/cgroup/unified/cgroup.procs", ""),
+            ("sys/fs/cgroup/cgroup.events", "frozen 1\n"),
+        ];
+        check("0::/../\n", &outside, false);
+    }
+}
