@@ -22,6 +22,7 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
 pub(super) fn mark_loss(base: &Path, time_us: u64, before: &Totals) -> io::Result<()> {
     let mut before = before.clone();
     before.is_cut = true;
+    before.removed = None;
     mark(base, time_us, Some(&before))
 }
 

@@ -13,6 +13,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::fsx;
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
@@ -428,7 +430,11 @@ impl LogReader {
                     let text = format!("{} is no regular file; move it away", path.display());
                     return Err(damaged(text));
                 }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if is_of_the_system(&error) => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let text = format!("{} cannot be read: {error}", path.display());
+                    return Err(damaged(text));
+                }
                 Err(_) if self.segment == 0 => return Ok(false),
                 Err(_) => match segments(&self.base)?
                     .into_iter()
@@ -440,6 +446,13 @@ impl LogReader {
             }
         }
     }
+}
+
+/// Whether an error says that the system lacks something at the moment. Other errors are faults of
+/// the log, and another read would find them again.
+pub(crate) fn is_of_the_system(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|found| lacks.contains(&found))
 }
 
 fn damaged(text: String) -> io::Error {
@@ -502,7 +515,11 @@ pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
     };
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
+        Err(error) => {
+            let text = format!("{}: {error}", folder.display());
+            return Err(io::Error::new(error.kind(), text));
+        }
+        Ok(entries) => entries,
     };
     let mut found = Vec::new();
     for entry in entries {

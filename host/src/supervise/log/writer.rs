@@ -89,7 +89,7 @@ impl LogWriter {
             in_segment: 0,
             in_file: 0,
             written: 0,
-            totals: Totals::default(),
+            totals: Totals::of_writer(),
             in_head: true,
             tail: VecDeque::new(),
             in_tail: 0,
@@ -185,14 +185,21 @@ impl LogWriter {
         self.in_segment = 0;
         self.files.open(self.segment);
         self.totals.is_cut |= self.files.is_cut;
-        let totals = whole(Kind::Totals, time_us, &self.totals.encode());
-        self.in_file = totals.len() as u64;
-        self.files.put(&totals, &self.totals);
+        let mut removed = Vec::new();
         while let Some((oldest, bytes)) = self.tail.front().copied()
             && self.in_tail - bytes >= self.tail_bytes
         {
             self.tail.pop_front();
             self.in_tail -= bytes;
+            self.totals.note_removal(oldest);
+            removed.push(oldest);
+        }
+        // Written before the removal, so that a segment whose removal is not noted is missing for
+        // another reason.
+        let totals = whole(Kind::Totals, time_us, &self.totals.encode());
+        self.in_file = totals.len() as u64;
+        self.files.put(&totals, &self.totals);
+        for oldest in removed {
             self.files.remove(oldest);
         }
     }
