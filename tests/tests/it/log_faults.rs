@@ -1,12 +1,14 @@
 //! Logs that somebody has removed, cut or damaged: each way to read them tells of it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, BufRead, BufReader, Read},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
-use claudine_tests::{TestHost, mcp::Client};
+use claudine_tests::{TestHost, mcp::Client, wait_for};
 use serde_json::json;
 
 /// Output of 18,893 bytes, in segments of 4 KiB because of the limit. The limit leaves nothing out.
@@ -193,5 +195,71 @@ fn output_of_a_damaged_log_is_passed_to_no_other_task() {
         ] {
             assert!(reason.contains(said), "{name}: {reason}");
         }
+    }
+}
+
+#[test]
+fn log_that_is_cut_short_while_its_task_runs_is_followed_to_the_end() {
+    let host = TestHost::new();
+    let script = "echo one; until test -e go; do sleep 0.02; done; seq 4; echo last";
+    let id = host.script(script);
+    host.live(&id);
+    let mut follow = host.command(["logs", &id, "-f"]);
+    let mut follow = follow
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(follow.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    fs::write(log_of(&host, &id), "").unwrap();
+    fs::write(host.work().join("go"), "").unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "1\n2\n3\n4\nlast\n");
+    let ended = follow.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(125));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        said.contains("has 13 of at least 17 bytes of output"),
+        "{said}"
+    );
+}
+
+/// The output goes on in a new file, or behind what is in the place of the log.
+#[test]
+fn log_that_is_removed_or_replaced_while_its_task_runs_is_told_and_goes_on() {
+    let host = TestHost::new();
+    let go = host.work().join("go");
+    for replacement in [None, Some("a text that is longer than a header")] {
+        let script = "echo one; until test -e go; do echo tick; sleep 0.05; done; echo last";
+        let id = host.script(script);
+        wait_for("the first line", || {
+            host.text(["logs", &id]).starts_with("one").then_some(())
+        });
+        let log = log_of(&host, &id);
+        fs::remove_file(&log).unwrap();
+        if let Some(text) = replacement {
+            fs::write(&log, text).unwrap();
+        }
+        let told = wait_for("the fault, and output after it", || {
+            let fault = host.status(&id)["log_fault"].as_str()?.to_owned();
+            let ran = host.run(["logs", &id]);
+            let shown = String::from_utf8_lossy(&ran.stdout).into_owned();
+            (ran.status.code() == Some(125) && shown.contains("tick\n")).then_some(fault)
+        });
+        let says = match replacement {
+            None => "bytes of output, but more were written",
+            Some(_) => ".1.log is damaged at byte 0",
+        };
+        assert!(told.contains(says), "{told}");
+        fs::write(&go, "").unwrap();
+        assert_eq!(host.finished(&id)["outcome"], "succeeded");
+        let ran = host.run(["logs", &id]).code(125);
+        assert!(ran.stdout.ends_with(b"last\n"), "{ran}");
+        fs::remove_file(&go).unwrap();
     }
 }

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use crate::fsx;
 
-use super::frame::{HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, whole};
-use super::reader::{LogReader, segments};
+use super::frame::{
+    HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, segments, whole,
+};
+use super::reader::LogReader;
 
 /// Adds the mark after the last output of the log, unless it is there already. Only for a log that
 /// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that

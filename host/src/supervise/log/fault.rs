@@ -1,5 +1,5 @@
-//! Says what is wrong with a log. All who show, pass on or keep output ask here, so that none of them
-//! takes a log that somebody has removed, cut or changed for the whole output.
+//! Says what is wrong with a log. All who show, pass on or keep output ask here, so that none of
+//! them takes a log that somebody has removed, cut or changed for the whole output.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::fsx;
 
 use super::bytes::read;
-use super::frame::{HEADER_BYTES, Header, Kind, segment_path};
-use super::reader::{LogReader, segments};
+use super::frame::{HEADER_BYTES, Header, Kind, segment_path, segments};
+use super::reader::LogReader;
 
 /// How many bytes of output a log must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

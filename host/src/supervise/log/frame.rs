@@ -1,9 +1,10 @@
 //! The layout of a log: frames, totals, and the names of segments.
 
-use std::ffi::OsString;
-use std::fs::DirBuilder;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -218,6 +219,36 @@ pub(super) fn segment_path(base: &Path, segment: u32) -> PathBuf {
     let mut name = OsString::from(base.as_os_str());
     name.push(format!(".{segment}"));
     PathBuf::from(name)
+}
+
+/// The numbers of the segments that exist, in ascending order.
+pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
+    let (Some(folder), Some(name)) = (base.parent(), base.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let text = format!("{}: {error}", folder.display());
+            return Err(io::Error::new(error.kind(), text));
+        }
+        Ok(entries) => entries,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(segment_number(name, &entry?.file_name()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The segment number in the name of a file, if it is a segment of the log `base`.
+pub(super) fn segment_number(base: &OsStr, name: &OsStr) -> Option<u32> {
+    match name.as_bytes().strip_prefix(base.as_bytes())? {
+        [] => Some(0),
+        [b'.', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok(),
+        _ => None,
+    }
 }
 
 /// Creates the directory of a log.

@@ -7,8 +7,8 @@
 
 use std::io;
 
-use super::frame::{HEADER_BYTES, Header, Kind};
-use super::reader::{LogReader, Piece, Selection, segments};
+use super::frame::{HEADER_BYTES, Header, Kind, segments};
+use super::reader::{LogReader, Piece, Selection};
 
 /// The most bytes that are searched for lines at once, except that a frame is never divided.
 const BLOCK_BYTES: u64 = 256 << 10;
@@ -318,7 +318,7 @@ impl LogReader {
     /// `false`, and keeps the offset, if the totals are missing: on a full disk, the file of a
     /// segment may be made without them. Such a segment has no output. If somebody has cut the
     /// segment short, a mark with the totals may be in their place.
-    fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
+    pub(super) fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
         self.enter(segment, 0);
         if let Some(header) = self.next_header()?
             && (header.kind == Kind::Totals

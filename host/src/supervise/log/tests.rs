@@ -1026,6 +1026,62 @@ fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
     check(None, "");
 }
 
+/// No line is lost or repeated, whether or not the reader looks at the log between the cut and the
+/// next output.
+#[test]
+fn a_reader_that_follows_goes_on_behind_the_mark_if_the_log_is_cut_short_or_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let rest = |reader: &mut LogReader| {
+        let mut shown = String::new();
+        while let Some(piece) = reader.next_piece().unwrap() {
+            match piece {
+                Piece::Bytes { bytes, .. } => shown += std::str::from_utf8(&bytes).unwrap(),
+                Piece::Gap { bytes, .. } => shown.extend(["<", &bytes.to_string(), ">"]),
+            }
+        }
+        shown
+    };
+    // The file has two frames of 20 bytes.
+    let check = |length: Option<u64>, seen: usize, looks: bool| {
+        let mut writer = LogWriter::new(path.clone(), 1 << 20);
+        append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+        append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
+        let mut reader = LogReader::new(&path);
+        for _ in 0..seen {
+            reader.next_piece().unwrap().unwrap();
+        }
+        if let Some(length) = length {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(length).unwrap();
+        } else {
+            // The writer would go on for a while in a file that it has open.
+            writer.close();
+            std::fs::remove_file(&path).unwrap();
+        }
+        let mut shown = String::new();
+        for line in ["three\n", "four\n", "five\n", "six\n"] {
+            if looks {
+                shown += &rest(&mut reader);
+            }
+            append(&mut writer, 0, Channel::Stdout, 30, line.as_bytes());
+        }
+        shown += &rest(&mut reader);
+        let lost = if seen == 1 { "<4>" } else { "" };
+        let expected = format!("{lost}three\nfour\nfive\nsix\n");
+        assert_eq!(shown, expected, "{length:?}, {seen} seen, {looks}");
+        std::fs::remove_file(&path).unwrap();
+    };
+    for length in [Some(0), Some(10), Some(20)] {
+        for (seen, looks) in [(1, false), (1, true), (2, false), (2, true)] {
+            check(length, seen, looks);
+        }
+    }
+    for looks in [false, true] {
+        check(None, 2, looks);
+    }
+}
+
 /// The second output begins in the second segment, and the third in the third.
 fn write_segments(path: &Path, cut: impl Fn()) {
     let mut writer = LogWriter::within(path.to_owned(), 1 << 20, 100);
@@ -1116,5 +1172,5 @@ fn the_death_of_a_supervisor_is_marked_behind_a_mark_of_lost_output() {
 }
 
 fn segments(path: &Path) -> Vec<u32> {
-    reader::segments(path).unwrap()
+    frame::segments(path).unwrap()
 }
