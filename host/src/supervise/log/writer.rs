@@ -339,8 +339,9 @@ impl Files {
     }
 
     /// Goes back to the end of the file, and adds a mark there, if somebody has cut the file short
-    /// or removed it. Otherwise the next frame would be written behind a hole of zeros, or to a file
-    /// that nobody can read. To be called between two frames. `before` is the output up to here.
+    /// or removed it. Otherwise the next frame would be written behind a hole of zeros, or to a
+    /// file that nobody can read. To be called between two frames. `before` is the output up to
+    /// here.
     fn go_back_to_the_end(&mut self, before: &Totals) -> io::Result<()> {
         let position = self.position;
         if self.was_removed()? {
@@ -364,9 +365,9 @@ impl Files {
         Ok(())
     }
 
-    /// Whether somebody has removed or replaced the open file, and its directory is still there some
-    /// time later: while the data directory is being removed, nothing may be made in it. A file that
-    /// was moved is written on.
+    /// Whether somebody has removed or replaced the open file, and its directory is still there
+    /// some time later: while the data directory is being removed, nothing may be made in it. A
+    /// file that was moved is written on.
     fn was_removed(&mut self) -> io::Result<bool> {
         let Some(file) = &self.file else {
             return Ok(false);
