@@ -196,7 +196,7 @@ impl Host {
                 executor: executor.clone(),
                 is_agents: true,
                 is_whole: false,
-                written: Written::default(),
+                written: None,
             };
             let items = Items::begin(self, reading, log, output, begin, stderr_from);
             // Clients that disconnect at once must not begin any number of reads.
@@ -257,14 +257,11 @@ impl Host {
         ))
     }
 
-    /// The output of an attempt, with how much there must be of it. While output is held back, this
-    /// is unknown.
+    /// The output of an attempt, with how much there must be of it.
     pub(super) fn output_of(&self, task: &Task, number: u32) -> Output {
         let mut output = Output::of(task, number);
-        output.written = match (self.held_back)(output.attempt) {
-            Some(_) => Written::default(),
-            None => written_of(task, number),
-        };
+        let is_held_back = (self.held_back)(output.attempt).is_some();
+        output.written = (!is_held_back).then(|| written_of(task, number));
         output
     }
 

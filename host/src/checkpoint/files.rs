@@ -180,7 +180,8 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
     copy(reader(Channel::Stderr), &directory.join("stderr"))?;
     // After the copies: a log that is damaged meanwhile is noticed too.
     if let Some(output) = &checkpoint.output
-        && let Some(fault) = log::fault(&layout.log(output.attempt), output.written, Look::Whole)
+        && let Some(written) = output.written
+        && let Some(fault) = log::fault(&layout.log(output.attempt), written, Look::Whole)
     {
         return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
     }

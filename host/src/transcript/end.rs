@@ -43,8 +43,9 @@ pub(crate) struct Output {
     pub(crate) is_agents: bool,
     /// Whether the output is complete.
     pub(crate) is_whole: bool,
-    /// How much output the log must have.
-    pub(crate) written: Written,
+    /// How much output the log must have. `None` while output is held back: then the log is not
+    /// complete, and nobody is told what is wrong with it.
+    pub(crate) written: Option<Written>,
 }
 
 impl Output {
@@ -58,7 +59,7 @@ impl Output {
             executor: task.request.executor.clone(),
             is_agents: task.request.class == Class::Agent,
             is_whole: task.is_done() || attempt.is_some_and(|one| one.ended.is_some()),
-            written: attempt.map(written_by).unwrap_or_default(),
+            written: Some(attempt.map(written_by).unwrap_or_default()),
         }
     }
 }
@@ -185,7 +186,9 @@ impl Transcripts {
 
     /// What is wrong with the log of an output, as far as a quick look shows it.
     async fn fault(&self, output: &Output) -> io::Result<Option<String>> {
-        let (log, written) = (self.layout.log(output.attempt), output.written);
+        let (log, Some(written)) = (self.layout.log(output.attempt), output.written) else {
+            return Ok(None);
+        };
         let looking = crate::aside::run(move || log::fault(&log, written, Look::Quick));
         looking.await.map_err(io::Error::other)
     }

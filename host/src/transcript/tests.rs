@@ -385,7 +385,7 @@ impl Written {
                 executor: "nobody".into(),
                 is_agents: false,
                 is_whole: true,
-                written: log::Written::default(),
+                written: Some(log::Written::default()),
             },
         }
     }
