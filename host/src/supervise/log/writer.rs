@@ -377,7 +377,12 @@ impl Files {
             return Ok(false);
         }
         self.looked = now;
-        if file.metadata()?.nlink() > 0 {
+        let own = file.metadata()?;
+        // Some file systems count no links.
+        let is_there = own.nlink() > 0
+            || std::fs::metadata(segment_path(&self.base, self.segment))
+                .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+        if is_there {
             self.removed = None;
             return Ok(false);
         }
