@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claudine_domain::{
-    attempt::{Attempt, Ended},
+    attempt::Attempt,
     id::AttemptId,
     task::{Class, Task},
 };
@@ -25,7 +25,7 @@ use crate::{
     command::supervised_by,
     fsx,
     supervise::log::{AsideReader, Begin, Channel, Piece, Written},
-    transcript::{Output, Reach, Wanted},
+    transcript::{Output, Reach, Wanted, written_by},
 };
 
 /// Maximum number of pieces read ahead of a slow client.
@@ -196,6 +196,7 @@ impl Host {
                 executor: executor.clone(),
                 is_agents: true,
                 is_whole: false,
+                written: None,
             };
             let items = Items::begin(self, reading, log, output, begin, stderr_from);
             // Clients that disconnect at once must not begin any number of reads.
@@ -224,7 +225,7 @@ impl Host {
                 items.send_held_back(reading).await?;
             }
             if ended || !reading.follow {
-                return Ok(self.refuse_unlike(attempt).await?);
+                return Ok(self.refuse_faulty(attempt).await?);
             }
             tokio::select! {
                 () = async { match &grown { Some(grown) => grown.grown().await, None => std::future::pending().await } } => {}
@@ -237,36 +238,31 @@ impl Host {
         }
     }
 
-    /// Refuses to show the log of an ended attempt as complete if it has fewer or more bytes than
-    /// the attempt had written.
-    async fn refuse_unlike(&self, id: AttemptId) -> Result<(), AppError> {
-        let unlike = self.read(move |reader| {
-            let Some(task) = reader.store.task(id.task)? else {
-                return Ok(None);
-            };
-            let attempt = task.attempts.iter().find(|one| one.number == id.number);
-            let ended = attempt.and_then(|attempt| attempt.ended.as_ref());
-            let written = ended.map_or_else(Written::default, written_by);
-            let log = reader.log(id);
-            let path = log.path().to_owned();
-            let found = log.differs_from(written);
-            let found = found.map_err(|error| unreadable(&error))?;
-            Ok(found.map(|found| written.unlike(&path, found)))
+    /// Refuses to show the log of an attempt as complete if something is wrong with it.
+    async fn refuse_faulty(&self, id: AttemptId) -> Result<(), AppError> {
+        let fault = self.read(move |reader| {
+            let task = reader.store.task(id.task)?;
+            Ok(task.and_then(|task| reader.fault(&task, id.number)))
         });
-        let Some(unlike) = unlike.await? else {
+        let Some(fault) = fault.await?.filter(|_| (self.held_back)(id).is_none()) else {
             return Ok(());
         };
-        if (self.held_back)(id).is_some() {
-            return Ok(());
-        }
         Err(AppError::new(
             ErrorKind::NotFound,
             format!(
-                "the log of attempt {} of task {:#} is not what was written: {unlike}; \
+                "the log of attempt {} of task {:#} is not what was written: {fault}; \
                  somebody may have changed it, or the machine lost its power",
                 id.number, id.task
             ),
         ))
+    }
+
+    /// The output of an attempt, with how much there must be of it.
+    pub(super) fn output_of(&self, task: &Task, number: u32) -> Output {
+        let mut output = Output::of(task, number);
+        let is_held_back = (self.held_back)(output.attempt).is_some();
+        output.written = (!is_held_back).then(|| written_of(task, number));
+        output
     }
 
     async fn has_ended(&self, attempt: AttemptId) -> Result<bool, AppError> {
@@ -312,7 +308,7 @@ impl Host {
         let task = self.task_to_show(reference).await?;
         let number = attempt_of(&task, &LogQuery::default())?;
         self.refuse_missing(&task, number).await?;
-        let output = Output::of(&task, number);
+        let output = self.output_of(&task, number);
         let wanted = Wanted {
             lines: tail,
             bytes: LINES_MAX_BYTES,
@@ -335,11 +331,15 @@ impl Host {
     }
 }
 
-/// How many bytes of output the log of an ended attempt must have.
-pub(super) fn written_by(ended: &Ended) -> Written {
-    Written {
-        bytes: ended.output_bytes,
-        is_all: ended.is_all_output,
+/// How much output the log of an attempt must have.
+pub(super) fn written_of(task: &Task, number: u32) -> Written {
+    let found = task.attempts.iter().find(|one| one.number == number);
+    let Some(begun) = found.filter(|one| one.started_at.is_some() && !one.by_hand) else {
+        return Written::default();
+    };
+    match written_by(begun) {
+        unknown if unknown == Written::default() && had_output(task, begun) => Written::SOME,
+        written => written,
     }
 }
 
@@ -414,6 +414,7 @@ mod tests {
     use std::time::Duration;
 
     use claudine_domain::{
+        attempt::Ended,
         outcome::Outcome,
         revision::{Difference, Revised},
         time::Timestamp,

@@ -136,6 +136,7 @@ pub(super) fn task_view(task: &Task) -> TaskView {
         output: None,
         output_truncated: false,
         output_bytes: None,
+        log_fault: None,
         usage: task
             .last_run()
             .and_then(|run| run.ended.as_ref())

@@ -38,7 +38,7 @@ use crate::{
     config,
     layout::Layout,
     store::{self, StoreError},
-    transcript::{Output, Reach, Wanted},
+    transcript::{Reach, Wanted},
 };
 
 /// Time limit for the engine's sign of life, which the engine sends between two inputs.
@@ -97,11 +97,16 @@ impl Host {
             // agent is read only on request.
             let is_unshown = task.is_done() && view.output.is_none();
             let unshown = begun(&task).filter(|_| is_unshown);
-            let unshown = unshown.map(|number| Output::of(&task, number));
             Ok((view, unshown, task))
         });
         let (mut view, unshown, task) = reading.await?;
-        if let Some(output) = unshown {
+        let attempt = task.last_attempt_id();
+        if attempt.is_some_and(|attempt| (self.held_back)(attempt).is_some()) {
+            // The output that is held back is not in the log yet.
+            view.log_fault = None;
+        }
+        if let Some(number) = unshown {
+            let output = self.output_of(&task, number);
             let wanted = Wanted {
                 lines: OUTPUT_LINES,
                 bytes: OUTPUT_BYTES,

@@ -16,9 +16,11 @@ use claudine_domain::{
 
 use super::{
     error::{AppError, Candidate, ErrorKind},
+    logs::written_of,
     present::{task_row, task_view},
     request::TaskRef,
     steps::steps,
+    transcript::begun,
     view::TaskView,
     way_out::{Left, way_out},
 };
@@ -28,7 +30,7 @@ use crate::{
         Filter, Intent, Resolved, SHOWN_AMBIGUOUS, Status, Store, is_word, may_be_of_an_id,
         unrecorded, unrestrained_of_word,
     },
-    supervise::log::{Channel, LogReader},
+    supervise::log::{self, Channel, LogReader, Look},
 };
 
 /// Size limit of a command's output in a view of its task.
@@ -266,14 +268,24 @@ impl Reader {
         } else if task.request.class == Class::Command
             && let Some(last) = latest_first.find(|it| it.started_at.is_some())
         {
-            let tail = self
-                .log(attempt_id(task, last.number))
-                .channel(Channel::Stdout)
-                .tail(OUTPUT_BYTES)
-                .map_err(|error| unreadable(&error))?;
-            view.output = Some(String::from_utf8_lossy(&tail.bytes).into_owned());
-            view.output_truncated = tail.truncated;
-            view.output_bytes = Some(tail.end);
+            let log = self.log(attempt_id(task, last.number));
+            let path = log.path().to_owned();
+            match log.channel(Channel::Stdout).tail(OUTPUT_BYTES) {
+                Ok(tail) => {
+                    view.output = Some(String::from_utf8_lossy(&tail.bytes).into_owned());
+                    view.output_truncated = tail.truncated;
+                    view.output_bytes = Some(tail.end);
+                    view.log_fault = tail.damage;
+                }
+                // Whoever waits for the task does not need its output.
+                Err(error) => {
+                    view.log_fault = Some(log::unreadable(&path, &error));
+                    (view.output, view.output_truncated) = (Some(String::new()), true);
+                }
+            }
+        }
+        if view.log_fault.is_none() {
+            view.log_fault = begun(task).and_then(|number| self.fault(task, number));
         }
         view.steps = steps(task);
         view.hint = way_out(&Left {
@@ -294,6 +306,12 @@ impl Reader {
             spent_micro_usd: self.store.spent_on(Scope::Graph(graph))?,
             budget_micro_usd: micro_usd,
         }))
+    }
+
+    /// What is wrong with the log of an attempt.
+    pub(super) fn fault(&self, task: &Task, number: u32) -> Option<String> {
+        let log = self.layout.log(attempt_id(task, number));
+        log::fault(&log, written_of(task, number), Look::Quick)
     }
 
     pub(super) fn log(&self, attempt: AttemptId) -> LogReader {

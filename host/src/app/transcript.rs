@@ -162,7 +162,7 @@ impl Host {
             return Ok(None);
         }
         let task = self.task_to_show(reference).await?;
-        let output = Output::of(&task, begun(&task).unwrap_or(1));
+        let output = self.output_of(&task, begun(&task).unwrap_or(1));
         let wanted = Wanted {
             lines,
             bytes: END_BYTES,

@@ -197,6 +197,10 @@ pub(crate) struct TaskView {
     /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_bytes: Option<u64>,
+    /// What is wrong with the log of the last attempt that began, as far as a quick look shows it.
+    /// Output may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log_fault: Option<String>,
     /// Usage of the last finished attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) usage: Option<UsageView>,

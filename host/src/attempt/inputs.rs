@@ -1,7 +1,7 @@
 //! The inputs of an attempt: its request, its environment, and the results of other attempts (of
 //! tasks whose output it uses, and of the attempt that it continues).
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
 
 use claudine_domain::{
     batch::DocumentKey,
@@ -258,7 +258,10 @@ fn hand_over(
     files::write(layout, attempt, given).map_err(|error| {
         Failure::new(
             "resource",
-            format!("the results of other tasks cannot be written for this task: {error}"),
+            format!(
+                "the results of other tasks cannot be written for this task: {error}{}",
+                way_out(&error)
+            ),
         )
     })?;
     let directory = layout.inputs(attempt);
@@ -274,6 +277,14 @@ fn hand_over(
         variables,
         context: context.filter(|_| goes_on),
     })
+}
+
+/// What to do about a log that is missing or damaged.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "; put the log back, or run the task that wrote it again",
+        _ => "",
+    }
 }
 
 fn gather(store: &dyn Store, task: &Task) -> Result<Given, Failure> {

@@ -31,7 +31,7 @@ use super::Checkpoint;
 use crate::{
     fsx::{self, Lasting},
     layout::Layout,
-    supervise::log::{Channel, LogReader, Piece, gap_text},
+    supervise::log::{self, Channel, LogReader, Look, Piece, gap_text},
 };
 
 /// Variable with the path of the directory of everything that is passed to an attempt.
@@ -98,8 +98,9 @@ pub(crate) fn variables(directory: &Path, given: &Given) -> Vec<(String, String)
     variables
 }
 
-/// Writes all files, completely or not at all. If the directory exists, an earlier call or host has
-/// written it completely, and it is left unchanged.
+/// Writes all files, completely or not at all. It is an error if a log is missing or damaged,
+/// because the attempt would take the rest of the output for all of it. If the directory exists, an
+/// earlier call or host has written it completely, and it is left unchanged.
 pub(crate) fn write(layout: &Layout, attempt: AttemptId, given: &Given) -> io::Result<()> {
     let directory = layout.inputs(attempt);
     if directory.exists() {
@@ -160,7 +161,7 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
         git: Option<&'a GitState>,
     }
     create(directory)?;
-    let log = |channel| {
+    let reader = |channel| {
         let attempt = AttemptId {
             task: checkpoint.task,
             number: checkpoint.attempt?,
@@ -174,9 +175,16 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
         .or(checkpoint.transcript.as_ref())
     {
         Some(text) => file(&output)?.write_all(text.as_bytes())?,
-        None => copy(log(Channel::Stdout), &output)?,
+        None => copy(reader(Channel::Stdout), &output)?,
     }
-    copy(log(Channel::Stderr), &directory.join("stderr"))?;
+    copy(reader(Channel::Stderr), &directory.join("stderr"))?;
+    // After the copies: a log that is damaged meanwhile is noticed too.
+    if let Some(output) = &checkpoint.output
+        && let Some(written) = output.written
+        && let Some(fault) = log::fault(&layout.log(output.attempt), written, Look::Whole)
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
+    }
     let status = Status {
         id: checkpoint.task.to_string(),
         name: checkpoint.name.as_deref(),

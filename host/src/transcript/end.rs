@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use claudine_domain::{
+    attempt::Attempt,
     id::AttemptId,
     task::{Class, Task},
 };
@@ -14,7 +15,9 @@ use crate::{
     clock,
     layout::Layout,
     plugin::{Catalog, Transcribes},
-    supervise::log::{AsideReader, Begin, Channel, LogReader, Piece, gap_text},
+    supervise::log::{
+        self, AsideReader, Begin, Channel, LogReader, Look, Piece, Written, gap_text,
+    },
 };
 
 /// Maximum number of bytes that are read from the end of the output.
@@ -40,6 +43,9 @@ pub(crate) struct Output {
     pub(crate) is_agents: bool,
     /// Whether the output is complete.
     pub(crate) is_whole: bool,
+    /// How much output the log must have. `None` while output is held back: then the log is not
+    /// complete, and nobody is told what is wrong with it.
+    pub(crate) written: Option<Written>,
 }
 
 impl Output {
@@ -53,8 +59,18 @@ impl Output {
             executor: task.request.executor.clone(),
             is_agents: task.request.class == Class::Agent,
             is_whole: task.is_done() || attempt.is_some_and(|one| one.ended.is_some()),
+            written: Some(attempt.map(written_by).unwrap_or_default()),
         }
     }
+}
+
+/// How much output the log of an attempt must have. While the attempt runs, this is unknown.
+pub(crate) fn written_by(attempt: &Attempt) -> Written {
+    let ended = attempt.ended.as_ref().map(|ended| Written {
+        bytes: ended.output_bytes,
+        is_all: ended.is_all_output,
+    });
+    ended.unwrap_or_default()
 }
 
 /// How far back an output is read for its last lines.
@@ -113,7 +129,7 @@ pub(crate) struct Opened {
     pub(crate) end: End,
     pub(crate) log: AsideReader,
     pub(crate) transcriber: Transcriber,
-    /// The damage of the log, unless the last item tells of it.
+    /// Why the log cannot be read on, unless the last item tells of it.
     pub(crate) damage: Option<io::Error>,
     /// Whether a farther reach would not find more of what is wanted.
     pub(crate) is_enough: bool,
@@ -168,9 +184,18 @@ impl Transcripts {
         }
     }
 
-    /// Reads the last lines; an item after them tells of damage. If `more` is true, the caller
-    /// continues to read after these lines, so neither this item nor incomplete lines are part of
-    /// the result.
+    /// What is wrong with the log of an output, as far as a quick look shows it.
+    async fn fault(&self, output: &Output) -> io::Result<Option<String>> {
+        let (log, Some(written)) = (self.layout.log(output.attempt), output.written) else {
+            return Ok(None);
+        };
+        let looking = crate::aside::run(move || log::fault(&log, written, Look::Quick));
+        looking.await.map_err(io::Error::other)
+    }
+
+    /// Reads the last lines; an item after them tells what is wrong with the log. If `more` is
+    /// true, the caller continues to read after these lines, so neither this item nor incomplete
+    /// lines are part of the result.
     pub(crate) async fn end(
         &self,
         output: &Output,
@@ -179,11 +204,15 @@ impl Transcripts {
         more: bool,
     ) -> io::Result<Opened> {
         let mut opened = self.open_end(output, channel, wanted, more).await?;
-        if !more && let Some(error) = opened.damage.take() {
-            let text = error.to_string();
-            let item = Item::new(None, LogChannel::Stdout, Kind::Error, text);
-            opened.end.items.push(item);
+        if more {
+            return Ok(opened);
         }
+        let fault = match opened.damage.take() {
+            Some(error) => Some(log::unreadable(&self.layout.log(output.attempt), &error)),
+            None => self.fault(output).await?,
+        };
+        let item = fault.map(|text| Item::new(None, LogChannel::Stdout, Kind::Error, text));
+        opened.end.items.extend(item);
         Ok(opened)
     }
 
@@ -225,10 +254,13 @@ impl Transcripts {
     ) -> io::Result<Opened> {
         let mut log = AsideReader::from(self.log(output, channel));
         let begun = log.read(move |reader| {
-            reader.begin(Begin::LastBytes(window))?;
-            Ok(reader.offset())
+            let begun = reader.begin(Begin::LastBytes(window));
+            Ok(begun.map(|()| reader.offset()))
         });
-        let unread_bytes = begun.await?;
+        let (unread_bytes, mut damage) = match begun.await? {
+            Ok(offset) => (offset, None),
+            Err(error) => (0, Some(error)),
+        };
         if unread_bytes > 0 {
             let place = Place {
                 stdout: unread_bytes,
@@ -239,18 +271,17 @@ impl Transcripts {
         let mut last = Last::new(wanted);
         // This limits the reading of output that is written faster than it is read.
         let mut left = window.saturating_mul(2);
-        let mut damage = None;
-        loop {
+        while damage.is_none() {
             let (pieces, goes_on) = log.next_pieces().await?;
             left = left.saturating_sub(pieces.iter().map(Piece::length).sum());
             last.take(transcriber.take(pieces).await);
             let goes_on = match goes_on {
                 // What can be read is shown.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(error) => {
                     damage = Some(error);
                     false
                 }
-                goes_on => goes_on?,
+                Ok(goes_on) => goes_on,
             };
             if !goes_on || left == 0 {
                 break;

@@ -29,7 +29,7 @@ mod tests;
 
 pub(crate) use self::{
     draw::{Style, lines_of, text_of},
-    end::{LastText, Output, Reach, Transcripts, Wanted, line_at},
+    end::{LastText, Output, Reach, Transcripts, Wanted, line_at, written_by},
     item::{Item, Kind, LogChannel, Place},
     transcriber::{Step, Transcriber},
 };

@@ -385,6 +385,7 @@ impl Written {
                 executor: "nobody".into(),
                 is_agents: false,
                 is_whole: true,
+                written: Some(log::Written::default()),
             },
         }
     }

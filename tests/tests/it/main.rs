@@ -26,6 +26,7 @@ mod graphs;
 mod guard;
 mod hostile;
 mod input;
+mod log_faults;
 mod logs;
 mod mcp;
 mod mcp_lines;

@@ -149,12 +149,15 @@ impl Task {
             detail: shortened(&merge.detail, MESSAGE_CHARS),
             ..merge
         };
+        let fault = task.log_fault.as_ref();
+        let fault = fault.map(|fault| format!("Output may be missing: {fault}"));
         Self {
             output: task.output.map(fitted),
             worktree: task.worktree,
             merge: task.merge.map(shorter),
             why: why
                 .iter()
+                .chain(&fault)
                 .map(|why| shortened(why, MESSAGE_CHARS))
                 .collect(),
             ..task.row.into()

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -13,10 +13,7 @@ use claudine_domain::{
 };
 
 use super::{
-    super::{
-        error::{AppError, ErrorKind},
-        logs::written_by,
-    },
+    super::error::{AppError, ErrorKind},
     BackupTaken, cannot,
     entry::{FORMAT, Manifest, Name, is_digest},
     file::{Target, refuse_own},
@@ -34,8 +31,9 @@ use crate::{
     },
     supervise::{
         launch,
-        log::{LogReader, Written},
+        log::{self, Look, Written},
     },
+    transcript::written_by,
     units::bytes_text,
 };
 
@@ -212,12 +210,12 @@ impl<W: Write> Taking<W> {
                 self.taken.tasks += 1;
                 self.taken.unfinished += u64::from(!task.is_done());
                 for attempt in &task.attempts {
-                    let ended = attempt.ended.as_ref().map(written_by);
+                    let written = written_by(attempt);
                     let id = AttemptId {
                         task: task.id,
                         number: attempt.number,
                     };
-                    if let Some(written) = ended.filter(|it| it.bytes > 0 || it.is_all) {
+                    if written != Written::default() {
                         self.written.insert(id, written);
                     }
                 }
@@ -269,12 +267,20 @@ impl<W: Write> Taking<W> {
                 if attempt.task >= newest {
                     continue;
                 }
-                // Nothing of a FIFO or a directory can be added, but a warning names it.
-                let is_file = fs::metadata(&path).map_or(true, |found| found.is_file());
-                let is_added = is_file && self.file(&Name::Log(attempt, segment), &path)?;
+                // Nothing can be added of a FIFO, a directory or a file that cannot be read, but a
+                // warning names it.
+                let name = Name::Log(attempt, segment);
+                let is_added = match fsx::open(&path) {
+                    Ok(file) => self.add(&name, file, &path).map(|()| true)?,
+                    Err(error) if log::is_of_the_system(&error) => {
+                        return Err(cannot("read", &path, &error));
+                    }
+                    Err(_) => false,
+                };
                 self.taken.logs += u64::from(is_added);
-                if segment == 0 && (is_added || !is_file) {
-                    self.examine(store, attempt, &path)?;
+                let is_there = is_added || path.symlink_metadata().is_ok();
+                if segment == 0 && is_there {
+                    self.examine(store, attempt, &path);
                 }
             }
         }
@@ -297,20 +303,12 @@ impl<W: Write> Taking<W> {
         Ok(())
     }
 
-    /// Warns if a log is damaged, or has fewer or more bytes than were written. The backup contains
-    /// the log as it is.
-    fn examine(
-        &mut self,
-        store: &dyn Store,
-        attempt: AttemptId,
-        path: &Path,
-    ) -> Result<(), AppError> {
+    /// Warns if something is wrong with a log. The backup contains the log as it is.
+    fn examine(&mut self, store: &dyn Store, attempt: AttemptId, path: &Path) {
         let written = self.written.remove(&attempt).unwrap_or_default();
-        let fault = LogReader::new(path).fault(written);
-        if let Some(fault) = fault.map_err(|error| cannot("read", path, &error))? {
+        if let Some(fault) = log::fault(path, written, Look::Whole) {
             self.warn(store, attempt, format!("the log {fault}"));
         }
-        Ok(())
     }
 
     /// Adds a warning about the log of an attempt, except if its task was removed since the store
@@ -329,15 +327,18 @@ impl<W: Write> Taking<W> {
 
     /// Adds a file; returns false if it was removed meanwhile, which is not an error.
     fn file(&mut self, name: &Name, path: &Path) -> Result<bool, AppError> {
-        let mut file = match fsx::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(cannot("read", path, &error)),
-        };
+        match fsx::open(path) {
+            Ok(file) => self.add(name, file, path).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(cannot("read", path, &error)),
+        }
+    }
+
+    fn add(&mut self, name: &Name, mut file: File, path: &Path) -> Result<(), AppError> {
         let length = file.metadata().map(|found| found.len());
         let length = length.map_err(|error| cannot("read", path, &error))?;
         let copied = self.writer.copy(name, length, &mut file);
-        copied.map_err(|error| failed(&error)).map(|()| true)
+        copied.map_err(|error| failed(&error))
     }
 }
 

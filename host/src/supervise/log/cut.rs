@@ -7,8 +7,10 @@ use std::path::Path;
 
 use crate::fsx;
 
-use super::frame::{HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, whole};
-use super::reader::{LogReader, segments};
+use super::frame::{
+    HEADER_BYTES, Header, Kind, Totals, create_parent, segment_path, segments, whole,
+};
+use super::reader::LogReader;
 
 /// Adds the mark after the last output of the log, unless it is there already. Only for a log that
 /// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that
@@ -22,6 +24,7 @@ pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
 pub(super) fn mark_loss(base: &Path, time_us: u64, before: &Totals) -> io::Result<()> {
     let mut before = before.clone();
     before.is_cut = true;
+    before.removed = None;
     mark(base, time_us, Some(&before))
 }
 

@@ -1,8 +1,10 @@
 //! The layout of a log: frames, totals, and the names of segments.
 
-use std::ffi::OsString;
-use std::fs::DirBuilder;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub(in crate::supervise) const HEADER_BYTES: usize = 16;
 /// The largest payload; a header with a larger length is damaged.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 4 << 20;
-/// Child (u16), channel (u8), whether output was lost (u8), bytes (u64).
+/// Child (u16), channel (u8), whether output was lost (u8), bytes (u64). Behind the entries of all
+/// streams, the first segment that the cap has removed and the one after the last (u32 each).
 const TOTAL_BYTES: usize = 12;
 
 /// One of a child's two output streams.
@@ -123,9 +126,27 @@ pub(super) struct Totals {
     streams: Vec<(u16, Channel, u64)>,
     /// Whether some of these bytes were lost, because somebody has cut the log short.
     pub(super) is_cut: bool,
+    /// The segments that the cap has removed, or removes right after these totals are written.
+    /// `None` in a mark, and in the log of an earlier version.
+    pub(super) removed: Option<Range<u32>>,
 }
 
 impl Totals {
+    /// The totals at the start of a log, in which removals are noted.
+    pub(super) fn of_writer() -> Self {
+        Self {
+            removed: Some(0..0),
+            ..Self::default()
+        }
+    }
+
+    /// Notes that the cap removes this segment, the oldest that it has not removed yet.
+    pub(super) fn note_removal(&mut self, segment: u32) {
+        let first = self.removed.take().filter(|removed| !removed.is_empty());
+        let first = first.map_or(segment, |removed| removed.start);
+        self.removed = Some(first..segment + 1);
+    }
+
     pub(super) fn add(&mut self, child: u16, channel: Channel, bytes: u64) {
         match self
             .streams
@@ -154,11 +175,15 @@ impl Totals {
             payload.extend_from_slice(&[channel, self.is_cut.into()]);
             payload.extend_from_slice(&bytes.to_le_bytes());
         }
+        if let Some(removed) = &self.removed {
+            payload.extend_from_slice(&removed.start.to_le_bytes());
+            payload.extend_from_slice(&removed.end.to_le_bytes());
+        }
         payload
     }
 
     pub(super) fn decode(payload: &[u8]) -> Self {
-        let (entries, _rest) = payload.as_chunks::<TOTAL_BYTES>();
+        let (entries, rest) = payload.as_chunks::<TOTAL_BYTES>();
         let streams = entries
             .iter()
             .map(|[child0, child1, channel, _, bytes @ ..]| {
@@ -176,6 +201,13 @@ impl Totals {
         Self {
             streams: streams.collect(),
             is_cut: entries.iter().any(|entry| entry[3] == 1),
+            removed: match *rest {
+                [s0, s1, s2, s3, e0, e1, e2, e3] => {
+                    let start = u32::from_le_bytes([s0, s1, s2, s3]);
+                    Some(start..u32::from_le_bytes([e0, e1, e2, e3]))
+                }
+                _ => None,
+            },
         }
     }
 }
@@ -187,6 +219,36 @@ pub(super) fn segment_path(base: &Path, segment: u32) -> PathBuf {
     let mut name = OsString::from(base.as_os_str());
     name.push(format!(".{segment}"));
     PathBuf::from(name)
+}
+
+/// The numbers of the segments that exist, in ascending order.
+pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
+    let (Some(folder), Some(name)) = (base.parent(), base.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let text = format!("{}: {error}", folder.display());
+            return Err(io::Error::new(error.kind(), text));
+        }
+        Ok(entries) => entries,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(segment_number(name, &entry?.file_name()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The segment number in the name of a file, if it is a segment of the log `base`.
+pub(super) fn segment_number(base: &OsStr, name: &OsStr) -> Option<u32> {
+    match name.as_bytes().strip_prefix(base.as_bytes())? {
+        [] => Some(0),
+        [b'.', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok(),
+        _ => None,
+    }
 }
 
 /// Creates the directory of a log.
@@ -219,6 +281,8 @@ mod tests {
         totals.add(0, Channel::Stdout, 6);
         assert_eq!(Totals::decode(&totals.encode()), totals);
         totals.is_cut = true;
+        assert_eq!(Totals::decode(&totals.encode()), totals);
+        totals.removed = Some(3..70_000);
         assert_eq!(Totals::decode(&totals.encode()), totals);
         assert_eq!(totals.sum(|child, _| child == 0), 11);
     }

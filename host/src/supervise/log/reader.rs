@@ -7,15 +7,16 @@
 //! after these frames, with a gap in the place of the damage. Nearly all reads are served by the
 //! page cache; a caller that reads much does so on a blocking thread.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::fsx;
 
-use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path};
+use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path, segments};
 use super::{bytes, hole};
 
 /// Limits on the bytes that a reader takes at a time.
@@ -117,6 +118,8 @@ pub(crate) struct LogReader {
     pub(super) damage: Option<String>,
     /// Whether damage was passed over just before `position`.
     is_behind_damage: bool,
+    /// The segment and the position of the farthest damage that was reached.
+    walked: (u32, u64),
     /// Whether a mark or totals that were read say that somebody has cut the log short.
     pub(super) is_cut: bool,
 }
@@ -137,6 +140,7 @@ impl LogReader {
             sizes: LARGE,
             damage: None,
             is_behind_damage: false,
+            walked: (0, 0),
             is_cut: false,
         }
     }
@@ -239,9 +243,70 @@ impl LogReader {
         (offset >= self.from).then_some(Piece::Gap { offset, bytes: 0 })
     }
 
+    /// The header of the next frame. If the log was cut short or replaced while it was written, no
+    /// frame may begin at `position` any more, and the output goes on behind a mark: so the segment
+    /// is read again from its start, except for what was returned already.
+    fn header_to_return(&mut self) -> io::Result<Option<Header>> {
+        loop {
+            let (segment, position) = (self.segment, self.position);
+            let had_damage = self.damage.is_some();
+            let header = self.begun_or_next();
+            let is_lost = self.is_lost(&header)?;
+            let passed_damage = self.segment == segment && self.position != position;
+            let is_at_damage = passed_damage || matches!(&header, Err(error) if is_damage(error));
+            let goes_back = is_lost || is_at_damage && self.walked < (segment, position);
+            if is_at_damage {
+                self.walked = self.walked.max((segment, position));
+            }
+            if !goes_back || !self.go_back()? {
+                return header;
+            }
+            if !had_damage {
+                self.damage = None;
+            }
+        }
+    }
+
+    /// Whether the open file ends before the frame that is to be returned, or was removed and
+    /// another one is in its place.
+    fn is_lost(&self, header: &io::Result<Option<Header>>) -> io::Result<bool> {
+        let end = match header {
+            Ok(None) => self.position,
+            Ok(Some(header)) if self.begun.is_some() => self.position + header.frame_bytes(),
+            _ => return Ok(false),
+        };
+        let Some(open) = &self.open else {
+            return Ok(false);
+        };
+        let own = open.file.metadata()?;
+        let is_other = |found: fs::Metadata| (found.dev(), found.ino()) != (own.dev(), own.ino());
+        let is_removed = own.nlink() == 0;
+        let path = segment_path(&self.base, self.segment);
+        Ok(own.len() < end || is_removed && fs::metadata(path).is_ok_and(is_other))
+    }
+
+    /// Moves to the start of the segment, so that what was returned already is skipped. Returns
+    /// `false`, and stays, if the offset of the segment is unknown.
+    fn go_back(&mut self) -> io::Result<bool> {
+        let (segment, position) = (self.segment, self.position);
+        let (offset, from) = (self.offset, self.from);
+        let (begun, is_behind_damage) = (self.begun, self.is_behind_damage);
+        self.open = None;
+        self.from = self.offset();
+        if self.enter_counted(self.segment)? {
+            // A mark in the place of the totals counts what was lost as well.
+            self.offset = self.offset.min(self.from);
+            return Ok(true);
+        }
+        self.enter(segment, position);
+        (self.offset, self.from) = (offset, from);
+        (self.begun, self.is_behind_damage) = (begun, is_behind_damage);
+        Ok(false)
+    }
+
     /// The header of the next frame. Of a frame that is returned in several pieces, the header is
     /// read only once, because to go back to it would mean to read all bytes after it again.
-    fn header_to_return(&mut self) -> io::Result<Option<Header>> {
+    fn begun_or_next(&mut self) -> io::Result<Option<Header>> {
         let may_be_skipped = self.offset < self.from || self.selection != Selection::default();
         match self.begun {
             Some(header) => Ok(Some(header)),
@@ -428,7 +493,11 @@ impl LogReader {
                     let text = format!("{} is no regular file; move it away", path.display());
                     return Err(damaged(text));
                 }
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Err(error) if is_of_the_system(&error) => return Err(error),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let text = format!("{} cannot be read: {error}", path.display());
+                    return Err(damaged(text));
+                }
                 Err(_) if self.segment == 0 => return Ok(false),
                 Err(_) => match segments(&self.base)?
                     .into_iter()
@@ -440,6 +509,17 @@ impl LogReader {
             }
         }
     }
+}
+
+/// Whether an error says that the system lacks something at the moment. Other errors are faults of
+/// the log, and another read would find them again.
+pub(crate) fn is_of_the_system(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|found| lacks.contains(&found))
+}
+
+fn is_damage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 fn damaged(text: String) -> io::Error {
@@ -492,31 +572,5 @@ impl Open {
         // Nothing is left of a read that failed.
         self.window.truncate(*filled.as_ref().unwrap_or(&0));
         filled.map(drop)
-    }
-}
-
-/// The numbers of the segments that exist, in ascending order.
-pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
-    let (Some(folder), Some(name)) = (base.parent(), base.file_name()) else {
-        return Ok(Vec::new());
-    };
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        found.extend(segment_number(name, &entry?.file_name()));
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-/// The segment number in the name of a file, if it is a segment of the log `base`.
-pub(super) fn segment_number(base: &OsStr, name: &OsStr) -> Option<u32> {
-    match name.as_bytes().strip_prefix(base.as_bytes())? {
-        [] => Some(0),
-        [b'.', digits @ ..] => std::str::from_utf8(digits).ok()?.parse().ok(),
-        _ => None,
     }
 }

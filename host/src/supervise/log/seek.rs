@@ -1,5 +1,4 @@
-//! Begins to read at an offset, a time, or the last lines or bytes; also answers questions about a
-//! whole log.
+//! Begins to read at an offset, a time, or the last lines or bytes.
 //!
 //! The totals at the start of each segment give the offset of the segment. So the segments are
 //! visited from the last one backwards, and only one or two of them are read instead of the whole
@@ -7,13 +6,9 @@
 //! itself is read once, in blocks, to look for lines.
 
 use std::io;
-use std::path::Path;
 
-use crate::fsx;
-
-use super::bytes::read;
-use super::frame::{HEADER_BYTES, Header, Kind, segment_path};
-use super::reader::{LogReader, Piece, Selection, segments};
+use super::frame::{HEADER_BYTES, Header, Kind, segments};
+use super::reader::{LogReader, Piece, Selection};
 
 /// The most bytes that are searched for lines at once, except that a frame is never divided.
 const BLOCK_BYTES: u64 = 256 << 10;
@@ -32,44 +27,6 @@ pub(crate) enum Begin {
     LastBytes(u64),
 }
 
-/// How many bytes of output a log must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Written {
-    pub(crate) bytes: u64,
-    /// Whether the log must have no more than these bytes.
-    pub(crate) is_all: bool,
-}
-
-impl Written {
-    /// Whether a log with this number of bytes has more than were written.
-    fn is_exceeded_by(self, found: u64) -> bool {
-        self.is_all && found > self.bytes
-    }
-
-    /// Says what is wrong with a log that has another number of bytes.
-    pub(crate) fn unlike(self, path: &Path, found: u64) -> String {
-        let (path, bytes) = (path.display(), self.bytes);
-        if self.is_exceeded_by(found) {
-            format!("{path} has {found} bytes of output, but only {bytes} were written")
-        } else if found >= bytes {
-            // How many bytes an attempt that still runs has written is known only from its log.
-            format!("{path} has {found} bytes of output, but more were written")
-        } else {
-            format!("{path} has {found} of at least {bytes} bytes of output")
-        }
-    }
-}
-
-/// The bytes of a log.
-struct Counted {
-    /// The bytes that are there, or that the cap has deleted.
-    found: u64,
-    /// The bytes that are missing, because somebody has cut the log short while it was written.
-    lost: u64,
-    /// Whether a mark says that output may be missing.
-    is_marked: bool,
-}
-
 /// The end of a log, in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tail {
@@ -78,6 +35,8 @@ pub(crate) struct Tail {
     pub(crate) truncated: bool,
     /// The offset of their end in the selected sequence.
     pub(crate) end: u64,
+    /// The damage that was found.
+    pub(crate) damage: Option<String>,
 }
 
 /// Frames of a segment that are read at once: their position in the segment, and the offset of the
@@ -161,13 +120,14 @@ impl LogReader {
     }
 
     /// The last bytes of the selected sequence that can be read. None of them is before a gap of a
-    /// known size, and damage only cuts them off: other readers tell of it.
+    /// known size.
     pub(crate) fn tail(mut self, most: usize) -> io::Result<Tail> {
         self.begin(Begin::LastBytes(most as u64))?;
         let mut tail = Tail {
             bytes: Vec::new(),
             truncated: self.offset() > 0,
             end: 0,
+            damage: None,
         };
         loop {
             let piece = match self.next_piece() {
@@ -175,6 +135,7 @@ impl LogReader {
                 Ok(None) => break,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     tail.truncated = true;
+                    tail.damage = Some(error.to_string());
                     break;
                 }
                 Err(error) => return Err(error),
@@ -197,126 +158,6 @@ impl LogReader {
         }
         tail.end = self.offset();
         Ok(tail)
-    }
-
-    /// Looks for a fault in a log to which these bytes were written: damage, more bytes, or fewer
-    /// bytes, unless a mark says that the supervisor died. Reads the whole log. To be called on a
-    /// new reader of all streams.
-    pub(crate) fn fault(mut self, written: Written) -> io::Result<Option<String>> {
-        let counted = match self.count() {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Ok(Some(error.to_string()));
-            }
-            counted => counted?,
-        };
-        if self.damage.is_some() {
-            return Ok(self.damage);
-        }
-        let Counted {
-            found,
-            lost,
-            is_marked,
-        } = counted;
-        let is_short = lost > 0 || found < written.bytes && !is_marked;
-        let is_unlike = is_short || written.is_exceeded_by(found);
-        Ok(is_unlike.then(|| written.unlike(self.path(), found)))
-    }
-
-    /// Counts the bytes of all streams. To be called on a new reader.
-    fn count(&mut self) -> io::Result<Counted> {
-        let (mut lost, mut is_marked) = (0, false);
-        while let Some(header) = self.header()? {
-            match header.kind {
-                Kind::Next => {
-                    let next = self.segment + 1;
-                    self.enter(next, 0);
-                    continue;
-                }
-                // The totals are smaller than what was counted if frames were added.
-                Kind::Totals => {
-                    let before = self.totals(header)?.sum(|_, _| true);
-                    self.offset = self.offset.max(before);
-                }
-                Kind::Output(_) => self.offset += u64::from(header.length),
-                Kind::Cut => {
-                    is_marked = true;
-                    lost += self.pass_mark(header)?.unwrap_or(0);
-                    continue;
-                }
-            }
-            self.pass(header);
-        }
-        Ok(Counted {
-            found: self.offset - lost,
-            lost,
-            is_marked,
-        })
-    }
-
-    /// Whether the first segment is missing, or a segment before the last one lacks the frame that
-    /// leads to the next segment, so that readers cannot go on from there.
-    fn breaks_off(&self) -> io::Result<bool> {
-        let numbers = segments(self.path())?;
-        // The cap never deletes the first segment.
-        if numbers.first().is_some_and(|first| *first > 0) {
-            return Ok(true);
-        }
-        let earlier = numbers.split_last().map_or(&[][..], |(_, earlier)| earlier);
-        for segment in earlier {
-            let file = match fsx::open(&segment_path(self.path(), *segment)) {
-                // The cap has deleted it meanwhile, or a reader tells what is in its place.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound || fsx::is_no_file(&error) =>
-                {
-                    continue;
-                }
-                opened => opened?,
-            };
-            let mut end = [0; HEADER_BYTES];
-            let at = file.metadata()?.len().checked_sub(HEADER_BYTES as u64);
-            let filled = at.map_or(Ok(0), |at| read(&file, &mut end, at))?;
-            let leads_on = Header::read(&end).is_ok_and(|header| header.kind == Kind::Next);
-            if filled < HEADER_BYTES || !leads_on {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// The number of bytes in the log, if the log has more than were written; or fewer, and neither
-    /// damage nor the mark of a dead supervisor shows readers that output is missing. To be called
-    /// on a reader of all streams.
-    pub(crate) fn differs_from(mut self, written: Written) -> io::Result<Option<u64>> {
-        let end = self.end()?;
-        if written.is_exceeded_by(end) {
-            return Ok(Some(end));
-        }
-        let breaks_off = self.breaks_off()?;
-        if self.is_cut || breaks_off {
-            match Self::new(self.path()).count() {
-                Ok(Counted { found, lost, .. })
-                    if lost > 0 || breaks_off && found < written.bytes =>
-                {
-                    return Ok(Some(found));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        if end >= written.bytes {
-            return Ok(None);
-        }
-        let mut reader = Self::new(self.path());
-        loop {
-            match reader.next_piece() {
-                Ok(Some(Piece::Gap { bytes: 0, .. })) => return Ok(None),
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(Some(end)),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     fn begin_at(&mut self, offset: u64) -> io::Result<()> {
@@ -477,7 +318,7 @@ impl LogReader {
     /// `false`, and keeps the offset, if the totals are missing: on a full disk, the file of a
     /// segment may be made without them. Such a segment has no output. If somebody has cut the
     /// segment short, a mark with the totals may be in their place.
-    fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
+    pub(super) fn enter_counted(&mut self, segment: u32) -> io::Result<bool> {
         self.enter(segment, 0);
         if let Some(header) = self.next_header()?
             && (header.kind == Kind::Totals

@@ -251,12 +251,14 @@ fn end_and_tail_count_only_the_selected_streams() {
             bytes: b"five".to_vec(),
             truncated: true,
             end: 23,
+            damage: None,
         }
     );
     let whole = Tail {
         bytes: b"one\ntwo\nthree\nfour\nfive".to_vec(),
         truncated: false,
         end: 23,
+        damage: None,
     };
     assert_eq!(reader().tail(64 << 10).unwrap(), whole);
 }
@@ -609,12 +611,10 @@ fn the_last_output_before_damage_at_the_end_is_read_and_the_damage_is_told() {
     check(Begin::Offset(22), "ur\nfive");
     check(Begin::Time(40), "ur\nfive");
     check(Begin::LastLines(0), "");
-    let tail = Tail {
-        bytes: b"one\ntwo\nfault\nthree\nfour\nfive".to_vec(),
-        truncated: true,
-        end: 29,
-    };
-    assert_eq!(LogReader::new(&path).tail(1_000).unwrap(), tail);
+    let tail = LogReader::new(&path).tail(1_000).unwrap();
+    assert_eq!(tail.bytes, b"one\ntwo\nfault\nthree\nfour\nfive");
+    assert_eq!((tail.truncated, tail.end), (true, 29));
+    assert!(tail.damage.unwrap().ends_with(&damage));
     let error = mark_cut(&path, 50).unwrap_err();
     assert!(error.to_string().ends_with(&damage), "{error}");
 }
@@ -757,18 +757,30 @@ fn at_least(bytes: u64) -> Written {
     Written { bytes, is_all }
 }
 
+/// What both looks say is wrong with a log, from the name of the file on.
+fn fault_of(path: &Path, written: Written) -> Option<String> {
+    let quick = fault(path, written, Look::Quick);
+    assert_eq!(fault(path, written, Look::Whole), quick, "{written:?}");
+    let before = format!("{}/", path.parent().unwrap().display());
+    quick.map(|said| said.strip_prefix(&before).unwrap().to_owned())
+}
+
 #[test]
 fn a_log_that_was_cut_short_falls_short_unless_it_says_so_itself() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.log");
-    let short = |bytes| LogReader::new(&path).differs_from(at_least(bytes)).unwrap();
-    assert_eq!((short(0), short(1)), (None, Some(0)));
+    let short = |bytes| fault_of(&path, at_least(bytes));
+    assert_eq!(short(0), None);
+    assert_eq!(short(1).unwrap(), "x.log is missing");
     sample(&path);
-    assert_eq!((short(29), short(30)), (None, Some(29)));
+    assert_eq!(short(29), None);
+    let said = "x.log has 29 of at least 30 bytes of output";
+    assert_eq!(short(30).unwrap(), said);
     let whole = std::fs::read(&path).unwrap();
     for (length, found) in [(whole.len() - 1, 22), (46, 14), (45, 8), (0, 0)] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        assert_eq!(short(29), Some(found), "{length}");
+        let said = format!("x.log has {found} of at least 29 bytes of output");
+        assert_eq!(short(29).unwrap(), said, "{length}");
     }
     mark_cut(&path, 50).unwrap();
     assert_eq!(short(29), None);
@@ -781,17 +793,81 @@ fn a_log_that_cannot_be_read_is_not_taken_for_one_that_says_that_output_is_missi
     let path = dir.path().join("x.log");
     let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
     append(&mut writer, 0, Channel::Stdout, 0, &[b'x'; 80]);
-    let found = LogReader::new(&path).differs_from(at_least(99));
-    assert_eq!(found.unwrap(), Some(80));
-    std::fs::remove_file(&path).unwrap();
-    std::os::unix::fs::symlink(&path, &path).unwrap();
-    let error = LogReader::new(&path)
-        .differs_from(at_least(99))
-        .unwrap_err();
-    assert_eq!(
-        error.raw_os_error(),
-        Some(rustix::io::Errno::LOOP.raw_os_error())
-    );
+    let said = "x.log has 80 of at least 99 bytes of output";
+    assert_eq!(fault_of(&path, at_least(99)).unwrap(), said);
+    for segment in ["x.log", "x.log.1"] {
+        let segment = dir.path().join(segment);
+        let aside = dir.path().join("aside");
+        std::fs::rename(&segment, &aside).unwrap();
+        std::os::unix::fs::symlink(&segment, &segment).unwrap();
+        let name = segment.file_name().unwrap().to_str().unwrap();
+        let said = format!("{name} cannot be read: ");
+        let fault = fault_of(&path, at_least(80)).unwrap();
+        assert!(fault.starts_with(&said), "{fault}");
+        // A reader gets to the same error.
+        let (_, error) = shown(&path);
+        assert!(error.unwrap().ends_with(&fault), "{fault}");
+        std::fs::remove_file(&segment).unwrap();
+        std::fs::rename(&aside, &segment).unwrap();
+    }
+}
+
+/// Only the cap may remove segments, and it notes them.
+#[test]
+fn a_missing_segment_is_told_unless_the_cap_has_removed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |cap: u64, lines: u32| {
+        let path = dir.path().join(format!("{cap}.log"));
+        let mut writer = LogWriter::new(path.clone(), cap);
+        let mut bytes = 0;
+        for number in 0..lines {
+            let line = format!("line {number}\n").into_bytes();
+            bytes += line.len() as u64;
+            append(&mut writer, 0, Channel::Stdout, u64::from(number), &line);
+            let written = at_least(bytes);
+            // The log is whole at each moment.
+            if number % 500 == 0 {
+                assert_eq!(fault_of(&path, written), None, "{number}");
+            }
+        }
+        assert_eq!(fault_of(&path, at_least(bytes)), None);
+        let there = segments(&path);
+        let (last, earlier) = there.split_last().unwrap();
+        let has_gap = usize::try_from(*last).unwrap() != earlier.len();
+        for segment in earlier {
+            let file = frame::segment_path(&path, *segment);
+            let aside = dir.path().join("aside");
+            std::fs::rename(&file, &aside).unwrap();
+            for written in [at_least(bytes), at_least(0)] {
+                let name = file.file_name().unwrap().to_str().unwrap();
+                let said = format!("{name} is missing");
+                assert_eq!(fault_of(&path, written).unwrap(), said);
+            }
+            std::fs::rename(&aside, &file).unwrap();
+        }
+        has_gap
+    };
+    assert!(!check(1 << 20, 20_000));
+    assert!(check(64 << 10, 20_000));
+}
+
+/// Earlier versions noted no removal, so that it is unknown who has removed a segment.
+#[test]
+fn a_missing_segment_in_the_log_of_an_earlier_version_is_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    write_segments(&path, || ());
+    let last = frame::segment_path(&path, *segments(&path).last().unwrap());
+    std::fs::remove_file(dir.path().join("x.log.1")).unwrap();
+    let said = "x.log.1 is missing";
+    assert_eq!(fault_of(&path, at_least(140)).unwrap(), said);
+    let bytes = std::fs::read(&last).unwrap();
+    // The totals have one entry of 12 bytes, and a note of eight.
+    let (totals, rest) = bytes[HEADER_BYTES..].split_at(20);
+    let mut earlier = frame::whole(frame::Kind::Totals, 0, &totals[..12]);
+    earlier.extend_from_slice(rest);
+    std::fs::write(&last, earlier).unwrap();
+    assert_eq!(fault_of(&path, at_least(140)), None);
 }
 
 #[test]
@@ -803,13 +879,9 @@ fn added_bytes_are_told_if_all_output_was_counted() {
             std::fs::write(doubled, whole.repeat(times)).unwrap();
             let written = Written { bytes, is_all };
             let is_told = times == 2 && is_all;
-            let differs = LogReader::new(path).differs_from(written).unwrap();
-            assert_eq!(differs, is_told.then_some(found), "{times} {written:?}");
-            let said = LogReader::new(path).fault(written).unwrap();
-            let text = format!(
-                "{} has {found} bytes of output, but only {bytes} were written",
-                path.display()
-            );
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let text = format!("{name} has {found} bytes of output, but only {bytes} were written");
+            let said = fault_of(path, written);
             assert_eq!(said, is_told.then_some(text), "{times} {written:?}");
         }
     };
@@ -846,8 +918,8 @@ fn a_fifo_or_a_directory_in_the_place_of_a_segment_is_damage_and_is_not_waited_f
             said.ends_with("x.log.1 is no regular file; move it away"),
             "{said}"
         );
-        let fault = LogReader::new(&path).fault(at_least(180)).unwrap();
-        assert_eq!(fault.as_deref(), Some(said.as_str()));
+        let fault = fault_of(&path, at_least(180)).unwrap();
+        assert!(said.ends_with(&fault), "{fault}");
     };
     make_fifo();
     check();
@@ -921,16 +993,12 @@ fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
         assert_eq!(shown(&path), expected, "{length:?}");
         // All readers agree about the number of bytes that were written.
         let found = 19 - lost as u64;
-        let differs = |bytes| LogReader::new(&path).differs_from(at_least(bytes));
         assert_eq!(LogReader::new(&path).end().unwrap(), 19, "{length:?}");
-        assert_eq!(differs(19).unwrap(), Some(found), "{length:?}");
-        let fault = |bytes| LogReader::new(&path).fault(at_least(bytes)).unwrap();
         let said = format!("x.log has {found} of at least 19 bytes of output");
-        assert!(fault(19).unwrap().ends_with(&said), "{length:?}");
+        assert_eq!(fault_of(&path, at_least(19)).unwrap(), said, "{length:?}");
         // The attempt still runs.
-        assert_eq!(differs(0).unwrap(), Some(found), "{length:?}");
         let said = format!("x.log has {found} bytes of output, but more were written");
-        assert!(fault(0).unwrap().ends_with(&said), "{length:?}");
+        assert_eq!(fault_of(&path, at_least(0)).unwrap(), said, "{length:?}");
         let tail = LogReader::new(&path).tail(1_000).unwrap();
         let expected = (b"three\nfour\n".to_vec(), true, 19);
         assert_eq!((tail.bytes, tail.truncated, tail.end), expected);
@@ -956,6 +1024,62 @@ fn output_goes_on_behind_a_mark_if_the_log_is_cut_short_while_it_is_written() {
     check(Some(38), "one\ntw");
     check(Some(39), "one\ntwo");
     check(None, "");
+}
+
+/// No line is lost or repeated, whether or not the reader looks at the log between the cut and the
+/// next output.
+#[test]
+fn a_reader_that_follows_goes_on_behind_the_mark_if_the_log_is_cut_short_or_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    let rest = |reader: &mut LogReader| {
+        let mut shown = String::new();
+        while let Some(piece) = reader.next_piece().unwrap() {
+            match piece {
+                Piece::Bytes { bytes, .. } => shown += std::str::from_utf8(&bytes).unwrap(),
+                Piece::Gap { bytes, .. } => shown.extend(["<", &bytes.to_string(), ">"]),
+            }
+        }
+        shown
+    };
+    // The file has two frames of 20 bytes.
+    let check = |length: Option<u64>, seen: usize, looks: bool| {
+        let mut writer = LogWriter::new(path.clone(), 1 << 20);
+        append(&mut writer, 0, Channel::Stdout, 10, b"one\n");
+        append(&mut writer, 0, Channel::Stdout, 20, b"two\n");
+        let mut reader = LogReader::new(&path);
+        for _ in 0..seen {
+            reader.next_piece().unwrap().unwrap();
+        }
+        if let Some(length) = length {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(length).unwrap();
+        } else {
+            // The writer would go on for a while in a file that it has open.
+            writer.close();
+            std::fs::remove_file(&path).unwrap();
+        }
+        let mut shown = String::new();
+        for line in ["three\n", "four\n", "five\n", "six\n"] {
+            if looks {
+                shown += &rest(&mut reader);
+            }
+            append(&mut writer, 0, Channel::Stdout, 30, line.as_bytes());
+        }
+        shown += &rest(&mut reader);
+        let lost = if seen == 1 { "<4>" } else { "" };
+        let expected = format!("{lost}three\nfour\nfive\nsix\n");
+        assert_eq!(shown, expected, "{length:?}, {seen} seen, {looks}");
+        std::fs::remove_file(&path).unwrap();
+    };
+    for length in [Some(0), Some(10), Some(20)] {
+        for (seen, looks) in [(1, false), (1, true), (2, false), (2, true)] {
+            check(length, seen, looks);
+        }
+    }
+    for looks in [false, true] {
+        check(None, 2, looks);
+    }
 }
 
 /// The second output begins in the second segment, and the third in the third.
@@ -989,8 +1113,8 @@ fn output_that_was_lost_is_counted_although_later_segments_follow() {
     }
     assert!(lost > 0 && segments(&path).len() > 1);
     assert_eq!(LogReader::new(&path).end().unwrap(), 140);
-    let differs = LogReader::new(&path).differs_from(at_least(140)).unwrap();
-    assert_eq!(differs, Some(140 - lost));
+    let said = format!("x.log has {} of at least 140 bytes of output", 140 - lost);
+    assert_eq!(fault_of(&path, at_least(140)).unwrap(), said);
 }
 
 #[test]
@@ -999,16 +1123,17 @@ fn an_earlier_segment_that_was_cut_short_or_removed_after_the_end_is_told() {
     let path = dir.path().join("x.log");
     write_segments(&path, || ());
     let whole = std::fs::read(&path).unwrap();
-    let differs = || LogReader::new(&path).differs_from(at_least(140)).unwrap();
-    assert_eq!(differs(), None);
+    let fault = || fault_of(&path, at_least(140));
+    assert_eq!(fault(), None);
     for length in [0, 20, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        let found = shown(&path).0.len() as u64;
-        assert_eq!(differs(), Some(found), "{length}");
+        let found = shown(&path).0.len();
+        let said = format!("x.log has {found} of at least 140 bytes of output");
+        assert_eq!(fault().unwrap(), said, "{length}");
     }
     std::fs::remove_file(&path).unwrap();
     assert_eq!(shown(&path), (String::new(), None));
-    assert_eq!(differs(), Some(0));
+    assert_eq!(fault().unwrap(), "x.log is missing");
 }
 
 #[test]
@@ -1047,5 +1172,5 @@ fn the_death_of_a_supervisor_is_marked_behind_a_mark_of_lost_output() {
 }
 
 fn segments(path: &Path) -> Vec<u32> {
-    reader::segments(path).unwrap()
+    frame::segments(path).unwrap()
 }

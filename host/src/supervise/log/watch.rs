@@ -20,7 +20,7 @@ use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::reader::segment_number;
+use super::frame::segment_number;
 use crate::clock;
 use crate::lock::lock;
 

@@ -5,12 +5,14 @@
 //! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
 //! so a frame that reached the disk in part is completed, not repeated. If somebody cuts the file
 //! short, the output continues at its new end, behind a mark that says how much was written before.
+//! If somebody removes the file, the same happens in a new file about a second later.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::SeekFrom;
 
@@ -29,6 +31,11 @@ const SMALLEST_SEGMENT: u64 = 4 << 10;
 const ROOM_BYTES: u64 = 16 << 20;
 /// How many bytes are written between two looks at the free space.
 const LOOK_EVERY_BYTES: u64 = 1 << 20;
+
+/// Time between two looks whether the file was removed.
+const LOOK_FOR_FILE: Duration = Duration::from_millis(100);
+/// How long a removal of the whole data directory may take.
+const REMOVAL: Duration = Duration::from_secs(1);
 
 /// The log cannot be written at present; holds the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +87,8 @@ impl LogWriter {
                 waiting: VecDeque::new(),
                 fault: String::new(),
                 is_cut: false,
+                looked: Duration::ZERO,
+                removed: None,
             },
             head_bytes: cap_bytes / 2,
             tail_bytes: cap_bytes - cap_bytes / 2,
@@ -89,7 +98,7 @@ impl LogWriter {
             in_segment: 0,
             in_file: 0,
             written: 0,
-            totals: Totals::default(),
+            totals: Totals::of_writer(),
             in_head: true,
             tail: VecDeque::new(),
             in_tail: 0,
@@ -185,14 +194,21 @@ impl LogWriter {
         self.in_segment = 0;
         self.files.open(self.segment);
         self.totals.is_cut |= self.files.is_cut;
-        let totals = whole(Kind::Totals, time_us, &self.totals.encode());
-        self.in_file = totals.len() as u64;
-        self.files.put(&totals, &self.totals);
+        let mut removed = Vec::new();
         while let Some((oldest, bytes)) = self.tail.front().copied()
             && self.in_tail - bytes >= self.tail_bytes
         {
             self.tail.pop_front();
             self.in_tail -= bytes;
+            self.totals.note_removal(oldest);
+            removed.push(oldest);
+        }
+        // Written before the removal, so that a segment whose removal is not noted is missing for
+        // another reason.
+        let totals = whole(Kind::Totals, time_us, &self.totals.encode());
+        self.in_file = totals.len() as u64;
+        self.files.put(&totals, &self.totals);
+        for oldest in removed {
             self.files.remove(oldest);
         }
     }
@@ -214,6 +230,10 @@ struct Files {
     fault: String,
     /// Whether output was lost, because somebody has cut a segment short.
     is_cut: bool,
+    /// When it was last looked whether the file was removed.
+    looked: Duration,
+    /// When the file was first found to be removed.
+    removed: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -318,12 +338,16 @@ impl Files {
         }
     }
 
-    /// Goes back to the end of the file, and adds a mark there, if somebody has cut the file short.
-    /// Otherwise the next frame would be written behind a hole of zeros. To be called between two
-    /// frames. `before` is the output up to here.
+    /// Goes back to the end of the file, and adds a mark there, if somebody has cut the file short
+    /// or removed it. Otherwise the next frame would be written behind a hole of zeros, or to a
+    /// file that nobody can read. To be called between two frames. `before` is the output up to
+    /// here.
     fn go_back_to_the_end(&mut self, before: &Totals) -> io::Result<()> {
         let position = self.position;
-        if self.length()? >= position {
+        if self.was_removed()? {
+            self.file = None;
+            self.removed = None;
+        } else if self.length()? >= position {
             return Ok(());
         }
         say!(
@@ -339,6 +363,32 @@ impl Files {
         self.position = self.length()?;
         self.room_until = self.position;
         Ok(())
+    }
+
+    /// Whether somebody has removed or replaced the open file, and its directory is still there
+    /// some time later: while the data directory is being removed, nothing may be made in it. A
+    /// file that was moved is written on.
+    fn was_removed(&mut self) -> io::Result<bool> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
+        let now = clock::monotonic();
+        if now.saturating_sub(self.looked) < LOOK_FOR_FILE {
+            return Ok(false);
+        }
+        self.looked = now;
+        let own = file.metadata()?;
+        // Some file systems count no links.
+        let is_there = own.nlink() > 0
+            || std::fs::metadata(segment_path(&self.base, self.segment))
+                .is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+        if is_there {
+            self.removed = None;
+            return Ok(false);
+        }
+        let since = *self.removed.get_or_insert(now);
+        let directory = self.base.parent().unwrap_or(&self.base);
+        Ok(now.saturating_sub(since) >= REMOVAL && directory.is_dir())
     }
 
     /// The length of the file. Costs less than reading all that is known of the file.
