@@ -78,8 +78,8 @@ impl<S> Task<S> {
     pub(crate) fn new(task: wit::Task, spec: S) -> Self {
         let more = Attributes::new(task.more);
         Self {
-            // The parser of JSON is in every plugin already. The standard library's would add 10 KiB
-            // to the memory of each instance.
+            // The parser of JSON is in every plugin already. That of the standard library would add
+            // 10 KiB to the memory of each instance.
             budget_usd: more
                 .get("budget-usd")
                 .and_then(|usd| serde_json::from_str(usd).ok()),

@@ -60,6 +60,7 @@ mod variables;
 mod view;
 mod way_out;
 mod worktrees;
+mod written;
 
 pub(crate) use self::{
     act::waiting_attempt,

@@ -28,9 +28,9 @@ use super::{
     request::{ListFilter, TaskRef},
     retry::spent_until,
     select::{Purpose, Selection},
-    transcript::begun,
     unended::{known_unendable, unendable_text},
     view::{HeldBackView, HostInfo, TaskList, TaskView, Why},
+    written::begun,
 };
 use crate::{
     ballast,

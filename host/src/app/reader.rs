@@ -16,13 +16,12 @@ use claudine_domain::{
 
 use super::{
     error::{AppError, Candidate, ErrorKind},
-    logs::written_of,
     present::{task_row, task_view},
     request::TaskRef,
     steps::steps,
-    transcript::begun,
     view::TaskView,
     way_out::{Left, way_out},
+    written::{begun, written_of},
 };
 use crate::{
     layout::Layout,

@@ -21,6 +21,7 @@ use super::{
     prepare::{retries, summary, told},
     request::{Change, NewTask},
     submit::budget,
+    written::START_TIMEOUT,
 };
 use crate::{
     ceiling::{
@@ -36,8 +37,6 @@ use crate::{
 const VALUE_CHARS: usize = 200;
 /// The field by which an agent's document requests that denied tools fail the attempt.
 const FAIL_ON_DENIED: &str = "fail_on_denied";
-/// The name of the start timeout in a description of the change.
-pub(super) const START_TIMEOUT: &str = "start_timeout";
 
 impl Host {
     /// The changed request; `None` if nothing changes.

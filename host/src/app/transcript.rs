@@ -2,7 +2,7 @@
 
 use std::io;
 
-use claudine_domain::task::{Class, Task};
+use claudine_domain::task::Class;
 
 use super::{
     error::AppError,
@@ -11,6 +11,7 @@ use super::{
     reading::{Reading, Stop},
     request::{EndQuery, TaskRef},
     view::{Item, LogEnd, LogPiece, Place},
+    written::begun,
 };
 pub(crate) use crate::transcript::{Reach, Style, lines_of};
 use crate::{
@@ -192,11 +193,4 @@ impl Host {
         let ending = supervised_by(self.commands.clone(), Box::pin(ending));
         ending.await.map_err(|error| unreadable(&error))
     }
-}
-
-/// Number of the last attempt that has begun to run.
-pub(super) fn begun(task: &Task) -> Option<u32> {
-    let latest_first = task.attempts.iter().rev().filter(|it| !it.by_hand);
-    let mut begun = latest_first.filter(|it| it.started_at.is_some());
-    begun.next().map(|attempt| attempt.number)
 }

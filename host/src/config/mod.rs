@@ -280,6 +280,9 @@ pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
     std::env::vars_os().collect()
 }
 
+/// The configuration file, and the sources of its settings by their names.
+type FileWithOrigins = (File, BTreeMap<String, Origin>);
+
 impl Settings {
     pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
         let data_dir = data_dir(overrides.data_dir.as_deref(), env)?;
@@ -305,7 +308,7 @@ impl Settings {
         overrides: &Overrides,
         env: Environment<'_>,
         data_dir: PathBuf,
-        (place, found): (PathBuf, Option<(File, BTreeMap<String, Origin>)>),
+        (place, found): (PathBuf, Option<FileWithOrigins>),
     ) -> Result<Self, ConfigError> {
         let is_read = found.is_some();
         let (file, origins) = found.unwrap_or_default();
@@ -421,7 +424,7 @@ fn option(name: &str) -> Setting<'_> {
 }
 
 /// The contents of a file, and the settings that it contains.
-fn read_file(path: &Path) -> Result<(File, BTreeMap<String, Origin>), ConfigError> {
+fn read_file(path: &Path) -> Result<FileWithOrigins, ConfigError> {
     let text = read_text(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,

@@ -270,8 +270,8 @@ fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
     Ok(Some(found))
 }
 
-/// Like [`directory_of`]. Every supervisor leads a session from its start on, so the command lines of
-/// other processes are not read: the ancestors are examined for each connection.
+/// Like [`directory_of`]. Every supervisor leads a session from its start on, so the command lines
+/// of other processes are not read: the ancestors are examined for each connection.
 fn directory_if_supervisor(stat: &Stat) -> io::Result<Option<PathBuf>> {
     if stat.session == stat.pid {
         directory_of(stat.pid)

@@ -308,7 +308,7 @@ impl Board {
                     let wait_ms = until.0.saturating_sub(now.wall.0);
                     self.try_again(now, id, Duration::from_millis(wait_ms));
                 } else if !waits {
-                    match self.delay_before_retry(attempt, outcome, reason.as_ref()) {
+                    match self.delay_before_retry(now, attempt, outcome, reason.as_ref()) {
                         Some(delay) => self.try_again(now, id, delay),
                         None => self.finish(now, id, outcome, reason),
                     }
@@ -322,6 +322,7 @@ impl Board {
 
     fn delay_before_retry(
         &self,
+        now: Now,
         attempt: AttemptId,
         outcome: Outcome,
         reason: Option<&Reason>,

@@ -138,7 +138,7 @@ mod tests {
             ..TasksActed::default()
         };
         assert_eq!(
-            graph_cancelled(&acted),
+            told(&acted),
             "2 tasks of the graph cancelled; 1 of them is still stopping"
         );
     }
