@@ -123,11 +123,9 @@ impl Limits {
     }
 }
 
-/// Whether an argument is an option that a restrained agent needs, in the words in which a version
-/// of Claude Code without this option complains of it.
-pub(crate) fn limits_an_agent(argument: &str) -> bool {
-    let name = argument.split_once('=').map_or(argument, |(name, _)| name);
-    WITHOUT_PROGRAMS.contains(&name) || WITHOUT_DIRECTORY.contains(&name) || name == TOOLS
+/// Whether a restrained agent needs this option, which a version of Claude Code may lack.
+pub(crate) fn limits_an_agent(option: &str) -> bool {
+    WITHOUT_PROGRAMS.contains(&option) || WITHOUT_DIRECTORY.contains(&option) || option == TOOLS
 }
 
 impl Earlier {
@@ -533,11 +531,11 @@ mod tests {
             let settings = format!("|--settings={{{MEMORY_PLACE}}}|");
             assert!(found.contains(&settings), "{found}");
         }
-        for argument in ["--safe-mode", "--tools=Read", "--no-chrome"] {
-            assert!(limits_an_agent(argument), "{argument}");
+        for option in ["--safe-mode", "--tools", "--no-chrome"] {
+            assert!(limits_an_agent(option), "{option}");
         }
-        for argument in ["--add-dir", "Read", "--toolset=x"] {
-            assert!(!limits_an_agent(argument), "{argument}");
+        for option in ["--add-dir", "Read", "--toolset"] {
+            assert!(!limits_an_agent(option), "{option}");
         }
     }
 
