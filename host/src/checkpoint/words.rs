@@ -1,7 +1,8 @@
 //! Passes results of other attempts to agents, as text before the prompt.
 //!
 //! The output of other tasks is enclosed in tags and declared to be data. So a result that reads
-//! like an instruction is not taken for an instruction of the user.
+//! like an instruction is not taken for an instruction of the user. Nor does it mention files: an
+//! agent's program replaces `@path` in a prompt by the contents of that file.
 
 use std::path::Path;
 
@@ -76,7 +77,7 @@ pub(crate) fn before_prompt(
 fn push(parts: &mut Vec<String>, tag: &str, checkpoint: &Checkpoint, most: usize) {
     parts.push(format!(
         "<{tag} name=\"{}\" outcome=\"{}\"",
-        checkpoint.called().replace(['"', '<', '>'], "_"),
+        without_mentions(&checkpoint.called().replace(['"', '<', '>'], "_")),
         checkpoint.outcome.as_str()
     ));
     if let Some(code) = checkpoint.exit_code {
@@ -110,7 +111,7 @@ fn element(parts: &mut Vec<String>, tag: &str, content: &str, most: usize) {
         from += 1;
     }
     let cut = if from > 0 { "[…]\n" } else { "" };
-    let shown = without_tags(content.get(from..).unwrap_or_default());
+    let shown = without_mentions(&without_tags(content.get(from..).unwrap_or_default()));
     parts.push(format!("<{tag}>\n{cut}{shown}\n</{tag}>\n"));
 }
 
@@ -130,6 +131,21 @@ fn without_tags(content: &str) -> String {
         rest = after;
     }
     shown.push_str(rest);
+    shown
+}
+
+/// Escapes each `@` that could begin the mention of a file (`@/etc/passwd`, `@"a file"`), which is
+/// one that follows no letter or digit. So addresses of mail stay as they are.
+fn without_mentions(content: &str) -> String {
+    let mut shown = String::with_capacity(content.len());
+    let mut last = None;
+    for character in content.chars() {
+        if character == '@' && last.is_none_or(|it: char| !it.is_ascii_alphanumeric()) {
+            shown.push('\\');
+        }
+        shown.push(character);
+        last = Some(character);
+    }
     shown
 }
 
@@ -217,6 +233,27 @@ mod tests {
             "<p>a < b</p> <tasks> Vec<Task_>",
         );
         check("<", "<");
+    }
+
+    /// Claude Code would put the file into the prompt.
+    #[test]
+    fn output_mentions_no_files() {
+        let check = |output: &str, expected: &str| {
+            let checkpoint = Checkpoint {
+                last_lines: output.to_owned(),
+                ..sample()
+            };
+            let text = before_prompt("look at @notes.txt", &used(&checkpoint), None);
+            let shown = format!("<last_lines>\n{expected}\n</last_lines>");
+            assert!(text.contains(&shown), "{output}: {text}");
+            // A mention of the user's own stays one.
+            assert!(text.ends_with("The task:\n\nlook at @notes.txt"), "{text}");
+        };
+        check("@/etc/passwd", "\\@/etc/passwd");
+        check("see @a.rs\n@\"a b\"", "see \\@a.rs\n\\@\"a b\"");
+        check("@@x \u{3002}@x", "\\@\\@x \u{3002}\\@x");
+        check("_@x \u{e9}@x", "_\\@x \u{e9}\\@x");
+        check("me@example.com", "me@example.com");
     }
 
     #[test]

@@ -14,11 +14,11 @@ use claudine_plugin_sdk::{
 };
 
 use crate::Config;
-use crate::authority::{allows_network, only_reads};
+use crate::authority::{self, allows_network};
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
-use crate::start::{Earlier, Means, Start};
+use crate::start::{Earlier, Limits, Means, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
 /// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`. Its
@@ -98,9 +98,10 @@ impl Attempt {
             model: spec.model.as_deref().or(self.config.model.as_deref()),
             mode,
             budget_usd,
-            is_restrained: restraint.is_some(),
-            only_reads: only_reads(spec, &self.config),
-            has_network: restraint.is_none_or(allows_network),
+            limits: restraint.map(|extras| Limits {
+                step: authority::of(spec, &self.config).step(),
+                has_network: allows_network(extras),
+            }),
         };
         let child = Command::new("claude")
             .args(start.arguments(spec, &means))

@@ -1,7 +1,9 @@
 //! Authority of a task for Claude Code.
 //!
 //! Each list here names known items: a mode, a tool or an option that is in no list counts as full
-//! authority. The workspace's own settings, hooks and commands are not considered.
+//! authority. An agent of a restrained principal gets only the tools in these lists, up to its
+//! authority, so that no tool of a later version, of a plugin or of a setting is beyond it. The
+//! workspace's own settings, hooks and commands are not considered.
 
 use claudine_plugin_sdk::{Authority, Step};
 
@@ -27,6 +29,11 @@ const READING_TOOLS: &[&str] = &[
 ];
 
 const EDITING_TOOLS: &[&str] = &["Edit", "MultiEdit", "NotebookEdit", "Write"];
+
+/// The tool that runs commands. Claude Code runs commands that it takes for reading, such as
+/// `git log`, without a permission and in every permission mode, and git runs the programs that the
+/// directory's `.git/config` names.
+const COMMANDS: &str = "Bash";
 
 pub(crate) const NETWORK_TOOLS: &[&str] = &["WebFetch", "WebSearch"];
 
@@ -83,9 +90,22 @@ pub(crate) fn of(spec: &Spec, config: &Config) -> Authority {
     with_options(authority, &spec.extra_args)
 }
 
-/// Whether a task may only read.
-pub(crate) fn only_reads(spec: &Spec, config: &Config) -> bool {
-    of(spec, config).step() <= Step::Read
+/// The tools of a restrained agent with this authority, or `None` if it may do anything.
+pub(crate) fn tools(step: Step, has_network: bool) -> Option<Vec<&'static str>> {
+    if step >= Step::Full {
+        return None;
+    }
+    let mut tools = READING_TOOLS.to_vec();
+    if has_network {
+        tools.extend(NETWORK_TOOLS);
+    }
+    if step >= Step::Edit {
+        tools.extend(EDITING_TOOLS);
+    }
+    if step >= Step::Run {
+        tools.push(COMMANDS);
+    }
+    Some(tools)
 }
 
 /// Whether a restrained task may use the network, given the extras that it may have (`*` for all).
@@ -170,15 +190,27 @@ fn with_tool(authority: Authority, tool: &str) -> Authority {
     };
     if READING_TOOLS.contains(&name) {
         authority
-    } else if EDITING_TOOLS.contains(&name) {
+    } else if EDITING_TOOLS.contains(&name) && pattern.is_some_and(is_inside) {
         authority.at_least(Step::Edit)
     } else if NETWORK_TOOLS.contains(&name) {
         authority.with(NETWORK)
-    } else if name == "Bash" && pattern.is_some_and(is_bounded) {
+    } else if name == COMMANDS && pattern.is_some_and(is_bounded) {
         authority.at_least(Step::Run)
     } else {
         Authority::full()
     }
+}
+
+/// Whether a pattern of files matches only files in the task's directory. A tool without a pattern
+/// may write anywhere, and so may one with a pattern that begins with `//` or `~`. A pattern with
+/// characters that could have another meaning does not count, nor does `*` alone, because versions
+/// differ in whether this is a pattern at all.
+fn is_inside(pattern: &str) -> bool {
+    let is_plain = |it: char| it.is_alphanumeric() || "*?/.-_+".contains(it);
+    !matches!(pattern, "" | "*")
+        && !pattern.starts_with('/')
+        && pattern.chars().all(is_plain)
+        && pattern.split('/').all(|part| part != "..")
 }
 
 /// Whether a pattern names its program, and either leaves no arguments open or names a program that
@@ -287,14 +319,37 @@ mod tests {
     fn allowed_tool_raises_the_authority() {
         for (tools, expected) in [
             (json!(["Read", "Grep(src/**)", "Task"]), "read"),
-            (json!(["Edit"]), "edit"),
+            (json!(["Edit(**)"]), "edit"),
+            (json!(["Edit(./**)", "Write(notes.md)"]), "edit"),
             (json!(["Edit(src/**)", "Read"]), "edit"),
+            (json!(["Edit"]), "full"),
+            (json!(["Write"]), "full"),
+            (json!(["MultiEdit"]), "full"),
+            (json!(["NotebookEdit"]), "full"),
+            (json!(["Read, Write"]), "full"),
+            (json!(["Edit()"]), "full"),
+            (json!(["Edit(*)"]), "full"),
+            (json!(["Edit(//**)"]), "full"),
+            (json!(["Edit(//home/me/**)"]), "full"),
+            (json!(["Edit(/**)"]), "full"),
+            (json!(["Edit(~/**)"]), "full"),
+            (json!(["Edit(~root/**)"]), "full"),
+            (json!(["Edit(../**)"]), "full"),
+            (json!(["Edit(src/../../**)"]), "full"),
+            (json!(["Edit(..)"]), "full"),
+            (json!(["Edit( //**)"]), "full"),
+            (json!(["Edit($HOME/**)"]), "full"),
+            (json!(["Edit({a,//}/**)"]), "full"),
+            (json!(["Edit(\\//**)"]), "full"),
+            (json!(["Edit([/]/**)"]), "full"),
+            (json!(["Edit(!x)"]), "full"),
+            (json!(["Write(//**)"]), "full"),
             (json!(["WebFetch(domain:example.com)"]), "read+network"),
-            (json!(["WebSearch", "Write"]), "edit+network"),
+            (json!(["WebSearch", "Write(out/**)"]), "edit+network"),
             (json!(["Bash(npm test)"]), "run"),
             (json!(["Bash(npm run test:*)", "Bash(git *)"]), "run"),
             (json!(["Bash(python3 check.py)"]), "run"),
-            (json!(["Read, Edit Bash(git status)"]), "run"),
+            (json!(["Read, Edit(**) Bash(git status)"]), "run"),
             (json!(["Bash"]), "full"),
             (json!(["Read Bash"]), "full"),
             (json!(["Bash()"]), "full"),
@@ -334,22 +389,25 @@ mod tests {
         }
     }
 
+    /// Otherwise a tool that a setting, a variable, a plugin or a later version adds would be
+    /// beyond the authority.
     #[test]
-    fn task_only_reads_until_a_mode_a_tool_or_an_option_allows_more() {
-        let check = |spec: Value, expected: bool| {
-            let spec: Spec = serde_json::from_value(spec).unwrap();
-            assert_eq!(only_reads(&spec, &Config::default()), expected, "{spec:?}");
+    fn restrained_agent_gets_the_tools_of_its_authority_and_no_others() {
+        let check = |step: Step, has_network: bool, more: &[&str]| {
+            let expected = [READING_TOOLS, more].concat();
+            assert_eq!(tools(step, has_network), Some(expected), "{step:?}");
         };
-        check(json!({"prompt": "x", "permission_mode": "plan"}), true);
-        check(json!({"prompt": "x", "permission_mode": "dontAsk"}), true);
-        let tools = |tools: Value| {
-            let mode = "plan";
-            json!({"prompt": "x", "permission_mode": mode, "allowed_tools": tools})
-        };
-        check(tools(json!(["Read", "WebFetch"])), true);
-        check(tools(json!(["Edit"])), false);
-        check(tools(json!(["Bash(git log)"])), false);
-        check(json!({"prompt": "x"}), false);
+        let network = ["WebFetch", "WebSearch"];
+        let editing = ["Edit", "MultiEdit", "NotebookEdit", "Write"];
+        check(Step::Read, false, &[]);
+        check(Step::Read, true, &network);
+        check(Step::Edit, false, &editing);
+        check(Step::Edit, true, &[&network[..], &editing].concat());
+        check(Step::Run, false, &[&editing[..], &["Bash"]].concat());
+        assert_eq!(tools(Step::Full, false), None);
+        for tool in ["Bash", "Edit", "PowerShell", "LSP", "Skill", "Workflow"] {
+            assert!(!READING_TOOLS.contains(&tool), "{tool}");
+        }
     }
 
     #[test]

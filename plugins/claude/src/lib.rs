@@ -39,6 +39,8 @@ pub(crate) const KNOWN_VERSION: &str = "2.1.330";
 pub(crate) const INSTALL_ADVICE: &str =
     "install it with `npm install -g @anthropic-ai/claude-code`";
 
+pub(crate) const UPDATE_ADVICE: &str = "update it with `npm install -g @anthropic-ai/claude-code`";
+
 #[derive(Default)]
 struct Claude;
 
@@ -129,8 +131,7 @@ fn health(output: &Captured) -> Health {
                 "warning",
                 format!(
                     "this version is older than {KNOWN_VERSION}, the oldest version known to report the cost of a \
-                     resumed session; update it with \
-                     `npm install -g @anthropic-ai/claude-code`"
+                     resumed session; {UPDATE_ADVICE}"
                 ),
             )
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use claudine_plugin_sdk::{Class, ExitStatus, Outcome};
 
 use self::outputs::outputs;
-use crate::start::Earlier;
+use crate::start::{Earlier, limits_an_agent};
 use crate::stream::Verdict;
 use crate::transcript::Transcript;
 
@@ -152,6 +152,14 @@ fn failure_text(verdict: &Verdict) -> String {
 }
 
 fn no_result(transcript: &Transcript, ending: &Ending) -> Judgement {
+    if let Some(option) = ending.complaint.as_deref().and_then(missing_limit) {
+        let text = format!(
+            "this version of Claude Code does not know `{option}`, which limits the agents of MCP \
+             clients and of other agents; {}",
+            crate::UPDATE_ADVICE
+        );
+        return (Some(Class::Invalid), text);
+    }
     let cause = if ending.status.signal.is_some() {
         Class::Signal
     } else {
@@ -172,6 +180,13 @@ fn no_result(transcript: &Transcript, ending: &Ending) -> Judgement {
         );
     }
     (Some(cause), text)
+}
+
+/// The option of a restrained agent that Claude Code complains of, because its version lacks it.
+fn missing_limit(complaint: &str) -> Option<&str> {
+    let argument = complaint.strip_prefix("error: unknown option '")?;
+    let name = argument.split(['\'', '=']).next()?;
+    limits_an_agent(name).then_some(name)
 }
 
 /// Message about output that this plugin does not know.
@@ -374,6 +389,31 @@ mod tests {
             ..ending()
         };
         assert_eq!(end("", killed).cause, Some(Class::Signal));
+    }
+
+    /// A version that cannot limit an agent must not run it, and another attempt would not help.
+    #[test]
+    fn version_that_lacks_an_option_of_a_limited_agent_is_to_be_updated() {
+        let said = |complaint: &str| {
+            let ending = Ending {
+                status: exit(1),
+                complaint: Some(complaint.to_owned()),
+                ..Ending::default()
+            };
+            end("", ending)
+        };
+        for option in ["--safe-mode", "--no-chrome", "--tools"] {
+            let outcome = said(&format!("error: unknown option '{option}=a,b'"));
+            assert_eq!(outcome.cause, Some(Class::Invalid), "{option}");
+            let expected = format!(
+                "this version of Claude Code does not know `{option}`, which limits the agents of \
+                 MCP clients and of other agents; {}",
+                crate::UPDATE_ADVICE
+            );
+            assert_eq!(outcome.summary, expected);
+        }
+        let other = said("error: unknown option '--toolset'");
+        assert_eq!(other.cause, Some(Class::NoResult));
     }
 
     #[test]

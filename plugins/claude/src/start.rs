@@ -7,12 +7,12 @@
 //! conversation itself has led to the failure. However, if a user resumes the task, its session is
 //! resumed after any failure.
 
-use claudine_plugin_sdk::{Class, Failure, Previous, Task};
+use claudine_plugin_sdk::{Class, Failure, Previous, Step, Task};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::authority::NETWORK_TOOLS;
+use crate::authority::{NETWORK_TOOLS, tools};
 use crate::session;
 use crate::spec::{PermissionMode, Spec, no_session_id};
 
@@ -29,25 +29,34 @@ const LEFT_OUT: &str = "The settings and the memory of this directory are not lo
 /// runs their commands before the first message.
 const WITHOUT_DIRECTORY: [&str; 3] = ["--setting-sources", "user", "--strict-mcp-config"];
 
-/// Limits plan mode to reading. Without this option Claude Code runs commands in plan mode too, if
-/// a model at the service considers them harmless.
-const PLAN_ONLY: &str = r#"--settings={"useAutoModeDuringPlan":false}"#;
+/// Options that ignore also the user's own plugins, hooks and skills, but not the user's
+/// permissions, variables and login. Language servers of plugins and hooks after an edit often run
+/// programs of the directory, such as `node_modules/typescript`, as soon as the agent has written a
+/// file. The first option is the newest, so a version that lacks it names it.
+const WITHOUT_PROGRAMS: [&str; 2] = ["--safe-mode", "--no-chrome"];
 
-/// Takes away tools that Claude Code allows without a permission, in every permission mode: a tool
-/// that makes a worktree and a branch, subagents with a worktree of their own, tools that change
+/// Option for the tools that there are, whatever variables, settings, plugins and the service add.
+const TOOLS: &str = "--tools";
+
+/// Limits plan mode to reading. Without this setting Claude Code runs commands in plan mode too, if
+/// a model at the service considers them harmless.
+const PLAN_ONLY: &str = r#""useAutoModeDuringPlan":false"#;
+
+/// Moves the memory of Claude Code, which an agent may write without a permission, to a place where
+/// [`NO_MEMORY`] denies it. Otherwise it could be anywhere: in `CLAUDE_CONFIG_DIR`, or where the
+/// user's settings say.
+const MEMORY_PLACE: &str = r#""autoMemoryDirectory":"~/.claude/no-memory""#;
+
+/// Takes away what Claude Code allows without a permission, in every permission mode: a tool that
+/// makes a worktree and a branch, subagents with a worktree of their own, tools that change
 /// `.claude/scheduled_tasks.json` in the directory, where prompts for later sessions are kept, and
 /// the tool that writes into other sessions of the user.
 const NO_UNASKED_CHANGES: &str =
     "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,CronDelete,SendMessage";
 
-/// Takes away the tools that run commands or write. Claude Code runs commands that it takes for
-/// reading, such as `git log`, without a permission and in every permission mode, and git runs the
-/// programs that the directory's `.git/config` names. Likewise it writes its memory, which it gives
-/// to later sessions of the user as instructions.
-const ONLY_READING: &str = ",Bash,Monitor,Write,Edit,NotebookEdit";
-
-/// Keeps an agent that may edit from writing the memory of Claude Code, which is allowed without a
-/// permission. The rules hold for all tools that write.
+/// Keeps an agent from writing the memory of Claude Code, which is given to later sessions of the
+/// user as instructions, and other files that later sessions load. The rules hold for all tools
+/// that write.
 const NO_MEMORY: &str = ",Edit(~/.claude/**),Edit(.claude/**)";
 
 /// Subagents that run at the service.
@@ -84,13 +93,39 @@ pub(crate) struct Means<'a> {
     pub(crate) mode: PermissionMode,
     /// Budget of the run.
     pub(crate) budget_usd: Option<f64>,
-    pub(crate) is_restrained: bool,
-    /// Whether the agent may only read. If it is restrained too, it gets no tool that runs
-    /// commands.
-    pub(crate) only_reads: bool,
-    /// Whether the agent may use the network. If not, the network tools are taken away, because
-    /// Claude Code lets them reach some sites in every permission mode.
+    /// `None` if nobody restrained has requested the attempt.
+    pub(crate) limits: Option<Limits>,
+}
+
+/// The limits of an agent that works for a restrained principal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) step: Step,
+    /// Whether the agent may use the network. If not, it gets no network tools, because Claude Code
+    /// lets them reach some sites in every permission mode.
     pub(crate) has_network: bool,
+}
+
+impl Limits {
+    fn arguments(self) -> Vec<String> {
+        let mut without = format!("{NO_UNASKED_CHANGES}{NO_MEMORY}");
+        if !self.has_network {
+            let network = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
+            without.extend(network.flat_map(|tool| [",", *tool]));
+        }
+        let mut arguments: Vec<String> = WITHOUT_DIRECTORY.map(str::to_owned).into();
+        if let Some(tools) = tools(self.step, self.has_network) {
+            arguments.extend(WITHOUT_PROGRAMS.map(str::to_owned));
+            arguments.push(format!("{TOOLS}={}", tools.join(",")));
+        }
+        arguments.push(without);
+        arguments
+    }
+}
+
+/// Whether a restrained agent needs this option, which a version of Claude Code may lack.
+pub(crate) fn limits_an_agent(option: &str) -> bool {
+    WITHOUT_PROGRAMS.contains(&option) || WITHOUT_DIRECTORY.contains(&option) || option == TOOLS
 }
 
 impl Earlier {
@@ -160,12 +195,10 @@ impl Start {
             model,
             mode,
             budget_usd,
-            is_restrained,
-            only_reads,
-            has_network,
+            limits,
         } = *means;
         let told = spec.append_system_prompt.iter().map(String::as_str);
-        let told: Vec<&str> = told.chain(is_restrained.then_some(LEFT_OUT)).collect();
+        let told: Vec<&str> = told.chain(limits.map(|_| LEFT_OUT)).collect();
         let (session_option, session_id) = match self {
             Self::Fresh { session_id } => ("--session-id", session_id),
             Self::Named { session_id } | Self::Again { session_id, .. } => ("--resume", session_id),
@@ -195,20 +228,17 @@ impl Start {
         if !told.is_empty() {
             arguments.push(format!("--append-system-prompt={}", told.join("\n\n")));
         }
-        if mode == PermissionMode::Plan {
-            arguments.push(PLAN_ONLY.to_owned());
+        // If the option is given twice, Claude Code uses only the last one.
+        let plan_only = (mode == PermissionMode::Plan).then_some(PLAN_ONLY);
+        let settings: Vec<&str> = plan_only
+            .into_iter()
+            .chain(limits.map(|_| MEMORY_PLACE))
+            .collect();
+        if !settings.is_empty() {
+            arguments.push(format!("--settings={{{}}}", settings.join(",")));
         }
         arguments.extend(spec.extra_args.iter().cloned());
-        if is_restrained {
-            let mut without = NO_UNASKED_CHANGES.to_owned();
-            without.push_str(if only_reads { ONLY_READING } else { NO_MEMORY });
-            if !has_network {
-                let tools = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
-                without.extend(tools.flat_map(|tool| [",", *tool]));
-            }
-            arguments.push(without);
-            arguments.extend(WITHOUT_DIRECTORY.map(str::to_owned));
-        }
+        arguments.extend(limits.into_iter().flat_map(Limits::arguments));
         arguments
     }
 }
@@ -439,48 +469,94 @@ mod tests {
         assert!(session::is_id(&first));
     }
 
-    #[test]
-    fn limited_agent_ignores_its_directorys_settings() {
+    fn line(spec: &Spec, mode: PermissionMode, limits: Option<Limits>) -> String {
         let start = Start::Named {
             session_id: SESSION.to_owned(),
         };
-        let line_with = |spec: &Spec, has_network: bool, only_reads: bool| {
-            let means = Means {
-                model: None,
-                mode: PermissionMode::Plan,
-                budget_usd: None,
-                is_restrained: true,
-                only_reads,
-                has_network,
-            };
-            start.arguments(spec, &means).join("|")
+        let means = Means {
+            model: None,
+            mode,
+            budget_usd: None,
+            limits,
         };
-        let line = |spec: &Spec| line_with(spec, true, false);
-        let tools = "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,\
-                     CronDelete,SendMessage";
-        let memory = ",Edit(~/.claude/**),Edit(.claude/**)";
-        let without = format!("{tools}{memory}|--setting-sources|user|--strict-mcp-config");
-        let plain = line(&Spec::default());
-        let expected = format!("--append-system-prompt={LEFT_OUT}|{PLAN_ONLY}|{without}");
+        start.arguments(spec, &means).join("|")
+    }
+
+    const WITHOUT: &str = "--setting-sources|user|--strict-mcp-config|";
+    const UNASKED: &str = "--disallowedTools=EnterWorktree,Agent(isolation:worktree),CronCreate,\
+                           CronDelete,SendMessage,Edit(~/.claude/**),Edit(.claude/**)";
+
+    #[test]
+    fn limited_agent_ignores_its_directorys_settings() {
+        let full = Some(Limits {
+            step: Step::Full,
+            has_network: true,
+        });
+        let plain = line(&Spec::default(), PermissionMode::Plan, full);
+        let settings = format!("--settings={{{PLAN_ONLY},{MEMORY_PLACE}}}");
+        let expected = format!("|--append-system-prompt={LEFT_OUT}|{settings}|{WITHOUT}{UNASKED}");
         assert!(plain.ends_with(&expected), "{plain}");
-        let told = line(&Spec {
+        let spec = Spec {
             append_system_prompt: Some("be brief".to_owned()),
             extra_args: vec!["--setting-sources".to_owned(), "project".to_owned()],
             ..Spec::default()
-        });
+        };
+        let told = line(&spec, PermissionMode::AcceptEdits, full);
         // If an option is given twice, Claude Code uses the last one.
-        assert!(
-            told.ends_with(&format!("--setting-sources|project|{without}")),
-            "{told}"
+        let expected = format!(
+            "be brief\n\n{LEFT_OUT}|--settings={{{MEMORY_PLACE}}}|--setting-sources|project|\
+             {WITHOUT}{UNASKED}"
         );
-        assert!(told.contains(&format!("be brief\n\n{LEFT_OUT}")), "{told}");
-        let offline = line_with(&Spec::default(), false, false);
+        assert!(told.ends_with(&expected), "{told}");
+    }
+
+    /// Otherwise the agent would have tools that plugins, settings, variables and the service add,
+    /// and language servers and hooks of the user would run programs of the directory.
+    #[test]
+    fn limited_agent_has_only_the_tools_of_its_authority_and_starts_no_programs_of_plugins() {
         let network = ",WebFetch,WebSearch,Agent(isolation:remote)";
-        let expected = format!("|{tools}{memory}{network}|--setting-sources|");
-        assert!(offline.contains(&expected), "{offline}");
-        let reading = line_with(&Spec::default(), true, true);
-        let expected = format!("|{tools},Bash,Monitor,Write,Edit,NotebookEdit|--setting-sources|");
-        assert!(reading.contains(&expected), "{reading}");
+        for (step, has_network) in [
+            (Step::Read, false),
+            (Step::Read, true),
+            (Step::Edit, false),
+            (Step::Run, false),
+        ] {
+            let limits = Some(Limits { step, has_network });
+            let found = line(&Spec::default(), PermissionMode::DontAsk, limits);
+            let tools = tools(step, has_network).unwrap().join(",");
+            let network = if has_network { "" } else { network };
+            let programs = "--safe-mode|--no-chrome";
+            let expected = format!("|{WITHOUT}{programs}|--tools={tools}|{UNASKED}{network}");
+            assert!(found.ends_with(&expected), "{found}");
+            let settings = format!("|--settings={{{MEMORY_PLACE}}}|");
+            assert!(found.contains(&settings), "{found}");
+        }
+        for option in ["--safe-mode", "--tools", "--no-chrome"] {
+            assert!(limits_an_agent(option), "{option}");
+        }
+        for option in ["--add-dir", "Read", "--toolset"] {
+            assert!(!limits_an_agent(option), "{option}");
+        }
+    }
+
+    #[test]
+    fn settings_of_the_command_line_are_json() {
+        for limits in [
+            None,
+            Some(Limits {
+                step: Step::Read,
+                has_network: false,
+            }),
+        ] {
+            let line = line(&Spec::default(), PermissionMode::Plan, limits);
+            let given = line
+                .split('|')
+                .find_map(|it| it.strip_prefix("--settings="));
+            let settings: Value = serde_json::from_str(given.unwrap()).unwrap();
+            assert_eq!(settings["useAutoModeDuringPlan"], false);
+            let place = settings.get("autoMemoryDirectory").is_some();
+            assert_eq!(place, limits.is_some(), "{settings}");
+        }
     }
 
     #[test]
@@ -499,9 +575,7 @@ mod tests {
             model: Some("opus"),
             mode: PermissionMode::Plan,
             budget_usd: Some(0.5),
-            is_restrained: false,
-            only_reads: true,
-            has_network: true,
+            limits: None,
         };
         let line = start.arguments(&spec, &means).join("|");
         assert_eq!(
@@ -509,7 +583,7 @@ mod tests {
             format!(
                 "-p|--verbose|--output-format|stream-json|--resume|{SESSION}|--permission-mode|plan|--model|opus\
                  |--max-turns|3|--max-budget-usd|0.5|--allowedTools|Edit|--allowedTools|Bash(git *)\
-                 |--append-system-prompt=be brief|{PLAN_ONLY}|--add-dir|/x"
+                 |--append-system-prompt=be brief|--settings={{{PLAN_ONLY}}}|--add-dir|/x"
             )
         );
     }

@@ -1,18 +1,23 @@
 //! Limits on the rights of agents that a client requests over MCP, with the real Claude Code.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use claudine_tests::{
     mcp::Client,
     messages_api::{Answer, Rule, Script, Step},
+    wait_for,
 };
 use serde_json::{Value, json};
 
-use crate::world::{Login, World, git, succeeded};
+use crate::world::{Login, World, ended, git, succeeded};
 
 const SMALLEST: &str =
     "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\nextras = []\n";
+
+const EDITS: &str =
+    "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"acceptEdits\"\nextras = []\n";
 
 /// Writes files into the working directory that make Claude Code run commands as soon as it starts
 /// there.
@@ -37,43 +42,103 @@ fn hostile(world: &World) {
 /// marketplace of the directory. The user has already added this marketplace, without the plugin.
 fn hostile_to_add(world: &World) -> PathBuf {
     let added = world.host.root().join("added");
-    let write = |path: PathBuf, text: &str| {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
     let skill = "---\nname: deploy\ndescription: deploys\nallowed-tools: Bash\n---\nDeploy.\n";
-    write(added.join(".claude/skills/deploy/SKILL.md"), skill);
+    write(&added.join(".claude/skills/deploy/SKILL.md"), skill);
     let command = "---\ndescription: ships\nallowed-tools: Bash\n---\nShip.\n";
-    write(added.join(".claude/commands/ship.md"), command);
-    write(added.join("notes.txt"), "words of the notes\n");
+    write(&added.join(".claude/commands/ship.md"), command);
+    write(&added.join("notes.txt"), "words of the notes\n");
 
-    let market = added.join("market");
-    let plugin = json!({"name": "greedy", "source": "./greedy", "description": "d"});
-    let offer = json!({"name": "market", "owner": {"name": "o"}, "plugins": [plugin]});
-    let place = market.join(".claude-plugin/marketplace.json");
-    write(place, &offer.to_string());
-    let manifest = json!({"name": "greedy", "description": "d", "version": "1.0.0"});
-    let place = market.join("greedy/.claude-plugin/plugin.json");
-    write(place, &manifest.to_string());
     let touch = format!("touch {}", world.host.work().join("by-plugin").display());
     let hook = json!([{"hooks": [{"type": "command", "command": touch}]}]);
     let hooks = json!({"hooks": {"SessionStart": hook}});
-    write(market.join("greedy/hooks/hooks.json"), &hooks.to_string());
+    let market = added.join("market");
+    let settings = enabling(world, &market, "hooks/hooks.json", &hooks);
+    write(&added.join(".claude/settings.json"), &settings.to_string());
+    added
+}
+
+/// Makes a marketplace, with a plugin that consists of this file, and adds the marketplace for the
+/// user; returns settings that enable the plugin.
+fn enabling(world: &World, market: &Path, name: &str, content: &Value) -> Value {
+    let plugin = json!({"name": "greedy", "source": "./greedy", "description": "d"});
+    let offer = json!({"name": "market", "owner": {"name": "o"}, "plugins": [plugin]});
+    let place = market.join(".claude-plugin/marketplace.json");
+    write(&place, &offer.to_string());
+    let manifest = json!({"name": "greedy", "description": "d", "version": "1.0.0"});
+    let place = market.join("greedy/.claude-plugin/plugin.json");
+    write(&place, &manifest.to_string());
+    write(&market.join("greedy").join(name), &content.to_string());
 
     let source = json!({"source": "directory", "path": market});
-    let settings = json!({
-        "extraKnownMarketplaces": {"market": {"source": source}},
-        "enabledPlugins": {"greedy@market": true},
-    });
-    write(added.join(".claude/settings.json"), &settings.to_string());
     let known = json!({"market": {
         "source": source,
         "installLocation": market,
         "lastUpdated": "2026-01-01T00:00:00.000Z",
     }});
     let plugins = world.host.home().join(".claude/plugins");
-    write(plugins.join("known_marketplaces.json"), &known.to_string());
-    added
+    write(&plugins.join("known_marketplaces.json"), &known.to_string());
+    json!({
+        "extraKnownMarketplaces": {"market": {"source": source}},
+        "enabledPlugins": {"greedy@market": true},
+    })
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Settings of the user, who has a shell tool more, a plugin with a language server for files
+/// `.any`, and a hook after each tool. Both programs leave files in the test's directory.
+fn with_programs(world: &World) {
+    let root = world.host.root();
+    let server = json!({"any": {
+        "command": "touch",
+        "args": [root.join("by-server")],
+        "extensionToLanguage": {".any": "any"},
+    }});
+    let mut settings = enabling(world, &root.join("market"), ".lsp.json", &server);
+    let touch = format!("touch {}", root.join("by-hook").display());
+    let hook = json!([{"hooks": [{"type": "command", "command": touch}]}]);
+    settings["hooks"] = json!({ "PostToolUse": hook });
+    settings["env"] = json!({"CLAUDE_CODE_USE_POWERSHELL_TOOL": "1"});
+    with_settings(world, &settings);
+}
+
+fn with_settings(world: &World, settings: &Value) {
+    let place = world.host.home().join(".claude/settings.json");
+    write(&place, &settings.to_string());
+}
+
+/// A script in which the agent calls these tools, and then answers.
+fn calling<const N: usize>(calls: [(&str, Value); N]) -> Script {
+    let steps = calls.map(|(name, input)| Step::Tool {
+        name: name.to_owned(),
+        input,
+    });
+    Script::default()
+        .then(Rule::new(Answer::steps(steps)).at_turn(0))
+        .then(Rule::new(Answer::text("done")))
+}
+
+/// Delegates over MCP, in this permission mode; returns the ended task.
+#[track_caller]
+fn of_client(world: &World, mode: &str) -> Value {
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "go", "permissionMode": mode});
+    let taken = client.call("DelegateTask", asked);
+    world.host.finished(taken["taskId"].as_str().unwrap())
+}
+
+/// Names of the tools that a model was offered in the requests after so many. A placeholder, which
+/// stands for no tool, is not among them.
+fn offered(world: &World, before: usize) -> BTreeSet<String> {
+    let asked = world.api.message_requests();
+    let lists = asked[before..].iter().map(|asked| &asked.body["tools"]);
+    let tools = lists.filter_map(Value::as_array).flatten();
+    let names = tools.filter_map(|tool| tool["name"].as_str());
+    let names = names.filter(|name| *name != "DeferredToolPlaceholder");
+    names.map(str::to_owned).collect()
 }
 
 fn touched(world: &World) -> Vec<&'static str> {
@@ -156,7 +221,7 @@ fn added_directory_gives_a_clients_agent_no_skills_commands_and_plugins() {
     assert_eq!(touched(&world), [""; 0]);
     assert_eq!(has("of-client"), [false; 2]);
     let asked = world.api.message_requests();
-    for says in ["words of the notes", "Unknown skill: deploy"] {
+    for says in ["words of the notes", "No such tool available: Skill"] {
         let is_said = asked.iter().any(|asked| asked.messages().contains(says));
         assert!(is_said, "{says}: {asked:?}");
     }
@@ -426,4 +491,179 @@ fn clients_agent_that_may_only_read_has_no_tools_that_run_commands_or_write() {
     succeeded(&world.host.finished(&id), "done");
     assert_eq!(has(&id)[..4], [true; 4]);
     assert!(by_git.exists());
+}
+
+/// Otherwise a client's agent would have tools that a variable or a plugin of the user adds, and
+/// those that a later version adds.
+#[test]
+fn clients_agent_has_exactly_the_tools_of_its_authority_whatever_the_user_adds() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(EDITS));
+    with_programs(&world);
+    let reads = ["Agent", "Glob", "Grep", "Read"];
+    let edits = [&reads[..], &["Edit", "NotebookEdit", "Write"]].concat();
+    for (mode, expected) in [
+        ("plan", &reads[..]),
+        ("default", &reads[..]),
+        ("dontAsk", &reads[..]),
+        ("acceptEdits", &edits[..]),
+    ] {
+        let before = world.api.message_requests().len();
+        succeeded(&of_client(&world, mode), "done");
+        let expected: BTreeSet<String> = expected.iter().map(|it| (*it).to_owned()).collect();
+        assert_eq!(offered(&world, before), expected, "{mode}");
+    }
+
+    // An agent that the owner starts at the command line has the tools of the variable and the
+    // plugin.
+    let before = world.api.message_requests().len();
+    let id = world.delegate(&["go", "--permission-mode", "plan"]);
+    succeeded(&world.host.finished(&id), "done");
+    assert!(offered(&world, before).contains("PowerShell"));
+    let begin = opening(&world, &id);
+    let tools = begin["tools"].as_array().unwrap();
+    assert!(tools.iter().any(|tool| tool == "LSP"), "{tools:?}");
+}
+
+/// Claude Code starts a language server as soon as the agent has written a file. Servers and hooks
+/// often run programs of the directory, which the agent could have written before.
+#[test]
+fn clients_agent_that_edits_starts_no_language_server_and_no_hook_of_the_user() {
+    let world = World::with(Script::default(), Login::ApiKey, |host| host.config(EDITS));
+    with_programs(&world);
+    let written = world.host.work().join("made.any");
+    let input = json!({"file_path": written, "content": "words\n"});
+    world.api.set_script(calling([("Write", input)]));
+    let root = world.host.root();
+    let programs = [root.join("by-server"), root.join("by-hook")];
+    succeeded(&of_client(&world, "acceptEdits"), "done");
+    assert!(written.exists());
+    for program in &programs {
+        assert!(!program.exists(), "{}", program.display());
+    }
+
+    // An agent that the owner starts at the command line starts both.
+    fs::remove_file(&written).unwrap();
+    let task = world.done(&["go", "--permission-mode", "acceptEdits"]);
+    succeeded(&task, "done");
+    for program in &programs {
+        wait_for(&format!("{}", program.display()), || {
+            program.exists().then_some(())
+        });
+    }
+}
+
+/// Claude Code lets an agent write its memory without a permission, wherever this is.
+#[test]
+fn clients_agent_that_edits_does_not_write_the_memory_of_claude_code_elsewhere() {
+    let world = World::with(Script::default(), Login::ApiKey, |host| host.config(EDITS));
+    let memory = world.host.root().join("memory");
+    with_settings(&world, &json!({ "autoMemoryDirectory": memory }));
+    let note = memory.join("MEMORY.md");
+    let inside = world.host.work().join("made.txt");
+    let input = |path: &Path| json!({"file_path": path, "content": "words\n"});
+    let script = calling([("Write", input(&note)), ("Write", input(&inside))]);
+    world.api.set_script(script);
+    succeeded(&of_client(&world, "acceptEdits"), "done");
+    assert!(inside.exists());
+    assert!(!note.exists());
+
+    // An agent that the owner starts at the command line writes it.
+    fs::remove_file(&inside).unwrap();
+    let task = world.done(&["go", "--permission-mode", "acceptEdits"]);
+    succeeded(&task, "done");
+    assert!(note.exists());
+}
+
+/// A tool that writes needs a pattern within the directory: without one it may write anywhere.
+#[test]
+fn client_cannot_allow_a_tool_that_writes_outside_of_the_directory() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(EDITS));
+    let mut client = Client::connect(&world.host);
+    let asked =
+        |tool: &str| json!({"prompt": "go", "permissionMode": "plan", "allowedTools": [tool]});
+    for tool in [
+        "Write",
+        "Edit",
+        "NotebookEdit",
+        "Edit(//**)",
+        "Edit(~/**)",
+        "Edit(../**)",
+    ] {
+        let complaint = client.fail("DelegateTask", asked(tool));
+        for says in [tool, "do whatever the user can"] {
+            assert!(complaint.contains(says), "{complaint}");
+        }
+    }
+    assert_eq!(world.host.json(["list"])["tasks"], json!([]));
+    let taken = client.call("DelegateTask", asked("Edit(src/**)"));
+    let id = taken["taskId"].as_str().unwrap();
+    succeeded(&world.host.finished(id), "done");
+}
+
+#[test]
+fn clients_agent_is_bound_by_the_users_rules_that_deny() {
+    let world = World::with(Script::default(), Login::ApiKey, |host| host.config(EDITS));
+    let work = world.host.work();
+    let [hidden, shown] = ["hidden.txt", "shown.txt"].map(|name| work.join(name));
+    write(&hidden, "words of the hidden\n");
+    write(&shown, "words of the shown\n");
+    let rule = format!("Read(/{})", hidden.display());
+    with_settings(&world, &json!({"permissions": {"deny": [rule]}}));
+    let input = |path: &Path| json!({ "file_path": path });
+    let script = calling([("Read", input(&hidden)), ("Read", input(&shown))]);
+    world.api.set_script(script);
+    for mode in ["plan", "acceptEdits"] {
+        let before = world.api.message_requests().len();
+        succeeded(&of_client(&world, mode), "done");
+        let asked = world.api.message_requests();
+        let has = |words: &str| {
+            let asked = &asked[before..];
+            asked.iter().any(|asked| asked.messages().contains(words))
+        };
+        assert!(has("words of the shown"), "{mode}");
+        assert!(!has("words of the hidden"), "{mode}");
+    }
+}
+
+/// Otherwise a client's agent would run without the limits that this version does not know.
+#[test]
+fn version_of_claude_code_that_cannot_limit_a_clients_agent_does_not_run_it() {
+    let lacks = "case \" $* \" in *' --safe-mode '*)\n\
+                 echo \"error: unknown option '--safe-mode'\" >&2; exit 1;;\n\
+                 esac\nexec \"$CLAUDE\" \"$@\"";
+    let (world, _directory) = World::wrapped(Script::always(Answer::text("done")), lacks);
+    let why = ended(&of_client(&world, "plan"), "failed", "invalid");
+    for says in ["does not know `--safe-mode`", "npm install -g"] {
+        assert!(why.contains(says), "{why}");
+    }
+    assert!(world.api.message_requests().is_empty());
+
+    // An agent that the owner starts at the command line needs no limits.
+    succeeded(&world.done(&["go", "--permission-mode", "plan"]), "done");
+}
+
+/// Claude Code replaces `@path` in a prompt by the contents of that file.
+#[test]
+fn output_that_is_passed_to_an_agent_mentions_no_files() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::new(script);
+    let path = world.host.root().join("notes.txt");
+    write(&path, "words of the notes\n");
+    let mention = format!("look at @{}", path.display());
+    let has_words = || {
+        let asked = world.api.message_requests();
+        let words = "words of the notes";
+        asked.iter().any(|asked| asked.messages().contains(words))
+    };
+    let said = world.host.script(&format!("echo '{mention}'"));
+    world.host.finished(&said);
+    let task = world.done(&["summarise", "--with-output-of", &said]);
+    succeeded(&task, "done");
+    assert!(!has_words());
+
+    // A mention in a prompt stays one.
+    succeeded(&world.done(&[&mention]), "done");
+    assert!(has_words());
 }

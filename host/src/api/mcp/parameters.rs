@@ -48,7 +48,7 @@ pub(super) struct DelegateTask {
     pub(super) model: Option<String>,
     /// For agents: permission mode, such as `acceptEdits`, or `plan` (reads, without `Bash`).
     pub(super) permission_mode: Option<String>,
-    /// For agents: allowed tools, such as `Bash(cargo test:*)` or `Edit`.
+    /// For agents: allowed tools, such as `Bash(cargo test:*)` or `Edit(src/**)`.
     pub(super) allowed_tools: Option<Vec<String>>,
     /// For agents: text to append to the system prompt.
     pub(super) append_system_prompt: Option<String>,
