@@ -126,13 +126,10 @@ impl Host {
             view.queue.limits = Vec::new();
         }
         self.name_limit(&task, &mut view);
-        if explain::runs_git(&task)
-            && let Some(earlier) = self.commands.earlier_in_words().into_iter().next()
-        {
-            view.doing = Some(earlier);
-        }
-        if let Some(halt) = self.halt_of(&task) {
-            view.doing = Some(halt);
+        let earlier =
+            explain::runs_git(&task).then(|| self.commands.earlier_in_words().into_iter().next());
+        if let Some(obstacle) = earlier.flatten().or_else(|| self.halt_of(&task)) {
+            view.doing = Some(obstacle);
         }
         Ok(view)
     }

@@ -14,9 +14,11 @@ use crate::toolchain::{TARGET, Toolchain};
 
 /// Profile for building plugins. It is set on the command line, so plugin authors need none in
 /// their `Cargo.toml`. Function names are kept, because a trap's backtrace is useless without them.
-const PROFILE: [&str; 6] = [
+const PROFILE: [&str; 7] = [
     "profile.plugin.inherits='release'",
     "profile.plugin.opt-level='s'",
+    // Without this, levels that a workspace gives its dependencies for a release would apply.
+    "profile.plugin.package.'*'.opt-level='s'",
     "profile.plugin.lto=true",
     "profile.plugin.codegen-units=1",
     "profile.plugin.panic='abort'",
