@@ -30,7 +30,7 @@ const ANCESTORS: usize = 4_096;
 /// The maximum number of walks. A walk is started again if the process or one of its ancestors
 /// ended during the walk.
 const WALKS: usize = 5;
-/// The maximum number of processes in [`Plain`].
+/// Number of processes in [`Plain`] above which all of them are forgotten.
 const PLAIN: usize = 1_024;
 
 /// A process on the way up through the ancestors, from the process in question (included) to its
@@ -74,11 +74,12 @@ pub(crate) enum Whereabouts {
     Unknown,
 }
 
-/// Ancestors of callers outside of all supervisors that have no marker, by their pids and start
-/// times. They are not examined again for the next caller.
+/// Ancestors of earlier callers, by their pids and start times. They and everything above them are
+/// outside of all supervisors and have no marker, so they need not be examined again.
 ///
-/// An ancestor does not become part of an attempt later: the first process of an attempt gets its
-/// marker before it can start others.
+/// This does not change later. A process whose parent ends becomes the child of another of its
+/// ancestors or of the init process. The first process of an attempt gets its marker before it can
+/// start others.
 #[derive(Debug, Default)]
 pub(crate) struct Plain(Mutex<HashSet<(u32, u64)>>);
 
@@ -87,12 +88,12 @@ impl Plain {
         lock(&self.0).contains(&(stat.pid, stat.start_time))
     }
 
-    fn note(&self, stat: &Stat) {
+    fn note<'a>(&self, found: impl Iterator<Item = &'a Stat>) {
         let mut known = lock(&self.0);
-        if known.len() == PLAIN {
+        if known.len() >= PLAIN {
             known.clear();
         }
-        known.insert((stat.pid, stat.start_time));
+        known.extend(found.map(|stat| (stat.pid, stat.start_time)));
     }
 }
 
@@ -145,15 +146,18 @@ pub(super) fn whereabouts(
         return Ok(Whereabouts::Unknown);
     }
     for _ in 0..WALKS {
-        let Some(ancestors) = ancestors_of(pid)? else {
+        let Some(ancestors) = ancestors_up_to(pid, |stat| plain.has(stat))? else {
             continue;
+        };
+        let ancestors = match ancestors.split_last() {
+            Some((last, others)) if plain.has(last) => others,
+            _ => ancestors.as_slice(),
         };
         // An ancestor that cannot be examined is an error: if a supervisor were not recognised, the
         // processes below it would count as outside of all supervisors.
         let mut end = None;
         for (index, stat) in ancestors.iter().skip(1).enumerate() {
-            if !plain.has(stat)
-                && let Some(dir) = directory_if_supervisor(stat)?
+            if let Some(dir) = directory_if_supervisor(stat)?
                 && (is_below(&dir, supervisors) || !is_ours(stat)?)
             {
                 end = Some(index);
@@ -165,16 +169,15 @@ pub(super) fn whereabouts(
                 return Ok(Whereabouts::Unknown);
             }
             let mut marker = None;
-            for stat in ancestors.iter().filter(|stat| !plain.has(stat)) {
-                let marks = procfs::readable_marks(stat.pid)?;
-                // The caller itself seldom calls again.
-                if stat.pid != pid && marks.as_ref().is_some_and(|marks| marks.attempt.is_none()) {
-                    plain.note(stat);
-                }
-                marker = marks.unwrap_or_default().attempt;
+            for stat in ancestors {
+                marker = procfs::try_marks(stat.pid)?.attempt;
                 if marker.is_some() {
                     break;
                 }
+            }
+            if marker.is_none() {
+                // The caller itself seldom calls again.
+                plain.note(ancestors.iter().skip(1));
             }
             return Ok(Whereabouts::Outside { marker });
         };
@@ -253,11 +256,16 @@ fn namespace(process: &str) -> io::Result<Option<PathBuf>> {
 
 /// The process and all its ancestors; `None` if one of them ended during the walk.
 fn ancestors_of(pid: u32) -> io::Result<Option<Vec<Stat>>> {
+    ancestors_up_to(pid, |_| false)
+}
+
+/// The process and its ancestors up to the first one that is the last one wanted.
+fn ancestors_up_to(pid: u32, is_last: impl Fn(&Stat) -> bool) -> io::Result<Option<Vec<Stat>>> {
     let Some(stat) = procfs::try_stat(pid)? else {
         return Ok(None);
     };
     let mut found: Vec<Stat> = vec![stat];
-    while let Some(last) = found.last().filter(|last| last.parent != 0) {
+    while let Some(last) = found.last().filter(|it| it.parent != 0 && !is_last(it)) {
         let Some(parent) = procfs::try_stat(last.parent)? else {
             return Ok(None);
         };
@@ -393,19 +401,19 @@ mod tests {
         let look = |child: &Sleeper| {
             whereabouts(child.0.id(), Path::new("/nowhere"), None, &plain).unwrap()
         };
-        let stat = |pid: u32| procfs::stat(pid).unwrap();
-        let own = std::process::id();
+        let stat = |child: &Sleeper| procfs::stat(child.0.id()).unwrap();
+        let own = procfs::stat(std::process::id()).unwrap();
         let before = look(&unmarked);
         assert_ne!(look(&marked), before);
         // The tests themselves may run inside an attempt.
-        let is_plain = procfs::marks(own).unwrap().attempt.is_none();
-        assert_eq!(plain.has(&stat(own)), is_plain);
-        for child in [&unmarked, &marked] {
-            assert!(!plain.has(&stat(child.0.id())));
-        }
+        let outside = Whereabouts::Outside { marker: None };
+        assert_eq!(plain.has(&own), before == outside);
         assert_eq!(look(&unmarked), before);
-        plain.note(&stat(marked.0.id()));
-        assert_eq!(look(&marked), before);
+        for child in [&unmarked, &marked] {
+            assert!(!plain.has(&stat(child)));
+        }
+        plain.note([stat(&marked)].iter());
+        assert_eq!(look(&marked), outside);
     }
 
     #[test]

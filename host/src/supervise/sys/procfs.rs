@@ -104,16 +104,11 @@ pub(in crate::supervise) fn seen(pid: u32) -> io::Result<Option<(Stat, Option<Ma
 
 /// The markers of a process; none if it has ended, is a zombie, or belongs to another user.
 pub(in crate::supervise) fn try_marks(pid: u32) -> io::Result<Marks> {
-    Ok(readable_marks(pid)?.unwrap_or_default())
-}
-
-/// The markers of a process; `None` if it has ended or belongs to another user.
-pub(in crate::supervise) fn readable_marks(pid: u32) -> io::Result<Option<Marks>> {
     let environment = match unless_gone(read_virtual(format!("/proc/{pid}/environ"))) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
         environment => environment?,
     };
-    Ok(environment.map(|environment| marks_in(&environment)))
+    Ok(environment.map_or_else(Marks::default, |environment| marks_in(&environment)))
 }
 
 /// The inodes of the pipes that a process holds open: see [`open_files`].
