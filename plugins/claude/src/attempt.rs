@@ -18,7 +18,7 @@ use crate::authority::{self, allows_network};
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
-use crate::start::{Earlier, Limits, Means, Start};
+use crate::start::{Directory, ELSEWHERE, Earlier, Limits, Means, Start};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
 /// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`. Its
@@ -94,12 +94,19 @@ impl Attempt {
             return Err(Failure::new(Class::Budget, message));
         }
         let restraint = self.task.env.get(RESTRAINED);
+        let mut elsewhere = [None; ELSEWHERE.len()];
+        if restraint.is_some() {
+            for (variable, directory) in ELSEWHERE.into_iter().zip(&mut elsewhere) {
+                *directory = Directory::of(variable, self.task.env.get(variable))?;
+            }
+        }
         let means = Means {
             model: spec.model.as_deref().or(self.config.model.as_deref()),
             mode,
             budget_usd,
             limits: restraint.map(|extras| Limits {
                 step: authority::of(spec, &self.config).step(),
+                elsewhere,
                 has_network: allows_network(extras),
             }),
         };

@@ -59,6 +59,10 @@ const NO_UNASKED_CHANGES: &str =
 /// that write.
 const NO_MEMORY: &str = ",Edit(~/.claude/**),Edit(.claude/**)";
 
+/// The variables that name another directory for what Claude Code keeps in `~/.claude`, or for its
+/// memory.
+pub(crate) const ELSEWHERE: [&str; 2] = ["CLAUDE_CONFIG_DIR", "CLAUDE_CODE_REMOTE_MEMORY_DIR"];
+
 /// Subagents that run at the service.
 const REMOTE_AGENT: &str = "Agent(isolation:remote)";
 
@@ -94,21 +98,56 @@ pub(crate) struct Means<'a> {
     /// Budget of the run.
     pub(crate) budget_usd: Option<f64>,
     /// `None` if nobody restrained has requested the attempt.
-    pub(crate) limits: Option<Limits>,
+    pub(crate) limits: Option<Limits<'a>>,
 }
 
 /// The limits of an agent that works for a restrained principal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Limits<'a> {
     pub(crate) step: Step,
+    /// The directories that [`ELSEWHERE`] names.
+    pub(crate) elsewhere: [Option<Directory<'a>>; ELSEWHERE.len()],
     /// Whether the agent may use the network. If not, it gets no network tools, because Claude Code
     /// lets them reach some sites in every permission mode.
     pub(crate) has_network: bool,
 }
 
-impl Limits {
+/// A directory that a rule of Claude Code can name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory<'a>(&'a str);
+
+impl<'a> Directory<'a> {
+    /// The value of this variable as such a directory. Fails if a rule would take a character of it
+    /// for a part of a pattern, because the rule would then hold for another directory.
+    pub(crate) fn of(variable: &str, value: Option<&'a str>) -> Result<Option<Self>, Failure> {
+        let Some(path) = value.filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        let is_plain = |it: char| it.is_alphanumeric() || "/._-+@ ".contains(it);
+        let is_name = |part: &str| part.trim() == part && part != "." && part != "..";
+        if path.chars().all(is_plain) && path.split('/').all(is_name) {
+            return Ok(Some(Self(path)));
+        }
+        let message = format!(
+            "an agent of an MCP client cannot be kept from writing to the directory that \
+             `{variable}` names, because its name has an unusual character, `.` or `..`; give it another name"
+        );
+        Err(Failure::new(Class::Invalid, message))
+    }
+
+    /// The rule for all that is in the directory. In a rule, two slashes begin an absolute path.
+    fn rule(self) -> String {
+        let root = if self.0.starts_with('/') { "//" } else { "" };
+        let names = self.0.split('/').filter(|name| !name.is_empty());
+        let path: Vec<&str> = names.collect();
+        format!(",Edit({root}{}/**)", path.join("/"))
+    }
+}
+
+impl Limits<'_> {
     fn arguments(self) -> Vec<String> {
         let mut without = format!("{NO_UNASKED_CHANGES}{NO_MEMORY}");
+        without.extend(self.elsewhere.into_iter().flatten().map(Directory::rule));
         if !self.has_network {
             let network = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
             without.extend(network.flat_map(|tool| [",", *tool]));
@@ -469,7 +508,7 @@ mod tests {
         assert!(session::is_id(&first));
     }
 
-    fn line(spec: &Spec, mode: PermissionMode, limits: Option<Limits>) -> String {
+    fn line(spec: &Spec, mode: PermissionMode, limits: Option<Limits<'_>>) -> String {
         let start = Start::Named {
             session_id: SESSION.to_owned(),
         };
@@ -487,9 +526,38 @@ mod tests {
                            CronDelete,SendMessage,Edit(~/.claude/**),Edit(.claude/**)";
 
     #[test]
+    fn limited_agent_does_not_write_to_another_directory_of_claude_code() {
+        let rule = |value: &str| {
+            let limits = Some(Limits {
+                step: Step::Edit,
+                elsewhere: [None, Directory::of(ELSEWHERE[0], Some(value)).unwrap()],
+                has_network: true,
+            });
+            line(&Spec::default(), PermissionMode::AcceptEdits, limits)
+        };
+        for (value, expected) in [
+            ("//home/me//claude 2/", ",Edit(//home/me/claude 2/**)"),
+            ("own", ",Edit(own/**)"),
+            ("", "Edit(.claude/**)"),
+        ] {
+            let line = rule(value);
+            assert!(line.contains(expected), "{line}");
+        }
+        assert!(!rule("").contains("Edit(//"));
+        for unusual in [
+            "/a*", "/a)", "/a\n", "/{a,b}", "/a\\b", "!/a", "~/a", "/a ", "/a/../b", "./a",
+        ] {
+            let refused = Directory::of(ELSEWHERE[0], Some(unusual)).err().unwrap();
+            assert_eq!(refused.class, Class::Invalid, "{unusual}");
+        }
+        assert!(Directory::of(ELSEWHERE[0], None).unwrap().is_none());
+    }
+
+    #[test]
     fn limited_agent_ignores_its_directorys_settings() {
         let full = Some(Limits {
             step: Step::Full,
+            elsewhere: [None; 2],
             has_network: true,
         });
         let plain = line(&Spec::default(), PermissionMode::Plan, full);
@@ -521,7 +589,11 @@ mod tests {
             (Step::Edit, false),
             (Step::Run, false),
         ] {
-            let limits = Some(Limits { step, has_network });
+            let limits = Some(Limits {
+                step,
+                elsewhere: [None; 2],
+                has_network,
+            });
             let found = line(&Spec::default(), PermissionMode::DontAsk, limits);
             let tools = tools(step, has_network).unwrap().join(",");
             let network = if has_network { "" } else { network };
@@ -545,6 +617,7 @@ mod tests {
             None,
             Some(Limits {
                 step: Step::Read,
+                elsewhere: [None; 2],
                 has_network: false,
             }),
         ] {
