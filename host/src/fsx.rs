@@ -44,8 +44,8 @@ pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result
 }
 
 /// Replaces or creates a file. The new file has the permissions of the old one, if there is one.
-/// What is not a regular file, such as `/dev/null`, is not replaced: root could replace it for the
-/// whole system.
+/// Refuses to replace anything but a regular file: root could replace `/dev/null` for the whole
+/// system.
 pub(crate) fn replace_with_permissions(
     path: &Path,
     lasting: Lasting,

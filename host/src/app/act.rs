@@ -113,7 +113,7 @@ impl Host {
         self.status(reference).await
     }
 
-    /// What is known to keep a task that is being stopped from ending.
+    /// The known obstacle to the end of a task that is being stopped.
     async fn never_ends(&self, task: TaskId) -> Option<String> {
         let unended = known_unendable(&self.reader.layout, vec![task.to_string()]).await;
         match unendable_text(&unended) {

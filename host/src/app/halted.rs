@@ -102,7 +102,7 @@ impl Host {
         silent.contains(&held_back).then_some(held_back)
     }
 
-    /// What is known to keep a running task from ending: its supervisor does nothing, or cannot be
+    /// The known obstacle to the end of a running task: its supervisor does nothing, or cannot be
     /// reached.
     pub(super) fn halt_of(&self, task: &Task) -> Option<String> {
         let halted = halted_supervisor(task, &self.reader.layout);

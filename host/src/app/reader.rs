@@ -276,7 +276,7 @@ impl Reader {
                     view.output_bytes = Some(tail.end);
                     view.log_fault = tail.damage;
                 }
-                // Whoever waits for the task does not need its output.
+                // A command that waits for the task does not need its output.
                 Err(error) => {
                     view.log_fault = Some(log::unreadable(&path, &error));
                     (view.output, view.output_truncated) = (Some(String::new()), true);
@@ -307,7 +307,7 @@ impl Reader {
         }))
     }
 
-    /// What is wrong with the log of an attempt.
+    /// The fault in the log of an attempt.
     pub(super) fn fault(&self, task: &Task, number: u32) -> Option<String> {
         let log = self.layout.log(attempt_id(task, number));
         log::fault(&log, written_of(task, number), Look::Quick)

@@ -184,7 +184,7 @@ impl Transcripts {
         }
     }
 
-    /// What is wrong with the log of an output, as far as a quick look shows it.
+    /// The fault in the log of an output, as far as a quick look shows it.
     async fn fault(&self, output: &Output) -> io::Result<Option<String>> {
         let (log, Some(written)) = (self.layout.log(output.attempt), output.written) else {
             return Ok(None);

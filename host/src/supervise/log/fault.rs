@@ -64,7 +64,7 @@ struct Counted {
     is_marked: bool,
 }
 
-/// What is wrong with a log to which these bytes were written: it is missing, or a part of it is;
+/// The fault in a log to which these bytes were written: it is missing, or a part of it is;
 /// it is cut short or damaged, cannot be read or is no file; or it has more bytes. `None` if
 /// nothing is wrong, or if only a mark says that the supervisor died. Each text names the file.
 pub(crate) fn fault(log: &Path, written: Written, look: Look) -> Option<String> {
