@@ -301,7 +301,7 @@ async fn wire(
         started_at,
         held_back: Box::new(move |attempt| held_back.held_back(attempt)),
         all_held_back: Box::new(move || all_held_back.all_held_back(&unanswered.silent())),
-        silent_supervisors: Box::new(move || silent.silent()),
+        silences: Box::new(move || silent.silences()),
         attempt_of: Box::new({
             let runner = runner.clone();
             move |line| {

@@ -59,16 +59,6 @@ pub(super) fn suspended_supervisors(layout: &Layout) -> Result<Vec<u32>, AppErro
     supervise::suspended(&layout.supervisors()).map_err(|error| unexamined(&error))
 }
 
-/// Whether a warning of a host says that the host cannot reach a supervisor.
-pub(crate) fn says_unreached(warning: &str) -> bool {
-    warning.contains(supervise::NOT_REACHED)
-}
-
-/// Whether a warning of a host says that a supervisor is connected but does not answer.
-pub(crate) fn says_unanswered(warning: &str) -> bool {
-    warning.contains(supervise::NOT_ANSWERING)
-}
-
 /// Whether supervisors that have died may have left processes, which the next host ends.
 pub(crate) fn processes_left(layout: &Layout) -> Result<bool, AppError> {
     supervise::may_have_left(&layout.supervisors()).map_err(|error| unexamined(&error))

@@ -119,6 +119,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         culprit_way_out,
         without_environment,
     } = in_the_way;
+    let unreached = held_back.clone().filter(|_| is_unreached);
+    let halted = halted_supervisor.clone().or(unreached);
     let last_end = || {
         let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
         ended.map_or(task.created_at, |ended| ended.at)
@@ -238,6 +240,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             .chain(budgets(task, graph))
             .chain(requests(task))
             .collect(),
+        halted,
         brief: None,
     }
 }
@@ -573,6 +576,31 @@ mod tests {
             &["attempts 2 to 4 were requested by owner via mcp"],
         );
         check(&[(2, chat()), (3, Arc::default())], 4, &[second]);
+    }
+
+    #[test]
+    fn only_a_supervisor_that_does_nothing_halts_a_running_task() {
+        let check = |halted: Option<&str>, is_unreached: bool, expected: Option<&str>| {
+            let mut task = sample_task(1);
+            task.state = State::Running {
+                phase: Phase::Live,
+                since: Timestamp(0),
+            };
+            let in_the_way = InTheWay {
+                held_back: Some("the server of the disk cannot be reached".to_owned()),
+                is_unreached,
+                halted_supervisor: halted.map(str::to_owned),
+                ..InTheWay::default()
+            };
+            let why = why(&task, in_the_way);
+            assert_eq!(why.halted.as_deref(), expected);
+            assert!(expected.is_none_or(|halted| why.reasons.iter().any(|it| it == halted)));
+        };
+        let stopped = "the supervisor is stopped by a signal";
+        check(None, false, None);
+        check(None, true, Some("the server of the disk cannot be reached"));
+        check(Some(stopped), false, Some(stopped));
+        check(Some(stopped), true, Some(stopped));
     }
 
     #[test]

@@ -3,14 +3,18 @@
 use claudine_domain::task::{State, Task};
 
 use super::{
-    down::{says_unanswered, says_unreached, suspended_supervisors, unexamined},
+    down::{suspended_supervisors, unexamined},
     error::AppError,
     explain::is_queued,
     host::Host,
+    view::{HaltKind, HaltView},
 };
-use crate::{layout::Layout, proc_stat, supervise};
+use crate::{
+    layout::Layout,
+    proc_stat,
+    supervise::{self, Silence, SilenceKind},
+};
 
-/// The words in the sentence about a supervisor that does nothing.
 const IDLE: &str = "so it enforces no limits and notices no ends";
 
 /// A living supervisor that does nothing, with its pid.
@@ -53,18 +57,29 @@ pub(crate) fn halted_supervisors(layout: &Layout) -> Result<Vec<Halted>, AppErro
     Ok(suspended.map(Halted::Suspended).chain(frozen).collect())
 }
 
-/// A warning for each supervisor in a frozen control group.
-pub(super) fn frozen_supervisors(layout: &Layout) -> Result<Vec<String>, AppError> {
+/// The supervisors in frozen control groups.
+fn frozen_supervisors(layout: &Layout) -> Result<Vec<HaltView>, AppError> {
     let halted = halted_supervisors(layout)?.into_iter();
     let frozen = halted.filter(|one| matches!(one, Halted::Frozen(_)));
-    Ok(frozen.map(Halted::text).collect())
+    Ok(frozen
+        .map(|one| HaltView {
+            kind: HaltKind::Frozen,
+            pid: Some(one.pid()),
+            message: one.text(),
+        })
+        .collect())
 }
 
-/// Whether a reason of `why`, or a warning of a host, says that a supervisor does nothing or cannot
-/// be reached, or that what a dead one has left cannot be ended.
-pub(crate) fn says_halted(reason: &str) -> bool {
-    let silent = says_unreached(reason) || says_unanswered(reason);
-    silent || reason.contains(IDLE) || reason.contains(supervise::NOT_ENDED)
+fn silent_view(silence: Silence) -> HaltView {
+    HaltView {
+        kind: match silence.kind {
+            SilenceKind::Unreached => HaltKind::Unreached,
+            SilenceKind::Unanswered => HaltKind::Unanswered,
+            SilenceKind::Unended => HaltKind::Unended,
+        },
+        pid: silence.pid,
+        message: silence.said,
+    }
 }
 
 /// The supervisor of a running task, if it does nothing. If no process of the task shows which
@@ -98,8 +113,9 @@ impl Host {
             return None;
         }
         let held_back = (self.held_back)(task.last_attempt_id()?)?;
-        let silent = (self.silent_supervisors)();
-        silent.contains(&held_back).then_some(held_back)
+        let mut silent = (self.silences)().into_iter();
+        let is_silent = silent.any(|silence| silence.said == held_back);
+        is_silent.then_some(held_back)
     }
 
     /// The known obstacle to the end of a running task: its supervisor does nothing, or cannot be
@@ -112,7 +128,16 @@ impl Host {
     /// Whether a supervisor may be one for which [`Self::halt_of`] has a reason.
     pub(super) fn may_have_halted(&self) -> bool {
         let halted = halted_supervisors(&self.reader.layout);
-        !halted.is_ok_and(|halted| halted.is_empty()) || !(self.silent_supervisors)().is_empty()
+        !halted.is_ok_and(|halted| halted.is_empty()) || !(self.silences)().is_empty()
+    }
+
+    /// The supervisors that the host cannot reach or that do not answer, and those in frozen
+    /// control groups.
+    pub(super) fn halts(&self) -> Vec<HaltView> {
+        let silent = (self.silences)().into_iter().map(silent_view);
+        // If supervisors cannot be examined, the search for suspended ones says so.
+        let frozen = frozen_supervisors(&self.reader.layout).unwrap_or_default();
+        silent.chain(frozen).collect()
     }
 }
 
@@ -129,9 +154,26 @@ mod tests {
             frozen.contains("(pid 8)") && frozen.contains("thaw"),
             "{frozen}"
         );
-        for said in [suspended, frozen] {
-            assert!(says_halted(&said), "{said}");
+    }
+
+    #[test]
+    fn a_silent_supervisor_is_told_with_its_kind_and_its_pid() {
+        for (kind, expected) in [
+            (SilenceKind::Unreached, HaltKind::Unreached),
+            (SilenceKind::Unanswered, HaltKind::Unanswered),
+            (SilenceKind::Unended, HaltKind::Unended),
+        ] {
+            let told = silent_view(Silence {
+                kind,
+                pid: Some(7),
+                said: "it is silent".to_owned(),
+            });
+            let view = HaltView {
+                kind: expected,
+                pid: Some(7),
+                message: "it is silent".to_owned(),
+            };
+            assert_eq!(told, view);
         }
-        assert!(!says_halted("stopping: cancelled"));
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     plugin::Catalog,
     store::{Store, StoreError},
     supervise::{
+        Silence,
         log::LogWatch,
         peer::{Forebear, Plain, Side},
     },
@@ -64,8 +65,7 @@ pub(crate) struct Host {
     pub(super) all_held_back: AllHeldBack,
     pub(super) attempt_of: AttemptOf,
     pub(super) plain: Arc<Plain>,
-    /// Messages about supervisors that do not answer.
-    pub(super) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub(super) silences: Silences,
     /// Notifies followers that a log has grown.
     pub(super) watch: LogWatch,
     /// Readers of logs. Each reader ends when its client disconnects.
@@ -93,6 +93,9 @@ pub(crate) type HeldBack = Box<dyn Fn(AttemptId) -> Option<String> + Send + Sync
 /// The number of attempts whose output cannot be written at the moment, and one of the reasons.
 pub(crate) type AllHeldBack = Box<dyn Fn() -> Option<(usize, String)> + Send + Sync>;
 
+/// The reasons why supervisors are silent.
+pub(crate) type Silences = Box<dyn Fn() -> Vec<Silence> + Send + Sync>;
+
 /// Everything needed to create a host.
 pub(crate) struct HostParts {
     pub(crate) engine: Engine,
@@ -107,7 +110,7 @@ pub(crate) struct HostParts {
     pub(crate) held_back: HeldBack,
     pub(crate) all_held_back: AllHeldBack,
     pub(crate) attempt_of: AttemptOf,
-    pub(crate) silent_supervisors: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub(crate) silences: Silences,
     pub(crate) watch: LogWatch,
 }
 
@@ -126,7 +129,7 @@ impl Host {
             held_back,
             all_held_back,
             attempt_of,
-            silent_supervisors,
+            silences,
             watch,
         } = parts;
         let reading = TaskTracker::new();
@@ -159,7 +162,7 @@ impl Host {
             all_held_back,
             attempt_of,
             plain: Arc::default(),
-            silent_supervisors,
+            silences,
             watch,
             reading,
             changing: TaskTracker::new(),

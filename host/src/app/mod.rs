@@ -72,11 +72,11 @@ pub(crate) use self::{
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
-        end_without_host, processes_left, says_unanswered, says_unreached, still_running,
-        supervisors_left, supervisors_out_of_sight, tasks_left,
+        end_without_host, processes_left, still_running, supervisors_left,
+        supervisors_out_of_sight, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
-    halted::{Halted, halted_supervisors, says_halted},
+    halted::{Halted, halted_supervisors},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},
@@ -95,9 +95,9 @@ pub(crate) use self::{
     unended::{Unended, processes_of, unendable, unendable_text},
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
-        EventView, GitView, GroupView, HeldBackView, HostInfo, Item, LogChannel, LogEnd, LogLines,
-        LogPiece, PermissionView, Place, PluginDetail, PluginView, Retried, Step, Still, Submitted,
-        TaskList, TaskRow, TaskView, Why, WorktreeView, gap_text,
+        EventView, GitView, GroupView, HaltKind, HaltView, HeldBackView, HostInfo, Item,
+        LogChannel, LogEnd, LogLines, LogPiece, PermissionView, Place, PluginDetail, PluginView,
+        Retried, Step, Still, Submitted, TaskList, TaskRow, TaskView, Why, WorktreeView, gap_text,
     },
     worktrees::{CleanWorktrees, FoundWorktree, WorktreesCleaned, WorktreesQuery},
 };

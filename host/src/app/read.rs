@@ -20,7 +20,7 @@ use super::{
     down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors},
     error::{AppError, ErrorKind},
     explain::{self, InTheWay},
-    halted::{Halted, frozen_supervisors, halted_supervisor},
+    halted::{Halted, halted_supervisor},
     host::Host,
     limit_view::LimitView,
     present::task_row,
@@ -217,9 +217,8 @@ impl Host {
         let unexamined = supervisors.as_ref().err().or(suspended.as_ref().err());
         faults.extend(unexamined.map(ToString::to_string));
         let mut warnings = self.settings.warnings.clone();
-        warnings.extend((self.silent_supervisors)());
-        // Supervisors that cannot be examined are already among the faults.
-        warnings.extend(frozen_supervisors(&self.reader.layout).unwrap_or_default());
+        let halts = self.halts();
+        warnings.extend(halts.iter().map(|halt| halt.message.clone()));
         if self.plugins.executor_names().is_empty() {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
@@ -249,6 +248,7 @@ impl Host {
                 .map(|pause| rfc3339(pause.since)),
             supervisors: supervisors.unwrap_or_default(),
             suspended_supervisors: suspended.unwrap_or_default(),
+            halted_supervisors: halts,
             held_back: (self.all_held_back)().map(|(tasks, reason)| HeldBackView { tasks, reason }),
             earlier_commands: self.commands.earlier_in_words(),
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     amounts::{BudgetView, slots_json},
     cancelled::{Cancelled, Still},
-    host::{HeldBackView, HostInfo},
+    host::{HaltKind, HaltView, HeldBackView, HostInfo},
     plugin::{PermissionView, PluginDetail, PluginView},
 };
 use super::queue_view::QueueView;
@@ -571,6 +571,10 @@ pub(crate) struct Why {
     #[schemars(extend("format" = "date-time"))]
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
+    /// The reason why a running task cannot end, if its supervisor does nothing or cannot be
+    /// reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) halted: Option<String>,
     /// A short form of the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) brief: Option<String>,

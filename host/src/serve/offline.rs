@@ -79,7 +79,7 @@ pub(crate) fn offline(settings: Settings) -> Result<Arc<Host>, AppError> {
         held_back: Box::new(|_| None),
         all_held_back: Box::new(|| None),
         attempt_of: Box::new(|_| Box::pin(async { None })),
-        silent_supervisors: Box::new(Vec::new),
+        silences: Box::new(Vec::new),
         watch: LogWatch::blind(),
     })))
 }

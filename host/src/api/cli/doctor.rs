@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::client::{Client, ClientError},
-    app::{AppError, BudgetView, HostInfo, PluginView, says_halted},
+    app::{AppError, BudgetView, HostInfo, PluginView},
     clock,
     config::{Overrides, Settings, process_environment},
     fsx,
@@ -340,16 +340,12 @@ fn inherited_from_host(differences: &[String]) -> Option<Finding> {
 /// finding that none is needed.
 fn supervisors(host: &HostInfo) -> Vec<Finding> {
     let suspended = &host.suspended_supervisors;
-    let halted = host.warnings.iter().filter(|warning| says_halted(warning));
-    let halted: Vec<&String> = halted.collect();
-    let is_named = |pid: u32| {
-        let words = format!("(pid {pid})");
-        halted.iter().any(|warning| warning.contains(&words))
-    };
+    let halted = host.halted_supervisors.iter().filter_map(|one| one.pid);
+    let halted: Vec<u32> = halted.collect();
     let working = host
         .supervisors
         .iter()
-        .filter(|pid| !suspended.contains(pid) && !is_named(**pid));
+        .filter(|pid| !suspended.contains(pid) && !halted.contains(pid));
     let working: Vec<String> = working.map(ToString::to_string).collect();
     let mut findings = Vec::new();
     if host.supervisors.is_empty() {
@@ -426,7 +422,10 @@ fn of_plugin(plugin: &PluginView) -> Finding {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::api::cli::terminal::in_each_look;
+    use crate::{
+        api::cli::terminal::in_each_look,
+        app::{HaltKind, HaltView},
+    };
 
     fn host() -> HostInfo {
         HostInfo {
@@ -443,6 +442,7 @@ mod tests {
             paused_since: None,
             supervisors: Vec::new(),
             suspended_supervisors: Vec::new(),
+            halted_supervisors: Vec::new(),
             held_back: None,
             earlier_commands: Vec::new(),
             disk_reserve_bytes: 1 << 30,
@@ -547,11 +547,15 @@ mod tests {
 
     #[test]
     fn a_supervisor_of_which_the_host_warns_does_not_count_as_working() {
-        let of = |pid: u32| format!("the supervisor in /s/1 (pid {pid}) cannot be reached: late");
-        let check = |warned: u32, expected: &str| {
+        let check = |halted: u32, expected: &str| {
+            let halt = HaltView {
+                kind: HaltKind::Unreached,
+                pid: Some(halted),
+                message: "it cannot be reached: late".to_owned(),
+            };
             let host = HostInfo {
                 supervisors: vec![7, 78],
-                warnings: vec![of(warned), "the disk is full (pid 78)".to_owned()],
+                halted_supervisors: vec![halt],
                 ..host()
             };
             let found = supervisors(&host);

@@ -6,9 +6,7 @@ use std::{collections::BTreeSet, future::pending, time::Duration};
 use super::{progress, session::Session};
 use crate::{
     api::client::{Client, ClientError},
-    app::{
-        ListFilter, TaskRow, Unended, halted_supervisors, says_halted, unendable, unendable_text,
-    },
+    app::{ListFilter, TaskRow, Unended, halted_supervisors, unendable, unendable_text},
     clock,
 };
 
@@ -77,7 +75,7 @@ pub(super) async fn halted(
             let Ok(why) = client.why(&row.id).await else {
                 continue;
             };
-            if let Some(reason) = why.reasons.iter().find(|reason| says_halted(reason)) {
+            if let Some(reason) = why.halted {
                 return format!("{} cannot end: {reason}", progress::called(row));
             }
         }
@@ -93,7 +91,7 @@ async fn may_have_halted(client: &Client) -> bool {
     }
     // If no host answers, nobody knows more.
     let host = client.that_starts_none().info().await;
-    host.is_ok_and(|host| host.warnings.iter().any(|warning| says_halted(warning)))
+    host.is_ok_and(|host| !host.halted_supervisors.is_empty())
 }
 
 /// `None` if there is no such process.

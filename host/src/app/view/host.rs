@@ -14,6 +14,29 @@ pub(crate) struct HeldBackView {
     pub(crate) reason: String,
 }
 
+/// A supervisor that does nothing for its tasks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct HaltView {
+    pub(crate) kind: HaltKind,
+    /// Pid of the supervisor, if the supervisor is known to be alive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<u32>,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HaltKind {
+    /// Its control group is frozen.
+    Frozen,
+    /// The host cannot reach it.
+    Unreached,
+    /// It does not answer.
+    Unanswered,
+    /// It is dead, and the processes that it has left cannot be ended yet.
+    Unended,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct HostInfo {
     pub(crate) version: String,
@@ -41,6 +64,9 @@ pub(crate) struct HostInfo {
     /// Pids of the supervisors that are stopped by a signal, so that their tasks do not end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) suspended_supervisors: Vec<u32>,
+    /// The other supervisors whose tasks do not end. Each message is also among the warnings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) halted_supervisors: Vec<HaltView>,
     /// Running tasks whose output cannot be written at the moment, so that they do not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_back: Option<HeldBackView>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::join::{self, Joined, NotJoined};
 use super::recover::{self, Recovered};
-use super::silent;
+use super::silent::Silence;
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::protocol::AttemptState;
@@ -30,7 +30,7 @@ pub(super) enum Adopted {
 /// processes cannot be ended yet.
 pub(super) struct Notes {
     pub(super) states: Vec<AttemptState>,
-    pub(super) why: String,
+    pub(super) why: Silence,
     /// Set if the supervisor will never answer, because it speaks a protocol that this host does
     /// not know.
     pub(super) is_foreign: bool,
@@ -50,7 +50,7 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
                 // tries again, has ended the processes.
                 Err(error) => Ok(Adopted::Silent(Notes {
                     states: noted(&dir).await,
-                    why: silent::not_ended(&error),
+                    why: Silence::not_ended(&error),
                     is_foreign: false,
                 })),
             };
@@ -68,7 +68,7 @@ pub(super) async fn adopt(dir: PathBuf, epoch: u64) -> Result<Adopted, Supervise
     let states = noted(&dir).await;
     Ok(Adopted::Silent(Notes {
         states,
-        why: silent::not_reached(&dir, &why),
+        why: Silence::not_reached(&dir, &why),
         is_foreign,
     }))
 }

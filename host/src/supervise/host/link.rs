@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 
 use super::answers::{ANSWERS_WITHIN, Answers};
 use super::join::Joined;
-use super::silent;
+use super::silent::Silence;
 use super::told::Told;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::protocol::{AttemptState, Command, Message, Numbered};
@@ -57,8 +57,8 @@ pub(super) struct Link {
 
 /// A change of a connected supervisor.
 pub(super) enum Change {
-    /// The supervisor does not answer, with a message that says so.
-    Silent(String),
+    /// The supervisor does not answer.
+    Silent(Silence),
     /// The supervisor answers again, or the connection has broken.
     Answers,
 }
@@ -255,9 +255,9 @@ impl Link {
     pub(super) fn change(&mut self, news: &mut VecDeque<Report>) -> Option<Change> {
         match (self.answers.are_late(), self.late.take()) {
             (true, None) => {
-                let why = silent::not_answering(&self.dir);
-                news.extend(self.told.hold_back(None, &why));
-                self.late = Some(why.clone());
+                let why = Silence::not_answering(&self.dir);
+                news.extend(self.told.hold_back(None, &why.said));
+                self.late = Some(why.said.clone());
                 Some(Change::Silent(why))
             }
             (false, Some(why)) => {

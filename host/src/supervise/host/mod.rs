@@ -45,7 +45,7 @@ pub(crate) use join::{
 pub(crate) use orphans::Orphans;
 pub(crate) use router::open;
 use silent::Silent;
-pub(crate) use silent::{NOT_ANSWERING, NOT_ENDED, NOT_REACHED};
+pub(crate) use silent::{Silence, SilenceKind};
 
 /// The most commands that may wait. They need little memory, because a start is a few hundred
 /// bytes, and the engine starts no more attempts than it has slots.
@@ -228,10 +228,16 @@ impl Supervisors {
     }
 
     /// The reasons why supervisors do not answer, or why the processes of dead supervisors cannot
-    /// be ended, one string for each supervisor. While there is such a supervisor, it may have an
-    /// attempt that this host does not know.
-    pub(crate) fn silent(&self) -> Vec<String> {
+    /// be ended, one for each supervisor. While there is such a supervisor, it may have an attempt
+    /// that this host does not know.
+    pub(crate) fn silences(&self) -> Vec<Silence> {
         self.silent.all()
+    }
+
+    /// The texts of [`Self::silences`].
+    pub(crate) fn silent(&self) -> Vec<String> {
+        let silences = self.silences().into_iter();
+        silences.map(|silence| silence.said).collect()
     }
 
     /// Stops counting a supervisor as silent. Call this once the attempts in its

@@ -25,7 +25,7 @@ use super::join::{self, Joined, NotJoined};
 use super::link::{self, Change, Link};
 use super::orphans::Orphans;
 use super::recover::Recovered;
-use super::silent::{self, Silent};
+use super::silent::{Silence, Silent};
 use super::{CLAIMS, COMMANDS, Opened, Order, REPORTS, Settings, Supervisors};
 use crate::clock;
 use crate::supervise::SuperviseError;
@@ -231,10 +231,10 @@ impl Router {
 
     /// Uses the notes of a silent supervisor until the supervisor answers or is dead.
     fn wait_for_silent(&mut self, number: u32, dir: PathBuf, notes: Notes) -> Vec<Found> {
-        tracing::error!("{}", notes.why);
+        tracing::error!("{}", notes.why.said);
         let mut link = Link::silent(number, dir);
         let found = notes.states.into_iter().map(|mut state| {
-            state.held = Some(notes.why.clone());
+            state.held = Some(notes.why.said.clone());
             link.told.found(state)
         });
         let found = found.collect();
@@ -263,14 +263,14 @@ impl Router {
 
     /// Shows that the attempts of a supervisor wait for it, and gives new work to another one.
     /// Returns whether the reason is new.
-    fn hold_back(&mut self, number: u32, why: &str) -> bool {
+    fn hold_back(&mut self, number: u32, why: &Silence) -> bool {
         self.current = self.current.filter(|current| *current != number);
-        let before = self.silent.note(number, why.to_owned());
-        if before.as_deref() == Some(why) {
+        let before = self.silent.note(number, why.clone());
+        if before.as_ref() == Some(&why.said) {
             return false;
         }
         if let Some(link) = self.links.iter_mut().find(|link| link.number == number) {
-            let held = link.told.hold_back(before.as_deref(), why);
+            let held = link.told.hold_back(before.as_deref(), &why.said);
             self.news.extend(held);
         }
         true
@@ -421,7 +421,7 @@ impl Router {
         let number = link.number;
         match link.change(&mut self.news) {
             Some(Change::Silent(why)) => {
-                tracing::error!("{why}");
+                tracing::error!("{}", why.said);
                 self.silent.note(number, why);
                 self.current = self.current.filter(|current| *current != number);
             }
@@ -496,9 +496,9 @@ impl Router {
             SuperviseError::Fenced { .. } | SuperviseError::Protocol { .. }
         );
         if let Some(link) = joined.filter(|_| !is_final) {
-            let why = silent::not_reached(&link.dir, &said);
+            let why = Silence::not_reached(&link.dir, &said);
             if self.hold_back(number, &why) {
-                tracing::error!("{why}");
+                tracing::error!("{}", why.said);
             }
             return self.rejoin(number);
         }

@@ -5,10 +5,7 @@ use std::time::Duration;
 use super::super::{text, watch::HELD_BACK_FOR};
 use crate::{
     api::client::Client,
-    app::{
-        AppError, ErrorKind, Halted, HeldBackView, halted_supervisors, says_unanswered,
-        says_unreached,
-    },
+    app::{AppError, ErrorKind, HaltKind, HaltView, Halted, HeldBackView, halted_supervisors},
     clock,
     layout::Layout,
 };
@@ -83,30 +80,31 @@ pub(super) fn held_up(held: &HeldBackView, data_dir: &str) -> AppError {
 
 /// Resolves once a supervisor could not be reached, or did not answer, for some time, with what the
 /// host says of it. The tasks of this supervisor do not end, because nobody can tell it to do so.
-pub(super) async fn unreached(client: &Client) -> String {
+pub(super) async fn unreached(client: &Client) -> HaltView {
     let mut since = None;
     loop {
         clock::sleep(LOOK_AT_SUPERVISORS).await;
-        let warnings = client.info().await.map(|host| host.warnings);
-        let mut warnings = warnings.unwrap_or_default().into_iter();
-        let is_meant = |said: &String| says_unreached(said) || says_unanswered(said);
-        let Some(said) = warnings.find(is_meant) else {
+        let halted = client.info().await.map(|host| host.halted_supervisors);
+        let mut halted = halted.unwrap_or_default().into_iter();
+        let is_meant =
+            |one: &HaltView| matches!(one.kind, HaltKind::Unreached | HaltKind::Unanswered);
+        let Some(found) = halted.find(is_meant) else {
             since = None;
             continue;
         };
         let since = *since.get_or_insert_with(clock::monotonic);
         if clock::monotonic() >= since + HELD_BACK_FOR {
-            return said;
+            return found;
         }
     }
 }
 
 /// The error if tasks do not end because their supervisor cannot be reached or does not answer.
-pub(super) fn out_of_reach(said: &str) -> AppError {
-    let message = format!("tasks do not end: {said}");
+pub(super) fn out_of_reach(one: &HaltView) -> AppError {
+    let message = format!("tasks do not end: {}", one.message);
     // A process in a frozen control group of version 1, or that waits for a file system, ends only
     // once it goes on.
-    let way_out = if says_unanswered(said) {
+    let way_out = if one.kind == HaltKind::Unanswered {
         "thaw its control group, or let the file system answer; `kill -KILL` with the supervisor's \
          pid ends it and its tasks before that, unless it is in state `D`; then the host ends as \
          it was asked to"
@@ -138,17 +136,18 @@ mod tests {
 
     #[test]
     fn a_supervisor_that_does_not_answer_is_named_with_another_way_out_than_one_out_of_reach() {
-        let hint = |words: &str| {
-            let error = out_of_reach(&format!("the supervisor in /s/1 (pid 7) {words}"));
+        let hint = |kind: HaltKind| {
+            let error = out_of_reach(&HaltView {
+                kind,
+                pid: Some(7),
+                message: "the supervisor in /s/1 (pid 7) is silent".to_owned(),
+            });
             assert!(error.message.contains("(pid 7)"), "{}", error.message);
             error.hint.unwrap_or_default()
         };
-        let unanswered = hint(
-            "does not answer: it is suspended or its control group is frozen, or it waits for a \
-             file system",
-        );
+        let unanswered = hint(HaltKind::Unanswered);
         assert!(unanswered.contains("thaw"), "{unanswered}");
-        let unreached = hint("cannot be reached: timed out");
+        let unreached = hint(HaltKind::Unreached);
         assert!(
             unreached.starts_with("`kill` with the supervisor's pid"),
             "{unreached}"

@@ -10,7 +10,7 @@ use super::{Done, Router};
 use crate::clock;
 use crate::supervise::SuperviseError;
 use crate::supervise::host::recover::{self, Recovered};
-use crate::supervise::host::silent;
+use crate::supervise::host::silent::Silence;
 use crate::supervise::protocol::Message;
 use crate::supervise::report::{FoundState, Report};
 use crate::supervise::words::{AttemptKey, ChildId, NotStartedClass};
@@ -105,9 +105,9 @@ impl Router {
     /// Cleans up again later. An error proves nothing: processes of the dead supervisor may live,
     /// and ends in its notes may be unread.
     pub(super) fn not_recovered(&mut self, number: u32, error: &SuperviseError) {
-        let why = silent::not_ended(error);
+        let why = Silence::not_ended(error);
         if self.hold_back(number, &why) {
-            tracing::error!("{why}");
+            tracing::error!("{}", why.said);
         }
         self.clean_up(number, CLEAN_UP_AGAIN);
     }
