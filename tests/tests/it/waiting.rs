@@ -170,6 +170,7 @@ fn waits_name_a_supervisor_that_is_stopped_by_a_signal() {
     let mut waits = [
         (begin(&["wait", "a"]), "a", 3),
         (begin(&["logs", "-f", "a"]), "a", 0),
+        (begin(&["graph", "-f", "a"]), "a", 0),
         (
             begin(&["run", "--wait", "--name", "b", "--", "true"]),
             "b",

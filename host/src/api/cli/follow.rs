@@ -15,7 +15,7 @@ use super::{
     output,
     session::{self, Session},
     terminal::{self, Look},
-    watch::{HOST_LEFT, host_stopped, tell_obstacles},
+    watch::{HOST_LEFT, host_stopped, tell_obstacles, tell_obstacles_of},
 };
 use crate::{
     api::{
@@ -76,16 +76,33 @@ async fn in_turn(session: &Session, ids: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until all tasks of a graph have ended. Meanwhile draws the graph on a terminal, if asked
-/// to.
+/// Waits until all tasks of a graph have ended, and reports what keeps them from ending. Meanwhile
+/// draws the graph on a terminal, if asked to.
 pub(super) async fn to_its_end(
     session: &Session,
     query: &GraphQuery,
     is_drawn: bool,
 ) -> Result<Graph, Failure> {
+    let screen = RefCell::new(Screen::default());
+    if !is_drawn || !io::stdout().is_terminal() {
+        return followed(session, query, &screen, false).await;
+    }
+    let is_meant = |id: &str| screen.borrow().unfinished.contains(id);
+    let say = |text: &str| screen.borrow_mut().say(text);
+    tokio::select! {
+        ended = Box::pin(followed(session, query, &screen, true)) => ended,
+        never = tell_obstacles_of(session, is_meant, say) => match never {},
+    }
+}
+
+/// [`to_its_end`] without reports of obstacles if the graph is drawn.
+async fn followed(
+    session: &Session,
+    query: &GraphQuery,
+    screen: &RefCell<Screen>,
+    is_drawn: bool,
+) -> Result<Graph, Failure> {
     let client = session.client();
-    let mut screen = Screen::default();
-    let is_drawn = is_drawn && io::stdout().is_terminal();
     let mut has_host = false;
     let mut is_seen = false;
     // An obstacle may be there while one task after the other is waited for.
@@ -94,7 +111,7 @@ pub(super) async fn to_its_end(
         let begun = clock::monotonic();
         let graph = match client.graph(query).await {
             Err(ClientError::Stopped(pid)) if is_seen => {
-                screen.outlast(client, pid).await;
+                outlast(screen, client, pid).await;
                 continue;
             }
             Err(error) if is_seen => return Err(client.start().removed().unwrap_or(error).into()),
@@ -103,7 +120,7 @@ pub(super) async fn to_its_end(
         is_seen = true;
         let took = clock::monotonic().saturating_sub(begun);
         if is_drawn {
-            screen.draw(&graph)?;
+            screen.borrow_mut().draw(&graph)?;
         }
         let Some(next) = next_to_end(&graph) else {
             return Ok(graph);
@@ -112,13 +129,13 @@ pub(super) async fn to_its_end(
             // A host is started only at the beginning, so that one that is stopped stays stopped.
             if !std::mem::replace(&mut has_host, true) {
                 match client.reach().await {
-                    Err(ClientError::Stopped(pid)) => screen.outlast(client, pid).await,
+                    Err(ClientError::Stopped(pid)) => outlast(screen, client, pid).await,
                     reached => drop(reached?),
                 }
             }
             let limit = EVERY.max(took * REST);
             match client.wait_a_while(&next.id, limit).await {
-                Err(ClientError::Stopped(pid)) => screen.outlast(client, pid).await,
+                Err(ClientError::Stopped(pid)) => outlast(screen, client, pid).await,
                 waited => waited?,
             }
         } else {
@@ -127,9 +144,19 @@ pub(super) async fn to_its_end(
     }
 }
 
+/// Reports that the host is stopped by a signal, and waits until it is not.
+async fn outlast(screen: &RefCell<Screen>, client: &Client, pid: u32) {
+    screen.borrow_mut().say(&host_stopped(pid));
+    client.continued().await;
+}
+
+fn unfinished(graph: &Graph) -> impl Iterator<Item = &Node> + Clone {
+    graph.nodes.iter().filter(|node| node.outcome.is_none())
+}
+
 /// The unfinished task that is likely to end first.
 fn next_to_end(graph: &Graph) -> Option<&Node> {
-    let mut left = graph.nodes.iter().filter(|node| node.outcome.is_none());
+    let mut left = unfinished(graph);
     let running = left.clone().find(|node| node.is_running());
     running.or_else(|| left.next())
 }
@@ -139,6 +166,8 @@ fn next_to_end(graph: &Graph) -> Option<&Node> {
 struct Screen {
     lines: Vec<String>,
     size: (usize, usize),
+    /// Ids of the unfinished tasks that were last drawn.
+    unfinished: BTreeSet<String>,
 }
 
 impl Screen {
@@ -149,6 +178,7 @@ impl Screen {
         let shown = output::as_shown(shown.as_str());
         let lines = fitted(shown.lines().map(str::to_owned).collect(), rows);
         let size = (rows, columns.unwrap_or_default());
+        self.unfinished = unfinished(graph).map(|node| node.id.clone()).collect();
         let written = change(&self.lines, &lines, self.size == size);
         (self.lines, self.size) = (lines, size);
         if written.is_empty() {
@@ -157,12 +187,10 @@ impl Screen {
         output::bytes(written.as_bytes())
     }
 
-    /// Reports that the host is stopped by a signal, and waits until it is not. The graph is then
-    /// drawn again below the message.
-    async fn outlast(&mut self, client: &Client, pid: u32) {
-        *self = Self::default();
-        output::say(&host_stopped(pid));
-        client.continued().await;
+    /// Shows a message. The graph is then drawn again below it.
+    fn say(&mut self, text: &str) {
+        self.lines.clear();
+        output::say(text);
     }
 }
 

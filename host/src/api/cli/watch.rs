@@ -74,25 +74,42 @@ pub(super) async fn tell_obstacles(
     tasks: &[String],
     say: impl Fn(&str),
 ) -> Infallible {
+    tell_obstacles_of(session, |id| tasks.iter().any(|task| task == id), say).await
+}
+
+/// [`tell_obstacles`] for the tasks of whose ids `is_meant` is true.
+pub(super) async fn tell_obstacles_of(
+    session: &Session,
+    is_meant: impl Fn(&str) -> bool,
+    say: impl Fn(&str),
+) -> Infallible {
     tokio::select! {
         never = Box::pin(tell_held_back(session.client(), &say)) => never,
-        never = Box::pin(tell_stuck(session, tasks, &say)) => never,
-        never = Box::pin(tell_halted(session, tasks, &say)) => never,
+        never = Box::pin(tell_stuck(session, &is_meant, &say)) => never,
+        never = Box::pin(tell_halted(session, &is_meant, &say)) => never,
     }
 }
 
 /// Reports once that the supervisor of one of these tasks does nothing.
-async fn tell_halted(session: &Session, tasks: &[String], say: impl Fn(&str)) -> Infallible {
+async fn tell_halted(
+    session: &Session,
+    is_meant: impl Fn(&str) -> bool,
+    say: impl Fn(&str),
+) -> Infallible {
     let first = [HELD_BACK_FOR, SILENCE_NOTICED_WITHIN];
     let pauses = first.into_iter().chain(repeat(LONGEST_WAIT));
-    let said = halted(session, pauses, |row| tasks.contains(&row.id)).await;
+    let said = halted(session, pauses, |row| is_meant(&row.id)).await;
     say(&format!("note: {said}"));
     pending().await
 }
 
 /// Reports once that processes of these tasks cannot be ended, although they are to end.
-async fn tell_stuck(session: &Session, tasks: &[String], say: impl Fn(&str)) -> Infallible {
-    let is_told_to_end = |row: &TaskRow| row.is_being_ended() && tasks.contains(&row.id);
+async fn tell_stuck(
+    session: &Session,
+    is_meant: impl Fn(&str) -> bool,
+    say: impl Fn(&str),
+) -> Infallible {
+    let is_told_to_end = |row: &TaskRow| row.is_being_ended() && is_meant(&row.id);
     let said = stuck(session, (HELD_BACK_FOR, LONGEST_WAIT), is_told_to_end).await;
     say(&format!("note: {said}"));
     pending().await
