@@ -1,6 +1,6 @@
 //! Plugins that cannot be used, and the reasons that are given.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use super::{House, MANIFEST, open, run};
 use crate::{
@@ -86,7 +86,7 @@ async fn a_file_that_is_no_executor_is_refused_with_a_reason() {
 async fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
     let house = House::with(&Wat::good().component());
     let silent = MANIFEST.split("[permissions").next().unwrap();
-    std::fs::write(house.dir.path().join("plugins/guest/plugin.toml"), silent).unwrap();
+    fs::write(house.dir.path().join("plugins/guest/plugin.toml"), silent).unwrap();
     let catalog = open(house.dir.path(), Wasm::on_demand);
     let end = run(
         catalog.executor("guest").unwrap(),
@@ -113,7 +113,7 @@ fn files_that_a_killed_host_was_compiling_are_removed_by_the_next_host() {
     let source = code.with_extension(Layout::compiled_by(pid));
     let target = code.with_extension(format!("{pid}.new"));
     for file in [&code, &record, &source, &target] {
-        std::fs::write(file, "").unwrap();
+        fs::write(file, "").unwrap();
     }
     let open = |compiler: Compiler| {
         let places = Places {
@@ -130,6 +130,22 @@ fn files_that_a_killed_host_was_compiling_are_removed_by_the_next_host() {
     assert!(code.exists() && record.exists());
 }
 
+/// Removes the only file with compiled code. A test that changes the code writes a new file,
+/// because the mapped file must not change.
+fn taken_code(house: &House) -> (PathBuf, Vec<u8>) {
+    let files = fs::read_dir(house.dir.path().join("cache")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let codes: Vec<PathBuf> = paths
+        .filter(|path| path.extension().unwrap() == "cwasm")
+        .collect();
+    let [path] = &codes[..] else {
+        panic!("{codes:?}");
+    };
+    let code = fs::read(path).unwrap();
+    fs::remove_file(path).unwrap();
+    (path.clone(), code)
+}
+
 /// A host that was moved to another machine finds the code of the old processor.
 #[tokio::test]
 async fn code_that_cannot_be_loaded_is_compiled_again() {
@@ -137,17 +153,9 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
     run(house.executor(), &Arc::new(Recorder::default()))
         .await
         .unwrap();
-    let mut codes = Vec::new();
-    for file in std::fs::read_dir(house.dir.path().join("cache")).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().unwrap() == "cwasm" {
-            std::fs::remove_file(&path).unwrap();
-            std::fs::write(&path, "not code").unwrap();
-            std::fs::write(path.with_extension("sha256"), digest::hex(b"not code")).unwrap();
-            codes.push(path);
-        }
-    }
-    assert_eq!(codes.len(), 1);
+    let (path, _) = taken_code(&house);
+    fs::write(&path, "not code").unwrap();
+    fs::write(path.with_extension("sha256"), digest::hex(b"not code")).unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
     run(
         again.executor("guest").unwrap(),
@@ -155,7 +163,7 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
     )
     .await
     .unwrap();
-    assert_ne!(std::fs::read(&codes[0]).unwrap(), b"not code");
+    assert_ne!(fs::read(&path).unwrap(), b"not code");
 }
 
 #[tokio::test]
@@ -164,17 +172,10 @@ async fn a_changed_cache_is_rebuilt_and_a_changed_component_is_refused() {
     run(house.executor(), &Arc::new(Recorder::default()))
         .await
         .unwrap();
-    for file in std::fs::read_dir(house.dir.path().join("cache")).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().unwrap() == "cwasm" {
-            let mut code = std::fs::read(&path).unwrap();
-            let middle = code.len() / 2;
-            code[middle] ^= 0xff;
-            // The code is written to a new file, because the mapped file must not change.
-            std::fs::remove_file(&path).unwrap();
-            std::fs::write(&path, code).unwrap();
-        }
-    }
+    let (path, mut code) = taken_code(&house);
+    let middle = code.len() / 2;
+    code[middle] ^= 0xff;
+    fs::write(&path, &code).unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
     run(
         again.executor("guest").unwrap(),
@@ -182,9 +183,10 @@ async fn a_changed_cache_is_rebuilt_and_a_changed_component_is_refused() {
     )
     .await
     .unwrap();
+    assert_ne!(fs::read(&path).unwrap(), code);
     let late = open(house.dir.path(), Wasm::on_demand);
     let component = Wat::good().with("validate", fixtures::TRAP).component();
-    std::fs::write(
+    fs::write(
         house.dir.path().join("plugins/guest/guest.wasm"),
         &component,
     )
@@ -214,10 +216,10 @@ async fn broken_plugins_are_listed_with_their_reason() {
     let house = House::with(&Wat::good().component());
     let plugins = house.dir.path().join("plugins");
     for (name, manifest) in [("torn", "name = "), ("other", MANIFEST)] {
-        std::fs::create_dir(plugins.join(name)).unwrap();
-        std::fs::write(plugins.join(name).join("plugin.toml"), manifest).unwrap();
+        fs::create_dir(plugins.join(name)).unwrap();
+        fs::write(plugins.join(name).join("plugin.toml"), manifest).unwrap();
     }
-    std::fs::create_dir(plugins.join("empty")).unwrap();
+    fs::create_dir(plugins.join("empty")).unwrap();
     let catalog = open(house.dir.path(), Wasm::on_demand);
     let list = catalog.list(false).await.into_iter();
     let names: Vec<_> = list
