@@ -163,8 +163,8 @@ fn count(reader: &mut LogReader) -> io::Result<Counted> {
 /// The first segment that is missing although the cap has not removed it, as far as the log notes
 /// such removals: logs of earlier versions do not.
 fn missing(log: &Path) -> io::Result<Option<PathBuf>> {
-    let there = segments(log)?;
-    match there.first().copied() {
+    let before = segments(log)?;
+    match before.first().copied() {
         None => return Ok(None),
         // The cap never deletes the first segment.
         Some(1..) => return Ok(Some(log.to_owned())),
@@ -172,7 +172,8 @@ fn missing(log: &Path) -> io::Result<Option<PathBuf>> {
     }
     // The removal of a segment is noted in a later one before it is removed. So whatever was
     // removed before the first look is noted in the last segment of the second.
-    let last = segments(log)?.last().copied().unwrap_or(0);
+    let after = segments(log)?;
+    let last = after.last().copied().unwrap_or(0);
     if last == 0 {
         return Ok(None);
     }
@@ -185,9 +186,16 @@ fn missing(log: &Path) -> io::Result<Option<PathBuf>> {
     let Some(removed) = totals.removed else {
         return Ok(None);
     };
-    let is_missing = |segment: &u32| there.binary_search(segment).is_err();
-    let missing = (0..last).find(|segment| is_missing(segment) && !removed.contains(segment));
+    let missing = unlisted(&before, &after).find(|segment| !removed.contains(segment));
     Ok(missing.map(|segment| segment_path(log, segment)))
+}
+
+/// The segments that were missing in both of two looks, each of which found these segments. A
+/// segment that was made after the first look, or while it went on, is in the second.
+fn unlisted(before: &[u32], after: &[u32]) -> impl Iterator<Item = u32> {
+    let last = before.last().copied().unwrap_or(0);
+    let has = |found: &[u32], segment: u32| found.binary_search(&segment).is_ok();
+    (0..last).filter(move |segment| !has(before, *segment) && !has(after, *segment))
 }
 
 /// A segment before the last one that lacks the frame that leads to the next segment, so that
@@ -212,4 +220,23 @@ fn cut_segment(log: &Path) -> io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The writer may begin several segments between two looks.
+    #[test]
+    fn a_segment_that_is_made_between_two_looks_is_not_missing() {
+        let check = |before: &[u32], after: &[u32], expected: &[u32]| {
+            let found: Vec<u32> = unlisted(before, after).collect();
+            assert_eq!(found, expected, "{before:?} {after:?}");
+        };
+        check(&[0, 1, 2], &[0, 1, 2, 3, 4], &[]);
+        check(&[0, 1, 4], &[0, 1, 2, 3, 4, 5], &[]);
+        check(&[0, 3], &[0, 5], &[1, 2]);
+        check(&[0, 1, 3], &[0, 3, 4], &[2]);
+        check(&[0], &[0, 2], &[]);
+    }
 }
