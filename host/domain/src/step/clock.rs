@@ -70,10 +70,12 @@ impl Board {
 /// cost it may wait for the next day.
 pub(super) fn longest_delay(task: &Task) -> Duration {
     let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
-    if ended.is_some_and(|ended| ended.cost_is_unknown) {
-        return UNTIL_NEXT_DAY;
-    }
     let never_began = ended.is_some_and(|ended| ended.never_began);
     let policy = task.request.retries.as_ref().filter(|_| !never_began);
-    policy.map_or(FIRST_WAIT, |policy| policy.backoff.max)
+    let longest = policy.map_or(FIRST_WAIT, |policy| policy.backoff.max);
+    if ended.is_some_and(|ended| ended.cost_is_unknown) {
+        longest.max(UNTIL_NEXT_DAY)
+    } else {
+        longest
+    }
 }

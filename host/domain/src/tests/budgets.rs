@@ -643,6 +643,38 @@ fn agent_of_unknown_cost_is_retried_on_the_next_day_if_the_day_has_a_budget() {
     check(Some(9), DAY, false, false);
 }
 
+/// The policy may wait longer than for the next day.
+#[test]
+fn clock_set_back_shortens_no_delay_of_the_policy_after_an_attempt_of_unknown_cost() {
+    let limits = Limits {
+        daily_micro_usd: Some(9 * DOLLAR),
+        ..fixed(1)
+    };
+    let mut desk = Desk::with(limits, Bounds::default());
+    let task = desk.submit(|request| {
+        with_many_retries(request);
+        if let Some(policy) = &mut request.retries {
+            policy.backoff = Backoff {
+                initial: 1_000 * DAY,
+                factor: 1,
+                max: 1_000 * DAY,
+            };
+        }
+    });
+    desk.turn();
+    desk.report(task, started(7));
+    desk.report(task, Report::Alive);
+    desk.report(task, failure(ReasonClass::NoResult));
+    desk.settle();
+    let ended = desk.task(task).attempts[0].ended.clone().unwrap();
+    assert!(ended.cost_is_unknown);
+    let until = desk.task(task).retry_at.unwrap();
+    assert!(until > desk.now.wall.after(2 * DAY), "{until:?}");
+    desk.now.wall = Timestamp(desk.now.wall.0 - 1_000);
+    desk.step(Input::ClockSetBack).unwrap();
+    assert_eq!(desk.task(task).retry_at, Some(until));
+}
+
 #[test]
 fn attempt_without_a_budget_and_a_reported_cost_has_an_unknown_cost() {
     let mut desk = Desk::new(1);
