@@ -196,11 +196,14 @@ impl Host {
         if action == Action::Cancel {
             let stopping = tasks.iter().map(|task| &task.shown);
             let stopping = stopping.filter(|shown| shown.was_stopping());
-            let stopping = stopping.map(|shown| shown.id.clone()).collect();
+            let stopping: Vec<String> = stopping.map(|shown| shown.id.clone()).collect();
+            // Looked up once, because there may be thousands of tasks.
+            let may_have_halted = !stopping.is_empty() && self.may_have_halted();
             let unended = known_unendable(&self.reader.layout, stopping).await;
             for task in tasks {
                 task.shown.note_unended(&unended);
-                if task.shown.was_stopping() && task.shown.warning.is_none() {
+                let is_open = task.shown.was_stopping() && task.shown.warning.is_none();
+                if is_open && may_have_halted {
                     task.shown.warning = self.halt_of_stopping(task.id).await;
                 }
             }
