@@ -16,21 +16,27 @@ use super::reader::LogReader;
 /// nobody writes any more. If the last frame was written in part, it is shortened to the bytes that
 /// are there; on a full disk, the mark replaces the last of these bytes.
 pub(crate) fn mark_cut(base: &Path, time_us: u64) -> io::Result<()> {
-    mark(base, time_us, None)
+    let last = segments(base)?.last().copied().unwrap_or(0);
+    mark(base, last, time_us, None)
 }
 
-/// Like [`mark_cut`], for the writer of a log that somebody has cut short. `before` is the number
-/// of bytes of each stream before the mark, with those that are lost.
-pub(super) fn mark_loss(base: &Path, time_us: u64, before: &Totals) -> io::Result<()> {
+/// Like [`mark_cut`], for the writer of a log that somebody has cut short. Marks the `segment` that
+/// is being written even if its file is missing, because the frame that leads to it must stay.
+/// `before` is the number of bytes of each stream before the mark, with those that are lost.
+pub(super) fn mark_loss(
+    base: &Path,
+    segment: u32,
+    time_us: u64,
+    before: &Totals,
+) -> io::Result<()> {
     let mut before = before.clone();
     before.is_cut = true;
     before.removed = None;
-    mark(base, time_us, Some(&before))
+    mark(base, segment, time_us, Some(&before))
 }
 
-fn mark(base: &Path, time_us: u64, before: Option<&Totals>) -> io::Result<()> {
+fn mark(base: &Path, segment: u32, time_us: u64, before: Option<&Totals>) -> io::Result<()> {
     let before = before.map(Totals::encode).unwrap_or_default();
-    let segment = segments(base)?.last().copied().unwrap_or(0);
     let path = segment_path(base, segment);
     create_parent(&path)?;
     let mut options = fsx::private();

@@ -204,7 +204,7 @@ impl LogWriter {
             removed.push(oldest);
         }
         // Written before the removal, so that a segment whose removal is not noted is missing for
-        // another reason.
+        // another reason. On a full disk this waits, and the removal makes room for it.
         let totals = whole(Kind::Totals, time_us, &self.totals.encode());
         self.in_file = totals.len() as u64;
         self.files.put(&totals, &self.totals);
@@ -355,7 +355,7 @@ impl Files {
             segment_path(&self.base, self.segment).display()
         );
         self.is_cut = true;
-        match mark_loss(&self.base, clock::wall_us(), before) {
+        match mark_loss(&self.base, self.segment, clock::wall_us(), before) {
             // A reader is told of the damage in place of the mark.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             marked => marked?,
@@ -473,4 +473,43 @@ fn open_or_make(path: &Path, truncate: bool) -> io::Result<File> {
 /// The size of a frame with this many bytes of payload.
 fn frame_bytes(payload: u64) -> u64 {
     HEADER_BYTES as u64 + payload
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::super::reader::{LogReader, Piece};
+    use super::*;
+
+    /// If the mark were in the earlier segment, in place of the frame that leads on, nobody would
+    /// find the output after it.
+    #[test]
+    fn output_goes_on_behind_a_mark_in_the_place_of_a_later_segment_that_was_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut writer = LogWriter::within(path.clone(), 1 << 20, 100);
+        let append = |writer: &mut LogWriter, byte: u8| {
+            let mut buffer = [vec![0; HEADER_BYTES], vec![byte; 30]].concat();
+            writer.append(0, Channel::Stdout, 0, &mut buffer).unwrap();
+        };
+        append(&mut writer, b'1');
+        append(&mut writer, b'2');
+        assert_eq!(writer.segment, 1);
+        std::fs::remove_file(segment_path(&path, 1)).unwrap();
+        // As if an earlier look had found it removed a second ago.
+        writer.files.looked = Duration::ZERO;
+        writer.files.removed = Some(Duration::ZERO);
+        append(&mut writer, b'3');
+        let mut reader = LogReader::new(&path);
+        let (mut found, mut lost) = (Vec::new(), 0);
+        while let Some(piece) = reader.next_piece().unwrap() {
+            match piece {
+                Piece::Bytes { bytes, .. } => found.extend(bytes),
+                Piece::Gap { bytes, .. } => lost += bytes,
+            }
+        }
+        assert!(found.ends_with(&[b'3'; 30]), "{found:?}");
+        assert!(lost > 0);
+        assert_eq!(found.len() as u64 + lost, 90);
+    }
 }
