@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::Mode;
+use rustix::{fs::Mode, io::Errno};
 use tempfile::NamedTempFile;
 
 use crate::clock;
@@ -178,6 +178,13 @@ pub(crate) fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<Fi
 /// Whether an error of this module says that something else than a file is in the place of a file.
 pub(crate) fn is_no_file(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput && error.to_string().ends_with(NO_FILE)
+}
+
+/// Whether an error says that the system lacks something at the moment. Other errors say something
+/// about the file, and another attempt would end in the same error.
+pub(crate) fn is_of_the_system(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    Errno::from_io_error(error).is_some_and(|found| lacks.contains(&found))
 }
 
 /// Opens a file for appending, and creates it if it does not exist. A FIFO is an error, because the

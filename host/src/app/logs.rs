@@ -241,8 +241,11 @@ impl Host {
     /// Refuses to show the log of an attempt as complete if something is wrong with it.
     async fn refuse_faulty(&self, id: AttemptId) -> Result<(), AppError> {
         let fault = self.read(move |reader| {
-            let task = reader.store.task(id.task)?;
-            Ok(task.and_then(|task| reader.fault(&task, id.number)))
+            let Some(task) = reader.store.task(id.task)? else {
+                return Ok(None);
+            };
+            let fault = reader.fault(&task, id.number);
+            fault.map_err(|error| unreadable(&error))
         });
         let Some(fault) = fault.await?.filter(|_| (self.held_back)(id).is_none()) else {
             return Ok(());

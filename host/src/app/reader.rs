@@ -283,8 +283,12 @@ impl Reader {
                 }
             }
         }
-        if view.log_fault.is_none() {
-            view.log_fault = begun(task).and_then(|number| self.fault(task, number));
+        if view.log_fault.is_none()
+            && let Some(number) = begun(task)
+        {
+            let fault = self.fault(task, number);
+            let log = self.layout.log(attempt_id(task, number));
+            view.log_fault = fault.unwrap_or_else(|error| Some(log::unreadable(&log, &error)));
         }
         view.steps = steps(task);
         view.hint = way_out(&Left {
@@ -308,7 +312,7 @@ impl Reader {
     }
 
     /// The fault in the log of an attempt.
-    pub(super) fn fault(&self, task: &Task, number: u32) -> Option<String> {
+    pub(super) fn fault(&self, task: &Task, number: u32) -> std::io::Result<Option<String>> {
         let log = self.layout.log(attempt_id(task, number));
         log::fault(&log, written_of(task, number), Look::Quick)
     }

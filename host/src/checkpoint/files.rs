@@ -181,7 +181,7 @@ fn write_one(layout: &Layout, directory: &Path, checkpoint: &Checkpoint) -> io::
     // After the copies: a log that is damaged meanwhile is noticed too.
     if let Some(output) = &checkpoint.output
         && let Some(written) = output.written
-        && let Some(fault) = log::fault(&layout.log(output.attempt), written, Look::Whole)
+        && let Some(fault) = log::fault(&layout.log(output.attempt), written, Look::Whole)?
     {
         return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
     }

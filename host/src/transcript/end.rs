@@ -189,7 +189,10 @@ impl Transcripts {
         let (log, Some(written)) = (self.layout.log(output.attempt), output.written) else {
             return Ok(None);
         };
-        let looking = crate::aside::run(move || log::fault(&log, written, Look::Quick));
+        let looking = crate::aside::run(move || {
+            let fault = log::fault(&log, written, Look::Quick);
+            fault.unwrap_or_else(|error| Some(log::unreadable(&log, &error)))
+        });
         looking.await.map_err(io::Error::other)
     }
 

@@ -272,7 +272,7 @@ impl<W: Write> Taking<W> {
                 let name = Name::Log(attempt, segment);
                 let is_added = match fsx::open(&path) {
                     Ok(file) => self.add(&name, file, &path).map(|()| true)?,
-                    Err(error) if log::is_of_the_system(&error) => {
+                    Err(error) if fsx::is_of_the_system(&error) => {
                         return Err(cannot("read", &path, &error));
                     }
                     Err(_) => false,
@@ -280,7 +280,7 @@ impl<W: Write> Taking<W> {
                 self.taken.logs += u64::from(is_added);
                 let is_there = is_added || path.symlink_metadata().is_ok();
                 if segment == 0 && is_there {
-                    self.examine(store, attempt, &path);
+                    self.examine(store, attempt, &path)?;
                 }
             }
         }
@@ -304,11 +304,18 @@ impl<W: Write> Taking<W> {
     }
 
     /// Warns if something is wrong with a log. The backup contains the log as it is.
-    fn examine(&mut self, store: &dyn Store, attempt: AttemptId, path: &Path) {
+    fn examine(
+        &mut self,
+        store: &dyn Store,
+        attempt: AttemptId,
+        path: &Path,
+    ) -> Result<(), AppError> {
         let written = self.written.remove(&attempt).unwrap_or_default();
-        if let Some(fault) = log::fault(path, written, Look::Whole) {
+        let fault = log::fault(path, written, Look::Whole);
+        if let Some(fault) = fault.map_err(|error| cannot("read", path, &error))? {
             self.warn(store, attempt, format!("the log {fault}"));
         }
+        Ok(())
     }
 
     /// Adds a warning about the log of an attempt, except if its task was removed since the store

@@ -66,8 +66,9 @@ struct Counted {
 
 /// The fault in a log to which these bytes were written: it is missing, or a part of it is;
 /// it is cut short or damaged, cannot be read or is no file; or it has more bytes. `None` if
-/// nothing is wrong, or if only a mark says that the supervisor died. Each text names the file.
-pub(crate) fn fault(log: &Path, written: Written, look: Look) -> Option<String> {
+/// nothing is wrong, or if only a mark says that the supervisor died. Each text names the file. An
+/// error says that the system lacks something at the moment, which is no fault of the log.
+pub(crate) fn fault(log: &Path, written: Written, look: Look) -> io::Result<Option<String>> {
     let looked = match look {
         Look::Quick => seems_whole(log, written),
         Look::Whole => Ok(false),
@@ -79,7 +80,14 @@ pub(crate) fn fault(log: &Path, written: Written, look: Look) -> Option<String> 
             fault_in_whole(log, written)
         }
     });
-    found.unwrap_or_else(|error| Some(unreadable(log, &error)))
+    told(log, found)
+}
+
+fn told(log: &Path, found: io::Result<Option<String>>) -> io::Result<Option<String>> {
+    match found {
+        Err(error) if !fsx::is_of_the_system(&error) => Ok(Some(unreadable(log, &error))),
+        found => found,
+    }
 }
 
 /// Says why a log cannot be read. The text of damage names the file already.
@@ -208,6 +216,7 @@ fn cut_segment(log: &Path) -> io::Result<Option<PathBuf>> {
         let file = match fsx::open(&path) {
             // The cap has deleted it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if fsx::is_of_the_system(&error) => return Err(error),
             Err(_) => return Ok(Some(path)),
             Ok(file) => file,
         };
@@ -224,7 +233,22 @@ fn cut_segment(log: &Path) -> io::Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use rustix::io::Errno;
+
     use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_no_fault_of_the_log() {
+        let told = |error: Errno| told(Path::new("/x.log"), Err(error.into()));
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(told(error).is_err(), "{error}");
+        }
+        for error in [Errno::ACCESS, Errno::LOOP, Errno::IO] {
+            let fault = told(error).unwrap().unwrap();
+            assert!(fault.starts_with("/x.log cannot be read: "), "{fault}");
+        }
+    }
 
     /// The writer may begin several segments between two looks.
     #[test]

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::fsx;
+
 /// Magic, kind, child (u16), payload length (u32), wall time in microseconds (u64); little-endian.
 pub(in crate::supervise) const HEADER_BYTES: usize = 16;
 /// The largest payload; a header with a larger length is damaged.
@@ -228,6 +230,8 @@ pub(super) fn segments(base: &Path) -> io::Result<Vec<u32>> {
     };
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // Callers recognise such an error by its number.
+        Err(error) if fsx::is_of_the_system(&error) => return Err(error),
         Err(error) => {
             let text = format!("{}: {error}", folder.display());
             return Err(io::Error::new(error.kind(), text));

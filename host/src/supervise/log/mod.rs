@@ -34,7 +34,7 @@ pub(crate) use cut::mark_cut;
 pub(crate) use fault::{Look, Written, fault, unreadable};
 pub(crate) use frame::Channel;
 pub(super) use frame::HEADER_BYTES;
-pub(crate) use reader::{LogReader, Piece, gap_text, is_of_the_system};
+pub(crate) use reader::{LogReader, Piece, gap_text};
 pub(crate) use seek::Begin;
 #[cfg(test)]
 use seek::Tail;

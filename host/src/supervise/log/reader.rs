@@ -12,8 +12,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use crate::fsx;
 
 use super::frame::{Channel, HEADER_BYTES, Header, Kind, NoHeader, Totals, segment_path, segments};
@@ -493,7 +491,7 @@ impl LogReader {
                     let text = format!("{} is no regular file; move it away", path.display());
                     return Err(damaged(text));
                 }
-                Err(error) if is_of_the_system(&error) => return Err(error),
+                Err(error) if fsx::is_of_the_system(&error) => return Err(error),
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     let text = format!("{} cannot be read: {error}", path.display());
                     return Err(damaged(text));
@@ -509,13 +507,6 @@ impl LogReader {
             }
         }
     }
-}
-
-/// Whether an error says that the system lacks something at the moment. Other errors are faults of
-/// the log, and another read would find them again.
-pub(crate) fn is_of_the_system(error: &io::Error) -> bool {
-    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
-    Errno::from_io_error(error).is_some_and(|found| lacks.contains(&found))
 }
 
 fn is_damage(error: &io::Error) -> bool {

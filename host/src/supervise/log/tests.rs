@@ -759,8 +759,9 @@ fn at_least(bytes: u64) -> Written {
 
 /// What both looks say is wrong with a log, from the name of the file on.
 fn fault_of(path: &Path, written: Written) -> Option<String> {
-    let quick = fault(path, written, Look::Quick);
-    assert_eq!(fault(path, written, Look::Whole), quick, "{written:?}");
+    let fault = |look| fault(path, written, look).unwrap();
+    let quick = fault(Look::Quick);
+    assert_eq!(fault(Look::Whole), quick, "{written:?}");
     let before = format!("{}/", path.parent().unwrap().display());
     quick.map(|said| said.strip_prefix(&before).unwrap().to_owned())
 }
