@@ -309,7 +309,6 @@ fn no_text_of_a_request_over_mcp_may_have_a_nul_byte() {
     assert_eq!(host.status(&id)["attempts"].as_array().unwrap().len(), 1);
 }
 
-/// Otherwise a client, or a person, would believe that the attempt runs.
 #[test]
 fn refusal_of_a_retry_or_resume_names_the_tool_that_helps() {
     let host = host();
@@ -339,6 +338,7 @@ fn refusal_of_a_retry_or_resume_names_the_tool_that_helps() {
     host.run(["cancel", &running]).check();
 }
 
+/// Otherwise a client, or a person, would believe that the attempt runs.
 #[test]
 fn retry_and_resume_say_what_the_task_waits_for() {
     let host = host();
