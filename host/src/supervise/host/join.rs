@@ -124,9 +124,7 @@ pub(crate) fn suspended(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
 /// The pids of the living supervisors in frozen control groups, as far as this can be seen. They do
 /// as little as suspended ones.
 pub(crate) fn frozen(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
-    let mut frozen = pids(dir)?;
-    frozen.retain(|pid| freezer::is_frozen(Path::new("/"), *pid));
-    Ok(frozen)
+    Ok(freezer::frozen(Path::new("/"), pids(dir)?))
 }
 
 /// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the

@@ -1,15 +1,28 @@
-//! Finds out whether a process is in a frozen control group, of version 1 or 2.
+//! Finds processes that are in frozen control groups, of version 1 or 2.
 
 use std::path::{Path, PathBuf};
 
 use crate::fsx::read_virtual_text;
 
-/// Whether the process is in a frozen control group. `false` if this cannot be seen from here.
+/// Those of the processes that are in frozen control groups, as far as this can be seen from here.
 /// `root` is `/`, except in tests.
-pub(in crate::supervise) fn is_frozen(root: &Path, pid: u32) -> bool {
-    let read = |path: String| read_virtual_text(root.join(path)).unwrap_or_default();
-    let groups = read(format!("proc/{pid}/cgroup"));
-    let mounts = read("proc/self/mountinfo".to_owned());
+pub(in crate::supervise) fn frozen(root: &Path, mut pids: Vec<u32>) -> Vec<u32> {
+    if pids.is_empty() {
+        return pids;
+    }
+    let read = |path: &Path| read_virtual_text(root.join(path)).unwrap_or_default();
+    // Read once for all processes: a machine with many containers has thousands of mounts.
+    let mounts = read(Path::new("proc/self/mountinfo"));
+    pids.retain(|pid| {
+        let groups = read(Path::new(&format!("proc/{pid}/cgroup")));
+        is_frozen(&groups, &mounts, read)
+    });
+    pids
+}
+
+/// Whether one of the groups of a process is frozen. `read` reads a file, whose path has no `/` at
+/// its beginning.
+fn is_frozen(groups: &str, mounts: &str, read: impl Fn(&Path) -> String) -> bool {
     groups.lines().any(|line| {
         // `number:controllers:path`, in version 2 without controllers.
         let mut parts = line.splitn(3, ':').skip(1);
@@ -21,8 +34,8 @@ pub(in crate::supervise) fn is_frozen(root: &Path, pid: u32) -> bool {
             some if has_freezer(some) => ("cgroup", "freezer.state", "FROZEN"),
             _ => return false,
         };
-        folder(&mounts, kind, group).is_some_and(|folder| {
-            let state = read(folder.join(file).to_string_lossy().into_owned());
+        folder(mounts, kind, group).is_some_and(|folder| {
+            let state = read(&folder.join(file));
             state.lines().any(|line| line == sign)
         })
     })
@@ -76,7 +89,10 @@ mod tests {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, content).unwrap();
             }
-            assert_eq!(is_frozen(root.path(), 7), expected, "{groups} {files:?}");
+            // The other process has ended.
+            let found = frozen(root.path(), vec![7, 8]);
+            let expected = if expected { vec![7] } else { Vec::new() };
+            assert_eq!(found, expected, "{groups} {files:?}");
         };
         check(ONE, &[(STATE, "FROZEN\n")], true);
         check(ONE, &[(STATE, "THAWED\n")], false);
