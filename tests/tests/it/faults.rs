@@ -247,11 +247,14 @@ fn stop_that_a_suspended_supervisor_does_not_confirm_is_told_and_others_are_obey
     suspend(supervisor);
     host.run(["cancel", &silent]).check();
     let named = format!("(pid {supervisor}) does not answer");
-    wait_for("the host to miss the confirmation", || {
-        let warnings = host.ask("/v1/host", ["up"])["warnings"].to_string();
-        warnings.contains(&named).then_some(())
+    let halted = wait_for("the host to miss the confirmation", || {
+        let found = host.ask("/v1/host", ["up"]);
+        let warnings = found["warnings"].to_string();
+        let halted = found["halted_supervisors"][0].clone();
+        warnings.contains(&named).then_some(halted)
     });
     let doctor = host.run(["doctor", "--json"]).code(1).text();
+    let why = host.json(["why", &silent]);
     let other = host.script("exec sleep 600");
     let other_process = host.live(&other);
     host.run(["cancel", &other]).check();
@@ -261,7 +264,12 @@ fn stop_that_a_suspended_supervisor_does_not_confirm_is_told_and_others_are_obey
     let down = host.run(["down", "--kill"]).code(125);
     signal(supervisor, Signal::CONT);
     assert!(doctor.contains(&named), "{doctor}");
-    down.says(&[&format!("`kill -CONT {supervisor}` continues it")]);
+    assert_eq!(halted["kind"], "unanswered", "{halted}");
+    assert_eq!(halted["pid"], supervisor, "{halted}");
+    // A suspended supervisor is named as such.
+    let way_out = format!("`kill -CONT {supervisor}` continues it");
+    assert!(why["halted"].to_string().contains(&way_out), "{why:#}");
+    down.says(&[&way_out]);
     wait_for("the host to end as it was asked to", || {
         host.host_pid().is_none().then_some(())
     });

@@ -329,6 +329,7 @@ impl Files {
                 self.file = Some(file);
                 self.segment = segment;
                 (self.position, self.room_until) = (length, length);
+                self.removed = None;
                 true
             }
             Err(error) => {
