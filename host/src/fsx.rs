@@ -302,6 +302,12 @@ pub(crate) fn read_virtual_text(path: impl AsRef<Path>) -> io::Result<String> {
     text.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Reads a virtual file with names of others, such as mount points, which need not be UTF-8.
+pub(crate) fn read_virtual_lossy(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = read_virtual(path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The entries of a directory, sorted by name; none if the directory does not exist.
 pub(crate) fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {

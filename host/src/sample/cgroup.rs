@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::fsx::read_virtual_text;
+use crate::fsx::{read_virtual_lossy, read_virtual_text};
 
 /// The folders of one controller's groups, from this process's own group up to the topmost visible
 /// group.
@@ -47,7 +47,7 @@ pub(super) struct MemoryLimit {
 impl Cgroups {
     /// Looks up the groups. `root` is `/`, except in tests.
     pub(super) fn find(root: &Path) -> Self {
-        let read = |path: &str| read_virtual_text(root.join(path)).unwrap_or_default();
+        let read = |path: &str| read_virtual_lossy(root.join(path)).unwrap_or_default();
         let (own, mounts) = (read("proc/self/cgroup"), read("proc/self/mountinfo"));
         let levels = |controller: &str| levels(root, &own, &mounts, controller);
         Self {
@@ -296,6 +296,27 @@ pub(super) mod tests {
             pressure: pressure.map(|path| root.path().join(path)),
         });
         assert_eq!(found, expected, "{files:?}");
+    }
+
+    #[test]
+    fn groups_are_found_although_the_name_of_a_mount_point_is_not_utf_8() {
+        let own = [
+            (
+                "sys/fs/cgroup/user.slice/claudine.service/memory.max",
+                "1000\n",
+            ),
+            (
+                "sys/fs/cgroup/user.slice/claudine.service/memory.current",
+                "400\n",
+            ),
+        ];
+        let root = tree(&[TWO, own].concat());
+        let (path, mounts) = TWO[1];
+        let other = b"31 1 8:1 / /mnt/\xff rw - ext4 sda rw\n";
+        let mounts = [&other[..], mounts.as_bytes()].concat();
+        fs::write(root.path().join(path), mounts).unwrap();
+        let found = Cgroups::find(root.path()).memory().unwrap();
+        assert_eq!((found.total_bytes, found.free_bytes), (1_000, 600));
     }
 
     #[test]

@@ -8,9 +8,10 @@
 //! For these two numbers, the type and the options of the mount decide. If these do not show that
 //! the filesystem is remote, the directory is allowed.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::{super::StoreError, fault::from_io};
+use crate::fsx;
 
 const FUSE: u32 = 0x6573_5546;
 const NINE_P: u32 = 0x0102_1997;
@@ -72,7 +73,7 @@ pub(crate) fn refuse_network_filesystem(directory: &Path) -> Result<(), StoreErr
     let number = number.f_type as u32;
     let mount = if matches!(number, FUSE | NINE_P) {
         let resolved = directory.canonicalize().map_err(io)?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(io)?;
+        let mounts = fsx::read_virtual_lossy("/proc/self/mountinfo").map_err(io)?;
         mount_of(&mounts, &resolved)
     } else {
         None

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::fsx::read_virtual_text;
+use crate::fsx::read_virtual_lossy;
 
 /// Those of the processes that are in frozen control groups, as far as this can be seen from here.
 /// `root` is `/`, except in tests.
@@ -10,7 +10,7 @@ pub(in crate::supervise) fn frozen(root: &Path, mut pids: Vec<u32>) -> Vec<u32> 
     if pids.is_empty() {
         return pids;
     }
-    let read = |path: &Path| read_virtual_text(root.join(path)).unwrap_or_default();
+    let read = |path: &Path| read_virtual_lossy(root.join(path)).unwrap_or_default();
     // Read once for all processes: a machine with many containers has thousands of mounts.
     let mounts = read(Path::new("proc/self/mountinfo"));
     pids.retain(|pid| {
@@ -83,11 +83,17 @@ mod tests {
     fn a_frozen_control_group_of_either_version_is_recognised() {
         let check = |groups: &str, files: &[(&str, &str)], expected: bool| {
             let root = tempfile::tempdir().unwrap();
-            let all = [("proc/7/cgroup", groups), ("proc/self/mountinfo", MOUNTS)];
-            for (path, content) in all.iter().chain(files) {
+            // The name of a mount point need not be UTF-8.
+            let other = b"31 1 8:1 / /mnt/\xff rw - ext4 sda rw\n";
+            let mounts = [&other[..], MOUNTS.as_bytes()].concat();
+            let write = |path: &str, content: &[u8]| {
                 let path = root.path().join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, content).unwrap();
+            };
+            write("proc/self/mountinfo", &mounts);
+            for (path, content) in [("proc/7/cgroup", groups)].iter().chain(files) {
+                write(path, content.as_bytes());
             }
             // The other process has ended.
             let found = frozen(root.path(), vec![7, 8]);
