@@ -139,8 +139,8 @@ impl<'a> Directory<'a> {
     fn rule(self) -> String {
         let root = if self.0.starts_with('/') { "//" } else { "" };
         let names = self.0.split('/').filter(|name| !name.is_empty());
-        let path: Vec<&str> = names.collect();
-        format!(",Edit({root}{}/**)", path.join("/"))
+        let path: Vec<&str> = names.chain(["**"]).collect();
+        format!(",Edit({root}{})", path.join("/"))
     }
 }
 
@@ -538,6 +538,7 @@ mod tests {
         for (value, expected) in [
             ("//home/me//claude 2/", ",Edit(//home/me/claude 2/**)"),
             ("own", ",Edit(own/**)"),
+            ("/", ",Edit(//**)"),
             ("", "Edit(.claude/**)"),
         ] {
             let line = rule(value);
