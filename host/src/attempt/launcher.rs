@@ -74,7 +74,8 @@ impl Launcher {
                 }
                 let executing = Box::pin(launcher.execute(launch, &live, resumed, stopped));
                 let result = answer_of(executing).await;
-                launcher.finish(live.begun().await, &live, result).await;
+                // Boxed, so that it takes memory only when the executor has answered.
+                Box::pin(launcher.finish(live.begun().await, &live, result)).await;
             };
             let end_as_lost = |panic| launcher.end_as_lost(&live, panic);
             to_its_end(Box::pin(finishing), end_as_lost).await;

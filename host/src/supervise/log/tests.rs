@@ -1164,7 +1164,7 @@ fn the_death_of_a_supervisor_is_marked_behind_a_mark_of_lost_output() {
     totals.add(0, Channel::Stdout, 8);
     // Each mark is added once.
     for _ in 0..2 {
-        cut::mark_loss(&path, 20, &totals).unwrap();
+        cut::mark_loss(&path, 0, 20, &totals).unwrap();
     }
     assert_eq!(shown(&path).0, "one\n<4>");
     for _ in 0..2 {
