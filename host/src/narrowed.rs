@@ -109,7 +109,7 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
     let env = settings.env.joined(&allowed.env);
     if env != settings.env {
         kept.push(format!(
-            "tasks do not get the variables either that the last host{of_last} excluded"
+            "tasks get none of the variables that the last host{of_last} excluded"
         ));
         settings.env = env;
     }
