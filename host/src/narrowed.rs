@@ -68,6 +68,79 @@ pub(crate) fn try_on(layout: &Layout, settings: &mut Settings) {
     drop(narrowed(layout, settings));
 }
 
+/// The limits of the last host that the next one keeps as long as there is no file with settings at
+/// the place of these settings, each as the name of a setting and its value as it is given to
+/// `claudine config set`. Otherwise any other setting in a new file would lift them. None if the
+/// record of them cannot be read, because then the next host allows nothing anyway.
+pub(crate) fn kept_without_file(
+    layout: &Layout,
+    settings: &Settings,
+) -> Vec<(&'static str, String)> {
+    let next = Allowed {
+        is_there: false,
+        ..Allowed::of(settings)
+    };
+    let Ok(Some(last)) = Allowed::read(layout) else {
+        return Vec::new();
+    };
+    // The limits of a host with another file are kept whatever this file says.
+    if last.place != next.place {
+        return Vec::new();
+    }
+    let kept = last.followed_by(next.clone());
+    let (mcp, own) = (&kept.ceiling, &next.ceiling);
+    let most = kept.max_output_bytes;
+    let daily = kept.daily_micro_usd;
+    let all = [
+        (
+            "max_output",
+            most != next.max_output_bytes,
+            most.map(size_word),
+        ),
+        (
+            "budget.daily_usd",
+            daily != next.daily_micro_usd,
+            daily.map(|daily| dollars(daily).to_string()),
+        ),
+        (
+            "mcp.executors",
+            mcp.executors != own.executors,
+            Some(list(&mcp.executors)),
+        ),
+        (
+            "mcp.max_permission_mode",
+            mcp.max_permission_mode != own.max_permission_mode,
+            Some(mcp.max_permission_mode.clone()),
+        ),
+        (
+            "mcp.merge_strategies",
+            mcp.merge_strategies != own.merge_strategies,
+            Some(list(&mcp.merge_strategies)),
+        ),
+        (
+            "mcp.extras",
+            mcp.extras != own.extras,
+            Some(list(&mcp.extras)),
+        ),
+        ("mcp.env", mcp.env != own.env, Some(list(&mcp.env))),
+        (
+            "env.exclude",
+            kept.env != next.env,
+            Some(list(&kept.env.exclude)),
+        ),
+    ];
+    let differing = all.into_iter().filter(|(_, differs, _)| *differs);
+    differing
+        .filter_map(|(name, _, value)| Some((name, value?)))
+        .collect()
+}
+
+/// A list of words as it is written in a configuration file.
+fn list(words: &[impl Serialize]) -> String {
+    let words = words.iter().map(|word| serde_json::json!(word).to_string());
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
+}
+
 /// Narrows the settings. Returns what is to be recorded, if this differs from the record.
 fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
     let own = Allowed::of(settings);
@@ -403,6 +476,53 @@ mod tests {
         }
         place.write(usual, "keep = '3d'\n");
         assert_eq!(place.next(true, None), quietly(USUAL));
+    }
+
+    #[test]
+    fn only_the_limits_that_a_new_file_would_lift_are_kept_for_it() {
+        let place = Place::new();
+        let usual = ".config/claudine/config.toml";
+        let kept = |config: Option<&str>| {
+            let settings = place.settings(true, config);
+            let kept = kept_without_file(&place.layout, &settings).into_iter();
+            kept.map(|(name, value)| format!("{name} = {value}"))
+                .collect::<Vec<_>>()
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(kept(None), none);
+        place.write(
+            usual,
+            "max_output = '10M'\nkeep = '3d'\n[budget]\ndaily_usd = 2.5\n\
+             [mcp]\nexecutors = ['claude', 'other']\nmax_permission_mode = 'plan'\n\
+             merge_strategies = ['manual']\nextras = []\nenv = ['LC_ALL']\n\
+             [env]\nexclude = ['AWS_*', 'TOKEN']\n",
+        );
+        place.next(false, None);
+        fs::remove_file(place.file(usual)).unwrap();
+        let expected = [
+            "max_output = 10M",
+            "budget.daily_usd = 2.5",
+            "mcp.executors = [\"claude\"]",
+            "mcp.max_permission_mode = plan",
+            "mcp.merge_strategies = [\"manual\"]",
+            "mcp.extras = []",
+            "mcp.env = [\"LC_ALL\"]",
+            "env.exclude = [\"AWS_*\", \"TOKEN\"]",
+        ];
+        assert_eq!(kept(None), expected);
+        // A host that keeps them does not change that.
+        assert_eq!(place.next(true, None), with_a_warning("claude"));
+        assert_eq!(kept(None), expected);
+        // Another file lifts nothing.
+        place.write("other.toml", "");
+        assert_eq!(kept(Some("other.toml")), none);
+        // A person has accepted that there is no file.
+        place.next(false, None);
+        assert_eq!(kept(None), none);
+        place.write(usual, "[mcp]\nexecutors = ['claude', 'shell', 'more']\n");
+        place.next(false, None);
+        fs::remove_file(place.file(usual)).unwrap();
+        assert_eq!(kept(None), none);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(crate) use self::{
     capacity::{
         BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,
     },
-    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX, is_variable_name},
+    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX},
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
