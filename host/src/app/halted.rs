@@ -1,12 +1,9 @@
 //! Finds supervisors that do nothing, so that their tasks do not end.
 
-use claudine_domain::{
-    attempt::Phase,
-    task::{State, Task},
-};
+use claudine_domain::task::{State, Task};
 
 use super::{
-    down::{supervisors_left, supervisors_out_of_sight, suspended_supervisors, unexamined},
+    down::{suspended_supervisors, unexamined},
     error::AppError,
     explain::is_queued,
     host::Host,
@@ -14,8 +11,7 @@ use super::{
 };
 use crate::{
     layout::Layout,
-    proc_stat::{self, Stat},
-    store::unrecorded,
+    proc_stat,
     supervise::{self, Silence, SilenceKind},
 };
 
@@ -104,46 +100,6 @@ pub(super) fn halted_supervisor(task: &Task, layout: &Layout) -> Option<Halted> 
     });
     let its_own = |one: &Halted| parent.is_none_or(|parent| parent == one.pid());
     halted.into_iter().find(its_own)
-}
-
-/// Marks a running task whose process has ended if its supervisor does nothing, and so cannot
-/// notice this. Costs one look at the process as long as the process is alive.
-pub(crate) fn mark_unnoticed_end(task: &mut Task, layout: &Layout) {
-    if !matches!(task.phase(), Some(Phase::Live | Phase::Stopping(_))) {
-        return;
-    }
-    let Some(leader) = task.last_attempt().and_then(|attempt| attempt.leader) else {
-        return;
-    };
-    // A task whose process cannot be looked at stays as it was recorded.
-    let Ok(stat) = proc_stat::try_stat(leader.pid) else {
-        return;
-    };
-    let stat = stat.filter(|stat| stat.start_time == leader.start_time);
-    if stat.as_ref().is_some_and(|stat| !stat.is_zombie()) {
-        return;
-    }
-    match is_left_to_a_halted_one(stat, layout) {
-        Ok(true) => unrecorded::mark(task),
-        Ok(false) => {}
-        Err(error) => {
-            tracing::warn!(%error, task = %task.id, "nobody knows whether the task has ended");
-        }
-    }
-}
-
-/// Whether only a supervisor that does nothing could notice the end of a process. If nothing is
-/// left of the process, any supervisor could.
-fn is_left_to_a_halted_one(ended: Option<Stat>, layout: &Layout) -> Result<bool, AppError> {
-    let halted = halted_supervisors(layout)?;
-    let is_halted = |pid: u32| halted.iter().any(|one| one.pid() == pid);
-    if let Some(stat) = ended {
-        return Ok(is_halted(stat.parent));
-    }
-    if halted.is_empty() || supervisors_out_of_sight(layout)? {
-        return Ok(false);
-    }
-    Ok(supervisors_left(layout)?.into_iter().all(is_halted))
 }
 
 fn may_have_supervisor(task: &Task) -> bool {

@@ -56,6 +56,7 @@ mod steps;
 mod submit;
 mod transcript;
 mod unended;
+mod unnoticed;
 mod variables;
 mod view;
 mod way_out;
@@ -76,7 +77,7 @@ pub(crate) use self::{
         supervisors_out_of_sight, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
-    halted::{Halted, halted_supervisors, mark_unnoticed_end},
+    halted::{Halted, halted_supervisors},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},
@@ -93,6 +94,7 @@ pub(crate) use self::{
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Reach, Style, lines_of},
     unended::{Unended, processes_of, unendable, unendable_text},
+    unnoticed::mark_unnoticed_end,
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
         EventView, GitView, GroupView, HaltKind, HaltView, HeldBackView, HostInfo, Item,

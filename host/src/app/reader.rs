@@ -16,10 +16,10 @@ use claudine_domain::{
 
 use super::{
     error::{AppError, Candidate, ErrorKind},
-    halted::mark_unnoticed_end,
     present::{task_row, task_view},
     request::TaskRef,
     steps::steps,
+    unnoticed::mark_unnoticed_end,
     view::TaskView,
     way_out::{Left, way_out},
     written::{begun, written_of},

@@ -50,7 +50,7 @@ pub(super) const PHASES: [Option<&str>; 8] = [
 ];
 
 impl TaskRow {
-    /// Whether the task's process has ended while no host ran.
+    /// Whether the task's process has ended and this is not recorded yet.
     pub(crate) fn has_ended(&self) -> bool {
         self.phase.as_deref() == Some(ENDED_PHASE)
     }
