@@ -284,6 +284,11 @@ pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
 type FileWithOrigins = (File, BTreeMap<String, Origin>);
 
 impl Settings {
+    /// Whether the file determines this setting.
+    pub(crate) fn is_in_file(&self, name: &str) -> bool {
+        matches!(self.origins.get(name), Some(Origin::File))
+    }
+
     pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
         let data_dir = data_dir(overrides.data_dir.as_deref(), env)?;
         let (place, is_read) = config_file(env)?;

@@ -288,7 +288,7 @@ fn tell_kept(kept: &[KeptLimit]) {
         let names = names.join(", ");
         output::say(&format!(
             "note: the file had no settings, so the limits of the last host were written to it too \
-             ({names}); `claudine config set --unset NAME` lifts one"
+             ({names}); `claudine config set NAME VALUE` changes one"
         ));
     }
 }
