@@ -175,6 +175,18 @@ pub(crate) fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<Fi
     opened
 }
 
+/// [`open_with`], with the path in the error if something else is in the place of the file. For
+/// errors that are shown without the path.
+pub(crate) fn open_named(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    open_with(path, options).map_err(|error| {
+        if !is_no_file(&error) {
+            return error;
+        }
+        let text = format!("{}: {error}", path.display());
+        io::Error::new(error.kind(), text)
+    })
+}
+
 /// Whether an error of this module says that something else than a file is in the place of a file.
 pub(crate) fn is_no_file(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput && error.to_string().ends_with(NO_FILE)
@@ -210,11 +222,19 @@ pub(crate) fn make_private_dir(dir: &Path) -> io::Result<()> {
     match made {
         Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
         Err(_) if dir.is_dir() => Ok(()),
-        Err(error) => match link_to_nothing(dir) {
+        Err(error) => match link_to_nothing(dir).or_else(|| no_directory(dir)) {
             Some(reason) => Err(io::Error::new(error.kind(), reason)),
             None => Err(error),
         },
     }
+}
+
+/// If something other than a directory is at the path, or where a directory above it should be:
+/// says so, with the way out.
+fn no_directory(path: &Path) -> Option<String> {
+    let mut found = path.ancestors().map(|at| (at, fs::metadata(at)));
+    let (at, found) = found.find_map(|(at, found)| Some((at, found.ok()?)))?;
+    (!found.is_dir()).then(|| format!("{} is no directory; move it away", at.display()))
 }
 
 /// If the path is a link whose target does not exist: says so, with the way out.
@@ -603,8 +623,16 @@ mod tests {
         assert_eq!(mode(&above), 0o750);
         let file = above.join("file");
         fs::write(&file, "").unwrap();
-        assert!(make_private_dir(&file).is_err());
-        assert!(make_private_dir(&file.join("below")).is_err());
+        let fifo = above.join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+        for it in [file, fifo] {
+            for made in [&it, &it.join("below"), &it.join("below/it")] {
+                let said = make_private_dir(made).unwrap_err().to_string();
+                let expected = format!("{} is no directory; move it away", it.display());
+                assert_eq!(said, expected);
+            }
+        }
     }
 
     #[test]

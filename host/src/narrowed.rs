@@ -7,7 +7,8 @@
 //! task's variables do not count. Such a host allows nothing that the last host did not allow. A
 //! host that a person starts with `claudine up` or `claudine serve` has exactly its settings, and
 //! so has one with the same file as that host. If there has been no such host, the file of the
-//! first one counts.
+//! first one counts. If this file has vanished or is empty, a host keeps its limits, and a new file
+//! at its place lifts only the limits that it sets itself.
 //!
 //! Other settings are not kept. Some protect the machine and not what a client may do (`slots`, the
 //! reserves, `cpu_threshold`), some limit nothing that a client may not choose itself
@@ -37,6 +38,10 @@ struct Allowed {
     place: Option<PathBuf>,
     /// Whether there was a file with settings.
     is_there: bool,
+    /// Whether limits are kept that were in this file, and that it has not set again since it had
+    /// vanished or was empty.
+    #[serde(default)]
+    is_lost: bool,
     ceiling: McpCeiling,
     /// The budget of the day. Earlier versions recorded none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +73,79 @@ pub(crate) fn try_on(layout: &Layout, settings: &mut Settings) {
     drop(narrowed(layout, settings));
 }
 
+/// The limits of the last host that the next one keeps as long as there is no file with settings at
+/// the place of these settings, each as the name of a setting and its value as it is given to
+/// `claudine config set`. Otherwise any other setting in a new file would lift them. None if the
+/// record of them cannot be read, because then the next host allows nothing anyway.
+pub(crate) fn kept_without_file(
+    layout: &Layout,
+    settings: &Settings,
+) -> Vec<(&'static str, String)> {
+    let next = Allowed {
+        is_there: false,
+        ..Allowed::of(settings)
+    };
+    let Ok(Some(last)) = Allowed::read(layout) else {
+        return Vec::new();
+    };
+    // The limits of a host with another file are kept whatever this file says.
+    if last.place != next.place {
+        return Vec::new();
+    }
+    let kept = last.followed_by(next.clone(), &|_| false);
+    let (mcp, own) = (&kept.ceiling, &next.ceiling);
+    let most = kept.max_output_bytes;
+    let daily = kept.daily_micro_usd;
+    let all = [
+        (
+            "max_output",
+            most != next.max_output_bytes,
+            most.map(size_word),
+        ),
+        (
+            "budget.daily_usd",
+            daily != next.daily_micro_usd,
+            daily.map(|daily| dollars(daily).to_string()),
+        ),
+        (
+            "mcp.executors",
+            mcp.executors != own.executors,
+            Some(list(&mcp.executors)),
+        ),
+        (
+            "mcp.max_permission_mode",
+            mcp.max_permission_mode != own.max_permission_mode,
+            Some(mcp.max_permission_mode.clone()),
+        ),
+        (
+            "mcp.merge_strategies",
+            mcp.merge_strategies != own.merge_strategies,
+            Some(list(&mcp.merge_strategies)),
+        ),
+        (
+            "mcp.extras",
+            mcp.extras != own.extras,
+            Some(list(&mcp.extras)),
+        ),
+        ("mcp.env", mcp.env != own.env, Some(list(&mcp.env))),
+        (
+            "env.exclude",
+            kept.env != next.env,
+            Some(list(&kept.env.exclude)),
+        ),
+    ];
+    let differing = all.into_iter().filter(|(_, differs, _)| *differs);
+    differing
+        .filter_map(|(name, _, value)| Some((name, value?)))
+        .collect()
+}
+
+/// A list of words as it is written in a configuration file.
+fn list(words: &[impl Serialize]) -> String {
+    let words = words.iter().map(|word| serde_json::json!(word).to_string());
+    format!("[{}]", words.collect::<Vec<_>>().join(", "))
+}
+
 /// Narrows the settings. Returns what is to be recorded, if this differs from the record.
 fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
     let own = Allowed::of(settings);
@@ -85,7 +163,10 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
         }
     };
     let allowed = match &last {
-        Some(last) if settings.on_demand => last.clone().followed_by(own),
+        Some(last) if settings.on_demand => {
+            let sets = |name: &str| settings.is_in_file(name);
+            last.clone().followed_by(own, &sets)
+        }
         _ => own,
     };
     let of_last = last.as_ref().and_then(|last| last.place.as_ref());
@@ -109,7 +190,7 @@ fn narrowed(layout: &Layout, settings: &mut Settings) -> Option<Allowed> {
     let env = settings.env.joined(&allowed.env);
     if env != settings.env {
         kept.push(format!(
-            "tasks do not get the variables either that the last host{of_last} excluded"
+            "tasks get none of the variables that the last host{of_last} excluded"
         ));
         settings.env = env;
     }
@@ -138,6 +219,7 @@ impl Allowed {
         Self {
             place: Some(settings.place.clone()),
             is_there: settings.file.is_some() && !settings.is_file_empty,
+            is_lost: false,
             ceiling: settings.mcp.clone(),
             daily_micro_usd: settings.limits.daily_micro_usd,
             env: settings.env.clone(),
@@ -160,9 +242,12 @@ impl Allowed {
 
     /// What the next host allows if no person has started it. A file that has vanished, for example
     /// with its disk, or that is empty, because it is being written, is not the same as the last
-    /// one.
-    fn followed_by(self, next: Self) -> Self {
+    /// one. `sets` says which settings are in the next file.
+    fn followed_by(self, next: Self, sets: &dyn Fn(&str) -> bool) -> Self {
         let is_at_same_place = self.place == next.place;
+        if is_at_same_place && next.is_there && self.is_lost {
+            return self.set_again_by(next, sets);
+        }
         if is_at_same_place && (next.is_there || !self.is_there) {
             return next;
         }
@@ -180,12 +265,50 @@ impl Allowed {
         let place = self.place.filter(|_| is_at_same_place || !is_narrower);
         Self {
             is_there: self.is_there && place.is_some(),
+            is_lost: (self.is_lost || is_at_same_place) && place.is_some(),
             place,
             ceiling,
             daily_micro_usd,
             env,
             max_output_bytes,
         }
+    }
+
+    /// What the next host allows if there is a file again after it had vanished or was empty: only
+    /// the limits that the file sets itself are lifted, because it may have been made for another
+    /// setting.
+    fn set_again_by(self, next: Self, sets: &dyn Fn(&str) -> bool) -> Self {
+        let kept = next.ceiling.narrowed_to(&self.ceiling);
+        let mut allowed = next.clone();
+        let ceiling = &mut allowed.ceiling;
+        if !sets("mcp.executors") {
+            ceiling.executors = kept.executors;
+        }
+        if !sets("mcp.max_permission_mode") {
+            ceiling.max_permission_mode = kept.max_permission_mode;
+        }
+        if !sets("mcp.merge_strategies") {
+            ceiling.merge_strategies = kept.merge_strategies;
+        }
+        if !sets("mcp.extras") {
+            ceiling.extras = kept.extras;
+        }
+        if !sets("mcp.env") {
+            ceiling.env = kept.env;
+        }
+        if !sets("budget.daily_usd") {
+            let budgets = self.daily_micro_usd.into_iter().chain(next.daily_micro_usd);
+            allowed.daily_micro_usd = budgets.min();
+        }
+        if !sets("env.exclude") {
+            allowed.env = next.env.joined(&self.env);
+        }
+        if !sets("max_output") {
+            let outputs = self.max_output_bytes.into_iter();
+            allowed.max_output_bytes = outputs.chain(next.max_output_bytes).min();
+        }
+        allowed.is_lost = allowed != next;
+        allowed
     }
 }
 
@@ -401,8 +524,100 @@ mod tests {
             place.write(usual, empty);
             assert_eq!(place.next(true, None), with_a_warning("claude network"));
         }
+        // A file that is made for another setting lifts nothing.
+        place.write(usual, "keep = '3d'\n");
+        for _ in 0..2 {
+            assert_eq!(place.next(true, None), with_a_warning("claude network"));
+        }
+        place.write(usual, "[mcp]\nextras = []\n");
+        assert_eq!(place.next(true, None), with_a_warning("claude"));
+        place.write(usual, "[mcp]\nexecutors = ['claude', 'shell']\n");
+        assert_eq!(place.next(true, None), with_a_warning("claude shell"));
+        // Nothing is lost any more once a person has started a host.
+        assert_eq!(place.next(false, None), quietly("claude shell network"));
         place.write(usual, "keep = '3d'\n");
         assert_eq!(place.next(true, None), quietly(USUAL));
+    }
+
+    #[test]
+    fn a_new_file_lifts_only_the_limits_that_it_sets_itself() {
+        let place = Place::new();
+        let usual = ".config/claudine/config.toml";
+        place.write(
+            usual,
+            "max_output = '10M'\n[budget]\ndaily_usd = 2\n[env]\nexclude = ['TOKEN']\n",
+        );
+        place.next(false, None);
+        fs::remove_file(place.file(usual)).unwrap();
+        place.next(true, None);
+        let check = |text: &str, expected: (u64, Option<u64>, bool)| {
+            place.write(usual, text);
+            let mut settings = place.settings(true, None);
+            begin(&place.layout, &mut settings);
+            let most = settings.max_output_bytes >> 20;
+            let daily = settings.limits.daily_micro_usd.map(|it| it / 1_000_000);
+            assert_eq!(
+                (most, daily, settings.env.drops("TOKEN")),
+                expected,
+                "{text}"
+            );
+        };
+        check("keep = '3d'\n", (10, Some(2), true));
+        let daily = "[budget]\ndaily_usd = 5\n";
+        check(daily, (10, Some(5), true));
+        let env = format!("{daily}[env]\nexclude = []\n");
+        check(&env, (10, Some(5), false));
+        let all = format!("max_output = '20M'\n{env}");
+        check(&all, (20, Some(5), false));
+        // The file is the same as before again.
+        check("keep = '3d'\n", (1_024, None, false));
+    }
+
+    #[test]
+    fn only_the_limits_that_a_new_file_would_lift_are_kept_for_it() {
+        let place = Place::new();
+        let usual = ".config/claudine/config.toml";
+        let kept = |config: Option<&str>| {
+            let settings = place.settings(true, config);
+            let kept = kept_without_file(&place.layout, &settings).into_iter();
+            kept.map(|(name, value)| format!("{name} = {value}"))
+                .collect::<Vec<_>>()
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(kept(None), none);
+        place.write(
+            usual,
+            "max_output = '10M'\nkeep = '3d'\n[budget]\ndaily_usd = 2.5\n\
+             [mcp]\nexecutors = ['claude', 'other']\nmax_permission_mode = 'plan'\n\
+             merge_strategies = ['manual']\nextras = []\nenv = ['LC_ALL']\n\
+             [env]\nexclude = ['AWS_*', 'TOKEN']\n",
+        );
+        place.next(false, None);
+        fs::remove_file(place.file(usual)).unwrap();
+        let expected = [
+            "max_output = 10M",
+            "budget.daily_usd = 2.5",
+            "mcp.executors = [\"claude\"]",
+            "mcp.max_permission_mode = plan",
+            "mcp.merge_strategies = [\"manual\"]",
+            "mcp.extras = []",
+            "mcp.env = [\"LC_ALL\"]",
+            "env.exclude = [\"AWS_*\", \"TOKEN\"]",
+        ];
+        assert_eq!(kept(None), expected);
+        // A host that keeps them does not change that.
+        assert_eq!(place.next(true, None), with_a_warning("claude"));
+        assert_eq!(kept(None), expected);
+        // Another file lifts nothing.
+        place.write("other.toml", "");
+        assert_eq!(kept(Some("other.toml")), none);
+        // A person has accepted that there is no file.
+        place.next(false, None);
+        assert_eq!(kept(None), none);
+        place.write(usual, "[mcp]\nexecutors = ['claude', 'shell', 'more']\n");
+        place.next(false, None);
+        fs::remove_file(place.file(usual)).unwrap();
+        assert_eq!(kept(None), none);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) use self::{
 };
 use crate::{
     api,
-    app::{DownMode, Host, HostInfo, HostParts, backup},
+    app::{DownMode, Host, HostInfo, HostParts, backup, mark_unnoticed_end},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     checkpoint, clock, command,
@@ -219,6 +219,8 @@ async fn wire(
         distrust(layout, &store, &mut settings)?;
     }
     let noting = store.note_in(layout.last_batch());
+    let of = layout.clone();
+    store.correct_lists(move |task| mark_unnoticed_end(task, &of));
     let database = store.in_place();
     let store: Arc<dyn Store> = Arc::new(store);
     let epoch = store.lead_after(led)?;

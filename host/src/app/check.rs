@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::{self, rfc3339},
-    config::OUTPUT_MIN_BYTES,
+    config::{OUTPUT_MIN_BYTES, is_variable_name},
     environment::Environment,
     text::{harmless, is_harmful, look_alike, shortened},
     units::duration_word,
@@ -312,12 +312,6 @@ fn timeout(what: &str, ms: Option<u64>) -> Result<(), AppError> {
         )));
     }
     Ok(())
-}
-
-/// Whether a variable may have this name. Programs accept control characters in it, but people who
-/// list the variables of a task on a terminal would not see what is there.
-pub(crate) fn is_variable_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
 }
 
 pub(super) fn variables(environment: &Environment) -> Result<(), AppError> {

@@ -212,6 +212,9 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             });
             let running = if queue.no_host {
                 running_without_host(phase, unrecorded::is_marked(task), is_out_of_sight)
+            } else if unrecorded::is_marked(task) {
+                "its process has ended; its supervisor, which does nothing now, is to report this"
+                    .to_owned()
             } else {
                 running(phase)
             };

@@ -56,6 +56,7 @@ mod steps;
 mod submit;
 mod transcript;
 mod unended;
+mod unnoticed;
 mod variables;
 mod view;
 mod way_out;
@@ -68,7 +69,7 @@ pub(crate) use self::{
     capacity::{
         BudgetView, CapacityView, ClassView, ForgetProfiles, RefusalView, SetSlots, SlotsView,
     },
-    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX, is_variable_name},
+    check::{NAME_MAX_CHARS, RETRIES_MAX, START_MAX},
     cost::{CostBy, CostQuery, CostView},
     diff::{DiffQuery, DiffView},
     down::{
@@ -93,6 +94,7 @@ pub(crate) use self::{
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Reach, Style, lines_of},
     unended::{Unended, processes_of, unendable, unendable_text},
+    unnoticed::mark_unnoticed_end,
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
         EventView, GitView, GroupView, HaltKind, HaltView, HeldBackView, HostInfo, Item,

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     clock,
     engine::EngineError,
-    store::{Sequence, Status},
+    store::{Sequence, Status, unrecorded},
     units::dollars,
 };
 
@@ -175,20 +175,27 @@ fn overview(
     let mut tasks = selection.active(reader, MOST_ACTIVE + 1)?;
     let more_active = tasks.len() > MOST_ACTIVE;
     tasks.truncate(MOST_ACTIVE);
-    let mut ended = selection.last_ended(reader, limit + 1)?;
-    let more_ended = ended.len() > limit;
-    ended.truncate(limit);
-    tasks.extend(ended);
     let asked = ListFilter {
         limit: None,
         ..filter.clone()
     };
-    let are_all = asked == ListFilter::default();
+    let counts = if asked == ListFilter::default() {
+        Some(counts(
+            reader,
+            ended_unrecorded(reader, &tasks, more_active)?,
+        )?)
+    } else {
+        None
+    };
+    let mut ended = selection.last_ended(reader, limit + 1)?;
+    let more_ended = ended.len() > limit;
+    ended.truncate(limit);
+    tasks.extend(ended);
     Ok(Overview {
         tasks: tasks.iter().map(|task| row(task, past)).collect(),
         sequence,
         changes_since: None,
-        counts: are_all.then(|| counts(reader)).transpose()?,
+        counts,
         has_more: more_active || more_ended,
         spent_today_usd: spent_today(reader)?,
         daily_usd: None,
@@ -209,13 +216,14 @@ fn changes(reader: &Reader, after: Sequence, past: &Past) -> Result<Overview, Ap
     }
     let mut tasks = Vec::new();
     for id in ids {
-        tasks.extend(reader.store.task(id)?);
+        tasks.extend(reader.store.task(id)?.map(|task| reader.as_shown(task)));
     }
+    let ended_unrecorded = reader.unrecorded()?.len();
     Ok(Overview {
         tasks: tasks.iter().map(|task| row(task, past)).collect(),
         sequence: events.last().map_or(after, |(sequence, _)| *sequence),
         changes_since: Some(after),
-        counts: Some(counts(reader)?),
+        counts: Some(counts(reader, ended_unrecorded)?),
         has_more: false,
         spent_today_usd: spent_today(reader)?,
         daily_usd: None,
@@ -234,7 +242,19 @@ fn row(task: &Task, past: &Past) -> TaskRow {
     }
 }
 
-fn counts(reader: &Reader) -> Result<Counts, AppError> {
+/// The number of running tasks whose processes have ended, if nobody has recorded these ends.
+/// `active` begins with the running tasks. They are read again only if some may be missing.
+fn ended_unrecorded(reader: &Reader, active: &[Task], has_more: bool) -> Result<usize, AppError> {
+    let is_running = |task: &Task| matches!(task.state, State::Running { .. });
+    if has_more && active.iter().all(is_running) {
+        return Ok(reader.unrecorded()?.len());
+    }
+    let marked = active.iter().filter(|task| unrecorded::is_marked(task));
+    Ok(marked.count())
+}
+
+/// `ended_unrecorded` of the running tasks are not counted as running.
+fn counts(reader: &Reader, ended_unrecorded: usize) -> Result<Counts, AppError> {
     let mut counts = Counts::default();
     for (status, count) in reader.store.counts()? {
         counts.total += count;
@@ -248,8 +268,7 @@ fn counts(reader: &Reader) -> Result<Counts, AppError> {
             Status::Done(_) => {}
         }
     }
-    let unrecorded = reader.unrecorded()?.len() as u64;
-    counts.running = counts.running.saturating_sub(unrecorded);
+    counts.running = counts.running.saturating_sub(ended_unrecorded as u64);
     Ok(counts)
 }
 

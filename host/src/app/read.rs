@@ -86,7 +86,7 @@ impl Host {
         let (reference, worktrees) = (reference.clone(), self.worktrees.clone());
         let reading = self.read(move |reader| {
             let task = reader.task_to_show(&reference)?;
-            let mut view = reader.full_view(&task)?;
+            let mut view = reader.full_view(&reader.as_shown(task.clone()))?;
             if task.is_done()
                 && view.worktree.is_some()
                 && let Some(merge) = worktrees.merged_again(task.id)?
@@ -169,6 +169,7 @@ impl Host {
         );
         in_the_way.may_not_hasten =
             waits_for_account && self.may_be_tried_now(by, &task).await != Some(true);
+        let task = self.reader.as_shown(task);
         let brief = brief(&task, &in_the_way);
         Ok(Why {
             brief,

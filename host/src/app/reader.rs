@@ -19,6 +19,7 @@ use super::{
     present::{task_row, task_view},
     request::TaskRef,
     steps::steps,
+    unnoticed::mark_unnoticed_end,
     view::TaskView,
     way_out::{Left, way_out},
     written::{begun, written_of},
@@ -43,15 +44,19 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// The tasks in state `running` whose processes have ended, if no host has recorded these ends.
+    /// The tasks in state `running` whose processes have ended, if nobody has recorded these ends.
     pub(super) fn unrecorded(&self) -> Result<Vec<Task>, AppError> {
-        if !self.no_host {
-            return Ok(Vec::new());
-        }
         let filter = Filter::in_state(Status::Running);
         let mut tasks = self.store.list(&filter, usize::MAX / 2)?.tasks;
         tasks.retain(unrecorded::is_marked);
         Ok(tasks)
+    }
+
+    /// The task as it is to be shown: marked if its process has ended and nobody has recorded this.
+    /// Lists of the store have such marks already.
+    pub(super) fn as_shown(&self, mut task: Task) -> Task {
+        mark_unnoticed_end(&mut task, &self.layout);
+        task
     }
 
     /// The id of the task to change.

@@ -125,7 +125,7 @@ impl Selection {
             if tasks.len() > limit {
                 break;
             }
-            let task = reader.store.task(*id)?;
+            let task = reader.store.task(*id)?.map(|task| reader.as_shown(task));
             tasks.extend(task.filter(|task| self.filter.allows(task)));
         }
         Ok(Page::cut(tasks, limit))

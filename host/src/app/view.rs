@@ -50,7 +50,7 @@ pub(super) const PHASES: [Option<&str>; 8] = [
 ];
 
 impl TaskRow {
-    /// Whether the task's process has ended while no host ran.
+    /// Whether the task's process has ended and this is not recorded yet.
     pub(crate) fn has_ended(&self) -> bool {
         self.phase.as_deref() == Some(ENDED_PHASE)
     }
@@ -74,8 +74,7 @@ pub(crate) struct TaskRow {
     #[schemars(extend("enum" = STATES))]
     pub(crate) state: String,
     /// Phase of a running task: `preparing`, `starting`, `live`, `stopping`, `finishing`,
-    /// `settling`; `ended` if the task's process has ended while no host ran; the next host records
-    /// the end.
+    /// `settling`; `ended` if the task's process has ended and this is not recorded yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = PHASES))]
     pub(crate) phase: Option<String>,

@@ -1,10 +1,10 @@
 //! Changes settings in the configuration file, and leaves everything else in the file unchanged.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, TomlError, Value};
 
-use super::{ConfigError, Settings, parse_file, unparsable};
+use super::{ConfigError, Settings, parse_file, unparsable, values::Setting};
 
 /// All settings, except those of plugins.
 pub(crate) const NAMES: [&str; 17] = [
@@ -40,11 +40,36 @@ const PLUGINS: &str = "plugins.";
 /// identical.
 const LIKELY: f64 = 0.6;
 
-/// Checks that a host could start with this text as its configuration file.
+/// Checks that a host could start with this text as its configuration file, and that plugins could
+/// use their settings.
 pub(crate) fn check(path: &Path, text: &str) -> Result<(), ConfigError> {
     let file = parse_file(path, text)?;
+    let wrong = unusable(&path.display().to_string(), &file.plugins).next();
     Settings::from_file(path, file, "/".into())?;
-    Ok(())
+    wrong.map_or(Ok(()), Err)
+}
+
+/// The errors of entries of `[plugins]` that are no tables. A host starts nevertheless, because
+/// other executors work.
+pub(super) fn unusable(
+    source: &str,
+    plugins: &BTreeMap<String, serde_json::Value>,
+) -> impl Iterator<Item = ConfigError> {
+    let wrong = plugins.iter().filter(|(_, settings)| !settings.is_object());
+    wrong.map(move |(name, value)| no_table(source, name, &value.to_string()))
+}
+
+fn no_table(source: &str, plugin: &str, value: &str) -> ConfigError {
+    let name = format!("{PLUGINS}{plugin}");
+    let setting = Setting {
+        source,
+        name: &name,
+    };
+    setting.wrong(
+        value,
+        "a table of the plugin's settings: `claudine config set plugins.NAME.SETTING VALUE` sets \
+         one, `claudine config set --unset plugins.NAME` removes all",
+    )
 }
 
 /// The text of the file after a setting was changed or removed.
@@ -54,7 +79,8 @@ pub(crate) fn changed(
     name: &str,
     value: Option<&str>,
 ) -> Result<String, ConfigError> {
-    if !NAMES.contains(&name) && !name.starts_with(PLUGINS) {
+    let has_empty_part = name.split('.').any(str::is_empty);
+    if !NAMES.contains(&name) && (!name.starts_with(PLUGINS) || has_empty_part) {
         return Err(ConfigError::Unknown {
             name: name.to_owned(),
             likely: likely(name),
@@ -64,13 +90,25 @@ pub(crate) fn changed(
     let mut document: DocumentMut = text
         .parse()
         .map_err(|error: TomlError| wrong(error.to_string()))?;
+    // In a file without settings, the comments stand behind the place of the first setting.
+    let head = document.is_empty().then(|| text.to_owned());
+    if head.is_some() {
+        document = DocumentMut::new();
+    }
     let mut table: &mut dyn TableLike = document.as_table_mut();
+    let plugin = name.strip_prefix(PLUGINS);
+    let plugin = plugin.and_then(|rest| rest.split('.').next());
     let (above, key) = name.rsplit_once('.').unwrap_or(("", name));
     for part in above.split('.').filter(|part| !part.is_empty()) {
         let item = table.entry(part).or_insert_with(implicit);
-        table = item
-            .as_table_like_mut()
-            .ok_or_else(|| wrong(format!("`{part}` is not a table")))?;
+        let value = item.to_string();
+        table = item.as_table_like_mut().ok_or_else(|| {
+            if plugin == Some(part) {
+                no_table(&path.display().to_string(), part, value.trim())
+            } else {
+                wrong(format!("`{part}` is not a table"))
+            }
+        })?;
     }
     if name == "task_timeout" {
         table.remove("task_timeout_ms");
@@ -81,7 +119,14 @@ pub(crate) fn changed(
         }
         Some(value) => set(table, key, of(name, value)),
     }
-    Ok(document.to_string())
+    let changed = document.to_string();
+    Ok(match head {
+        None => changed,
+        Some(head) if changed.is_empty() || head.is_empty() || head.ends_with('\n') => {
+            head + &changed
+        }
+        Some(head) => head + "\n" + &changed,
+    })
 }
 
 /// A table that has no header of its own as long as it has no values.
@@ -191,6 +236,14 @@ mod tests {
             "[plugins.claude]\nprogram = \"/opt/claude\"\n",
         );
         check("", "keep", None, "");
+        let note = "# ours\n";
+        check(note, "keep", Some("1d"), "# ours\nkeep = \"1d\"\n");
+        let below = "# ours\n[budget]\ndaily_usd = 20\n";
+        check(note, "budget.daily_usd", Some("20"), below);
+        check("# ours", "slots", Some("4"), "# ours\nslots = 4\n");
+        check("# ours", "slots", None, "# ours");
+        let wrong = "[plugins]\nclaude = \"x\"\n";
+        check(wrong, "plugins.claude", None, "[plugins]\n");
     }
 
     #[test]
@@ -207,6 +260,20 @@ mod tests {
         check("colour", "red", "unknown setting 'colour'");
         check("keep", "soon", "keep is `soon`, but must be");
         check("slots", "0", "slots is `0`, but must be `auto` or");
+        check("plugins.", "x", "unknown setting 'plugins.'");
+        check("plugins..model", "x", "unknown setting 'plugins..model'");
+        let no_table = "plugins.claude is `\"x\"`, but must be a table of the plugin's settings";
+        check("plugins.claude", "x", no_table);
+        let wrong = "[plugins]\nclaude = \"x\"\n";
+        for name in ["plugins.claude.model", "keep"] {
+            let error = set(wrong, name, Some("1d")).unwrap_err();
+            assert!(error.contains(no_table), "{error}");
+        }
+        for name in ["env.exclude", "mcp.env"] {
+            for value in ["A\nB", "A,B=C", "[\"\"]"] {
+                check(name, value, "but must be a list of names of variables");
+            }
+        }
         let error = set("keep = [", "keep", Some("1d")).unwrap_err();
         assert!(error.starts_with("config.toml: "), "{error}");
     }

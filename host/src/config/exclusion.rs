@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ATTEMPT, BOUNDS, RESTRAINED, TASK_ID, UMASK};
+use super::{ATTEMPT, BOUNDS, ConfigError, RESTRAINED, TASK_ID, UMASK, values::Setting};
 
 /// Variables of a submitter that are not passed to tasks.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -47,7 +47,29 @@ pub(crate) const GIT_ELSEWHERE: &[&str] = &[
     "GIT_WORK_TREE",
 ];
 
+/// Whether a variable may have this name. Programs accept control characters in it, but people who
+/// list the variables of a task on a terminal would not see what is there.
+pub(crate) fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
+}
+
+/// An error if one of the names in this setting can be no variable, and so would match none.
+pub(super) fn check_names(setting: Setting<'_>, names: &[String]) -> Result<(), ConfigError> {
+    let expected = "a list of names of variables, which have no `=` and no control characters; a \
+                    `*` at the end of a name matches any characters";
+    match names.iter().find(|name| !is_variable_name(name)) {
+        Some(name) => Err(setting.wrong(&name.escape_debug().to_string(), expected)),
+        None => Ok(()),
+    }
+}
+
 impl EnvRules {
+    pub(super) fn checked(self, source: &str) -> Result<Self, ConfigError> {
+        let name = "env.exclude";
+        check_names(Setting { source, name }, &self.exclude)?;
+        Ok(self)
+    }
+
     /// These rules, and all others by which more variables are dropped.
     pub(crate) fn joined(&self, other: &Self) -> Self {
         let covers = |name: &String| self.exclude.iter().any(|rule| matches(rule, name));

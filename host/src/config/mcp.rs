@@ -6,7 +6,11 @@ use claudine_domain::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, exclusion::matches, values::Setting};
+use super::{
+    ConfigError,
+    exclusion::{check_names, matches},
+    values::Setting,
+};
 
 /// Limits on requests by MCP clients and agents.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -354,6 +358,7 @@ impl McpCeiling {
                 "plan, dontAsk, manual, default, acceptEdits, auto or bypassPermissions, or read, edit, run or full",
             ));
         }
+        check_names(of("mcp.env"), &self.env)?;
         match self.env.iter().find(|name| is_dangerous(name)) {
             Some(name) => Err(of("mcp.env").wrong(
                 name,

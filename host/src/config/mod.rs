@@ -38,7 +38,7 @@ use serde::Deserialize;
 
 pub(crate) use self::{
     edit::{NAMES, changed, check},
-    exclusion::{EnvRules, GIT_ELSEWHERE},
+    exclusion::{EnvRules, GIT_ELSEWHERE, is_variable_name},
     mcp::{McpCeiling, is_dangerous, step_of_mode},
     paths::{data_dir, file_path},
     search::{PATH, absolute_lists, absolute_path},
@@ -284,6 +284,11 @@ pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
 type FileWithOrigins = (File, BTreeMap<String, Origin>);
 
 impl Settings {
+    /// Whether the file determines this setting.
+    pub(crate) fn is_in_file(&self, name: &str) -> bool {
+        matches!(self.origins.get(name), Some(Origin::File))
+    }
+
     pub(crate) fn load(overrides: &Overrides, env: Environment<'_>) -> Result<Self, ConfigError> {
         let data_dir = data_dir(overrides.data_dir.as_deref(), env)?;
         let (place, is_read) = config_file(env)?;
@@ -402,9 +407,11 @@ impl Settings {
             task_timeout,
             log_level: of("log_level").level(file.log_level.as_deref().unwrap_or("info"))?,
             mcp: file.mcp.checked(source)?,
-            env: file.env,
+            env: file.env.checked(source)?,
+            warnings: edit::unusable(source, &file.plugins)
+                .map(|error| format!("{error}; tasks of this executor fail until it is put right"))
+                .collect(),
             plugins: file.plugins,
-            warnings: Vec::new(),
             origins: BTreeMap::new(),
         })
     }
@@ -421,6 +428,12 @@ fn option(name: &str) -> Setting<'_> {
         source: "the command line",
         name,
     }
+}
+
+/// Whether a text of a configuration file contains a setting. A text that is not TOML may contain
+/// some.
+pub(crate) fn has_settings(text: &str) -> bool {
+    toml::from_str::<toml::Table>(text).is_err() || !show::origins_in(text).is_empty()
 }
 
 /// The contents of a file, and the settings that it contains.
@@ -583,6 +596,25 @@ mod tests {
         };
         assert!(Settings::load(&nowhere, &|_| None).is_err());
         assert!(Settings::load_without_file(&nowhere, &|_| None).is_ok());
+    }
+
+    #[test]
+    fn an_entry_of_plugins_that_is_no_table_is_told_and_keeps_no_host_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let path = file.to_str().unwrap();
+        let warnings = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let settings = load(&[("HOME", "/h"), ("CLAUDINE_CONFIG", path)]).unwrap();
+            settings.warnings
+        };
+        assert_eq!(warnings("[plugins.claude]\nmodel = 'opus'\n"), [""; 0]);
+        let told = warnings("[plugins]\nclaude = 'x'\n");
+        let expected = format!("{path}: plugins.claude is `\"x\"`, but must be a table");
+        assert!(
+            told.len() == 1 && told[0].starts_with(&expected),
+            "{told:?}"
+        );
     }
 
     #[test]

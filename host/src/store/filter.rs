@@ -143,7 +143,7 @@ fn is_like(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// The phase of a task whose process has ended while no host ran. The next host records the end.
+/// The phase of a task whose process has ended, but whose end is not recorded yet.
 pub(crate) const ENDED_PHASE: &str = "ended";
 /// The words for the phases of running tasks.
 const PHASES: [&str; 7] = [

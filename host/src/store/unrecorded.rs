@@ -1,5 +1,5 @@
-//! Tasks whose processes ended while no host ran. No host has recorded these ends yet. Only a read
-//! without a host finds such tasks, because a host records the ends when it starts.
+//! Tasks whose processes have ended, but whose ends nobody has recorded yet: no host runs, or the
+//! supervisor of the task does nothing. Only what is shown has such marks.
 
 use claudine_domain::{
     attempt::Phase,

@@ -265,7 +265,7 @@ fn tool_issue((index, tool): (usize, &String)) -> Option<Issue> {
     if tool.starts_with('-') {
         return Some(Issue::new(
             path,
-            "is an option, not a tool; tools are such as `Bash(npm test)` or `Edit`",
+            "is an option, not a tool; tools are such as `Bash(npm test)` or `Edit(**)`",
         ));
     }
     text_issue(&path, Some(tool), LARGEST_SYSTEM_PROMPT_BYTES)
@@ -473,7 +473,7 @@ mod tests {
             json!({"prompt": "x", "allowed_tools": ["Edit", "--model"]}),
             &[],
             "/allowed_tools/1",
-            "is an option",
+            "is an option, not a tool; tools are such as `Bash(npm test)` or `Edit(**)`",
         );
         check(
             json!({"prompt": "x", "allowed_tools": [""]}),

@@ -11,7 +11,7 @@ use std::{
 use claudine_tests::{
     TestHost, command,
     harness::binary,
-    process::{alive, signal, suspend},
+    process::{alive, kill_9, signal, suspend},
     short_id,
     wait::PATIENCE,
     wait_for,
@@ -234,6 +234,55 @@ fn suspended_supervisor_is_named_with_the_command_that_continues_it() {
     host.run(["down", "--kill"]).check();
     assert!(!alive(task));
     assert_eq!(host.status(&id)["outcome"], "cancelled");
+}
+
+#[test]
+fn task_that_has_ended_below_a_suspended_supervisor_is_not_shown_as_running() {
+    let host = TestHost::new();
+    let id = host.text(["run", "--group", "g", "--", "sleep", "600"]);
+    let id = id.as_str();
+    let process = host.live(id);
+    let other = host.script("exec sleep 600");
+    host.live(&other);
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    let before = host.status(id);
+    kill_9(process);
+    wait_for("the process's end", || (!alive(process)).then_some(()));
+    let found = |state: &str| {
+        let listed = host.json(["list", "--state", state]);
+        let tasks = listed["tasks"].as_array().unwrap().iter();
+        let ids = tasks.filter_map(|task| task["id"].as_str().map(str::to_owned));
+        ids.collect::<Vec<_>>()
+    };
+    let phases = ["ended", "live"].map(found);
+    let shown = host.status(id);
+    let list = host.run(["list"]);
+    let why = host.text(["why", id]);
+    let graph = host.text(["graph", id]);
+    let groups = host.json(["group", "list"]);
+    let is_running = host.host_pid().is_some();
+    signal(supervisor, Signal::CONT);
+    assert!(is_running, "the host has ended");
+    assert_eq!(before["phase"], "live");
+    assert_eq!(phases, [vec![id.to_owned()], vec![other.clone()]]);
+    assert_eq!(shown["phase"], "ended");
+    assert_eq!(shown["attempts"][0]["pid"], serde_json::Value::Null);
+    let named = format!("`kill -CONT {supervisor}` continues it");
+    assert!(shown["doing"].to_string().contains(&named), "{shown:#}");
+    list.says(&["1 running · 2 in all"]);
+    let list = list.text();
+    let row = list.lines().find(|line| line.contains(short_id(id)));
+    assert!(row.is_some_and(|row| row.contains("○ ended")), "{list}");
+    for told in [&why, &graph] {
+        let words = told.replace("0 running", "");
+        let is_right = !words.contains("running") && words.contains("ended");
+        assert!(is_right, "{told}");
+    }
+    assert!(why.contains(&named), "{why}");
+    assert_eq!(groups[0]["running"], 0, "{groups:#}");
+    assert_eq!(host.finished(id)["outcome"], "failed");
+    assert_eq!(host.status(&other)["phase"], "live");
 }
 
 /// The supervisor is as silent in a frozen control group. New tasks get another supervisor once the

@@ -121,7 +121,13 @@ fn stored_tasks_are_shown_although_the_configuration_file_is_broken() {
         "{doctor}"
     );
     gone(&host);
-    let more = [vec!["cost"], vec!["wait", &id], vec!["capacity"]];
+    let more = [
+        vec!["cost"],
+        vec!["wait", &id],
+        vec!["capacity"],
+        vec!["plugin", "list"],
+        vec!["plugin", "inspect", "shell"],
+    ];
     for look in looks(&id, "g").into_iter().chain(more) {
         let ran = host.run(&look).ok();
         ran.says(&["warning: no host can start now", named]);

@@ -265,6 +265,44 @@ fn settings_are_unchanged_and_an_edited_text_is_kept_if_it_cannot_be_taken_over(
     assert!(complaint < 1_000, "{complaint} bytes");
 }
 
+/// Otherwise a setting that limits nothing would lift the limits of a file that has vanished.
+#[test]
+fn limits_of_the_last_host_are_written_with_the_first_setting_of_a_new_file() {
+    let limits = "[mcp]\nexecutors = [\"claude\"]\n\n[env]\nexclude = [\"AWS_*\"]\n";
+    let host = TestHost::builder().config(limits).build();
+    let file = host.config_dir().join("claudine/config.toml");
+    host.up();
+    host.kill_host();
+    let text = || fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let set = host.run(["config", "set", "keep", "8d"]).ok();
+    set.says(&[
+        "limits of the last host were written",
+        "(mcp.executors, env.exclude)",
+    ]);
+    assert_eq!(text(), format!("keep = \"8d\"\n\n{limits}"));
+    let again = host.run(["config", "set", "keep", "9d"]).ok();
+    assert!(!again.complaint().contains("last host"), "{again}");
+    // The given value counts.
+    fs::write(&file, "# ours\n").unwrap();
+    let own = host.run(["config", "set", "mcp.executors", "shell"]).ok();
+    own.says(&["limits of the last host were written", "(env.exclude)"]);
+    let written = text();
+    assert!(written.starts_with("# ours\n"), "{written}");
+    assert!(written.contains("executors = [\"shell\"]"), "{written}");
+    assert!(written.contains("exclude = [\"AWS_*\"]"), "{written}");
+    fs::remove_file(&file).unwrap();
+    edit_config(&host, "true").check();
+    let edited = text();
+    assert!(edited.starts_with("# Settings of Claudine"), "{edited}");
+    assert!(edited.ends_with(limits), "{edited}");
+    // A person who starts a host without limits has lifted them.
+    fs::remove_file(&file).unwrap();
+    host.up();
+    host.run(["config", "set", "keep", "8d"]).check();
+    assert_eq!(text(), "keep = \"8d\"\n");
+}
+
 #[test]
 fn configuration_that_was_changed_meanwhile_is_not_replaced_by_the_edited_text() {
     let host = TestHost::builder().config("slots = 3\n").build();

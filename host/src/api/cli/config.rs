@@ -24,6 +24,8 @@ use crate::{
     app::{AppError, ErrorKind},
     config::{self, Settings, process_environment},
     fsx::{self, Lasting},
+    layout::Layout,
+    narrowed,
 };
 
 /// Show or change the settings of a host.
@@ -139,16 +141,26 @@ impl Config {
             Verb::Path => place(common, &path?)?,
             Verb::Edit => {
                 let path = path?;
-                edit(&path)?;
+                let kept = kept_limits(common, &path)?;
+                edit(&path, &kept)?;
                 written(common, wiring, &path)?;
             }
             Verb::Set { name, value, .. } => {
                 let path = path?;
+                let mut kept = kept_limits(common, &path)?;
+                kept.retain(|(limit, _)| *limit != name);
+                let set = |text: &str| config::changed(&path, text, &name, value.as_deref());
                 let text = read(&path)?;
-                let text = config::changed(&path, &text, &name, value.as_deref()).map_err(unfit)?;
+                // What is outside of all tables comes first, so that comments stay above it.
+                let text = if name.contains('.') {
+                    set(&with_limits(&path, text, &kept)?).map_err(unfit)?
+                } else {
+                    with_limits(&path, set(&text).map_err(unfit)?, &kept)?
+                };
                 config::check(&path, &text).map_err(unfit)?;
                 replace(&path, &text)?;
                 written(common, wiring, &path)?;
+                tell_kept(&kept);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -247,6 +259,40 @@ fn read(path: &Path) -> Result<String, Failure> {
     }
 }
 
+/// A limit of the last host with the name of its setting: see [`narrowed::kept_without_file`].
+type KeptLimit = (&'static str, String);
+
+/// The limits that the last host had from this file, if the file has lost them because it has
+/// vanished or been emptied.
+fn kept_limits(common: &Common, path: &Path) -> Result<Vec<KeptLimit>, Failure> {
+    if config::has_settings(&read(path)?) {
+        return Ok(Vec::new());
+    }
+    let settings = Settings::load_without_file(&common.overrides(), &process_environment);
+    let settings = settings.map_err(unfit)?;
+    let layout = Layout::new(&settings.data_dir);
+    Ok(narrowed::kept_without_file(&layout, &settings))
+}
+
+fn with_limits(path: &Path, mut text: String, limits: &[KeptLimit]) -> Result<String, Failure> {
+    for (name, value) in limits {
+        text = config::changed(path, &text, name, Some(value)).map_err(unfit)?;
+    }
+    Ok(text)
+}
+
+/// Names the limits that were written beside the given setting.
+fn tell_kept(kept: &[KeptLimit]) {
+    let names: Vec<&str> = kept.iter().map(|(name, _)| *name).collect();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        output::say(&format!(
+            "note: the file had no settings, so the limits of the last host were written to it too \
+             ({names}); `claudine config set NAME VALUE` changes one"
+        ));
+    }
+}
+
 /// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
 /// settings in another directory and link to them.
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
@@ -277,10 +323,17 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     AppError::new(ErrorKind::Unavailable, message).into()
 }
 
-/// Opens a copy of the file in the editor, and replaces the file once the copy is valid.
-fn edit(path: &Path) -> Result<(), Failure> {
+/// Opens a copy of the file in the editor, and replaces the file once the copy is valid. A file
+/// that has lost the limits of the last host is opened with them.
+fn edit(path: &Path, kept: &[KeptLimit]) -> Result<(), Failure> {
     let before = read(path)?;
-    let text = if before.is_empty() { TEMPLATE } else { &before };
+    let text = match (before.is_empty(), kept.is_empty()) {
+        (true, true) => TEMPLATE.to_owned(),
+        (true, false) => format!("{TEMPLATE}{KEPT_NOTE}"),
+        (false, true) => before.clone(),
+        (false, false) => format!("{}\n{KEPT_NOTE}", before.trim_end()),
+    };
+    let text = &with_limits(path, text, kept)?;
     let copy = copy(text).map_err(|error| cannot("copy", path, &error))?;
     if let Err(failure) = take_over(&copy, path, &before) {
         return Err(with_place_of_text(failure, path, &copy, text));
@@ -334,6 +387,11 @@ fn copy(text: &str) -> std::io::Result<PathBuf> {
 const TEMPLATE: &str = "\
 # Settings of Claudine. `claudine config show` lists them with their values.
 # A host reads them when it starts; `claudine down && claudine up` restarts it.
+";
+
+/// Comment before limits that are written to a file without settings.
+const KEPT_NOTE: &str = "\
+# The file had no settings: these are the limits that the last host had from it.
 ";
 
 fn written(common: &Common, wiring: Wiring, path: &Path) -> Result<(), Failure> {

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, env};
 
 use super::output;
 use crate::{
-    app::{Environment, is_variable_name},
+    app::Environment,
     bounds::Bounds,
-    config,
+    config::{self, is_variable_name},
 };
 
 /// Variables kept by `--env-clean`. They are enough to find programs, the home directory and the

@@ -232,7 +232,7 @@ fn moments(task: &TaskView, now: Timestamp) -> Vec<(&'static str, String)> {
 
 /// The line of an attempt: `✓ 3.8s  $0.02  session 0b6b, claude-opus`.
 ///
-/// `is_unrecorded` says that the attempt's process ended while no host ran.
+/// `is_unrecorded` says that the attempt's process has ended and nobody has recorded this.
 fn attempt_line(attempt: &AttemptView, is_unrecorded: bool, look: Look, now: Timestamp) -> Painted {
     let outcome = attempt.outcome.as_deref();
     let state = if is_unrecorded { "waiting" } else { "running" };

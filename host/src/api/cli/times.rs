@@ -42,7 +42,7 @@ pub(super) fn ran(task: &TaskRow, now: Timestamp) -> Option<String> {
     if let Some(millis) = task.ran_ms {
         return Some(span(Duration::from_millis(millis)));
     }
-    // The process ended while no host ran, so the time of its end is not known.
+    // The end of the process is not recorded yet, so its time is not known.
     if task.has_ended() {
         return None;
     }

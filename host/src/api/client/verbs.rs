@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
+
 use super::{Ask, Client, ClientError, address};
 use crate::{
     api::rest::{CancelBody, DownBody, LinesQuery, PluginsQuery, UpView, WaitQuery},
@@ -310,11 +312,22 @@ impl Client {
     ) -> Result<Vec<PluginView>, ClientError> {
         let query = PluginsQuery { refresh };
         let path = address::with_query("/v1/plugins".to_owned(), &query)?;
-        self.ask(Ask::get(path).of_host()).await
+        self.ask_of_plugins(Ask::get(path)).await
     }
 
     pub(in crate::api) async fn plugin(&self, name: &str) -> Result<PluginDetail, ClientError> {
-        self.ask(Ask::get(address::plugin(name)?).of_host()).await
+        self.ask_of_plugins(Ask::get(address::plugin(name)?)).await
+    }
+
+    /// Asks a host, because only a host compiles plugins. If none can start with the settings, this
+    /// process answers as far as it can, because the request changes nothing.
+    async fn ask_of_plugins<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
+        match self.ask(ask.clone().of_host()).await {
+            Err(ClientError::Refused(error)) if error.kind == ErrorKind::Invalid => {
+                self.ask(ask).await
+            }
+            answer => answer,
+        }
     }
 
     pub(in crate::api) async fn cost(&self, query: &CostQuery) -> Result<CostView, ClientError> {

@@ -64,7 +64,7 @@ fn node(task: &Task, past: &Past, now: Timestamp) -> Node {
     let ended_at = last
         .and_then(|attempt| attempt.ended.as_ref())
         .map(|ended| ended.at);
-    // If a process has ended while no host ran, the time of its end is unknown.
+    // If the end of a process is not recorded yet, the time of its end is unknown.
     let running_to = (!unrecorded::is_marked(task)).then_some(now);
     let until = finished_at.or(ended_at).or(running_to);
     Node {

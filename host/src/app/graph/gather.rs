@@ -88,7 +88,9 @@ pub(in crate::app) fn planned(reader: &Reader, submit: Submit) -> Result<Graph, 
         }
     }
     let past = Past::of(&succeeded(reader)?);
-    Ok(build(found.into_tasks(), &past, now))
+    let tasks = found.into_tasks().into_iter();
+    let tasks = tasks.map(|task| reader.as_shown(task)).collect();
+    Ok(build(tasks, &past, now))
 }
 
 fn not_yet_taken(submission: Submission, now: Timestamp) -> Task {

@@ -85,6 +85,8 @@ pub(crate) struct SqliteStore {
     in_place: Option<InPlace>,
     /// Where the number of the last batch is noted, if anywhere.
     noting: Option<Noting>,
+    /// What corrects the tasks of lists, if anything.
+    listed: Option<Correction>,
 }
 
 /// The way in which the store is read.
@@ -93,7 +95,7 @@ enum Access {
     Unattended(Unattended, Correction),
 }
 
-/// Function that corrects a task that was read without a host.
+/// Function that corrects a task that was read to be shown.
 type Correction = Box<dyn Fn(&mut Task) + Send + Sync>;
 
 impl SqliteStore {
@@ -107,12 +109,19 @@ impl SqliteStore {
             writer: Some(Mutex::new(writer)),
             in_place: Some(InPlace::of(path)?),
             noting: None,
+            listed: None,
         })
     }
 
     /// Notes the number of the last batch in this file from now on.
     pub(crate) fn note_in(&mut self, path: PathBuf) -> Noting {
         self.noting.insert(Noting::new(path)).clone()
+    }
+
+    /// Passes the tasks of lists to `correct` from now on, before their states are compared. Tasks
+    /// that are read for other purposes stay as they are stored.
+    pub(crate) fn correct_lists(&mut self, correct: impl Fn(&mut Task) + Send + Sync + 'static) {
+        self.listed = Some(Box::new(correct));
     }
 
     /// The files that a store which is written has open.
@@ -164,6 +173,7 @@ impl SqliteStore {
             writer: None,
             in_place: None,
             noting: None,
+            listed: None,
         })
     }
 
@@ -182,6 +192,7 @@ impl SqliteStore {
             writer: None,
             in_place: None,
             noting: None,
+            listed: None,
         }
     }
 
@@ -368,7 +379,12 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
-        let correct = |task: &mut Task| self.correct([task]);
+        let correct = |task: &mut Task| {
+            self.correct([&mut *task]);
+            if let Some(correct) = &self.listed {
+                correct(task);
+            }
+        };
         self.read(|reader| list::list(reader, filter, limit, &correct))
     }
 

@@ -42,7 +42,7 @@ fn mark(base: &Path, segment: u32, time_us: u64, before: Option<&Totals>) -> io:
     let mut options = fsx::private();
     let options = options.read(true).write(true).create(true).truncate(false);
     // Before the log is read: something else in the place of the file is no damage of the log.
-    let file = fsx::open_with(&path, options)?;
+    let file = fsx::open_named(&path, options)?;
     let mut reader = LogReader::new(base);
     reader.enter(segment, 0);
     let (mut last, mut marked) = (None, None);

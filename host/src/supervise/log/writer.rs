@@ -457,15 +457,11 @@ impl Files {
 fn open_or_make(path: &Path, truncate: bool) -> io::Result<File> {
     let open = || {
         let mut options = fsx::private();
-        fsx::open_with(path, options.write(true).create(true).truncate(truncate))
+        fsx::open_named(path, options.write(true).create(true).truncate(truncate))
     };
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create_parent(path).and_then(|()| open())
-        }
-        Err(error) if fsx::is_no_file(&error) => {
-            let text = format!("{}: {error}", path.display());
-            Err(io::Error::new(error.kind(), text))
         }
         other => other,
     }

@@ -29,14 +29,16 @@ fn is_frozen(groups: &str, mounts: &str, read: impl Fn(&Path) -> String) -> bool
         let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else {
             return false;
         };
-        let (kind, file, sign) = match controllers {
-            "" => ("cgroup2", "cgroup.events", "frozen 1"),
-            some if has_freezer(some) => ("cgroup", "freezer.state", "FROZEN"),
+        let (kind, file, signs): (_, _, &[&str]) = match controllers {
+            "" => ("cgroup2", "cgroup.events", &["frozen 1"]),
+            // A group in state `FREEZING` stays in it as long as one of its processes waits in the
+            // kernel. All others do nothing any more.
+            some if has_freezer(some) => ("cgroup", "freezer.state", &["FROZEN", "FREEZING"]),
             _ => return false,
         };
         folder(mounts, kind, group).is_some_and(|folder| {
             let state = read(&folder.join(file));
-            state.lines().any(|line| line == sign)
+            state.lines().any(|line| signs.contains(&line))
         })
     })
 }
@@ -101,6 +103,7 @@ mod tests {
             assert_eq!(found, expected, "{groups} {files:?}");
         };
         check(ONE, &[(STATE, "FROZEN\n")], true);
+        check(ONE, &[(STATE, "FREEZING\n")], true);
         check(ONE, &[(STATE, "THAWED\n")], false);
         check(ONE, &[], false);
         check(TWO, &[(EVENTS, "populated 1\nfrozen 1\n")], true);
