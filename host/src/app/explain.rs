@@ -23,6 +23,9 @@ use super::{
 use crate::{ballast::START_INODES, clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
+/// What happens to a plugin that cannot be used at the moment.
+pub(super) const TRIED_AGAIN: &str =
+    "the host tries again by itself, and `claudine doctor` at once";
 const MIB: f64 = (1u64 << 20) as f64;
 /// Limit of the requests to run a task again that are named.
 const REQUESTS_SHOWN: usize = 5;
@@ -37,6 +40,8 @@ pub(super) struct InTheWay {
     /// The reason why output of the task's attempt cannot be written, or why the attempt's
     /// supervisor cannot be reached.
     pub(super) held_back: Option<String>,
+    /// Why the plugin of a running task cannot be used at the moment.
+    pub(super) without_plugin: Option<String>,
     /// Whether the attempt is held back because its supervisor cannot be reached.
     pub(super) is_unreached: bool,
     /// The sentence about the task's supervisor, if the supervisor does nothing.
@@ -102,6 +107,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         queue,
         refusal,
         held_back,
+        without_plugin,
         is_unreached,
         halted_supervisor,
         unendable,
@@ -217,6 +223,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             };
             let reasons = std::iter::once(running).chain(unendable);
             let reasons = reasons.chain(halted_supervisor).chain(held);
+            let reasons = reasons.chain(without_plugin);
             (*since, reasons.chain(earlier_commands).collect())
         }
     };
@@ -523,6 +530,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
              descriptors, processes or memory; the host tries again shortly. If this persists, \
              raise `ulimit -n` and `ulimit -u`, and start the host again"
                 .to_owned()
+        }
+        Refusal::NoCode { executor, why } => {
+            format!("plugin {executor} cannot be used at the moment: {why}; {TRIED_AGAIN}")
         }
         Refusal::NoReading => "the machine has not been measured yet".to_owned(),
     }

@@ -4,12 +4,14 @@
 //! ends only this process.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::engine::{self, Allocation};
+use super::error::PluginError;
 use super::load;
 use crate::fsx;
 
@@ -31,22 +33,40 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err(PluginError::Compile { message }) => {
+            eprintln!("{message}");
+            ExitCode::from(load::REFUSED)
+        }
+        Err(error) => {
+            let message = match error {
+                PluginError::Uncompiled { message } => message,
+                other => other.to_string(),
+            };
             eprintln!("{message}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: &[OsString]) -> Result<(), String> {
+fn run(args: &[OsString]) -> Result<(), PluginError> {
     let [source, target] = args else {
-        return Err("usage: claudine __compile IN OUT".into());
+        return Err(hindered("usage: claudine __compile IN OUT"));
     };
     let allocation = Allocation::on_demand();
-    limit().map_err(|error| format!("limits cannot be set: {error}"))?;
+    limit().map_err(|error| hindered(format!("limits cannot be set: {error}")))?;
     let code = compile(Path::new(source), allocation)?;
-    load::write_if_room(Path::new(target), &code)
-        .map_err(|error| format!("{}: {error}", Path::new(target).display()))
+    let target = Path::new(target);
+    load::write_if_room(target, &code).map_err(|error| hindered_at(target, &error))
+}
+
+/// The error if the compiler cannot do its work, whatever the component is.
+fn hindered(message: impl Into<String>) -> PluginError {
+    let message = message.into();
+    PluginError::Uncompiled { message }
+}
+
+fn hindered_at(path: &Path, error: &io::Error) -> PluginError {
+    hindered(format!("{}: {error}", path.display()))
 }
 
 fn limit() -> rustix::io::Result<()> {
@@ -70,10 +90,12 @@ fn limit() -> rustix::io::Result<()> {
 }
 
 /// Compiles the component in this file.
-pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, String> {
-    let bytes = fsx::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    let engine = engine::compiling(allocation).map_err(|error| format!("{error:#}"))?;
+pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, PluginError> {
+    let bytes = fsx::read(source).map_err(|error| hindered_at(source, &error))?;
+    let engine = engine::compiling(allocation).map_err(|error| hindered(format!("{error:#}")))?;
     engine
         .precompile_component(&bytes)
-        .map_err(|error| format!("{error:#}"))
+        .map_err(|error| PluginError::Compile {
+            message: format!("{error:#}"),
+        })
 }

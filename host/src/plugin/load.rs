@@ -33,9 +33,13 @@ use crate::{
     ulimits::COMPILER_THREADS,
 };
 
-/// The longest time that the compiler may take. A compiler that computes is ended earlier, by its
-/// own limit on processor time.
-const COMPILE_WALL: Duration = Duration::from_mins(10);
+/// The longest time that the compiler may take. Optimised, it needs some seconds for a large
+/// component; unoptimised and on a busy machine, up to a minute. Whoever needs the code waits for
+/// this time if the compiler is stopped by a signal.
+const COMPILE_WALL: Duration = Duration::from_mins(3);
+/// The exit code with which the compiler reports that it refuses the component. Any other
+/// unsuccessful end says nothing about the component.
+pub(super) const REFUSED: u8 = 3;
 /// The most bytes kept of the compiler's output.
 const SAID_BYTES: usize = 64 << 10;
 /// Disk space that must stay free when compiled code is stored: twice the host's ballast.
@@ -128,9 +132,15 @@ impl CodeCache {
             });
         }
         self.compile(&entry, engine, component).await?;
-        entry.open(engine).await?.ok_or_else(|| PluginError::Load {
-            message: "it was removed from the cache".into(),
-        })
+        match entry.open(engine).await {
+            Ok(Some(component)) => Ok(component),
+            Ok(None) => Err(PluginError::Uncompiled {
+                message: "its code was removed from the cache".into(),
+            }),
+            // The code is new and for this engine, so that only the machine can be the reason.
+            Err(PluginError::Load { message }) => Err(PluginError::Uncompiled { message }),
+            Err(error) => Err(error),
+        }
     }
 
     fn entry(&self, engine: &Engine, name: &str, component_digest: &str) -> Entry {
@@ -192,8 +202,7 @@ impl CodeCache {
             Compiler::Process | Compiler::Nobody => Path::new(&host),
             #[cfg(test)]
             Compiler::Here => {
-                let code = super::compile::compile(source, Allocation::on_demand())
-                    .map_err(|message| PluginError::Compile { message })?;
+                let code = super::compile::compile(source, Allocation::on_demand())?;
                 return write_if_room(target, &code)
                     .map_err(|error| PluginError::io(target, &error));
             }
@@ -214,8 +223,11 @@ impl CodeCache {
         let finished = finish_within(command, SAID_BYTES, COMPILE_WALL, Abandoned::Killed)
             .await
             .map_err(|error| PluginError::io(program, &error))?
-            .ok_or_else(|| PluginError::Compile {
-                message: "the compiler did not end".into(),
+            .ok_or_else(|| PluginError::Uncompiled {
+                message: format!(
+                    "the compiler had not ended after {} s, and was ended",
+                    COMPILE_WALL.as_secs()
+                ),
             })?;
         if finished.status.success() {
             return Ok(());
@@ -227,7 +239,11 @@ impl CodeCache {
         } else {
             said.into()
         };
-        Err(PluginError::Compile { message })
+        Err(if finished.status.code() == Some(REFUSED.into()) {
+            PluginError::Compile { message }
+        } else {
+            PluginError::Uncompiled { message }
+        })
     }
 }
 

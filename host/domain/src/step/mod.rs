@@ -99,6 +99,12 @@ pub enum Input {
         report: Report,
     },
     Reading(Reading),
+    /// The code of an executor cannot be had at the moment, for this reason, or (`None`) can be had
+    /// again. Tasks of an executor without code are not started.
+    Code {
+        executor: Arc<str>,
+        lacks: Option<Arc<str>>,
+    },
     /// Set the number of slots; `None` restores the configured one.
     SetSlots(Option<Slots>),
     /// Forget what was learned from an executor's attempts.
@@ -446,6 +452,13 @@ impl Board {
             Input::Report { attempt, report } => Ok(self.report(now, attempt, report)),
             Input::Reading(reading) => {
                 self.capacity.observe(reading);
+                Ok(Answer::Noted)
+            }
+            Input::Code { executor, lacks } => {
+                match lacks {
+                    Some(why) => self.without_code.insert(executor, why),
+                    None => self.without_code.remove(&executor),
+                };
                 Ok(Answer::Noted)
             }
             Input::SetSlots(slots) => Ok(self.set_slots(slots)),
