@@ -76,7 +76,7 @@ pub(crate) use self::{
         supervisors_out_of_sight, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
-    halted::{Halted, halted_supervisors},
+    halted::{Halted, halted_supervisors, stopped_compiler},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},

@@ -4,6 +4,7 @@
 //! ends only this process.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,10 +23,33 @@ const OUTPUT_BYTES: u64 = 1 << 30;
 /// Whether a process with this command line, as the kernel shows it, compiles a component for a
 /// host.
 pub(crate) fn is_compiler(command_line: &[u8]) -> bool {
+    host_of_compiler(command_line).is_some()
+}
+
+/// The host's pid, as text, in the command line of a process that compiles a component for it.
+fn host_of_compiler(command_line: &[u8]) -> Option<&[u8]> {
     let mut words = command_line.split(|byte| *byte == 0);
-    let program = words.next().unwrap_or_default();
-    let is_host = program.starts_with(b"/proc/") && program.ends_with(b"/exe");
-    is_host && words.next().is_some_and(|word| word == b"__compile")
+    let program = words.next()?;
+    let host = program.strip_prefix(b"/proc/")?.strip_suffix(b"/exe")?;
+    (words.next()? == b"__compile").then_some(host)
+}
+
+/// The processes that compile components for the host with this pid.
+pub(crate) fn compilers_of(host: u32) -> io::Result<Vec<u32>> {
+    let host = host.to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process that has ended, or that belongs to another user, compiles nothing for the host.
+        let line = fsx::read_virtual(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if host_of_compiler(&line) == Some(host.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 /// Runs the subcommand; `args` are the arguments after `__compile`.

@@ -3,10 +3,18 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    process::{Child, Stdio},
 };
 
-use claudine_tests::{TestHost, process::alive, wait_for};
+use claudine_tests::{
+    TestHost, command,
+    process::{alive, kill_9, signal, suspend},
+    wait::PATIENCE,
+    wait_for,
+};
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// The code of a plugin that was made unusable. A directory in the place of the record stands for
@@ -113,4 +121,61 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
     assert!(!alive(process));
     code.repair();
+}
+
+/// A command that runs `true` and waits for its end.
+fn run_true(host: &TestHost) -> Child {
+    let mut run = host.command(["run", "--wait", "--", "true"]);
+    run.stdin(Stdio::null()).stdout(Stdio::null());
+    run.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The process that compiles the plugin `shell`.
+fn compiler(host: &TestHost) -> u32 {
+    wait_for("the compiler", || {
+        let found = host.processes().into_iter().find(|found| {
+            let pieces = [" __compile ", "/cache/shell-"];
+            pieces.iter().all(|piece| found.command.contains(piece))
+        });
+        found.map(|found| found.pid)
+    })
+}
+
+/// The kernel kills a compiler if the machine lacks memory.
+#[test]
+fn plugin_whose_compiler_was_killed_is_compiled_at_the_next_need() {
+    let host = TestHost::builder().from_nothing().build();
+    let mut run = run_true(&host);
+    kill_9(compiler(&host));
+    let ended = command::ends_within(&mut run, PATIENCE).expect("it ends");
+    assert!(!ended.success(), "{ended}");
+    let mut said = String::new();
+    for line in BufReader::new(run.stderr.take().unwrap()).lines() {
+        said += &line.unwrap();
+    }
+    let why = "it cannot be compiled at the moment: the compiler ended with";
+    assert!(said.contains(why), "{said}");
+    wait_for("a command that succeeds", || {
+        let ended = command::ends_within(&mut run_true(&host), 4 * PATIENCE);
+        ended.expect("it ends").success().then_some(())
+    });
+}
+
+#[test]
+fn compiler_that_is_stopped_by_a_signal_is_named_to_those_who_wait_for_it() {
+    let host = TestHost::builder().from_nothing().build();
+    let mut run = run_true(&host);
+    let compiler = compiler(&host);
+    suspend(compiler);
+    let way_out = format!("`kill -CONT {compiler}`");
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(&way_out)));
+    // They do not wait for the compiler.
+    let doctor = host.run(["doctor"]).code(1).text();
+    assert!(doctor.contains(&way_out), "{doctor}");
+    let list = host.run(["plugin", "list"]).code(125);
+    assert!(list.complaint().contains(&way_out), "{list}");
+    signal(compiler, Signal::CONT);
+    let ended = command::ends_within(&mut run, 4 * PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}");
 }

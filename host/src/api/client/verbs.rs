@@ -310,11 +310,13 @@ impl Client {
     ) -> Result<Vec<PluginView>, ClientError> {
         let query = PluginsQuery { refresh };
         let path = address::with_query("/v1/plugins".to_owned(), &query)?;
-        self.ask(Ask::get(path).of_host()).await
+        let asked = self.ask(Ask::get(path).of_host());
+        self.unless_compiler_is_stopped(asked).await
     }
 
     pub(in crate::api) async fn plugin(&self, name: &str) -> Result<PluginDetail, ClientError> {
-        self.ask(Ask::get(address::plugin(name)?).of_host()).await
+        let asked = self.ask(Ask::get(address::plugin(name)?).of_host());
+        self.unless_compiler_is_stopped(asked).await
     }
 
     pub(in crate::api) async fn cost(&self, query: &CostQuery) -> Result<CostView, ClientError> {
