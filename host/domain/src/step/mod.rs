@@ -5,6 +5,7 @@ mod admit;
 mod by_hand;
 mod cancel;
 mod clock;
+mod code;
 mod conclude;
 mod cycle;
 mod hold;
@@ -454,13 +455,7 @@ impl Board {
                 self.capacity.observe(reading);
                 Ok(Answer::Noted)
             }
-            Input::Code { executor, lacks } => {
-                match lacks {
-                    Some(why) => self.without_code.insert(executor, why),
-                    None => self.without_code.remove(&executor),
-                };
-                Ok(Answer::Noted)
-            }
+            Input::Code { executor, lacks } => Ok(self.set_code(now, executor, lacks)),
             Input::SetSlots(slots) => Ok(self.set_slots(slots)),
             Input::ForgetProfiles { executor } => Ok(self.forget_profiles(&executor)),
             Input::WaitBegins { attempt } => Ok(self.wait_begins(attempt)),
