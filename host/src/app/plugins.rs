@@ -63,8 +63,8 @@ impl Host {
 /// What a person can do if the code of a plugin cannot be had.
 fn way_out() -> String {
     format!(
-        "free space on the disk of the data directory, or restore or remove what its directory \
-         `cache` has in the place of files that the host cannot use; {TRIED_AGAIN}"
+        "free space on the disk of the data directory, or remove the named file from its directory \
+         `cache`, which the host fills again; {TRIED_AGAIN}"
     )
 }
 

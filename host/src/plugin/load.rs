@@ -4,7 +4,8 @@
 //! The compiler reads components that anybody may have written, so it runs in a child process with
 //! limits on time and memory. This process leaves the code in a file for the host. wasmtime trusts
 //! the machine code that it loads. So the cache's directory is private to the user, and a file is
-//! mapped only if its digest equals the digest that was recorded when the file was made.
+//! mapped only if its digest, with the plugin and component that it was made from, equals what was
+//! recorded when the file was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -157,6 +158,7 @@ impl CodeCache {
             code: self.dir.join(format!("{stem}.cwasm")),
             record: self.dir.join(format!("{stem}.sha256")),
             prefix: format!("{name}-"),
+            origin: format!("{name} {component_digest}"),
         }
     }
 
@@ -251,8 +253,11 @@ impl CodeCache {
 #[derive(Debug, Clone)]
 struct Entry {
     code: PathBuf,
-    /// The file with the digest of the code, written when the code was made.
+    /// The file with the digest and origin of the code, written when the code was made.
     record: PathBuf,
+    /// The plugin, and the digest of its component. Without this in the record, the code of one
+    /// plugin could be run as that of another.
+    origin: String,
     /// The beginning of the file names of all entries of this plugin.
     prefix: String,
 }
@@ -283,9 +288,10 @@ impl Entry {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.code, &error)),
         };
-        if digest::hex(&code) != recorded {
+        if self.recorded(&code) != recorded {
             tracing::warn!(
-                "{} has changed since it was written; it is compiled again",
+                "{} has changed since it was written, or belongs to another plugin; it is compiled \
+                 again",
                 self.code.display()
             );
             return Ok(None);
@@ -303,8 +309,13 @@ impl Entry {
     /// compiled again.
     fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
         fsx::rename(written, &self.code, Lasting::Process)?;
-        let digest = digest::hex(code);
-        fsx::replace(&self.record, Lasting::Process, digest.as_bytes()).map(drop)
+        let recorded = self.recorded(code);
+        fsx::replace(&self.record, Lasting::Process, recorded.as_bytes()).map(drop)
+    }
+
+    /// What the record of this code must say.
+    fn recorded(&self, code: &[u8]) -> String {
+        format!("{}\n{}\n", digest::hex(code), self.origin)
     }
 
     /// Removes this plugin's entries for older components and for older engines, which are not used

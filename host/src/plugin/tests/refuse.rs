@@ -153,9 +153,13 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
     run(house.executor(), &Arc::new(Recorder::default()))
         .await
         .unwrap();
-    let (path, _) = taken_code(&house);
+    let (path, code) = taken_code(&house);
     fs::write(&path, "not code").unwrap();
-    fs::write(path.with_extension("sha256"), digest::hex(b"not code")).unwrap();
+    let record = path.with_extension("sha256");
+    let recorded = fs::read_to_string(&record).unwrap();
+    let of_other = recorded.replace(&digest::hex(&code), &digest::hex(b"not code"));
+    assert_ne!(of_other, recorded);
+    fs::write(record, of_other).unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
     run(
         again.executor("guest").unwrap(),
@@ -219,6 +223,24 @@ fn only_a_component_that_the_compiler_refuses_is_a_fault_of_the_plugin() {
     assert!(killed.is_lack_of_code() && killed.is_passing());
     let full = PluginError::Full { limit: 1 };
     assert!(!full.is_lack_of_code() && full.is_passing());
+}
+
+/// Both files of the other plugin fit together.
+#[tokio::test]
+async fn code_of_another_plugin_is_not_used() {
+    let house = House::with(&Wat::good().component());
+    let other = House::with(&Wat::good().with("validate", fixtures::TRAP).component());
+    for each in [&house, &other] {
+        each.executor().loaded().await.unwrap();
+    }
+    let (path, _) = taken_code(&house);
+    let (from, code) = taken_code(&other);
+    fs::write(&path, code).unwrap();
+    let record = |path: &PathBuf| path.with_extension("sha256");
+    fs::copy(record(&from), record(&path)).unwrap();
+    let again = open(house.dir.path(), Wasm::on_demand);
+    let executor = again.executor("guest").unwrap();
+    assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
 }
 
 #[tokio::test]
