@@ -1,4 +1,5 @@
-//! Finds supervisors that do nothing, so that their tasks do not end, and compilers that do nothing.
+//! Finds supervisors that do nothing, so that their tasks do not end, and compilers of plugins that
+//! do nothing.
 
 use claudine_domain::task::{State, Task};
 

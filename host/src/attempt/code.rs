@@ -1,5 +1,5 @@
-//! Executors whose code cannot be had at the moment: the disk is full, a file of the cache cannot be
-//! read, or the compiler was killed. Nothing is wrong with their tasks, so nothing of them ends.
+//! Executors whose code cannot be had at the moment: the disk is full, a file of the cache cannot
+//! be read, or the compiler was killed. Nothing is wrong with their tasks, so no task ends.
 //!
 //! An attempt whose processes run is left alone: its supervisor keeps its output and its end, and
 //! the executor takes over once its code can be had. An attempt that has started nothing ends as
@@ -14,7 +14,7 @@ use super::{commands::OfAttempt, live::Live, reporter::Reporter};
 use crate::{
     clock,
     command::supervised_by,
-    plugin::{Catalog, Executor, GuestEnd},
+    plugin::{Catalog, Executor, GuestEnd, Lack},
 };
 
 /// The pause before the first further try to load code that cannot be had.
@@ -73,27 +73,36 @@ async fn tell(executor: &Executor, reporter: &Reporter) {
     }
 }
 
-/// Loads the executor's code again whenever it could not be had.
+/// Tells the engine of each change, and loads the executor's code again as long as it cannot be
+/// had.
 async fn keep_loading(executor: &Executor, reporter: &Reporter) {
+    let name = &executor.manifest().name;
+    // The same receiver throughout, so that no change is missed, however short it is.
+    let mut lacks = executor.lack();
+    let (mut pause, mut warned_of) = (FIRST_PAUSE, None);
     loop {
-        let error = executor.until_it_lacks_code().await;
-        let name = &executor.manifest().name;
-        tracing::warn!("the plugin {name} cannot be used, and is loaded again later: {error}");
-        let mut pause = FIRST_PAUSE;
-        while let Some(error) = executor.lacks_code() {
-            reporter.code(name, Some(&error.to_string())).await;
-            if clock::within(pause, executor.until_it_has_code())
-                .await
-                .is_some()
-            {
-                break;
+        let error = lacks.borrow_and_update().as_ref().map(Lack::text);
+        reporter.code(name, error.as_deref()).await;
+        let changed = if let Some(error) = &error {
+            if warned_of.as_ref() != Some(error) {
+                tracing::warn!("the plugin {name} cannot be used, and is loaded again: {error}");
             }
-            if let Err(error) = executor.loaded().await {
-                tracing::debug!("the plugin {name} cannot be used: {error}");
+            clock::within(pause, lacks.changed()).await
+        } else {
+            pause = FIRST_PAUSE;
+            Some(lacks.changed().await)
+        };
+        warned_of = error;
+        match changed {
+            Some(Ok(())) => {}
+            Some(Err(_)) => unreachable!("the sender is a field of the executor"),
+            None => {
+                if let Err(error) = executor.loaded().await {
+                    tracing::debug!("the plugin {name} cannot be used: {error}");
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        reporter.code(name, None).await;
     }
 }
 

@@ -119,10 +119,16 @@ struct Crashes {
 
 /// Why the component could not be loaded when this was last tried.
 #[derive(Debug, Clone)]
-struct Lack {
+pub(crate) struct Lack {
     error: PluginError,
     /// By the clock that does not jump.
     at: Duration,
+}
+
+impl Lack {
+    pub(crate) fn text(&self) -> String {
+        self.error.to_string()
+    }
 }
 
 pub(crate) struct Executor {
@@ -227,17 +233,9 @@ impl Executor {
         self.lack.borrow().as_ref().map(|lack| lack.error.clone())
     }
 
-    /// Waits until the code cannot be had, and returns the reason.
-    pub(crate) async fn until_it_lacks_code(&self) -> PluginError {
-        let mut changes = self.lack.subscribe();
-        loop {
-            if let Some(lack) = &*changes.borrow_and_update() {
-                return lack.error.clone();
-            }
-            if changes.changed().await.is_err() {
-                unreachable!("the sender is a field of self");
-            }
-        }
+    /// Tells of changes: whether the code cannot be had, and why.
+    pub(crate) fn lack(&self) -> watch::Receiver<Option<Lack>> {
+        self.lack.subscribe()
     }
 
     /// Waits until the code can be had, or is known to be wrong. Somebody else must try to load it.

@@ -45,7 +45,7 @@ pub(crate) use catalog::{Catalog, Inspection, Listing, Places, Status};
 pub(crate) use catalog::{Origin, Shipped};
 pub(crate) use compile::{compilers_of, is_compiler, main as compile_main};
 pub(crate) use error::{GuestEnd, PluginError};
-pub(crate) use executor::Executor;
+pub(crate) use executor::{Executor, Lack};
 #[cfg(test)]
 pub(crate) use grant::Grant;
 pub(crate) use load::Compiler;

@@ -150,11 +150,12 @@ impl Owner {
             Some(Message::Groups(reply)) => drop(reply.send(Err(why()))),
             Some(Message::Ping(reply)) => drop(reply.send(())),
             Some(Message::Idle(reply)) => self.idle.push(reply),
+            Some(Message::Code { executor, lacks }) => {
+                self.take_code(clock::now(), executor, lacks);
+            }
             // These messages may be dropped: once the board is loaded, attempts repeat their
             // reports, and all attempts that have not ended are looked up.
-            Some(
-                Message::Report { .. } | Message::Code { .. } | Message::Reached | Message::Hurry,
-            ) => {}
+            Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
             Some(Message::Stop) | None => {
                 tracing::warn!("the engine was told to stop before the store was read again");
                 return ControlFlow::Break(());
