@@ -19,13 +19,11 @@ use super::{
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, remarked_merge, steps},
     view::Why,
+    without_code::TRIED_AGAIN,
 };
 use crate::{ballast::START_INODES, clock::rfc3339, store::unrecorded, text::shell_word};
 
 const GIB: f64 = (1u64 << 30) as f64;
-/// What happens to a plugin that cannot be used at the moment.
-pub(super) const TRIED_AGAIN: &str =
-    "the host tries again by itself, and `claudine doctor` at once";
 const MIB: f64 = (1u64 << 20) as f64;
 /// Limit of the requests to run a task again that are named.
 const REQUESTS_SHOWN: usize = 5;

@@ -59,6 +59,7 @@ mod unended;
 mod variables;
 mod view;
 mod way_out;
+mod without_code;
 mod worktrees;
 mod written;
 

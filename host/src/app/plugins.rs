@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
-    explain::{TRIED_AGAIN, is_queued},
+    explain::is_queued,
     host::Host,
     view::{PermissionView, PluginDetail, PluginView},
+    without_code::{TRIED_AGAIN, way_out},
 };
 use crate::plugin::{Health, HealthState, Inspection, Listing, Status};
 
@@ -58,14 +59,6 @@ impl Host {
              {error}; {TRIED_AGAIN}"
         ))
     }
-}
-
-/// What a person can do if the code of a plugin cannot be had.
-fn way_out() -> String {
-    format!(
-        "free space on the disk of the data directory, or remove the named file from its directory \
-         `cache`, which the host fills again; {TRIED_AGAIN}"
-    )
 }
 
 fn listed(listing: &Listing) -> PluginView {
