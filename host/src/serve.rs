@@ -140,15 +140,19 @@ async fn serve(
     // Each of these steps takes long enough to delay the host's first answer, for which the command
     // that has started the host waits.
     let (plugins, earlier) = (wired.to_warm.take(), own.clone());
+    let runner = wired.runner.clone();
     let following = async move {
         // Without a request, nobody waits for an answer.
         let _: Option<()> = clock::within(FIRST_ANSWER, answered.notified()).await;
         if let Some(own) = earlier {
             own.end_earlier().await;
         }
-        if let Some(plugins) = plugins {
-            plugins.warm().await;
-        }
+        let warming = async {
+            if let Some(plugins) = plugins {
+                plugins.warm().await;
+            }
+        };
+        tokio::join!(warming, runner.keep_executors_loaded());
         Over::Done
     };
     parts.spawn("the steps after the start", until(&shutdown, following));

@@ -144,6 +144,10 @@ pub struct Ending {
     /// may succeed.
     #[serde(default)]
     pub no_room: bool,
+    /// Whether the code of the attempt's executor could not be had at the moment, and nothing of
+    /// the attempt has run. The task then waits until the code can be had.
+    #[serde(default)]
+    pub no_code: bool,
 }
 
 impl Ending {
@@ -169,6 +173,7 @@ impl Ending {
             stopped: None,
             never_received: false,
             no_room: false,
+            no_code: false,
         }
     }
 }

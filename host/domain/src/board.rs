@@ -226,6 +226,9 @@ pub struct Board {
     /// Unfinished tasks whose rows cannot be read. Their dependants wait.
     pub(crate) unreadable: BTreeMap<TaskId, Unreadable>,
     pub(crate) capacity: Capacity,
+    /// The executors whose code cannot be had at the moment, each with the reason. Not stored,
+    /// because each host finds out for itself.
+    pub(crate) without_code: BTreeMap<Arc<str>, Arc<str>>,
     pub(crate) standing: Standing,
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
@@ -282,6 +285,7 @@ impl Board {
                 Profiles::new(stored.profiles),
             ),
             queue: stored.queue,
+            without_code: BTreeMap::new(),
             standing: Standing::default(),
             past_refusals: PastRefusals::default(),
             drain: false,
@@ -389,6 +393,11 @@ impl Board {
     pub fn running_in_group(&self, group: &str) -> usize {
         let running = self.in_group.get(group).into_iter().flatten();
         running.filter(|id| !self.suspended.contains(id)).count()
+    }
+
+    /// The executors whose code cannot be had at the moment, each with the reason.
+    pub fn without_code(&self) -> &BTreeMap<Arc<str>, Arc<str>> {
+        &self.without_code
     }
 
     pub fn past_refusals(&self) -> &PastRefusals {

@@ -162,6 +162,11 @@ pub enum Refusal {
     /// A moment ago a process could not be started: the machine had run out of descriptors,
     /// processes or memory.
     NoRoom,
+    /// The code of the executor cannot be had at the moment.
+    NoCode {
+        executor: String,
+        why: String,
+    },
 }
 
 impl Refusal {

@@ -19,6 +19,7 @@ use super::{
     queue_view::{QueueView, paused_text},
     steps::{failed_merge, remarked_merge, steps},
     view::Why,
+    without_code::TRIED_AGAIN,
 };
 use crate::{ballast::START_INODES, clock::rfc3339, store::unrecorded, text::shell_word};
 
@@ -37,6 +38,8 @@ pub(super) struct InTheWay {
     /// The reason why output of the task's attempt cannot be written, or why the attempt's
     /// supervisor cannot be reached.
     pub(super) held_back: Option<String>,
+    /// Why the plugin of a running task cannot be used at the moment.
+    pub(super) without_plugin: Option<String>,
     /// Whether the attempt is held back because its supervisor cannot be reached.
     pub(super) is_unreached: bool,
     /// The sentence about the task's supervisor, if the supervisor does nothing.
@@ -102,6 +105,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         queue,
         refusal,
         held_back,
+        without_plugin,
         is_unreached,
         halted_supervisor,
         unendable,
@@ -220,6 +224,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             };
             let reasons = std::iter::once(running).chain(unendable);
             let reasons = reasons.chain(halted_supervisor).chain(held);
+            let reasons = reasons.chain(without_plugin);
             (*since, reasons.chain(earlier_commands).collect())
         }
     };
@@ -526,6 +531,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
              descriptors, processes or memory; the host tries again shortly. If this persists, \
              raise `ulimit -n` and `ulimit -u`, and start the host again"
                 .to_owned()
+        }
+        Refusal::NoCode { executor, why } => {
+            format!("plugin {executor} cannot be used at the moment: {why}; {TRIED_AGAIN}")
         }
         Refusal::NoReading => "the machine has not been measured yet".to_owned(),
     }

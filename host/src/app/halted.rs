@@ -1,4 +1,5 @@
-//! Finds supervisors that do nothing, so that their tasks do not end.
+//! Finds supervisors that do nothing, so that their tasks do not end, and compilers of plugins that
+//! do nothing.
 
 use claudine_domain::task::{State, Task};
 
@@ -10,8 +11,9 @@ use super::{
     view::{HaltKind, HaltView},
 };
 use crate::{
+    identity::HostProcess,
     layout::Layout,
-    proc_stat,
+    plugin, proc_stat,
     supervise::{self, Silence, SilenceKind},
 };
 
@@ -55,6 +57,18 @@ pub(crate) fn halted_supervisors(layout: &Layout) -> Result<Vec<Halted>, AppErro
     let frozen = supervise::frozen(&layout.supervisors()).map_err(|error| unexamined(&error))?;
     let frozen = frozen.into_iter().map(Halted::Frozen);
     Ok(suspended.map(Halted::Suspended).chain(frozen).collect())
+}
+
+/// The process that compiles a plugin for the host of this data directory, if a signal has stopped
+/// it. A process that cannot be looked at is not known to be stopped.
+pub(crate) fn stopped_compiler(layout: &Layout) -> Option<u32> {
+    let host = HostProcess::of(layout)?;
+    let compilers = plugin::compilers_of(host.pid).ok()?;
+    let is_stopped = |pid: &u32| {
+        let stat = proc_stat::try_stat(*pid).ok().flatten();
+        stat.is_some_and(|stat| stat.is_stopped())
+    };
+    compilers.into_iter().find(is_stopped)
 }
 
 /// The supervisors in frozen control groups.
@@ -143,7 +157,50 @@ impl Host {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{
+        fs::{self, File},
+        io::Read,
+        os::unix::process::CommandExt,
+        process::{Command, Stdio},
+    };
+
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::*;
+    use crate::identity::Purpose;
+
+    #[test]
+    fn a_compiler_of_the_host_is_found_as_long_as_a_signal_stops_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let mut lock = File::create(layout.lock()).unwrap();
+        HostProcess::note(&mut lock, Purpose::Host).unwrap();
+        // A shell with the command line of a compiler.
+        fs::write(dir.path().join("__compile"), "echo; read line").unwrap();
+        let mut compiler = Command::new("/bin/sh");
+        compiler.arg0(format!("/proc/{}/exe", std::process::id()));
+        compiler.arg("__compile").current_dir(dir.path());
+        compiler.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut compiler = compiler.spawn().unwrap();
+        let mut begun = [0];
+        let output = compiler.stdout.as_mut().unwrap();
+        output.read_exact(&mut begun).unwrap();
+        assert_eq!(stopped_compiler(&layout), None);
+        let pid = Pid::from_child(&compiler);
+        kill_process(pid, Signal::STOP).unwrap();
+        while stopped_compiler(&layout) != Some(compiler.id()) {
+            std::thread::yield_now();
+        }
+        kill_process(pid, Signal::CONT).unwrap();
+        while stopped_compiler(&layout).is_some() {
+            std::thread::yield_now();
+        }
+        compiler.kill().unwrap();
+        compiler.wait().unwrap();
+    }
 
     #[test]
     fn a_supervisor_that_does_nothing_is_named_with_what_makes_it_go_on() {

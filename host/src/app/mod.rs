@@ -60,6 +60,7 @@ mod unnoticed;
 mod variables;
 mod view;
 mod way_out;
+mod without_code;
 mod worktrees;
 mod written;
 
@@ -77,7 +78,7 @@ pub(crate) use self::{
         supervisors_out_of_sight, tasks_left,
     },
     error::{AppError, Candidate, ErrorKind, Mistake},
-    halted::{Halted, halted_supervisors},
+    halted::{Halted, halted_supervisors, stopped_compiler},
     host::{Host, HostParts},
     merge::{MergeWorktree, WorktreeMerged},
     overview::{ChangesQuery, Counts, Overview},

@@ -1,11 +1,14 @@
 //! Plugins and their permissions.
 
+use claudine_domain::task::{State, Task};
 use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
+    explain::is_queued,
     host::Host,
     view::{PermissionView, PluginDetail, PluginView},
+    without_code::{TRIED_AGAIN, way_out},
 };
 use crate::plugin::{Health, HealthState, Inspection, Listing, Status};
 
@@ -30,6 +33,34 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The plugins whose code cannot be had at the moment, one sentence for each of them.
+    pub(super) fn plugins_without_code(&self) -> impl Iterator<Item = String> {
+        self.plugins.executors().filter_map(|executor| {
+            let name = &executor.manifest().name;
+            let error = executor.lacks_code()?;
+            Some(format!(
+                "plugin {name} cannot be used at the moment, so its tasks wait: {error}; {}",
+                way_out()
+            ))
+        })
+    }
+
+    /// Why the plugin of a running task cannot be used at the moment, so that nobody settles the
+    /// end of the task.
+    pub(super) fn lack_of_plugin(&self, task: &Task) -> Option<String> {
+        if !matches!(task.state, State::Running { .. }) || is_queued(task) {
+            return None;
+        }
+        let name = &*task.request.executor;
+        let error = self.plugins.executor(name).ok()?.lacks_code()?;
+        Some(format!(
+            "plugin {name} cannot be used at the moment, so the end of the task is settled later: \
+             {error}; {TRIED_AGAIN}"
+        ))
+    }
+}
+
 fn listed(listing: &Listing) -> PluginView {
     let (health, message) = match &listing.status {
         Status::Looked(Health { state, message, .. }) => match needs_grant(listing) {
@@ -44,6 +75,10 @@ fn listed(listing: &Listing) -> PluginView {
         Status::Broken(_) => &[],
     };
     let warning = attributes.iter().find(|(name, _)| name == "warning");
+    let warning = match &listing.status {
+        Status::Broken(error) if error.is_lack_of_code() => Some(way_out()),
+        _ => warning.map(|(_, text)| text.clone()),
+    };
     let shipped = listing.shipped.as_ref();
     let manifest = shipped.map(|shipped| &shipped.manifest);
     PluginView {
@@ -55,7 +90,7 @@ fn listed(listing: &Listing) -> PluginView {
         digest: shipped.map_or_else(String::new, |shipped| shipped.grant.digest.clone()),
         health,
         message,
-        warning: warning.map(|(_, text)| text.clone()),
+        warning,
     }
 }
 

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::{
     error::{AppError, ErrorKind},
     request::{NewTask, Retries},
+    without_code,
 };
 use crate::{
     ceiling::variables::Names,
@@ -99,7 +100,11 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
         Err(error) => {
             let name = &executor.manifest().name;
             let message = format!("executor `{name}` cannot validate the request: {error}");
-            Err((first, AppError::new(ErrorKind::Unavailable, message)))
+            let mut refused = AppError::new(ErrorKind::Unavailable, message);
+            if error.is_lack_of_code() {
+                refused = refused.hint(without_code::way_out());
+            }
+            Err((first, refused))
         }
     }
 }

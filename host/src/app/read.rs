@@ -128,7 +128,8 @@ impl Host {
         self.name_limit(&task, &mut view);
         let earlier =
             explain::runs_git(&task).then(|| self.commands.earlier_in_words().into_iter().next());
-        if let Some(obstacle) = earlier.flatten().or_else(|| self.halt_of(&task)) {
+        let obstacle = earlier.flatten().or_else(|| self.halt_of(&task));
+        if let Some(obstacle) = obstacle.or_else(|| self.lack_of_plugin(&task)) {
             view.doing = Some(obstacle);
         }
         Ok(view)
@@ -143,6 +144,7 @@ impl Host {
             self.environments.is_stood_in_for(&task.request.env_digest);
         let attempt = task.last_attempt_id();
         in_the_way.held_back = attempt.and_then(|attempt| (self.held_back)(attempt));
+        in_the_way.without_plugin = self.lack_of_plugin(&task);
         in_the_way.is_unreached = self.unreached(&task).is_some();
         in_the_way.halted_supervisor =
             halted_supervisor(&task, &self.reader.layout).map(Halted::text);
@@ -224,6 +226,7 @@ impl Host {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
         }
+        warnings.extend(self.plugins_without_code());
         if snapshot.store_full {
             warnings.push(ballast::refusal());
         }

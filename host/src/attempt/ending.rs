@@ -95,8 +95,11 @@ fn of_result(
             stopped,
             never_received: false,
             no_room: false,
+            no_code: false,
         },
         Err(end) => {
+            let lacks_code =
+                matches!(&end, GuestEnd::Unavailable(error) if error.is_lack_of_code());
             let Failure {
                 code,
                 message,
@@ -141,6 +144,7 @@ fn of_result(
                 stopped,
                 never_received: was_never_received(state),
                 no_room: all_refused(state, NotStartedClass::Resource),
+                no_code: lacks_code && state.children.is_empty(),
             }
         }
     }
@@ -427,6 +431,7 @@ fn denied(outputs: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::PluginError;
 
     fn failed(state: &State) -> Ending {
         let failure = Failure::new("lost", "the child was not started");
@@ -661,6 +666,23 @@ mod tests {
         check(vec![refused(Resource), refused(Resource)], true);
         check(vec![refused(Resource), refused(CommandNotFound)], false);
         check(vec![ChildState::Lost], false);
+    }
+
+    #[test]
+    fn a_lack_of_code_is_reported_only_if_the_attempt_has_started_nothing() {
+        let check = |error: PluginError, children: Vec<ChildState>, expected: bool| {
+            let state = State {
+                children,
+                ..State::default()
+            };
+            let ending = ending("shell", Err(GuestEnd::Unavailable(error)), &state, 0);
+            assert_eq!(ending.no_code, expected, "{ending:?}");
+        };
+        let message = || "the compiler was killed".to_owned();
+        let lack = || PluginError::Uncompiled { message: message() };
+        check(lack(), vec![], true);
+        check(lack(), vec![ChildState::Lost], false);
+        check(PluginError::Compile { message: message() }, vec![], false);
     }
 
     #[test]

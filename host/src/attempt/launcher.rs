@@ -24,6 +24,7 @@ use super::{
     allowed::{
         merge_forbidden, request_within, sessions_still_allowed, still_allowed, worktree_still_free,
     },
+    code,
     commands::{Commands, OfAttempt},
     ending::{ended_with_supervisor, ending, with_bounded_result},
     guest_host::GuestHost,
@@ -106,6 +107,13 @@ impl Launcher {
             }
         }
         let elsewhere = self.commands.for_preparing(live);
+        let phase = launch.task.phase();
+        let is_new = !resumed || matches!(phase, Some(Phase::Preparing | Phase::Starting));
+        {
+            let loading = code::load(&executor, live, is_new, &elsewhere, &self.reporter);
+            let mut loading = Box::pin(loading);
+            unless_cut_short(live, loading.as_mut()).await?;
+        }
         // Boxed, so that the memory of this large future is free while the task runs.
         let workspace = {
             let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
@@ -136,13 +144,10 @@ impl Launcher {
             }
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);
-            let prepared = supervised_by(elsewhere.clone(), prepared).await?;
+            let prepared = supervised_by(elsewhere, prepared).await?;
             let Inputs { store, ceiling, .. } = &self.inputs;
             let task = &prepared.task;
             still_allowed(&launch, &executor, task, ceiling, is_limited).await?;
-            supervised_by(elsewhere, executor.loaded())
-                .await
-                .map_err(GuestEnd::Unavailable)?;
             if live.has_begun() {
                 self.reporter.ask_for_turn(live).await;
             }

@@ -159,6 +159,11 @@ impl State {
         !self.children.iter().any(ChildState::is_open)
     }
 
+    /// Whether the attempt was stopped and has ended, so that its executor has nothing to add.
+    pub(super) fn is_stopped_and_over(&self) -> bool {
+        self.stop.is_some() && self.is_over()
+    }
+
     /// Whether the attempt has ended and only its end must still be reported, because it is not
     /// preparing and not settling.
     pub(super) fn is_to_be_told(&self) -> bool {

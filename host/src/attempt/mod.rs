@@ -7,6 +7,7 @@
 //! loaded again.
 
 mod allowed;
+mod code;
 mod commands;
 mod directory;
 mod ending;

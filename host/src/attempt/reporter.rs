@@ -28,6 +28,12 @@ impl Reporter {
         self.0.reached().await;
     }
 
+    /// Tells the engine that the code of an executor cannot be had at the moment, for this reason,
+    /// or that it can be had again.
+    pub(super) async fn code(&self, executor: &str, lacks: Option<&str>) {
+        self.0.code(executor, lacks).await;
+    }
+
     /// Sends a report, and waits for room in the engine's inbox.
     pub(super) async fn send(&self, live: &Live, report: Report) {
         self.send_all(live, live.told.add(report)).await;

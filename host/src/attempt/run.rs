@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    code,
     commands::{Commands, TO_THE_END},
     found::Known,
     inputs::Inputs,
@@ -130,6 +131,14 @@ impl Runner {
             requests,
             standing_by: StandingBy::default(),
         })
+    }
+
+    /// Loads the code of executors again whenever it could not be had. Does not end.
+    pub(crate) async fn keep_executors_loaded(&self) {
+        let Launcher {
+            plugins, reporter, ..
+        } = &*self.launcher;
+        code::keep_all_loaded(plugins, reporter).await;
     }
 
     /// The runner of commands for requests.

@@ -94,7 +94,7 @@ async fn answer<M: Machine>(
                 drop(reply.send(board().map(|board| board.groups().clone())));
             }
             Message::Ping(reply) => drop(reply),
-            Message::Report { .. } | Message::Reached | Message::Hurry => {}
+            Message::Report { .. } | Message::Code { .. } | Message::Reached | Message::Hurry => {}
             Message::Stop => return,
         }
     }

@@ -127,6 +127,11 @@ pub(super) enum Message {
     Ping(oneshot::Sender<()>),
     /// Answers once nothing runs and nothing waits to be written.
     Idle(Reply<()>),
+    /// The code of an executor cannot be had at the moment, for this reason, or can be had again.
+    Code {
+        executor: Arc<str>,
+        lacks: Option<Arc<str>>,
+    },
     /// A silent supervisor has answered, or is dead. Attempts that this supervisor may have are
     /// looked up again.
     Reached,
@@ -169,6 +174,18 @@ impl ReportSender {
     pub(crate) async fn reached(&self) {
         if self.0.send(Message::Reached).await.is_err() {
             tracing::debug!("a supervisor answered after the engine's end");
+        }
+    }
+
+    /// Tells the engine that the code of an executor cannot be had at the moment, for this reason,
+    /// or that it can be had again.
+    pub(crate) async fn code(&self, executor: &str, lacks: Option<&str>) {
+        let message = Message::Code {
+            executor: executor.into(),
+            lacks: lacks.map(Arc::from),
+        };
+        if self.0.send(message).await.is_err() {
+            tracing::debug!("news of an executor's code arrived after the engine's end");
         }
     }
 

@@ -304,6 +304,7 @@ impl Owner {
                 }
             }
             Message::Idle(reply) => self.idle.push(reply),
+            Message::Code { executor, lacks } => self.take_code(now, executor, lacks),
             Message::Reached => self.look_for_unsure(),
             Message::Hurry => self.hurried = true,
             Message::Stop => self.stopping = true,

@@ -271,6 +271,14 @@ impl Catalog {
         })
     }
 
+    /// The usable executors.
+    pub(crate) fn executors(&self) -> impl Iterator<Item = &Arc<Executor>> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Usable(_, executor) => Some(executor),
+            Entry::Broken(..) => None,
+        })
+    }
+
     /// The names of the usable executors.
     pub(crate) fn executor_names(&self) -> Vec<&str> {
         let usable = self

@@ -4,12 +4,15 @@
 //! ends only this process.
 
 use std::ffi::OsString;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::engine::{self, Allocation};
+use super::error::PluginError;
 use super::load;
 use crate::fsx;
 
@@ -20,10 +23,33 @@ const OUTPUT_BYTES: u64 = 1 << 30;
 /// Whether a process with this command line, as the kernel shows it, compiles a component for a
 /// host.
 pub(crate) fn is_compiler(command_line: &[u8]) -> bool {
+    host_of_compiler(command_line).is_some()
+}
+
+/// The host's pid, as text, in the command line of a process that compiles a component for it.
+fn host_of_compiler(command_line: &[u8]) -> Option<&[u8]> {
     let mut words = command_line.split(|byte| *byte == 0);
-    let program = words.next().unwrap_or_default();
-    let is_host = program.starts_with(b"/proc/") && program.ends_with(b"/exe");
-    is_host && words.next().is_some_and(|word| word == b"__compile")
+    let program = words.next()?;
+    let host = program.strip_prefix(b"/proc/")?.strip_suffix(b"/exe")?;
+    (words.next()? == b"__compile").then_some(host)
+}
+
+/// The processes that compile components for the host with this pid.
+pub(crate) fn compilers_of(host: u32) -> io::Result<Vec<u32>> {
+    let host = host.to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // A process that has ended, or that belongs to another user, compiles nothing for the host.
+        let line = fsx::read_virtual(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if host_of_compiler(&line) == Some(host.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 /// Runs the subcommand; `args` are the arguments after `__compile`.
@@ -31,22 +57,40 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err(PluginError::Compile { message }) => {
+            eprintln!("{message}");
+            ExitCode::from(load::REFUSED)
+        }
+        Err(error) => {
+            let message = match error {
+                PluginError::Uncompiled { message } => message,
+                other => other.to_string(),
+            };
             eprintln!("{message}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(args: &[OsString]) -> Result<(), String> {
+fn run(args: &[OsString]) -> Result<(), PluginError> {
     let [source, target] = args else {
-        return Err("usage: claudine __compile IN OUT".into());
+        return Err(hindered("usage: claudine __compile IN OUT"));
     };
     let allocation = Allocation::on_demand();
-    limit().map_err(|error| format!("limits cannot be set: {error}"))?;
+    limit().map_err(|error| hindered(format!("limits cannot be set: {error}")))?;
     let code = compile(Path::new(source), allocation)?;
-    load::write_if_room(Path::new(target), &code)
-        .map_err(|error| format!("{}: {error}", Path::new(target).display()))
+    let target = Path::new(target);
+    load::write_if_room(target, &code).map_err(|error| hindered_at(target, &error))
+}
+
+/// The error if the compiler cannot do its work, whatever the component is.
+fn hindered(message: impl Into<String>) -> PluginError {
+    let message = message.into();
+    PluginError::Uncompiled { message }
+}
+
+fn hindered_at(path: &Path, error: &io::Error) -> PluginError {
+    hindered(format!("{}: {error}", path.display()))
 }
 
 fn limit() -> rustix::io::Result<()> {
@@ -70,10 +114,12 @@ fn limit() -> rustix::io::Result<()> {
 }
 
 /// Compiles the component in this file.
-pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, String> {
-    let bytes = fsx::read(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    let engine = engine::compiling(allocation).map_err(|error| format!("{error:#}"))?;
+pub(crate) fn compile(source: &Path, allocation: Allocation) -> Result<Vec<u8>, PluginError> {
+    let bytes = fsx::read(source).map_err(|error| hindered_at(source, &error))?;
+    let engine = engine::compiling(allocation).map_err(|error| hindered(format!("{error:#}")))?;
     engine
         .precompile_component(&bytes)
-        .map_err(|error| format!("{error:#}"))
+        .map_err(|error| PluginError::Compile {
+            message: format!("{error:#}"),
+        })
 }

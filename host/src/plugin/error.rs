@@ -1,4 +1,5 @@
-//! Errors of plugins. Each error is a fault of the plugin or its files, never of the task.
+//! Errors of plugins. Each error is a fault of the plugin or its files, or of the machine, never of
+//! the task.
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,9 @@ pub(crate) enum PluginError {
     WrongTypes { message: String },
     #[error("it could not be compiled: {message}")]
     Compile { message: String },
+    /// The compiler could not do its work. This says nothing about the component.
+    #[error("it cannot be compiled at the moment: {message}")]
+    Uncompiled { message: String },
     #[error("its compiled code could not be loaded: {message}")]
     Load { message: String },
     #[error("the WebAssembly engine could not be set up: {message}")]
@@ -67,11 +71,17 @@ impl PluginError {
     pub(crate) fn is_passing(&self) -> bool {
         matches!(
             self,
-            PluginError::Io { .. }
-                | PluginError::NoThread { .. }
-                | PluginError::Full { .. }
-                | PluginError::Slow { .. }
-                | PluginError::Crashed(_)
+            PluginError::Full { .. } | PluginError::Slow { .. } | PluginError::Crashed(_)
+        ) || self.is_lack_of_code()
+    }
+
+    /// Whether the component's code cannot be had at the moment, for a reason that lies in the
+    /// machine: a full disk, a file that cannot be read, a compiler that was killed. Nothing is
+    /// wrong with the plugin as far as is known, so its tasks wait.
+    pub(crate) fn is_lack_of_code(&self) -> bool {
+        matches!(
+            self,
+            PluginError::Io { .. } | PluginError::NoThread { .. } | PluginError::Uncompiled { .. }
         )
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot, watch};
 use wasmtime::Store;
 
 use super::builtin::Builtin;
@@ -35,6 +35,10 @@ const ISSUES: usize = 100;
 const TEXT_BYTES: usize = 4 << 10;
 /// The most facts that are shown for one check of the machine.
 const FACTS: usize = 100;
+
+/// The time for which a lack of code is not looked at again, so that many requests at the same time
+/// do not each run a compiler that fails.
+const JUST_NOW: Duration = Duration::from_millis(200);
 
 /// State that the executors of one host share.
 pub(crate) struct Shared {
@@ -113,6 +117,20 @@ struct Crashes {
     last: Mutex<Option<Crash>>,
 }
 
+/// Why the component could not be loaded when this was last tried.
+#[derive(Debug, Clone)]
+pub(crate) struct Lack {
+    error: PluginError,
+    /// By the clock that does not jump.
+    at: Duration,
+}
+
+impl Lack {
+    pub(crate) fn text(&self) -> String {
+        self.error.to_string()
+    }
+}
+
 pub(crate) struct Executor {
     manifest: Manifest,
     grant: Grant,
@@ -122,6 +140,7 @@ pub(crate) struct Executor {
     loaded: OnceCell<Result<Loaded, PluginError>>,
     /// The component, loaded into the engine for instances beyond the pool.
     loaded_beyond: OnceCell<Result<Loaded, PluginError>>,
+    lack: watch::Sender<Option<Lack>>,
     crashes: Crashes,
     health: Mutex<Option<Health>>,
 }
@@ -157,6 +176,7 @@ impl Executor {
             shared,
             loaded: OnceCell::new(),
             loaded_beyond: OnceCell::new(),
+            lack: watch::Sender::new(None),
             crashes: Crashes::default(),
             health: Mutex::new(None),
         }
@@ -190,7 +210,45 @@ impl Executor {
     /// The component, which is compiled now if it is not compiled yet. An error of the component is
     /// remembered; a passing error is not.
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
-        self.loaded_once(self.shared.wasm()?, &self.loaded).await
+        let wasm = self.shared.wasm().inspect_err(|error| self.note(error))?;
+        let loaded = self.loaded_once(wasm, &self.loaded).await;
+        if !loaded.as_ref().is_err_and(PluginError::is_lack_of_code) {
+            self.lack.send_if_modified(|lack| lack.take().is_some());
+        }
+        loaded
+    }
+
+    /// Notes a lack of code, unless the code was had meanwhile.
+    fn note(&self, error: &PluginError) {
+        if error.is_lack_of_code() && !self.loaded.initialized() {
+            self.lack.send_replace(Some(Lack {
+                error: error.clone(),
+                at: clock::monotonic(),
+            }));
+        }
+    }
+
+    /// Why the code cannot be had, if it could not be had when this was last tried.
+    pub(crate) fn lacks_code(&self) -> Option<PluginError> {
+        self.lack.borrow().as_ref().map(|lack| lack.error.clone())
+    }
+
+    /// Tells of changes: whether the code cannot be had, and why.
+    pub(crate) fn lack(&self) -> watch::Receiver<Option<Lack>> {
+        self.lack.subscribe()
+    }
+
+    /// Waits until the code can be had, or is known to be wrong. Somebody else must try to load it.
+    pub(crate) async fn until_it_has_code(&self) {
+        if self
+            .lack
+            .subscribe()
+            .wait_for(Option::is_none)
+            .await
+            .is_err()
+        {
+            unreachable!("the sender is a field of self");
+        }
     }
 
     async fn loaded_once<'a>(
@@ -198,9 +256,20 @@ impl Executor {
         wasm: &Wasm,
         cell: &'a OnceCell<Result<Loaded, PluginError>>,
     ) -> Result<&'a Loaded, PluginError> {
-        let loaded = cell.get_or_try_init(async || match Box::pin(self.load(wasm)).await {
-            Err(error) if error.is_passing() => Err(error),
-            result => Ok(result),
+        let loaded = cell.get_or_try_init(async || {
+            let lack = self.lack.borrow().clone();
+            if let Some(Lack { error, at }) = lack
+                && clock::monotonic() < at + JUST_NOW
+            {
+                return Err(error);
+            }
+            match Box::pin(self.load(wasm)).await {
+                Err(error) if error.is_passing() => {
+                    self.note(&error);
+                    Err(error)
+                }
+                result => Ok(result),
+            }
         });
         loaded.await?.as_ref().map_err(Clone::clone)
     }

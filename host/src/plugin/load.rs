@@ -4,7 +4,8 @@
 //! The compiler reads components that anybody may have written, so it runs in a child process with
 //! limits on time and memory. This process leaves the code in a file for the host. wasmtime trusts
 //! the machine code that it loads. So the cache's directory is private to the user, and a file is
-//! mapped only if its digest equals the digest that was recorded when the file was made.
+//! mapped only if its digest, with the plugin and component that it was made from, equals what was
+//! recorded when the file was made.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,9 +34,13 @@ use crate::{
     ulimits::COMPILER_THREADS,
 };
 
-/// The longest time that the compiler may take. A compiler that computes is ended earlier, by its
-/// own limit on processor time.
-const COMPILE_WALL: Duration = Duration::from_mins(10);
+/// The longest time that the compiler may take. Optimised, it needs some seconds for a large
+/// component; unoptimised and on a busy machine, up to a minute. Whoever needs the code waits for
+/// this time if the compiler is stopped by a signal.
+const COMPILE_WALL: Duration = Duration::from_mins(3);
+/// The exit code with which the compiler reports that it refuses the component. Any other
+/// unsuccessful end says nothing about the component.
+pub(super) const REFUSED: u8 = 3;
 /// The most bytes kept of the compiler's output.
 const SAID_BYTES: usize = 64 << 10;
 /// Disk space that must stay free when compiled code is stored: twice the host's ballast.
@@ -128,9 +133,15 @@ impl CodeCache {
             });
         }
         self.compile(&entry, engine, component).await?;
-        entry.open(engine).await?.ok_or_else(|| PluginError::Load {
-            message: "it was removed from the cache".into(),
-        })
+        match entry.open(engine).await {
+            Ok(Some(component)) => Ok(component),
+            Ok(None) => Err(PluginError::Uncompiled {
+                message: "its code was removed from the cache".into(),
+            }),
+            // The code is new and for this engine, so that only the machine can be the reason.
+            Err(PluginError::Load { message }) => Err(PluginError::Uncompiled { message }),
+            Err(error) => Err(error),
+        }
     }
 
     fn entry(&self, engine: &Engine, name: &str, component_digest: &str) -> Entry {
@@ -147,6 +158,7 @@ impl CodeCache {
             code: self.dir.join(format!("{stem}.cwasm")),
             record: self.dir.join(format!("{stem}.sha256")),
             prefix: format!("{name}-"),
+            origin: format!("{name} {component_digest}"),
         }
     }
 
@@ -192,8 +204,7 @@ impl CodeCache {
             Compiler::Process | Compiler::Nobody => Path::new(&host),
             #[cfg(test)]
             Compiler::Here => {
-                let code = super::compile::compile(source, Allocation::on_demand())
-                    .map_err(|message| PluginError::Compile { message })?;
+                let code = super::compile::compile(source, Allocation::on_demand())?;
                 return write_if_room(target, &code)
                     .map_err(|error| PluginError::io(target, &error));
             }
@@ -214,8 +225,11 @@ impl CodeCache {
         let finished = finish_within(command, SAID_BYTES, COMPILE_WALL, Abandoned::Killed)
             .await
             .map_err(|error| PluginError::io(program, &error))?
-            .ok_or_else(|| PluginError::Compile {
-                message: "the compiler did not end".into(),
+            .ok_or_else(|| PluginError::Uncompiled {
+                message: format!(
+                    "the compiler had not ended after {} s, and was ended",
+                    COMPILE_WALL.as_secs()
+                ),
             })?;
         if finished.status.success() {
             return Ok(());
@@ -227,7 +241,11 @@ impl CodeCache {
         } else {
             said.into()
         };
-        Err(PluginError::Compile { message })
+        Err(if finished.status.code() == Some(REFUSED.into()) {
+            PluginError::Compile { message }
+        } else {
+            PluginError::Uncompiled { message }
+        })
     }
 }
 
@@ -235,8 +253,11 @@ impl CodeCache {
 #[derive(Debug, Clone)]
 struct Entry {
     code: PathBuf,
-    /// The file with the digest of the code, written when the code was made.
+    /// The file with the digest and origin of the code, written when the code was made.
     record: PathBuf,
+    /// The plugin, and the digest of its component. Without this in the record, the code of one
+    /// plugin could be run as that of another.
+    origin: String,
     /// The beginning of the file names of all entries of this plugin.
     prefix: String,
 }
@@ -267,9 +288,10 @@ impl Entry {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.code, &error)),
         };
-        if digest::hex(&code) != recorded {
+        if self.recorded(&code) != recorded {
             tracing::warn!(
-                "{} has changed since it was written; it is compiled again",
+                "{} has changed since it was written, or belongs to another plugin; it is compiled \
+                 again",
                 self.code.display()
             );
             return Ok(None);
@@ -287,8 +309,13 @@ impl Entry {
     /// compiled again.
     fn keep(&self, code: &[u8], written: &Path) -> io::Result<()> {
         fsx::rename(written, &self.code, Lasting::Process)?;
-        let digest = digest::hex(code);
-        fsx::replace(&self.record, Lasting::Process, digest.as_bytes()).map(drop)
+        let recorded = self.recorded(code);
+        fsx::replace(&self.record, Lasting::Process, recorded.as_bytes()).map(drop)
+    }
+
+    /// What the record of this code must say.
+    fn recorded(&self, code: &[u8]) -> String {
+        format!("{}\n{}\n", digest::hex(code), self.origin)
     }
 
     /// Removes this plugin's entries for older components and for older engines, which are not used

@@ -43,9 +43,9 @@ pub(crate) use builtin::BUILTINS;
 pub(crate) use catalog::{Catalog, Inspection, Listing, Places, Status};
 #[cfg(test)]
 pub(crate) use catalog::{Origin, Shipped};
-pub(crate) use compile::{is_compiler, main as compile_main};
+pub(crate) use compile::{compilers_of, is_compiler, main as compile_main};
 pub(crate) use error::{GuestEnd, PluginError};
-pub(crate) use executor::Executor;
+pub(crate) use executor::{Executor, Lack};
 #[cfg(test)]
 pub(crate) use grant::Grant;
 pub(crate) use load::Compiler;

@@ -37,6 +37,7 @@ mod offline;
 mod patterns;
 mod pausing;
 mod pictures;
+mod plugin_code;
 mod results;
 mod run;
 mod schemas;

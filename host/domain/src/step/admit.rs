@@ -154,6 +154,13 @@ impl Board {
             let until = Day::of(now.wall).end();
             return Err(Refusal::DailyBudget { level, until });
         }
+        let executor = &lane.profile.executor;
+        if let Some(why) = self.without_code.get(executor) {
+            return Err(Refusal::NoCode {
+                executor: executor.to_string(),
+                why: why.to_string(),
+            });
+        }
         if let Some(key) = &lane.serial_start
             && self.starting.contains_key(key)
         {

@@ -13,6 +13,8 @@ pub(super) enum Conclusion {
     /// The machine had no room for the attempt's process, so the attempt has not done anything. The
     /// task's next attempt starts later.
     NoRoom,
+    /// The executor's code could not be had, so the attempt has not done anything.
+    NoCode,
     End {
         outcome: Outcome,
         reason: Option<Reason>,
@@ -35,6 +37,9 @@ pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Con
     }
     if ending.no_room && may_be_unreceived && attempt.leader.is_none() {
         return Conclusion::NoRoom;
+    }
+    if ending.no_code && may_be_unreceived && attempt.leader.is_none() {
+        return Conclusion::NoCode;
     }
     let finished_first = ending.cause == Cause::Success && ending.stopped.is_none();
     if let Some(why) = asked.or(ending.stopped.as_ref())
@@ -126,6 +131,7 @@ mod tests {
         let found = match conclude(&phase, attempt, &ending) {
             Conclusion::BackToReady => "ready".to_owned(),
             Conclusion::NoRoom => "waits for room".to_owned(),
+            Conclusion::NoCode => "waits for code".to_owned(),
             Conclusion::End { outcome, reason } => {
                 let class = reason.map_or(String::new(), |reason| {
                     format!("/{}", reason.class.as_str())

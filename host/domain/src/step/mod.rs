@@ -5,6 +5,7 @@ mod admit;
 mod by_hand;
 mod cancel;
 mod clock;
+mod code;
 mod conclude;
 mod cycle;
 mod hold;
@@ -99,6 +100,12 @@ pub enum Input {
         report: Report,
     },
     Reading(Reading),
+    /// The code of an executor cannot be had at the moment, for this reason, or (`None`) can be had
+    /// again. Tasks of an executor without code are not started.
+    Code {
+        executor: Arc<str>,
+        lacks: Option<Arc<str>>,
+    },
     /// Set the number of slots; `None` restores the configured one.
     SetSlots(Option<Slots>),
     /// Forget what was learned from an executor's attempts.
@@ -448,6 +455,7 @@ impl Board {
                 self.capacity.observe(reading);
                 Ok(Answer::Noted)
             }
+            Input::Code { executor, lacks } => Ok(self.set_code(now, executor, lacks)),
             Input::SetSlots(slots) => Ok(self.set_slots(slots)),
             Input::ForgetProfiles { executor } => Ok(self.forget_profiles(&executor)),
             Input::WaitBegins { attempt } => Ok(self.wait_begins(attempt)),

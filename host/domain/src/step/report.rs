@@ -260,7 +260,7 @@ impl Board {
                     ..ended(&ending, now, Outcome::Lost, Some(reason))
                 };
                 self.close_attempt(now, attempt, ended, &ending);
-                self.start_again(now, id);
+                self.start_again(now, id, Outcome::Lost);
             }
             Conclusion::NoRoom => {
                 let reason = Reason::new(ReasonClass::Resource, ending.message.clone());
@@ -270,6 +270,15 @@ impl Board {
                 };
                 self.close_attempt(now, attempt, ended, &ending);
                 self.wait_for_room(now, id);
+            }
+            Conclusion::NoCode => {
+                let reason = Reason::new(ReasonClass::Plugin, ending.message.clone());
+                let ended = Ended {
+                    never_began: true,
+                    ..ended(&ending, now, Outcome::Failed, Some(reason))
+                };
+                self.close_attempt(now, attempt, ended, &ending);
+                self.start_again(now, id, Outcome::Failed);
             }
             Conclusion::End {
                 outcome,
@@ -413,15 +422,16 @@ impl Board {
     }
 
     /// Starts the task again after an attempt that never began. If several attempts in a row never
-    /// began, each wait is longer than the last.
-    fn start_again(&mut self, now: Now, id: TaskId) {
+    /// began, each wait is longer than the last. If the limit on attempts allows no more, the task
+    /// ends with this outcome.
+    fn start_again(&mut self, now: Now, id: TaskId, otherwise: Outcome) {
         let Some(task) = self.tasks.get(&id) else {
             return;
         };
         let last = task.last_attempt().and_then(|last| last.ended.as_ref());
         let reason = last.and_then(|ended| ended.reason.clone());
         if !self.may_have_another(id) {
-            return self.finish(now, id, Outcome::Lost, reason);
+            return self.finish(now, id, otherwise, reason);
         }
         // A single failure may be an accident, so the task is retried at once.
         if let times @ 2.. = never_began_in_a_row(task) {

@@ -16,9 +16,11 @@ impl Board {
             if at > now.monotonic {
                 break;
             }
-            // Stopping an attempt or ending a task removes its time limits from the index, so the
-            // loop ends.
-            if let Some(why) = clock.stops() {
+            // Stopping an attempt or ending a task removes its time limits from the index, and a
+            // limit that begins again is later, so the loop ends.
+            if self.is_deaf(id, clock) {
+                self.restart_phase_clock(id, now);
+            } else if let Some(why) = clock.stops() {
                 self.stop(now, id, why);
             } else {
                 let reason = Reason::new(ReasonClass::Timeout, QUEUE_TIMEOUT);

@@ -54,6 +54,32 @@ fn start_timeout_and_timeout_stop_an_attempt() {
     check(Some(10), Some(10), None, 10, "stopping:start_timeout");
 }
 
+/// An attempt that another host had started, whose executor this host cannot load.
+#[test]
+fn start_timeout_does_not_count_while_the_executor_lacks_its_code() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| {
+        request.start_timeout = Some(10 * SECOND);
+        request.serial_start = Some("key".to_owned());
+    });
+    desk.turn();
+    let executor = desk.task(task).request.executor.clone();
+    let code = |lacks: Option<&str>| Input::Code {
+        executor: executor.clone(),
+        lacks: lacks.map(std::sync::Arc::from),
+    };
+    desk.step(code(Some("the disk is full"))).unwrap();
+    for _ in 0..25 {
+        desk.pass(SECOND);
+    }
+    assert_eq!(desk.word(task), "starting");
+    desk.step(code(None)).unwrap();
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "stopping:start_timeout");
+}
+
 #[test]
 fn next_tick_is_the_earliest_deadline_if_there_is_one() {
     let mut desk = Desk::new(1);

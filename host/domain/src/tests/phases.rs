@@ -1,6 +1,6 @@
 //! The phases before an attempt's first process and after its last process.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Desk, agent, ending, kinds, limited, started, starts, stored, success, worktree};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     capacity::Refusal,
     event::Fact,
     outcome::ReasonClass,
-    step::{Answer, Cause, Ending, Found, Report},
+    step::{Answer, Cause, Ending, Found, Input, Report},
     task::Request,
     time::MonotonicMs,
 };
@@ -320,6 +320,49 @@ fn attempt_without_room_on_the_machine_waits_instead_of_failing() {
     assert_eq!(desk.word(task), "failed:resource");
 }
 
+/// The attempt has not failed and uses up no retry, since nothing is wrong with the task.
+#[test]
+fn task_whose_executor_lacks_its_code_waits_for_the_code_instead_of_failing() {
+    let lacking = || {
+        Report::Ended(Box::new(Ending {
+            no_code: true,
+            ..ending(Cause::Class(ReasonClass::Plugin))
+        }))
+    };
+    for phase in ["preparing", "starting"] {
+        let (mut desk, task) = Desk::in_phase(phase);
+        desk.prepares = true;
+        let executor = desk.task(task).request.executor.clone();
+        let code = |lacks: Option<&str>| Input::Code {
+            executor: executor.clone(),
+            lacks: lacks.map(Arc::from),
+        };
+        desk.step(code(Some("the disk is full"))).unwrap();
+        assert_eq!(desk.report(task, lacking()), Answer::Noted);
+        assert_eq!(desk.word(task), "ready", "{phase}");
+        assert_eq!(starts(&desk.turn()), [], "{phase}");
+        let refusals: Vec<_> = desk.refusals().into_values().collect();
+        let refusal = Refusal::NoCode {
+            executor: executor.to_string(),
+            why: "the disk is full".to_owned(),
+        };
+        assert_eq!(refusals, [refusal], "{phase}");
+        let other = desk.submit(|request| request.executor = "other".into());
+        assert_eq!(starts(&desk.turn()), [other], "{phase}");
+        desk.report(other, started(6));
+        desk.report(other, success());
+        desk.step(code(None)).unwrap();
+        assert_eq!(starts(&desk.turn()), [task], "{phase}");
+        desk.report(task, started(7));
+        desk.report(task, success());
+        assert_eq!(desk.word(task), "succeeded", "{phase}");
+    }
+    // An attempt that has already run fails instead.
+    let (mut desk, task) = Desk::in_phase("live");
+    desk.report(task, lacking());
+    assert_eq!(desk.word(task), "failed:plugin");
+}
+
 /// Rows and events agree, even for an attempt that never began and for an attempt whose task waits
 /// afterwards.
 #[test]
@@ -346,6 +389,8 @@ fn each_ended_attempt_has_an_event_of_its_end() {
     check("live", Cause::Success, as_it_is, "succeeded");
     let no_room = |ending: &mut Ending| ending.no_room = true;
     check("starting", class(ReasonClass::Resource), no_room, "waiting");
+    let no_code = |ending: &mut Ending| ending.no_code = true;
+    check("starting", class(ReasonClass::Plugin), no_code, "ready");
     let unheard = |ending: &mut Ending| ending.never_received = true;
     check("starting", class(ReasonClass::Lost), unheard, "ready");
     let mut desk = Desk::new(1);

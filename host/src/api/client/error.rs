@@ -57,6 +57,10 @@ pub(in crate::api) enum ClientError {
     Silent(Duration),
     #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
+    #[error(
+        "the process that compiles a plugin (pid {0}) is stopped by a signal, so the host cannot tell how its plugins are"
+    )]
+    CompilerStopped(u32),
     /// [`Self::Silent`] at a request that changes something.
     #[error("the host has not answered within {} s", limit.as_secs())]
     SilentMeanwhile {
@@ -142,6 +146,9 @@ impl ClientError {
             )),
             Self::Stopped(pid) => Some(format!(
                 "`kill -CONT {pid}` continues the host; then ask again"
+            )),
+            Self::CompilerStopped(pid) => Some(format!(
+                "`kill -CONT {pid}` continues it; then ask again"
             )),
             Self::StoppedMeanwhile { pid, shown_by } => Some(format!(
                 "`kill -CONT {pid}` continues the host, which may or may not carry out this request then: look at `{shown_by}` before repeating it"

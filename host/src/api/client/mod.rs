@@ -38,7 +38,7 @@ use tokio::{io::DuplexStream, net::UnixStream};
 use self::connection::{Broken, Connection, Stream};
 use super::rest::{NEXT_HOST_HEADER, VERSION_HEADER, converse_here};
 use crate::{
-    app::{AppError, ErrorKind, Host},
+    app::{AppError, ErrorKind, Host, stopped_compiler},
     clock,
     identity::HostProcess,
     lock::lock,
@@ -274,7 +274,7 @@ impl Client {
         tokio::pin!(answer);
         let begun = clock::monotonic();
         let mut counted_from = begun;
-        let mut is_told = false;
+        let mut told = start::Told::default();
         loop {
             if let Some(answer) = clock::within(LOOK_AFTER, answer.as_mut()).await {
                 return Ok(answer);
@@ -287,12 +287,35 @@ impl Client {
             if self.start.is_compiling() {
                 counted_from = now;
                 if now >= begun + start::TELL_AFTER {
-                    self.start.tell_of_compiling(&mut is_told);
+                    self.start.tell_of_compiling(&mut told);
                 }
             }
             if now >= counted_from + limit {
                 return Err(ClientError::Silent(limit));
             }
+        }
+    }
+
+    /// Waits for an answer about plugins. Fails early if the process that compiles one of them is
+    /// stopped by a signal, because the host waits for that process for minutes.
+    async fn unless_compiler_is_stopped<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let stopped = async {
+            loop {
+                clock::sleep(LOOK_AFTER).await;
+                if self.start.is_compiling()
+                    && let Some(pid) = stopped_compiler(&self.start.layout)
+                {
+                    return pid;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            pid = stopped => Err(ClientError::CompilerStopped(pid)),
         }
     }
 

@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 use super::ClientError;
 use crate::{
     api::{Background, Offline},
-    app::{AppError, ErrorKind, HostInfo},
+    app::{AppError, ErrorKind, HostInfo, stopped_compiler},
     aside, clock,
     config::{self, Begin, Overrides},
     fsx,
@@ -81,6 +81,13 @@ enum Reason {
     Request,
     /// The last host crashed, and nobody has ended it since.
     Lost,
+}
+
+/// What the user of a command was told while the host compiles plugins.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    is_of_compiling: bool,
+    is_of_stop: bool,
 }
 
 /// Says how to reach the host of a data directory, and how to start it.
@@ -216,12 +223,21 @@ impl HostStart {
     }
 
     /// Tells the user, if this was not done before, that the host compiles plugins, so that its
-    /// start takes long.
-    pub(super) fn tell_of_compiling(&self, is_told: &mut bool) {
-        if !std::mem::replace(is_told, true) {
+    /// start takes long, and that a compiler is stopped by a signal.
+    pub(super) fn tell_of_compiling(&self, told: &mut Told) {
+        if !std::mem::replace(&mut told.is_of_compiling, true) {
             (self.say)(
                 "note: the host is compiling plugins; it keeps their code, so this happens once for each version",
             );
+        }
+        if !told.is_of_stop
+            && let Some(pid) = stopped_compiler(&self.layout)
+        {
+            told.is_of_stop = true;
+            (self.say)(&format!(
+                "note: the process that compiles a plugin (pid {pid}) is stopped by a signal; \
+                 `kill -CONT {pid}` continues it, or else the host ends it after some minutes"
+            ));
         }
     }
 
@@ -296,7 +312,7 @@ impl HostStart {
         fsx::unmask(&file)?;
         let begun = clock::monotonic();
         let (mut give_up, mut look_at) = (begun + READY_LIMIT, begun + TELL_AFTER);
-        let mut is_told = false;
+        let mut told = Told::default();
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
@@ -310,7 +326,7 @@ impl HostStart {
                 look_at = now + TELL_AFTER;
                 if self.is_compiling() {
                     give_up = now + READY_LIMIT;
-                    self.tell_of_compiling(&mut is_told);
+                    self.tell_of_compiling(&mut told);
                 }
             }
             if now >= give_up {
@@ -393,7 +409,7 @@ impl HostStart {
     /// host compiles plugins does not count, because the compiler has a time limit of its own.
     fn announcement(&self, pid: u32, mut from: File) -> Result<Vec<u8>, ClientError> {
         let mut deadline = clock::monotonic() + READY_LIMIT;
-        let mut is_told = false;
+        let mut told = Told::default();
         let mut line = Vec::new();
         let mut piece = [0; 4096];
         loop {
@@ -408,7 +424,7 @@ impl HostStart {
             if !is_readable.map_err(|source| self.cannot_start(source))? {
                 if self.layout.is_compiling(pid) {
                     deadline = clock::monotonic() + READY_LIMIT;
-                    self.tell_of_compiling(&mut is_told);
+                    self.tell_of_compiling(&mut told);
                 }
                 continue;
             }

@@ -322,7 +322,8 @@ impl Client {
     /// Asks a host, because only a host compiles plugins. If none can start with the settings, this
     /// process answers as far as it can, because the request changes nothing.
     async fn ask_of_plugins<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
-        match self.ask(ask.clone().of_host()).await {
+        let asked = self.ask(ask.clone().of_host());
+        match self.unless_compiler_is_stopped(asked).await {
             Err(ClientError::Refused(error)) if error.kind == ErrorKind::Invalid => {
                 self.ask(ask).await
             }

@@ -150,6 +150,9 @@ impl Owner {
             Some(Message::Groups(reply)) => drop(reply.send(Err(why()))),
             Some(Message::Ping(reply)) => drop(reply.send(())),
             Some(Message::Idle(reply)) => self.idle.push(reply),
+            Some(Message::Code { executor, lacks }) => {
+                self.take_code(clock::now(), executor, lacks);
+            }
             // These messages may be dropped: once the board is loaded, attempts repeat their
             // reports, and all attempts that have not ended are looked up.
             Some(Message::Report { .. } | Message::Reached | Message::Hurry) => {}
@@ -171,12 +174,16 @@ impl Owner {
         // Wakes the readers that wait for a dropped batch.
         self.told.send_replace(self.durable);
         let draining = self.board.is_draining();
+        let without_code = self.board.without_code().clone();
         let (limits, bounds) = (self.limits, self.bounds);
         self.board = aside(|| Board::new(stored, limits, bounds, clock::boot_id()));
         self.last_wall = None;
         let now = clock::now();
         if draining && let Err(refused) = self.board.step(now, Input::Drain) {
             tracing::error!(%refused, "a drain was refused");
+        }
+        for (executor, why) in without_code {
+            self.take_code(now, executor, Some(why));
         }
         for attempt in self.waits.all() {
             self.take_wait(now, attempt, true);

@@ -1,4 +1,6 @@
-//! Reports of attempts.
+//! Reports of attempts, and news of executors.
+
+use std::sync::Arc;
 
 use claudine_domain::{
     id::AttemptId,
@@ -31,6 +33,13 @@ impl Owner {
                 self.reports.take(after, attempt, number);
             }
             Err(refused) => tracing::warn!(%refused, %attempt, "a report was refused"),
+        }
+    }
+
+    /// Tells the board whether the code of an executor can be had.
+    pub(super) fn take_code(&mut self, now: Now, executor: Arc<str>, lacks: Option<Arc<str>>) {
+        if let Err(refused) = self.board.step(now, Input::Code { executor, lacks }) {
+            tracing::error!(%refused, "news of an executor's code were refused");
         }
     }
 

@@ -153,9 +153,13 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
     run(house.executor(), &Arc::new(Recorder::default()))
         .await
         .unwrap();
-    let (path, _) = taken_code(&house);
+    let (path, code) = taken_code(&house);
     fs::write(&path, "not code").unwrap();
-    fs::write(path.with_extension("sha256"), digest::hex(b"not code")).unwrap();
+    let record = path.with_extension("sha256");
+    let recorded = fs::read_to_string(&record).unwrap();
+    let of_other = recorded.replace(&digest::hex(&code), &digest::hex(b"not code"));
+    assert_ne!(of_other, recorded);
+    fs::write(record, of_other).unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
     run(
         again.executor("guest").unwrap(),
@@ -164,6 +168,78 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
     .await
     .unwrap();
     assert_ne!(fs::read(&path).unwrap(), b"not code");
+}
+
+/// A directory in the place of the file stands for a disk that is full or cannot be read.
+#[tokio::test]
+async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it_can() {
+    let house = House::with(&Wat::good().component());
+    run(house.executor(), &Arc::new(Recorder::default()))
+        .await
+        .unwrap();
+    assert!(house.executor().lacks_code().is_none());
+    let (path, code) = taken_code(&house);
+    fs::write(&path, code).unwrap();
+    let (record, kept) = (path.with_extension("sha256"), path.with_extension("kept"));
+    fs::rename(&record, &kept).unwrap();
+    fs::create_dir(&record).unwrap();
+    let again = open(house.dir.path(), Wasm::on_demand);
+    let executor = again.executor("guest").unwrap();
+    let error = executor.loaded().await.err().unwrap();
+    assert!(error.is_lack_of_code(), "{error}");
+    assert_eq!(executor.lacks_code(), Some(error));
+    fs::remove_dir(&record).unwrap();
+    fs::rename(&kept, &record).unwrap();
+    while let Err(error) = executor.loaded().await {
+        assert!(error.is_lack_of_code(), "{error}");
+        // A lack is not looked at again for a moment.
+        tokio::task::yield_now().await;
+    }
+    executor.until_it_has_code().await;
+    assert_eq!(executor.lacks_code(), None);
+}
+
+/// A removed cache is made again, also if the host has used it before.
+#[tokio::test]
+async fn a_cache_that_was_removed_is_made_again() {
+    let house = House::with(&Wat::good().component());
+    run(house.executor(), &Arc::new(Recorder::default()))
+        .await
+        .unwrap();
+    let again = open(house.dir.path(), Wasm::on_demand);
+    fs::remove_dir_all(house.dir.path().join("cache")).unwrap();
+    again.executor("guest").unwrap().loaded().await.unwrap();
+    taken_code(&house);
+}
+
+/// A compiler that was killed says nothing about the component, unlike one that refuses it.
+#[test]
+fn only_a_component_that_the_compiler_refuses_is_a_fault_of_the_plugin() {
+    let message = || "it said so".to_owned();
+    let refused = PluginError::Compile { message: message() };
+    assert!(!refused.is_lack_of_code() && !refused.is_passing());
+    let killed = PluginError::Uncompiled { message: message() };
+    assert!(killed.is_lack_of_code() && killed.is_passing());
+    let full = PluginError::Full { limit: 1 };
+    assert!(!full.is_lack_of_code() && full.is_passing());
+}
+
+/// Both files of the other plugin fit together.
+#[tokio::test]
+async fn code_of_another_plugin_is_not_used() {
+    let house = House::with(&Wat::good().component());
+    let other = House::with(&Wat::good().with("validate", fixtures::TRAP).component());
+    for each in [&house, &other] {
+        each.executor().loaded().await.unwrap();
+    }
+    let (path, _) = taken_code(&house);
+    let (from, code) = taken_code(&other);
+    fs::write(&path, code).unwrap();
+    let record = |path: &PathBuf| path.with_extension("sha256");
+    fs::copy(record(&from), record(&path)).unwrap();
+    let again = open(house.dir.path(), Wasm::on_demand);
+    let executor = again.executor("guest").unwrap();
+    assert_eq!(executor.validate("{}", &vec![]).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -1,0 +1,181 @@
+//! A host that cannot have the code of a plugin at the moment: nothing of the plugin's tasks is
+//! ended, and everything goes on once the code can be had.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
+
+use claudine_tests::{
+    TestHost, command,
+    process::{alive, kill_9, signal, suspend},
+    wait::PATIENCE,
+    wait_for,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// The code of a plugin that was made unusable. A directory in the place of the record stands for
+/// a disk that is full or cannot be read, since root may read and write whatever has a mode.
+struct Unusable {
+    record: PathBuf,
+    kept: PathBuf,
+}
+
+impl Unusable {
+    fn make(host: &TestHost, plugin: &str) -> Self {
+        let begin = format!("{plugin}-");
+        let is_record = |path: &Path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with(&begin) && name.ends_with(".sha256")
+        };
+        let entries = fs::read_dir(host.data_dir().join("cache")).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        let record = paths.find(|path| is_record(path)).unwrap();
+        let kept = host.root().join("kept.sha256");
+        fs::rename(&record, &kept).unwrap();
+        fs::create_dir(&record).unwrap();
+        Self { record, kept }
+    }
+
+    fn repair(&self) {
+        fs::remove_dir(&self.record).unwrap();
+        fs::rename(&self.kept, &self.record).unwrap();
+    }
+}
+
+fn attempts(task: &Value) -> usize {
+    task["attempts"].as_array().unwrap().len()
+}
+
+/// As after an upgrade on a machine whose disk is full.
+#[test]
+fn running_task_outlives_a_time_in_which_its_plugin_cannot_be_loaded() {
+    let host = TestHost::new();
+    let script = "echo run >> runs; until test -e go; do sleep 0.02; done; echo last";
+    let running = host.script(script);
+    let process = host.live(&running);
+    let queued = ["run", "--hold", "--script", "echo run >> queued"];
+    let queued = host.text(queued);
+    let after = ["run", "--depends-on-success", &running, "--script", "true"];
+    let after = host.text(after);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    let said = "plugin shell cannot be used at the moment";
+    wait_for("the reason why the task is not settled", || {
+        host.text(["why", &running]).contains(said).then_some(())
+    });
+    let shown = host.status(&running);
+    assert_eq!(shown["state"], "running", "{shown:#}");
+    assert!(shown["doing"].as_str().unwrap().contains(said), "{shown:#}");
+    host.run(["release", &queued]).check();
+    wait_for("the reason why the task is not started", || {
+        host.text(["why", &queued]).contains(said).then_some(())
+    });
+    // A request that needs the plugin says so, and so do `up` and `doctor`.
+    let refused = host.run(["run", "--", "true"]);
+    refused.says(&["cannot validate", "free space on the disk"]);
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains(said), "{warnings}");
+    let doctor = host.run(["doctor"]).code(1).text();
+    for piece in ["plugin shell", "free space on the disk", ".sha256"] {
+        assert!(doctor.contains(piece), "{piece}\n{doctor}");
+    }
+    // The supervisor keeps the end of the task.
+    assert!(alive(process));
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the end of the process", || (!alive(process)).then_some(()));
+    assert_eq!(host.status(&running)["state"], "running");
+    code.repair();
+    // Loads the plugin at once, and not only after the host's pause.
+    host.run(["plugin", "list"]).check();
+    for id in [&running, &queued, &after] {
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], "succeeded", "{task:#}");
+        assert_eq!(attempts(&task), 1, "{task:#}");
+    }
+    assert!(host.text(["logs", &running]).contains("last"));
+    for runs in ["runs", "queued"] {
+        let runs = fs::read_to_string(host.work().join(runs)).unwrap();
+        assert_eq!(runs, "run\n");
+    }
+}
+
+/// Nobody needs the plugin to end a task whose processes have ended.
+#[test]
+fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
+    let host = TestHost::new();
+    let id = host.script("exec sleep 600");
+    let process = host.live(&id);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    wait_for("the reason why the task is not settled", || {
+        let why = host.text(["why", &id]);
+        why.contains("plugin shell cannot be used").then_some(())
+    });
+    host.run(["cancel", &id]).check();
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+    assert!(!alive(process));
+    code.repair();
+}
+
+/// A command that runs `true` and waits for its end.
+fn run_true(host: &TestHost) -> Child {
+    let mut run = host.command(["run", "--wait", "--", "true"]);
+    run.stdin(Stdio::null()).stdout(Stdio::null());
+    run.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The process that compiles the plugin `shell`.
+fn compiler(host: &TestHost) -> u32 {
+    wait_for("the compiler", || {
+        let found = host.processes().into_iter().find(|found| {
+            let pieces = [" __compile ", "/cache/shell-"];
+            pieces.iter().all(|piece| found.command.contains(piece))
+        });
+        found.map(|found| found.pid)
+    })
+}
+
+/// The kernel kills a compiler if the machine lacks memory.
+#[test]
+fn plugin_whose_compiler_was_killed_is_compiled_at_the_next_need() {
+    let host = TestHost::builder().from_nothing().build();
+    let mut run = run_true(&host);
+    kill_9(compiler(&host));
+    let ended = command::ends_within(&mut run, PATIENCE).expect("it ends");
+    assert!(!ended.success(), "{ended}");
+    let mut said = String::new();
+    for line in BufReader::new(run.stderr.take().unwrap()).lines() {
+        said += &line.unwrap();
+    }
+    let why = "it cannot be compiled at the moment: the compiler ended with";
+    assert!(said.contains(why), "{said}");
+    wait_for("a command that succeeds", || {
+        let ended = command::ends_within(&mut run_true(&host), 4 * PATIENCE);
+        ended.expect("it ends").success().then_some(())
+    });
+}
+
+#[test]
+fn compiler_that_is_stopped_by_a_signal_is_named_to_those_who_wait_for_it() {
+    let host = TestHost::builder().from_nothing().build();
+    let mut run = run_true(&host);
+    let compiler = compiler(&host);
+    suspend(compiler);
+    let way_out = format!("`kill -CONT {compiler}`");
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(&way_out)));
+    // They do not wait for the compiler.
+    let doctor = host.run(["doctor"]).code(1).text();
+    assert!(doctor.contains(&way_out), "{doctor}");
+    let list = host.run(["plugin", "list"]).code(125);
+    assert!(list.complaint().contains(&way_out), "{list}");
+    signal(compiler, Signal::CONT);
+    let ended = command::ends_within(&mut run, 4 * PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}");
+}
