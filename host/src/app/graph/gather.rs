@@ -64,7 +64,7 @@ fn gather(reader: &Reader, query: &GraphQuery) -> Result<Graph, AppError> {
         found.spread(reader, true)?;
     }
     let past = past_of(reader)?;
-    Ok(build(found.into_tasks(), &past, clock::wall()))
+    Ok(build(found.into_tasks(reader), &past, clock::wall()))
 }
 
 /// The graph of tasks as they would be submitted, with their dependencies.
@@ -88,9 +88,7 @@ pub(in crate::app) fn planned(reader: &Reader, submit: Submit) -> Result<Graph, 
         }
     }
     let past = Past::of(&succeeded(reader)?);
-    let tasks = found.into_tasks().into_iter();
-    let tasks = tasks.map(|task| reader.as_shown(task)).collect();
-    Ok(build(tasks, &past, now))
+    Ok(build(found.into_tasks(reader), &past, now))
 }
 
 fn not_yet_taken(submission: Submission, now: Timestamp) -> Task {
@@ -187,7 +185,9 @@ impl Found {
         Ok(())
     }
 
-    fn into_tasks(self) -> Vec<Task> {
-        self.tasks.into_values().collect()
+    /// The tasks as they are to be shown.
+    fn into_tasks(self, reader: &Reader) -> Vec<Task> {
+        let tasks = self.tasks.into_values();
+        tasks.map(|task| reader.as_shown(task)).collect()
     }
 }
