@@ -10,6 +10,7 @@ mod build;
 mod checkout;
 mod demo;
 mod http;
+mod in_memory;
 mod mutants;
 mod program;
 mod record;
