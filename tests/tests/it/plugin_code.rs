@@ -10,7 +10,7 @@ use std::{
 
 use claudine_tests::{
     TestHost, command,
-    process::{alive, kill_9, signal, suspend},
+    process::{alive, kill_9, signal, state, suspend},
     wait::PATIENCE,
     wait_for,
 };
@@ -102,6 +102,30 @@ fn running_task_outlives_a_time_in_which_its_plugin_cannot_be_loaded() {
         let runs = fs::read_to_string(host.work().join(runs)).unwrap();
         assert_eq!(runs, "run\n");
     }
+}
+
+#[test]
+fn host_does_not_wait_at_its_start_for_an_end_that_needs_a_plugin_that_cannot_be_loaded() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done");
+    let process = host.live(&id);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    fs::write(host.work().join("go"), "").unwrap();
+    // Its supervisor has noticed the end.
+    wait_for("the end of the process", || {
+        state(process).is_none().then_some(())
+    });
+    let warnings = host.up()["warnings"].to_string();
+    assert_eq!(host.status(&id)["state"], "running");
+    let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+    assert!(!log.contains("are not stored yet"), "{log}");
+    // The start has looked for the plugin's code, so its first answer tells of it.
+    let said = "plugin shell cannot be used at the moment";
+    assert!(warnings.contains(said), "{warnings}");
+    code.repair();
+    host.run(["plugin", "list"]).check();
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
 }
 
 /// Nobody needs the plugin to end a task whose processes have ended.

@@ -192,6 +192,7 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
     let executor = again.executor("guest").unwrap();
     let error = executor.loaded().await.err().unwrap();
     assert!(error.is_lack_of_code(), "{error}");
+    executor.until_it_lacks_code().await;
     assert_eq!(executor.lacks_code(), Some(error));
     fs::remove_dir(&record).unwrap();
     fs::rename(&kept, &record).unwrap();
