@@ -188,9 +188,12 @@ impl CodeCache {
         entry
             .keep(&code, &target.0)
             .map_err(|error| PluginError::io(&entry.code, &error))?;
-        entry
-            .forget_others(&self.dir)
-            .map_err(|error| PluginError::io(&self.dir, &error))
+        // The new code can be used, whatever is left beside it.
+        if let Err(error) = entry.forget_others(&self.dir) {
+            let dir = self.dir.display();
+            tracing::warn!("{dir} still contains code that is not used any more: {error}");
+        }
+        Ok(())
     }
 
     async fn run_compiler(

@@ -246,6 +246,15 @@ fn only_a_component_that_the_compiler_refuses_is_a_fault_of_the_plugin() {
     assert!(!full.is_lack_of_code() && full.is_passing());
 }
 
+/// A directory in the place of the file stands for one that may not be removed.
+#[tokio::test]
+async fn new_code_is_used_although_older_code_cannot_be_removed() {
+    let house = House::with(&Wat::good().component());
+    let older = format!("cache/guest-{0}-{0}.cwasm", "0".repeat(16));
+    fs::create_dir_all(house.dir.path().join(older)).unwrap();
+    house.executor().loaded().await.unwrap();
+}
+
 /// As after a power cut.
 #[tokio::test]
 async fn code_whose_record_is_damaged_is_compiled_again() {
