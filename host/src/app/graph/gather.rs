@@ -89,7 +89,7 @@ pub(in crate::app) fn planned(reader: &Reader, submit: Submit) -> Result<Graph, 
     }
     let past = Past::of(&succeeded(reader)?);
     let tasks = found.into_tasks().into_iter();
-    let tasks = tasks.map(|task| reader.as_shown(task)).collect();
+    let tasks = tasks.map(reader.each_as_shown()).collect();
     Ok(build(tasks, &past, now))
 }
 
