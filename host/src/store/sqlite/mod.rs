@@ -118,7 +118,7 @@ impl SqliteStore {
         self.noting.insert(Noting::new(path)).clone()
     }
 
-    /// Calls `begin` for each list from now on, and passes the tasks of the list to what it returns,
+    /// Calls `begin` for each list from now on, and passes the tasks of the list to its result,
     /// before their states are compared. Tasks that are read for other purposes stay as they are
     /// stored.
     pub(crate) fn correct_lists(&mut self, begin: impl Fn() -> Correction + Send + Sync + 'static) {
