@@ -141,8 +141,16 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
         let why = host.text(["why", &id]);
         why.contains("plugin shell cannot be used").then_some(())
     });
+    // A command that waits for the task says why it does not end.
+    let mut wait = host.command(["wait", &id]);
+    wait.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut wait = wait.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(wait.stderr.take().unwrap()).lines();
+    let names_it = |line: String| line.contains("cannot end: plugin shell cannot be used");
+    assert!(lines.any(|line| names_it(line.unwrap())));
     host.run(["cancel", &id]).check();
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
+    command::ends_within(&mut wait, PATIENCE).expect("it ends");
     assert!(!alive(process));
     code.repair();
 }
