@@ -23,7 +23,7 @@ pub(crate) use self::{
 };
 use crate::{
     api,
-    app::{DownMode, Host, HostInfo, HostParts, backup, mark_unnoticed_end},
+    app::{DownMode, Host, HostInfo, HostParts, Unnoticed, backup},
     attempt::{Known, Runner, RunnerParts},
     ballast::Ballast,
     checkpoint, clock, command,
@@ -224,7 +224,10 @@ async fn wire(
     }
     let noting = store.note_in(layout.last_batch());
     let of = layout.clone();
-    store.correct_lists(move |task| mark_unnoticed_end(task, &of));
+    store.correct_lists(move || {
+        let unnoticed = Unnoticed::new(of.clone());
+        Box::new(move |task| unnoticed.mark(task))
+    });
     let database = store.in_place();
     let store: Arc<dyn Store> = Arc::new(store);
     let epoch = store.lead_after(led)?;

@@ -125,6 +125,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
     } = in_the_way;
     let unreached = held_back.clone().filter(|_| is_unreached);
     let halted = halted_supervisor.clone().or(unreached);
+    let halted = halted.or_else(|| without_plugin.clone());
     let last_end = || {
         let ended = task.last_attempt().and_then(|last| last.ended.as_ref());
         ended.map_or(task.created_at, |ended| ended.at)
@@ -612,6 +613,23 @@ mod tests {
         check(None, true, Some("the server of the disk cannot be reached"));
         check(Some(stopped), false, Some(stopped));
         check(Some(stopped), true, Some(stopped));
+    }
+
+    #[test]
+    fn a_plugin_that_cannot_be_used_keeps_a_running_task_from_ending() {
+        let mut task = sample_task(1);
+        task.state = State::Running {
+            phase: Phase::Live,
+            since: Timestamp(0),
+        };
+        let said = "plugin shell cannot be used at the moment".to_owned();
+        let in_the_way = InTheWay {
+            without_plugin: Some(said.clone()),
+            ..InTheWay::default()
+        };
+        let why = why(&task, in_the_way);
+        assert!(why.reasons.contains(&said), "{:?}", why.reasons);
+        assert_eq!(why.halted, Some(said));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
 
 const IDLE: &str = "so it enforces no limits and notices no ends";
 
-/// A living supervisor that does nothing, with its pid.
+/// A living supervisor or compiler that does nothing, with its pid.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Halted {
     /// A signal has stopped it.
@@ -35,17 +35,32 @@ impl Halted {
         }
     }
 
-    /// A sentence with the way out.
+    /// A sentence about a supervisor with the way out.
     pub(super) fn text(self) -> String {
+        format!("{}, {IDLE}; {}", self.said_of("supervisor"), self.way_out())
+    }
+
+    /// What is wrong with a compiler of plugins.
+    pub(crate) fn said_of_compiler(self) -> String {
+        self.said_of("process that compiles a plugin")
+    }
+
+    fn said_of(self, process: &str) -> String {
         match self {
-            Self::Suspended(pid) => format!(
-                "the supervisor (pid {pid}) is stopped by a signal, {IDLE}; `kill -CONT {pid}` \
-                 continues it"
-            ),
-            Self::Frozen(pid) => format!(
-                "the control group of the supervisor (pid {pid}) is frozen, {IDLE}; it goes on \
-                 once the group is thawed (`systemctl thaw`, `docker unpause`)"
-            ),
+            Self::Suspended(pid) => format!("the {process} (pid {pid}) is stopped by a signal"),
+            Self::Frozen(pid) => {
+                format!("the control group of the {process} (pid {pid}) is frozen")
+            }
+        }
+    }
+
+    /// What makes it go on.
+    pub(crate) fn way_out(self) -> String {
+        match self {
+            Self::Suspended(pid) => format!("`kill -CONT {pid}` continues it"),
+            Self::Frozen(_) => "it goes on once the group is thawed (`systemctl thaw`, `docker \
+                                unpause`)"
+                .to_owned(),
         }
     }
 }
@@ -60,15 +75,20 @@ pub(crate) fn halted_supervisors(layout: &Layout) -> Result<Vec<Halted>, AppErro
 }
 
 /// The process that compiles a plugin for the host of this data directory, if a signal has stopped
-/// it. A process that cannot be looked at is not known to be stopped.
-pub(crate) fn stopped_compiler(layout: &Layout) -> Option<u32> {
+/// it or its control group is frozen. A process that cannot be looked at is not known to be
+/// stopped.
+pub(crate) fn stopped_compiler(layout: &Layout) -> Option<Halted> {
     let host = HostProcess::of(layout)?;
     let compilers = plugin::compilers_of(host.pid).ok()?;
     let is_stopped = |pid: &u32| {
         let stat = proc_stat::try_stat(*pid).ok().flatten();
         stat.is_some_and(|stat| stat.is_stopped())
     };
-    compilers.into_iter().find(is_stopped)
+    if let Some(pid) = compilers.iter().copied().find(is_stopped) {
+        return Some(Halted::Suspended(pid));
+    }
+    let frozen = supervise::frozen_among(compilers).into_iter();
+    frozen.map(Halted::Frozen).next()
 }
 
 /// The supervisors in frozen control groups.
@@ -191,7 +211,7 @@ mod tests {
         assert_eq!(stopped_compiler(&layout), None);
         let pid = Pid::from_child(&compiler);
         kill_process(pid, Signal::STOP).unwrap();
-        while stopped_compiler(&layout) != Some(compiler.id()) {
+        while stopped_compiler(&layout) != Some(Halted::Suspended(compiler.id())) {
             std::thread::yield_now();
         }
         kill_process(pid, Signal::CONT).unwrap();
@@ -211,6 +231,9 @@ mod tests {
             frozen.contains("(pid 8)") && frozen.contains("thaw"),
             "{frozen}"
         );
+        let compiler = Halted::Frozen(9).said_of_compiler();
+        let expected = "the control group of the process that compiles a plugin (pid 9) is frozen";
+        assert_eq!(compiler, expected);
     }
 
     #[test]

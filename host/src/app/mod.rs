@@ -95,7 +95,7 @@ pub(crate) use self::{
     resolve::{ResolveStep, ResolveWorktree, UnresolvedFile, WorktreeResolved},
     transcript::{Reach, Style, lines_of},
     unended::{Unended, processes_of, unendable, unendable_text},
-    unnoticed::mark_unnoticed_end,
+    unnoticed::Unnoticed,
     view::{
         AttemptView, Cancelled, Changed, CheckpointView, Delegated, ENDED_PHASE, EventPiece,
         EventView, GitView, GroupView, HaltKind, HaltView, HeldBackView, HostInfo, Item,

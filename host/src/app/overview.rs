@@ -214,9 +214,9 @@ fn changes(reader: &Reader, after: Sequence, past: &Past) -> Result<Overview, Ap
     if is_other || events.len() == MOST_EVENTS || ids.len() > MOST_CHANGED {
         return overview(reader, &ListFilter::default(), ENDED as usize, past);
     }
-    let mut tasks = Vec::new();
+    let (mut tasks, as_shown) = (Vec::new(), reader.each_as_shown());
     for id in ids {
-        tasks.extend(reader.store.task(id)?.map(|task| reader.as_shown(task)));
+        tasks.extend(reader.store.task(id)?.map(&as_shown));
     }
     let ended_unrecorded = reader.unrecorded()?.len();
     Ok(Overview {

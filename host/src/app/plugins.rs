@@ -1,11 +1,10 @@
 //! Plugins and their permissions.
 
-use claudine_domain::task::{State, Task};
+use claudine_domain::{attempt::Phase, task::Task};
 use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
-    explain::is_queued,
     host::Host,
     view::{PermissionView, PluginDetail, PluginView},
     without_code::{TRIED_AGAIN, way_out},
@@ -49,7 +48,7 @@ impl Host {
     /// Why the plugin of a running task cannot be used at the moment, so that nobody settles the
     /// end of the task.
     pub(super) fn lack_of_plugin(&self, task: &Task) -> Option<String> {
-        if !matches!(task.state, State::Running { .. }) || is_queued(task) {
+        if !needs_plugin(task) {
             return None;
         }
         let name = &*task.request.executor;
@@ -58,6 +57,15 @@ impl Host {
             "plugin {name} cannot be used at the moment, so the end of the task is settled later: \
              {error}; {TRIED_AGAIN}"
         ))
+    }
+}
+
+/// Whether the end of a running task depends on its plugin: not if the plugin has answered, or if
+/// the task is being stopped.
+fn needs_plugin(task: &Task) -> bool {
+    match task.phase() {
+        None | Some(Phase::Assigned | Phase::Stopping(_) | Phase::Settling) => false,
+        Some(Phase::Preparing | Phase::Starting | Phase::Live | Phase::Finishing) => true,
     }
 }
 
@@ -179,8 +187,28 @@ fn worth(command: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use claudine_domain::{attempt::StopWhy, task::State, time::Timestamp};
+
     use super::*;
-    use crate::plugin::{Grant, Manifest, Origin, Shipped};
+    use crate::{
+        plugin::{Grant, Manifest, Origin, Shipped},
+        store::sample_task,
+    };
+
+    #[test]
+    fn only_a_running_task_whose_executor_has_still_to_answer_needs_its_plugin() {
+        let check = |phase: Phase, expected: bool| {
+            let mut task = sample_task(1);
+            let since = Timestamp(0);
+            task.state = State::Running { phase, since };
+            assert_eq!(needs_plugin(&task), expected, "{task:?}");
+        };
+        check(Phase::Starting, true);
+        check(Phase::Live, true);
+        check(Phase::Assigned, false);
+        check(Phase::Settling, false);
+        check(Phase::Stopping(StopWhy::Timeout), false);
+    }
 
     #[test]
     fn a_plugin_without_its_grant_is_shown_as_needing_it() {

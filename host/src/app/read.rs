@@ -226,7 +226,8 @@ impl Host {
             warnings
                 .push("there are no plugins: build the binary with `cargo xtask build`".to_owned());
         }
-        warnings.extend(self.plugins_without_code());
+        let plugins_without_code: Vec<String> = self.plugins_without_code().collect();
+        warnings.extend_from_slice(&plugins_without_code);
         if snapshot.store_full {
             warnings.push(ballast::refusal());
         }
@@ -253,6 +254,7 @@ impl Host {
             supervisors: supervisors.unwrap_or_default(),
             suspended_supervisors: suspended.unwrap_or_default(),
             halted_supervisors: halts,
+            plugins_without_code,
             held_back: (self.all_held_back)().map(|(tasks, reason)| HeldBackView { tasks, reason }),
             earlier_commands: self.commands.earlier_in_words(),
             disk_reserve_bytes: self.settings.limits.disk_reserve_bytes,

@@ -19,7 +19,7 @@ use super::{
     present::{task_row, task_view},
     request::TaskRef,
     steps::steps,
-    unnoticed::mark_unnoticed_end,
+    unnoticed::Unnoticed,
     view::TaskView,
     way_out::{Left, way_out},
     written::{begun, written_of},
@@ -54,9 +54,17 @@ impl Reader {
 
     /// The task as it is to be shown: marked if its process has ended and nobody has recorded this.
     /// Lists of the store have such marks already.
-    pub(super) fn as_shown(&self, mut task: Task) -> Task {
-        mark_unnoticed_end(&mut task, &self.layout);
-        task
+    pub(super) fn as_shown(&self, task: Task) -> Task {
+        self.each_as_shown()(task)
+    }
+
+    /// [`Self::as_shown`] for several tasks.
+    pub(super) fn each_as_shown(&self) -> impl Fn(Task) -> Task {
+        let unnoticed = Unnoticed::new(self.layout.clone());
+        move |mut task| {
+            unnoticed.mark(&mut task);
+            task
+        }
     }
 
     /// The id of the task to change.

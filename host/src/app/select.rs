@@ -120,12 +120,12 @@ impl Selection {
         let Some(connected) = connected else {
             return Ok(reader.store.list(&self.filter, limit)?);
         };
-        let mut tasks = Vec::new();
+        let (mut tasks, as_shown) = (Vec::new(), reader.each_as_shown());
         for id in connected.iter().rev() {
             if tasks.len() > limit {
                 break;
             }
-            let task = reader.store.task(*id)?.map(|task| reader.as_shown(task));
+            let task = reader.store.task(*id)?.map(&as_shown);
             tasks.extend(task.filter(|task| self.filter.allows(task)));
         }
         Ok(Page::cut(tasks, limit))

@@ -571,7 +571,7 @@ pub(crate) struct Why {
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
     /// The reason why a running task cannot end, if its supervisor does nothing or cannot be
-    /// reached.
+    /// reached, or if its plugin cannot be used at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) halted: Option<String>,
     /// A short form of the reason.

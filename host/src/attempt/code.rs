@@ -6,9 +6,9 @@
 //! one that never began. The engine starts no task of the executor, and the host tries again, after
 //! longer pauses each time. A request that needs the executor tries at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 
 use super::{commands::OfAttempt, live::Live, reporter::Reporter};
 use crate::{
@@ -104,6 +104,18 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
             }
         }
     }
+}
+
+/// Waits until it is known of an executor that its code cannot be had.
+pub(super) async fn until_any_lacks(plugins: &Catalog) {
+    let each = plugins.executors();
+    let each: Vec<_> = each
+        .map(|executor| Box::pin(executor.until_it_lacks_code()))
+        .collect();
+    if each.is_empty() {
+        return pending().await;
+    }
+    select_all(each).await;
 }
 
 /// Loads the code of each executor again whenever it could not be had. Does not end.

@@ -218,9 +218,10 @@ impl Catalog {
                 Ok((manifest, grant, source)) => {
                     self.add(manifest, grant, &places.configs, source, Origin::Installed);
                 }
+                // The files are not read again, so no task may wait until they can be read.
                 Err(error) => {
                     self.entries
-                        .insert(name, Entry::Broken(Origin::Installed, error));
+                        .insert(name, Entry::Broken(Origin::Installed, error.for_good()));
                 }
             }
         }

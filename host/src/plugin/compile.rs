@@ -16,7 +16,9 @@ use super::error::PluginError;
 use super::load;
 use crate::fsx;
 
-const CPU_SECONDS: u64 = 300;
+/// Less than the time for which the host waits: a component which keeps the compiler busy for ever
+/// is to be refused, and not to be compiled again and again.
+const CPU_SECONDS: u64 = 160;
 const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
 const OUTPUT_BYTES: u64 = 1 << 30;
 
@@ -94,23 +96,24 @@ fn hindered_at(path: &Path, error: &io::Error) -> PluginError {
 }
 
 fn limit() -> rustix::io::Result<()> {
-    let set = |resource, wanted: u64| {
+    let set = |resource, wanted: u64, hard: u64| {
         // A hard limit that is already lower is kept.
         let maximum = getrlimit(resource)
             .maximum
-            .map_or(wanted, |maximum| maximum.min(wanted));
+            .map_or(hard, |maximum| maximum.min(hard));
         setrlimit(
             resource,
             Rlimit {
-                current: Some(maximum),
+                current: Some(wanted.min(maximum)),
                 maximum: Some(maximum),
             },
         )
     };
-    set(Resource::Cpu, CPU_SECONDS)?;
-    set(Resource::As, ADDRESS_SPACE_BYTES)?;
-    set(Resource::Fsize, OUTPUT_BYTES)?;
-    set(Resource::Core, 0)
+    // At the hard limit, the kernel would send the same signal as if memory were lacking.
+    set(Resource::Cpu, CPU_SECONDS, CPU_SECONDS + 10)?;
+    set(Resource::As, ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES)?;
+    set(Resource::Fsize, OUTPUT_BYTES, OUTPUT_BYTES)?;
+    set(Resource::Core, 0, 0)
 }
 
 /// Compiles the component in this file.

@@ -17,6 +17,9 @@ pub(crate) enum PluginError {
     Grant { path: PathBuf, message: String },
     #[error("{} cannot be used: {message}", path.display())]
     Io { path: PathBuf, message: String },
+    /// The plugin's files could not be read when the host started, which reads them only then.
+    #[error("{message}; once this is put right, restart the host to use the plugin")]
+    Unread { message: String },
     #[error("it is not a WebAssembly component: {found}")]
     NotAComponent { found: &'static str },
     #[error(
@@ -64,6 +67,16 @@ impl PluginError {
         PluginError::Io {
             path: path.into(),
             message: error.to_string(),
+        }
+    }
+
+    /// The error of something that this host does not try again.
+    pub(crate) fn for_good(self) -> PluginError {
+        match self {
+            Self::Io { .. } => Self::Unread {
+                message: self.to_string(),
+            },
+            other => other,
         }
     }
 

@@ -240,13 +240,16 @@ impl Executor {
 
     /// Waits until the code can be had, or is known to be wrong. Somebody else must try to load it.
     pub(crate) async fn until_it_has_code(&self) {
-        if self
-            .lack
-            .subscribe()
-            .wait_for(Option::is_none)
-            .await
-            .is_err()
-        {
+        self.until_lack(Option::is_none).await;
+    }
+
+    /// Waits until it is known that the code cannot be had. Somebody else must try to load it.
+    pub(crate) async fn until_it_lacks_code(&self) {
+        self.until_lack(Option::is_some).await;
+    }
+
+    async fn until_lack(&self, is_so: fn(&Option<Lack>) -> bool) {
+        if self.lack.subscribe().wait_for(is_so).await.is_err() {
             unreachable!("the sender is a field of self");
         }
     }

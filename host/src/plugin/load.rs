@@ -10,10 +10,12 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -36,10 +38,10 @@ use crate::{
 
 /// The longest time that the compiler may take. Optimised, it needs some seconds for a large
 /// component; unoptimised and on a busy machine, up to a minute. Whoever needs the code waits for
-/// this time if the compiler is stopped by a signal.
+/// this time if the compiler is stopped by a signal. A compiler that computes is ended earlier, by
+/// its own limit on processor time.
 const COMPILE_WALL: Duration = Duration::from_mins(3);
-/// The exit code with which the compiler reports that it refuses the component. Any other
-/// unsuccessful end says nothing about the component.
+/// The exit code with which the compiler reports that it refuses the component.
 pub(super) const REFUSED: u8 = 3;
 /// The most bytes kept of the compiler's output.
 const SAID_BYTES: usize = 64 << 10;
@@ -186,9 +188,12 @@ impl CodeCache {
         entry
             .keep(&code, &target.0)
             .map_err(|error| PluginError::io(&entry.code, &error))?;
-        entry
-            .forget_others(&self.dir)
-            .map_err(|error| PluginError::io(&self.dir, &error))
+        // The new code can be used, whatever is left beside it.
+        if let Err(error) = entry.forget_others(&self.dir) {
+            let dir = self.dir.display();
+            tracing::warn!("{dir} still contains code that is not used any more: {error}");
+        }
+        Ok(())
     }
 
     async fn run_compiler(
@@ -234,18 +239,29 @@ impl CodeCache {
         if finished.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&finished.stderr);
-        let said = said.trim();
-        let message = if said.is_empty() {
-            format!("the compiler ended with {}", finished.status)
-        } else {
-            said.into()
-        };
-        Err(if finished.status.code() == Some(REFUSED.into()) {
-            PluginError::Compile { message }
-        } else {
-            PluginError::Uncompiled { message }
-        })
+        Err(failed(finished.status, &finished.stderr))
+    }
+}
+
+/// The error if the compiler has ended without success. It is a fault of the component if the
+/// compiler refuses it, or would exceed one of its own limits at each further try too. Any other
+/// end says nothing about the component.
+pub(super) fn failed(status: ExitStatus, said: &[u8]) -> PluginError {
+    let said = String::from_utf8_lossy(said);
+    let said = said.trim();
+    let message = if said.is_empty() {
+        format!("the compiler ended with {status}")
+    } else {
+        said.into()
+    };
+    let of_own_limits = [Signal::XCPU, Signal::XFSZ].map(Signal::as_raw);
+    let is_over = status
+        .signal()
+        .is_some_and(|signal| of_own_limits.contains(&signal));
+    if is_over || status.code() == Some(REFUSED.into()) {
+        PluginError::Compile { message }
+    } else {
+        PluginError::Uncompiled { message }
     }
 }
 
@@ -278,7 +294,8 @@ impl Entry {
     }
 
     fn open_now(&self, engine: &Engine) -> Result<Option<Component>, PluginError> {
-        let recorded = match fsx::read_text(&self.record) {
+        // A damaged record need not be UTF-8.
+        let recorded = match fsx::read(&self.record) {
             Ok(recorded) => recorded,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.record, &error)),
@@ -288,7 +305,7 @@ impl Entry {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PluginError::io(&self.code, &error)),
         };
-        if self.recorded(&code) != recorded {
+        if self.recorded(&code).as_bytes() != recorded {
             tracing::warn!(
                 "{} has changed since it was written, or belongs to another plugin; it is compiled \
                  again",

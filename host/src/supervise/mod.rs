@@ -74,7 +74,8 @@ mod words;
 pub(crate) use error::SuperviseError;
 pub(crate) use host::{
     Handover, Opened, Orphans, Settings, Silence, SilenceKind, Supervisors, end_all, frozen,
-    is_out_of_sight, leaders, may_have_left, open, open_attempts, pids, runs_as_noted, suspended,
+    frozen_among, is_out_of_sight, leaders, may_have_left, open, open_attempts, pids,
+    runs_as_noted, suspended,
 };
 pub(crate) use launch::Program;
 pub(crate) use leader::last_epoch;

@@ -10,7 +10,7 @@ use std::{
 
 use claudine_tests::{
     TestHost, command,
-    process::{alive, kill_9, signal, suspend},
+    process::{alive, kill_9, signal, state, suspend},
     wait::PATIENCE,
     wait_for,
 };
@@ -104,6 +104,30 @@ fn running_task_outlives_a_time_in_which_its_plugin_cannot_be_loaded() {
     }
 }
 
+#[test]
+fn host_does_not_wait_at_its_start_for_an_end_that_needs_a_plugin_that_cannot_be_loaded() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done");
+    let process = host.live(&id);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    fs::write(host.work().join("go"), "").unwrap();
+    // Its supervisor has noticed the end.
+    wait_for("the end of the process", || {
+        state(process).is_none().then_some(())
+    });
+    let warnings = host.up()["warnings"].to_string();
+    assert_eq!(host.status(&id)["state"], "running");
+    let log = fs::read_to_string(host.data_dir().join("host.log")).unwrap();
+    assert!(!log.contains("are not stored yet"), "{log}");
+    // The start has looked for the plugin's code, so its first answer tells of it.
+    let said = "plugin shell cannot be used at the moment";
+    assert!(warnings.contains(said), "{warnings}");
+    code.repair();
+    host.run(["plugin", "list"]).check();
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+}
+
 /// Nobody needs the plugin to end a task whose processes have ended.
 #[test]
 fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
@@ -117,8 +141,16 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
         let why = host.text(["why", &id]);
         why.contains("plugin shell cannot be used").then_some(())
     });
+    // A command that waits for the task says why it does not end.
+    let mut wait = host.command(["wait", &id]);
+    wait.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut wait = wait.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(wait.stderr.take().unwrap()).lines();
+    let names_it = |line: String| line.contains("cannot end: plugin shell cannot be used");
+    assert!(lines.any(|line| names_it(line.unwrap())));
     host.run(["cancel", &id]).check();
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
+    command::ends_within(&mut wait, PATIENCE).expect("it ends");
     assert!(!alive(process));
     code.repair();
 }

@@ -7,7 +7,7 @@ use crate::{
     attempt::Phase,
     board::{Board, Clock},
     id::TaskId,
-    time::Now,
+    time::{Now, millis},
 };
 
 impl Board {
@@ -41,7 +41,7 @@ impl Board {
         let has_length = task
             .request
             .start_timeout
-            .is_some_and(|limit| !limit.is_zero());
+            .is_some_and(|limit| millis(limit) > 0);
         has_length && self.without_code.contains_key(&task.request.executor)
     }
 }

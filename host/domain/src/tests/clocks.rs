@@ -80,6 +80,23 @@ fn start_timeout_does_not_count_while_the_executor_lacks_its_code() {
     assert_eq!(desk.word(task), "stopping:start_timeout");
 }
 
+/// Such a limit would be over again as soon as it begins again.
+#[test]
+fn start_timeout_without_a_length_counts_although_the_executor_lacks_its_code() {
+    for limit in [Duration::ZERO, Duration::from_micros(500)] {
+        let mut desk = Desk::new(1);
+        let task = desk.submit(|request| request.start_timeout = Some(limit));
+        desk.turn();
+        desk.step(Input::Code {
+            executor: desk.task(task).request.executor.clone(),
+            lacks: Some("the disk is full".into()),
+        })
+        .unwrap();
+        desk.pass(SECOND);
+        assert_eq!(desk.word(task), "stopping:start_timeout");
+    }
+}
+
 #[test]
 fn next_tick_is_the_earliest_deadline_if_there_is_one() {
     let mut desk = Desk::new(1);

@@ -272,7 +272,11 @@ impl Dice {
             58 => Happening::LoseNextStart,
             59..=75 => Happening::Turn,
             76 => Happening::TryNow(self.number()),
-            77..=93 => Happening::Commit,
+            77..=92 => Happening::Commit,
+            93 => Happening::Code {
+                of_agents: self.percent(50),
+                lacks: self.percent(60),
+            },
             94..=95 => Happening::FailCommit,
             96 => Happening::SupervisorDies,
             _ => self.crash(),

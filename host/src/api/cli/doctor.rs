@@ -443,6 +443,7 @@ mod tests {
             supervisors: Vec::new(),
             suspended_supervisors: Vec::new(),
             halted_supervisors: Vec::new(),
+            plugins_without_code: Vec::new(),
             held_back: None,
             earlier_commands: Vec::new(),
             disk_reserve_bytes: 1 << 30,

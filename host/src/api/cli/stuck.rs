@@ -56,8 +56,8 @@ pub(super) async fn stuck(
     }
 }
 
-/// Resolves once the supervisor of a running task does nothing or cannot be reached, with a message
-/// that names both. Only tasks of which `is_meant` is true count. A look follows each pause.
+/// Resolves once the supervisor of a running task does nothing or cannot be reached, or the task's
+/// plugin cannot be used at the moment, with a message that names both. Only tasks of which `is_meant` is true count. A look follows each pause.
 pub(super) async fn halted(
     session: &Session,
     pauses: impl IntoIterator<Item = Duration>,
@@ -83,7 +83,7 @@ pub(super) async fn halted(
     pending().await
 }
 
-/// Whether a supervisor is known to do nothing.
+/// Whether a supervisor is known to do nothing, or a plugin cannot be used at the moment.
 async fn may_have_halted(client: &Client) -> bool {
     let halted = halted_supervisors(&client.start().layout);
     if halted.is_ok_and(|halted| !halted.is_empty()) {
@@ -91,7 +91,9 @@ async fn may_have_halted(client: &Client) -> bool {
     }
     // If no host answers, nobody knows more.
     let host = client.that_starts_none().info().await;
-    host.is_ok_and(|host| !host.halted_supervisors.is_empty())
+    host.is_ok_and(|host| {
+        !host.halted_supervisors.is_empty() || !host.plugins_without_code.is_empty()
+    })
 }
 
 /// `None` if there is no such process.

@@ -90,7 +90,8 @@ pub(super) async fn tell_obstacles_of(
     }
 }
 
-/// Reports once that the supervisor of one of these tasks does nothing.
+/// Reports once that the supervisor of one of these tasks does nothing, or that the task's plugin
+/// cannot be used.
 async fn tell_halted(
     session: &Session,
     is_meant: impl Fn(&str) -> bool,

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     api::rest::frame::FrameError,
-    app::{AppError, ErrorKind},
+    app::{AppError, ErrorKind, Halted},
     fsx,
     text::shell_word,
 };
@@ -57,10 +57,8 @@ pub(in crate::api) enum ClientError {
     Silent(Duration),
     #[error("the host (pid {0}) is stopped by a signal and does not answer")]
     Stopped(u32),
-    #[error(
-        "the process that compiles a plugin (pid {0}) is stopped by a signal, so the host cannot tell how its plugins are"
-    )]
-    CompilerStopped(u32),
+    #[error("{}, so the host cannot tell how its plugins are", .0.said_of_compiler())]
+    CompilerStopped(Halted),
     /// [`Self::Silent`] at a request that changes something.
     #[error("the host has not answered within {} s", limit.as_secs())]
     SilentMeanwhile {
@@ -147,9 +145,9 @@ impl ClientError {
             Self::Stopped(pid) => Some(format!(
                 "`kill -CONT {pid}` continues the host; then ask again"
             )),
-            Self::CompilerStopped(pid) => Some(format!(
-                "`kill -CONT {pid}` continues it; then ask again"
-            )),
+            Self::CompilerStopped(compiler) => {
+                Some(format!("{}; then ask again", compiler.way_out()))
+            }
             Self::StoppedMeanwhile { pid, shown_by } => Some(format!(
                 "`kill -CONT {pid}` continues the host, which may or may not carry out this request then: look at `{shown_by}` before repeating it"
             )),

@@ -296,8 +296,8 @@ impl Client {
         }
     }
 
-    /// Waits for an answer about plugins. Fails early if the process that compiles one of them is
-    /// stopped by a signal, because the host waits for that process for minutes.
+    /// Waits for an answer about plugins. Fails early if the process that compiles one of them does
+    /// nothing, because the host waits for that process for minutes.
     async fn unless_compiler_is_stopped<T>(
         &self,
         answer: impl Future<Output = Result<T, ClientError>>,
@@ -306,16 +306,16 @@ impl Client {
             loop {
                 clock::sleep(LOOK_AFTER).await;
                 if self.start.is_compiling()
-                    && let Some(pid) = stopped_compiler(&self.start.layout)
+                    && let Some(compiler) = stopped_compiler(&self.start.layout)
                 {
-                    return pid;
+                    return compiler;
                 }
             }
         };
         tokio::select! {
             biased;
             answer = answer => answer,
-            pid = stopped => Err(ClientError::CompilerStopped(pid)),
+            compiler = stopped => Err(ClientError::CompilerStopped(compiler)),
         }
     }
 

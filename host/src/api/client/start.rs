@@ -223,7 +223,7 @@ impl HostStart {
     }
 
     /// Tells the user, if this was not done before, that the host compiles plugins, so that its
-    /// start takes long, and that a compiler is stopped by a signal.
+    /// start takes long, and that a compiler does nothing.
     pub(super) fn tell_of_compiling(&self, told: &mut Told) {
         if !std::mem::replace(&mut told.is_of_compiling, true) {
             (self.say)(
@@ -231,12 +231,13 @@ impl HostStart {
             );
         }
         if !told.is_of_stop
-            && let Some(pid) = stopped_compiler(&self.layout)
+            && let Some(compiler) = stopped_compiler(&self.layout)
         {
             told.is_of_stop = true;
             (self.say)(&format!(
-                "note: the process that compiles a plugin (pid {pid}) is stopped by a signal; \
-                 `kill -CONT {pid}` continues it, or else the host ends it after some minutes"
+                "note: {}; {}, or else the host ends it after some minutes",
+                compiler.said_of_compiler(),
+                compiler.way_out()
             ));
         }
     }

@@ -188,6 +188,6 @@ impl Found {
     /// The tasks as they are to be shown.
     fn into_tasks(self, reader: &Reader) -> Vec<Task> {
         let tasks = self.tasks.into_values();
-        tasks.map(|task| reader.as_shown(task)).collect()
+        tasks.map(reader.each_as_shown()).collect()
     }
 }

@@ -67,6 +67,10 @@ pub(crate) struct HostInfo {
     /// The other supervisors whose tasks do not end. Each message is also among the warnings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) halted_supervisors: Vec<HaltView>,
+    /// What keeps plugins from being used at the moment, so that their tasks do not end. Each of
+    /// these sentences is also among the warnings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) plugins_without_code: Vec<String>,
     /// Running tasks whose output cannot be written at the moment, so that they do not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_back: Option<HeldBackView>,

@@ -1,6 +1,11 @@
 //! Plugins that cannot be used, and the reasons that are given.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::PathBuf,
+    process::ExitStatus, sync::Arc,
+};
+
+use rustix::process::Signal;
 
 use super::{House, MANIFEST, open, run};
 use crate::{
@@ -11,7 +16,7 @@ use crate::{
         engine::Wasm,
         error::PluginError,
         fixtures::{self, Recorder, Wat},
-        load::Compiler,
+        load::{self, Compiler},
     },
 };
 
@@ -187,6 +192,7 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
     let executor = again.executor("guest").unwrap();
     let error = executor.loaded().await.err().unwrap();
     assert!(error.is_lack_of_code(), "{error}");
+    executor.until_it_lacks_code().await;
     assert_eq!(executor.lacks_code(), Some(error));
     fs::remove_dir(&record).unwrap();
     fs::rename(&kept, &record).unwrap();
@@ -212,16 +218,59 @@ async fn a_cache_that_was_removed_is_made_again() {
     taken_code(&house);
 }
 
-/// A compiler that was killed says nothing about the component, unlike one that refuses it.
+/// A compiler that was killed says nothing about the component, unlike one that refuses it or that
+/// would exceed a limit of its own each time.
 #[test]
 fn only_a_component_that_the_compiler_refuses_is_a_fault_of_the_plugin() {
-    let message = || "it said so".to_owned();
-    let refused = PluginError::Compile { message: message() };
-    assert!(!refused.is_lack_of_code() && !refused.is_passing());
-    let killed = PluginError::Uncompiled { message: message() };
-    assert!(killed.is_lack_of_code() && killed.is_passing());
+    let failed = |raw: i32| load::failed(ExitStatus::from_raw(raw), b"it said so\n");
+    let exit = |code: u8| i32::from(code) << 8;
+    for raw in [
+        exit(load::REFUSED),
+        Signal::XCPU.as_raw(),
+        Signal::XFSZ.as_raw(),
+    ] {
+        let error = failed(raw);
+        assert!(!error.is_lack_of_code() && !error.is_passing(), "{raw}");
+        assert_eq!(error.to_string(), "it could not be compiled: it said so");
+    }
+    for raw in [
+        exit(1),
+        exit(101),
+        Signal::KILL.as_raw(),
+        Signal::TERM.as_raw(),
+    ] {
+        let error = failed(raw);
+        assert!(error.is_lack_of_code() && error.is_passing(), "{raw}");
+    }
     let full = PluginError::Full { limit: 1 };
     assert!(!full.is_lack_of_code() && full.is_passing());
+}
+
+/// A directory in the place of the file stands for one that may not be removed.
+#[tokio::test]
+async fn new_code_is_used_although_older_code_cannot_be_removed() {
+    let house = House::with(&Wat::good().component());
+    let older = format!("cache/guest-{0}-{0}.cwasm", "0".repeat(16));
+    fs::create_dir_all(house.dir.path().join(older)).unwrap();
+    house.executor().loaded().await.unwrap();
+}
+
+/// As after a power cut.
+#[tokio::test]
+async fn code_whose_record_is_damaged_is_compiled_again() {
+    let house = House::with(&Wat::good().component());
+    house.executor().loaded().await.unwrap();
+    let (path, code) = taken_code(&house);
+    fs::write(&path, code).unwrap();
+    let record = path.with_extension("sha256");
+    for damaged in [vec![], vec![0_u8; 64], vec![0xff; 64]] {
+        fs::write(&record, damaged).unwrap();
+        let again = open(house.dir.path(), Wasm::on_demand);
+        again.executor("guest").unwrap().loaded().await.unwrap();
+        let recorded = fs::read_to_string(&record).unwrap();
+        let made = digest::hex(&fs::read(&path).unwrap());
+        assert!(recorded.starts_with(&made), "{recorded}");
+    }
 }
 
 /// Both files of the other plugin fit together.
@@ -310,6 +359,14 @@ async fn broken_plugins_are_listed_with_their_reason() {
     assert_eq!(
         names,
         expected.map(|(name, broken)| (name.to_owned(), broken))
+    );
+    // Nobody reads it again, so that no task may wait for it.
+    let unread = catalog.executor("empty").err().unwrap();
+    assert!(!unread.is_lack_of_code(), "{unread}");
+    assert!(
+        unread
+            .to_string()
+            .ends_with("restart the host to use the plugin")
     );
     assert!(matches!(
         catalog.executor("torn"),

@@ -85,8 +85,8 @@ pub(crate) struct SqliteStore {
     in_place: Option<InPlace>,
     /// Where the number of the last batch is noted, if anywhere.
     noting: Option<Noting>,
-    /// What corrects the tasks of lists, if anything.
-    listed: Option<Correction>,
+    /// What corrects the tasks of a list, if anything. Called for each list.
+    listed: Option<Box<dyn Fn() -> Correction + Send + Sync>>,
 }
 
 /// The way in which the store is read.
@@ -118,10 +118,11 @@ impl SqliteStore {
         self.noting.insert(Noting::new(path)).clone()
     }
 
-    /// Passes the tasks of lists to `correct` from now on, before their states are compared. Tasks
-    /// that are read for other purposes stay as they are stored.
-    pub(crate) fn correct_lists(&mut self, correct: impl Fn(&mut Task) + Send + Sync + 'static) {
-        self.listed = Some(Box::new(correct));
+    /// Calls `begin` for each list from now on, and passes the tasks of the list to its result,
+    /// before their states are compared. Tasks that are read for other purposes stay as they are
+    /// stored.
+    pub(crate) fn correct_lists(&mut self, begin: impl Fn() -> Correction + Send + Sync + 'static) {
+        self.listed = Some(Box::new(begin));
     }
 
     /// The files that a store which is written has open.
@@ -379,9 +380,10 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: &Filter, limit: usize) -> Result<Page, StoreError> {
+        let listed = self.listed.as_ref().map(|begin| begin());
         let correct = |task: &mut Task| {
             self.correct([&mut *task]);
-            if let Some(correct) = &self.listed {
+            if let Some(correct) = &listed {
                 correct(task);
             }
         };

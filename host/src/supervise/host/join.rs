@@ -124,7 +124,12 @@ pub(crate) fn suspended(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
 /// The pids of the living supervisors in frozen control groups, as far as this can be seen. They do
 /// as little as suspended ones.
 pub(crate) fn frozen(dir: &Path) -> Result<Vec<u32>, SuperviseError> {
-    Ok(freezer::frozen(Path::new("/"), pids(dir)?))
+    Ok(frozen_among(pids(dir)?))
+}
+
+/// Those of these processes that are in frozen control groups, as far as this can be seen.
+pub(crate) fn frozen_among(pids: Vec<u32>) -> Vec<u32> {
+    freezer::frozen(Path::new("/"), pids)
 }
 
 /// Whether a living supervisor of this boot belongs to another pid namespace (a container, or the

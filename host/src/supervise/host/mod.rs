@@ -40,7 +40,8 @@ use super::words::{AttemptKey, ChildId, Rung, Signal, StartChild, StopWhy};
 pub(crate) use ending::end_all;
 pub(super) use feed::Feed;
 pub(crate) use join::{
-    frozen, is_out_of_sight, leaders, may_have_left, open_attempts, pids, runs_as_noted, suspended,
+    frozen, frozen_among, is_out_of_sight, leaders, may_have_left, open_attempts, pids,
+    runs_as_noted, suspended,
 };
 pub(crate) use orphans::Orphans;
 pub(crate) use router::open;

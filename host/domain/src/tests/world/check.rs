@@ -8,7 +8,7 @@ use std::{
 
 use super::World;
 use crate::{
-    attempt::{Attempt, Phase},
+    attempt::{Attempt, Phase, StopWhy},
     capacity::{Refusal, Slots},
     dependency::{Dependency, End},
     id::{AccountKey, TaskId},
@@ -293,6 +293,10 @@ impl World {
                     let pause = self.board.queue.paused.as_ref();
                     pause.is_some_and(|pause| pause.since == *since)
                 }
+                Some(Refusal::NoCode { executor, .. }) => {
+                    *lane.profile.executor == *executor.as_str()
+                        && self.without_code.contains(executor.as_str())
+                }
                 Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),
                 Some(Refusal::Probing { account }) => {
                     let parked = &self.board.accounts[&AccountKey(account.clone())];
@@ -306,6 +310,40 @@ impl World {
             assert!(
                 true_reason,
                 "a lane is refused for a wrong reason: {refusal:?} {lane:?} {line:?}"
+            );
+        }
+    }
+
+    /// The attempts that have not given a sign of life and cannot, since their executors have no
+    /// code.
+    pub(super) fn deaf_starts(&self) -> Vec<TaskId> {
+        let is_deaf = |task: &&Arc<Task>| {
+            task.phase() == Some(&Phase::Starting)
+                && self.without_code.contains(&task.request.executor)
+        };
+        let deaf = self.board.unfinished().filter(is_deaf);
+        deaf.map(|task| task.id).collect()
+    }
+
+    /// Checks that none of these attempts was stopped for its silence.
+    pub(super) fn check_deaf(&self, deaf: &[TaskId]) {
+        for id in deaf {
+            let phase = self.board.tasks.get(id).and_then(|task| task.phase());
+            assert_ne!(
+                phase,
+                Some(&Phase::Stopping(StopWhy::StartTimeout)),
+                "{id} was stopped although nobody could hear it"
+            );
+        }
+    }
+
+    /// Checks that no task has been started whose executor has no code.
+    pub(super) fn check_started(&self, running_before: &BTreeSet<TaskId>) {
+        for id in self.board.running.difference(running_before) {
+            let executor = &self.board.tasks[id].request.executor;
+            assert!(
+                !self.without_code.contains(executor),
+                "{id} was started without the code of {executor}"
             );
         }
     }

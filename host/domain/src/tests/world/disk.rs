@@ -164,6 +164,9 @@ impl World {
             ..self.board.capacity.limits
         };
         self.board = Board::new(stored, limits, bounds(), boot_id(self.boot));
+        for executor in self.without_code.clone() {
+            self.tell_code(executor);
+        }
         let begun: Vec<AttemptId> = self
             .board
             .unfinished()

@@ -45,6 +45,9 @@ pub(super) fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
 }
 
+/// The executor of agents.
+const AGENTS: &str = "agent";
+
 /// Something that happens in the world. A number in it selects one of the tasks, attempts or
 /// reports that exist at that moment.
 #[derive(Clone, Debug)]
@@ -80,6 +83,11 @@ pub(super) enum Happening {
     Slots(u32),
     /// The next start is lost before it reaches the supervisor.
     LoseNextStart,
+    /// The code of the agents' executor, or of the other one, cannot be had any more, or again.
+    Code {
+        of_agents: bool,
+        lacks: bool,
+    },
     /// The engine does the work that follows each round of inputs.
     Turn,
     Commit,
@@ -193,8 +201,8 @@ pub(super) struct World {
     promised: BTreeSet<TaskId>,
     processes: BTreeMap<AttemptId, Process>,
     received: BTreeSet<AttemptId>,
-    /// Attempts that the current host prepares. `cut_short` holds the ones that were stopped before
-    /// they had a process.
+    /// Attempts that the current host prepares. `cut_short` holds the ones that ended before they
+    /// had a process, because they were stopped or their executor had no code.
     preparing: BTreeSet<AttemptId>,
     cut_short: BTreeMap<AttemptId, Ending>,
     /// Attempts whose start did not arrive and whose end is not released yet.
@@ -202,6 +210,8 @@ pub(super) struct World {
     /// Attempts whose supervisor died before the current host began.
     orphans: BTreeSet<AttemptId>,
     lose_next: bool,
+    /// The executors whose code cannot be had.
+    without_code: BTreeSet<Arc<str>>,
     mail: Vec<(AttemptId, Report)>,
     told: Vec<(AttemptId, Report)>,
     /// Edges of the graph when it was last searched for cycles.
@@ -263,6 +273,7 @@ impl World {
             lost: BTreeSet::new(),
             orphans: BTreeSet::new(),
             lose_next: false,
+            without_code: BTreeSet::new(),
             mail: Vec::new(),
             told: Vec::new(),
             edges: BTreeMap::new(),
@@ -385,6 +396,7 @@ impl World {
                 self.step(Input::SetSlots(slots)).unwrap();
             }
             Happening::LoseNextStart => self.lose_next = true,
+            Happening::Code { of_agents, lacks } => self.code(of_agents, lacks),
             Happening::Turn => self.turn(),
             Happening::Commit => self.commit(),
             Happening::FailCommit => {
@@ -427,11 +439,14 @@ impl World {
         if monotonic.is_some_and(|at| at <= self.now.monotonic)
             || wall.is_some_and(|at| at <= self.now.wall)
         {
+            let deaf = self.deaf_starts();
             self.step(Input::Tick).unwrap();
+            self.check_deaf(&deaf);
         }
-        let in_use = self.board.slots_in_use();
+        let (in_use, running) = (self.board.slots_in_use(), self.board.running.clone());
         self.board.admit(self.now);
         self.check_admission(in_use);
+        self.check_started(&running);
         // Only the admission looks at the day, whose budget tasks may wait for.
         let (monotonic, wall) = self.board.next_tick();
         assert!(

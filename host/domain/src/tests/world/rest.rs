@@ -20,6 +20,10 @@ impl World {
     /// (see [`Self::end_waits`]), and still no task starves.
     pub(in super::super) fn come_to_rest(&mut self) {
         self.lose_next = false;
+        for of_agents in [false, true] {
+            let lacks = false;
+            self.happen(Happening::Code { of_agents, lacks });
+        }
         self.happen(Happening::Slots(1));
         self.happen(Happening::Pause(false));
         for name in 0..2 {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     super::{a_merge, a_worktree, request, submission},
-    Kind, Wish, World, pick,
+    AGENTS, Kind, Wish, World, pick,
 };
 use crate::{
     batch::BatchNumber,
@@ -126,6 +126,7 @@ impl World {
             Kind::Serial => request.serial_start = Some("serial".to_owned()),
             Kind::Agent(account) => {
                 request.class = Class::Agent;
+                request.executor = AGENTS.into();
                 request.account = Some(AccountKey(account.to_owned()));
                 request.serial_start = Some(account.to_owned());
             }

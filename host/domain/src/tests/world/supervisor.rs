@@ -1,10 +1,10 @@
 //! Running processes: their signs, their ends, and how their reports reach the host.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use super::{
-    super::{a_merge, ending, never_received, started},
-    End, Process, Sign, World, pick,
+    super::{a_merge, ending, never_received, request, started},
+    AGENTS, End, Process, Sign, World, pick,
 };
 use crate::{
     attempt::{Phase, StopWhy, Usage},
@@ -37,7 +37,7 @@ impl World {
 
     fn start(&mut self, attempt: AttemptId) {
         assert_eq!(self.board.attempt_id(attempt.task), Some(attempt));
-        let task = &self.board.tasks[&attempt.task];
+        let task = self.board.tasks[&attempt.task].clone();
         let budget = task.request.budget_micro_usd;
         let spent = spent_by(&task.attempts);
         assert!(
@@ -49,6 +49,17 @@ impl World {
             budget.is_none_or(|budget| may_cost.is_some_and(|most| most <= budget - spent)),
             "wrong remaining budget: {task:?}"
         );
+        // The engine was told of the lack before it receives this report.
+        if self.without_code.contains(&task.request.executor) {
+            self.orphans.remove(&attempt);
+            return self.end_unbegun(
+                attempt,
+                Ending {
+                    no_code: true,
+                    ..ending(Cause::Class(ReasonClass::Plugin))
+                },
+            );
+        }
         if task.request.is_prepared_first() {
             assert!(
                 !self.received.contains(&attempt),
@@ -166,13 +177,13 @@ impl World {
 
     fn stop(&mut self, attempt: AttemptId, why: StopWhy) {
         if self.preparing.remove(&attempt) {
-            let ending = Ending {
-                stopped: Some(why),
-                ..ending(Cause::Class(ReasonClass::Cancelled))
-            };
-            let report = Report::Ended(Box::new(ending.clone()));
-            self.cut_short.insert(attempt, ending);
-            return self.mail.push((attempt, report));
+            return self.end_unbegun(
+                attempt,
+                Ending {
+                    stopped: Some(why),
+                    ..ending(Cause::Class(ReasonClass::Cancelled))
+                },
+            );
         }
         if let Some(process) = self.processes.get_mut(&attempt)
             && std::mem::take(&mut process.settles)
@@ -192,6 +203,34 @@ impl World {
             };
             self.process_ends(attempt, stopped);
         }
+    }
+
+    /// Ends an attempt that has no process yet.
+    fn end_unbegun(&mut self, attempt: AttemptId, ending: Ending) {
+        let report = Report::Ended(Box::new(ending.clone()));
+        self.cut_short.insert(attempt, ending);
+        self.mail.push((attempt, report));
+    }
+
+    /// The code of an executor cannot be had any more, or again. The engine learns of it.
+    pub(super) fn code(&mut self, of_agents: bool, lacks: bool) {
+        let executor = if of_agents {
+            AGENTS.into()
+        } else {
+            request().executor
+        };
+        if lacks {
+            self.without_code.insert(executor.clone());
+        } else {
+            self.without_code.remove(&executor);
+        }
+        self.tell_code(executor);
+    }
+
+    pub(super) fn tell_code(&mut self, executor: Arc<str>) {
+        let lacks = self.without_code.contains(&executor);
+        let lacks = lacks.then(|| "the disk is full".into());
+        self.step(Input::Code { executor, lacks }).unwrap();
     }
 
     fn release(&mut self, attempt: AttemptId) {
