@@ -33,10 +33,22 @@ pub(crate) struct Restraint {
 }
 
 /// Settings that name a program which git, or a filter that is its own, runs for files.
-const FOR_FILES: &str = r"filter\..*\.(clean|smudge|process|required)|merge\..*\.driver|submodule\..*\.update|lfs\.extension\..*\.(clean|smudge)";
+const FOR_FILES: &str = concat!(
+    r"filter\..*\.(clean|smudge|process|required)",
+    r"|merge\..*\.driver",
+    r"|submodule\..*\.update",
+    r"|lfs\.extension\..*\.(clean|smudge)",
+);
 
 /// Settings that name, or allow, a program which connects to a remote.
-const TO_CONNECT: &str = r"core\.(sshcommand|gitproxy)|credential\.(.*\.)?helper|protocol\.(.*\.)?allow|remote\..*\.(uploadpack|vcs)|lfs\.customtransfer\..*|lfs\.(.*\.)?standalonetransferagent";
+const TO_CONNECT: &str = concat!(
+    r"core\.(sshcommand|gitproxy)",
+    r"|credential\.(.*\.)?helper",
+    r"|protocol\.(.*\.)?allow",
+    r"|remote\..*\.(uploadpack|vcs)",
+    r"|lfs\.customtransfer\..*",
+    r"|lfs\.(.*\.)?standalonetransferagent",
+);
 
 /// Commands that read settings and names only, and so run no program.
 const RUN_NOTHING: [&str; 5] = [
@@ -58,7 +70,7 @@ const NO_LFS: (&str, &str) = ("GIT_LFS_SKIP_SMUDGE", "1");
 const OF_USER: [&str; 3] = ["system", "global", "command"];
 
 /// What a filter begins with to leave the checkout. `git lfs` finds the checkout by the variable.
-/// Git has set the variable to a relative path, or not at all; it sets `GIT_DIR` to an absolute one.
+/// Git has set it to a relative path, or not at all, and has set `GIT_DIR` to an absolute one.
 const LEAVE: &str = "GIT_WORK_TREE=$PWD && export GIT_WORK_TREE && cd / || exit 1; ";
 
 /// Merges a file as git does if it has no driver.
@@ -113,7 +125,7 @@ impl Git {
         let variables = self.variables.clone();
         let verb = spec.verb();
         let runs_nothing = RUN_NOTHING.iter().any(|known| verb == *known);
-        if !self.is_restrained() || spec.program != Program::Git || runs_nothing {
+        if !self.is_restrained() || runs_nothing {
             return Ok((Cow::Borrowed(spec), variables));
         }
         let mut limits = Box::pin(self.limits_at(&self.at, folds_case)).await?;
@@ -124,7 +136,8 @@ impl Git {
             limits.settings.extend(there.settings);
             limits.has_own_to_connect |= there.has_own_to_connect;
         }
-        let connects = CONNECT.iter().any(|known| verb == *known);
+        // `gh` runs git in the checkout, too.
+        let connects = spec.program == Program::Gh || CONNECT.iter().any(|known| verb == *known);
         let variables = if limits.has_own_to_connect && !connects {
             variables.with_missing(&NO_FETCH).with_missing(&[NO_LFS])
         } else {
@@ -263,12 +276,14 @@ mod tests {
         );
         let left = format!("{LEAVE}cat\nwc");
         check(
-            "system\0filter.a.clean\ntac\0global\0filter.a.clean\ncat\nwc\0local\0filter.a.clean\nsh x\0",
+            "system\0filter.a.clean\ntac\0global\0filter.a.clean\ncat\nwc\0\
+             local\0filter.a.clean\nsh x\0",
             &[("filter.a.clean", &left)],
             false,
         );
         check(
-            "global\0filter.a.clean\ncat\nwc\0global\0filter.a.required\ntrue\0global\0filter.b.clean\n\0",
+            "global\0filter.a.clean\ncat\nwc\0global\0filter.a.required\ntrue\0\
+             global\0filter.b.clean\n\0",
             &[("filter.a.clean", &left)],
             false,
         );
@@ -278,7 +293,8 @@ mod tests {
             false,
         );
         check(
-            "local\0submodule.a.update\n!sh x\0local\0submodule.b.update\nnone\0local\0lfs.extension.a.clean\nsh x\0",
+            "local\0submodule.a.update\n!sh x\0local\0submodule.b.update\nnone\0\
+             local\0lfs.extension.a.clean\nsh x\0",
             &[
                 ("lfs.extension.a.clean", "cat"),
                 ("submodule.a.update", "checkout"),

@@ -110,7 +110,8 @@ async fn no_filter_of_a_repository_runs_in_a_worktree_of_a_restrained_principal(
 
 #[tokio::test]
 async fn a_filter_of_the_user_runs_for_a_restrained_principal_but_not_in_the_checkout() {
-    let config = "[filter \"case\"]\n\tclean = \"sh tool.sh; tr a-z A-Z\"\n\tsmudge = \"sh tool.sh; git rev-parse --show-toplevel >> ~/tops; tr A-Z a-z\"\n";
+    let config = "[filter \"case\"]\n\tclean = \"sh tool.sh; tr a-z A-Z\"\n\
+         \tsmudge = \"sh tool.sh; git rev-parse --show-toplevel >> ~/tops; tr A-Z a-z\"\n";
     let person = somebody("");
     person.write("tool.sh", &format!("touch {}\n", ran(&person).display()));
     person.write(".gitattributes", "file filter=case\n");
@@ -132,6 +133,34 @@ async fn a_filter_of_the_user_runs_for_a_restrained_principal_but_not_in_the_che
     assert!(!ran(&person).exists());
     let unrestrained = git.in_users_checkout(git.dir());
     fs::write(git.dir().join("file"), "seven\n").unwrap();
+    unrestrained.status().await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn no_filter_runs_in_a_submodule_whose_own_repository_names_it() {
+    let person = somebody("");
+    let git = restrained_worktree(&person, OFFLINE).await;
+    let repository = person.work().join(".git");
+    let module = repository.join("worktrees/tree/modules/inner");
+    fs::create_dir_all(module.parent().unwrap()).unwrap();
+    let inner = git.dir().join("inner");
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("file"), "one\n").unwrap();
+    let separate = format!("--separate-git-dir={}", module.display());
+    person.git_in(&inner, &["init", "-q", &separate]);
+    for dir in [&*inner, git.dir()] {
+        person.git_in(dir, &["add", "-A"]);
+        person.git_in(dir, &["commit", "-q", "-m", "inner"]);
+    }
+    person.git_in(&inner, &["config", "filter.evil.clean", &evil(&person)]);
+    fs::write(module.join("info/attributes"), "* filter=evil\n").unwrap();
+    fs::write(inner.join("file"), "two\n").unwrap();
+    git.status().await.unwrap();
+    git.commit_all("work").await.unwrap();
+    git.look(&repository, &Stamps::default()).await.unwrap();
+    assert!(!ran(&person).exists());
+    let unrestrained = git.in_users_checkout(git.dir());
     unrestrained.status().await.unwrap();
     assert!(ran(&person).exists());
 }
