@@ -386,8 +386,12 @@ impl Git {
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
         self.refuse_led_away().await?;
         let folds_case = self.folds_case().await?;
-        let (spec, variables) = self.limited(spec, folds_case).await?;
-        self.run_at(&self.at, &spec, &variables, folds_case).await
+        if self.is_restrained() {
+            // Boxed to keep the futures of the callers small.
+            return Box::pin(self.run_restrained(spec, folds_case)).await;
+        }
+        let variables = &self.variables;
+        self.run_at(&self.at, spec, variables, folds_case).await
     }
 
     async fn run_at(

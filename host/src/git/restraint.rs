@@ -24,6 +24,7 @@ use super::{
     spec::{Program, Spec},
     whole,
 };
+use crate::command::Finished;
 
 /// What git may do for a task of a restrained principal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -116,8 +117,17 @@ impl Git {
         self.restraint.is_some()
     }
 
-    /// A command and its variables, as a restraint changes them.
-    pub(super) async fn limited<'a>(
+    /// Runs a command as the restraint changes it.
+    pub(super) async fn run_restrained(
+        &self,
+        spec: &Spec,
+        folds_case: bool,
+    ) -> Result<Finished, GitError> {
+        let (spec, variables) = self.limited(spec, folds_case).await?;
+        self.run_at(&self.at, &spec, &variables, folds_case).await
+    }
+
+    async fn limited<'a>(
         &self,
         spec: &'a Spec,
         folds_case: bool,
@@ -125,14 +135,14 @@ impl Git {
         let variables = self.variables.clone();
         let verb = spec.verb();
         let runs_nothing = RUN_NOTHING.iter().any(|known| verb == *known);
-        if !self.is_restrained() || runs_nothing {
+        if runs_nothing {
             return Ok((Cow::Borrowed(spec), variables));
         }
-        let mut limits = Box::pin(self.limits_at(&self.at, folds_case)).await?;
+        let mut limits = self.limits_at(&self.at, folds_case).await?;
         // Settings may be included only in one of the places.
         if let Some(dir) = spec.other_checkout() {
             let at = At::Checkout(dir.to_owned());
-            let there = Box::pin(self.limits_at(&at, folds_case)).await?;
+            let there = self.limits_at(&at, folds_case).await?;
             limits.settings.extend(there.settings);
             limits.has_own_to_connect |= there.has_own_to_connect;
         }

@@ -43,9 +43,10 @@ async fn no_filter_of_a_repository_runs_in_a_worktree_of_a_restrained_principal(
     ];
     for (way, name, part) in ways {
         let person = somebody("");
-        let settings = match way {
-            "its settings" => person.work().join(".git/config"),
-            _ => person.home().join("included"),
+        let settings = if way == "its settings" {
+            person.work().join(".git/config")
+        } else {
+            person.home().join("included")
         };
         let file = settings.to_str().unwrap();
         let set = |part: &str, value: &str| {
