@@ -258,7 +258,7 @@ impl Workspaces {
                 Ok(variables) => {
                     let state = match &request.worktree {
                         Some(_) => self.worktrees.state_left(task.id, variables).await,
-                        None => self.worktrees.foreign_state(&dir, variables).await,
+                        None => self.worktrees.foreign_state(task, &dir, variables).await,
                     };
                     state.map_err(|error| error.to_string())
                 }

@@ -329,10 +329,23 @@ impl Git {
     /// Makes a checkout with a detached head and a reflog. Git continues a reflog that exists, even
     /// if it is configured to keep no reflogs.
     pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
-        let arguments = ["worktree", "add", "--quiet", "--detach"];
-        let spec = Spec::changes(arguments).arg(path).arg(commit.hash());
-        let spec = spec.setting("core.logAllRefUpdates", "true");
-        self.change(&spec.limit(LONG)).await.map(drop)
+        let with_reflog = |spec: Spec| {
+            let spec = spec.setting("core.logAllRefUpdates", "true");
+            spec.limit(LONG)
+        };
+        let add = Spec::changes(["worktree", "add", "--quiet", "--detach"]);
+        if !self.is_restrained() {
+            let add = with_reflog(add.arg(path).arg(commit.hash()));
+            return self.change(&add).await.map(drop);
+        }
+        // Settings may be included only in the new checkout, so its programs are not known before
+        // it exists.
+        let add = with_reflog(add.arg("--no-checkout").arg(path).arg(commit.hash()));
+        self.change(&add).await?;
+        let fill = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
+        // Otherwise settings could lead git to a directory of the user.
+        let fill = with_reflog(Spec::changes(fill)).work_tree(path);
+        self.in_dir(path).change(&fill).await.map(drop)
     }
 
     /// Switches this checkout to a branch. The checkout must be at the branch's commit. Uses the
@@ -350,7 +363,8 @@ impl Git {
     /// synced.
     pub(crate) async fn remove_worktree(&self, path: &Path, look: &Look) -> Result<(), GitError> {
         self.sync().await?;
-        let mut spec = Spec::changes(["worktree", "remove"]).limit(LONG);
+        let spec = Spec::changes(["worktree", "remove"]).limit(LONG);
+        let mut spec = spec.with_other_checkout(path);
         if look.has_repositories() {
             spec = spec.arg("--force");
         }

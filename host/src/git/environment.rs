@@ -79,6 +79,8 @@ const FIXED: &[(&str, &str)] = &[
     ("GIT_PAGER", "cat"),
     // Git's advice would hide the reason of a failure in the error message.
     ("GIT_ADVICE", "0"),
+    // A filter `python3 -m NAME` must not find NAME in the checkout.
+    ("PYTHONSAFEPATH", "1"),
     ("GH_PROMPT_DISABLED", "1"),
     ("GH_NO_UPDATE_NOTIFIER", "1"),
     ("GH_PAGER", "cat"),

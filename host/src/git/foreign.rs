@@ -42,7 +42,8 @@ const PATTERNS: [&str; 2] = ["info/attributes", "info/exclude"];
 
 /// Variables for commands in the repository itself: git must not fetch an object that is missing.
 /// Versions before 2.45 know only the second one, by which every protocol is forbidden.
-const NO_FETCH: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_ALLOW_PROTOCOL", "none")];
+pub(super) const NO_FETCH: [(&str, &str); 2] =
+    [("GIT_NO_LAZY_FETCH", "1"), ("GIT_ALLOW_PROTOCOL", "none")];
 
 /// The variable that names the directory with the objects of a repository.
 const OBJECTS: &str = "GIT_OBJECT_DIRECTORY";
@@ -145,6 +146,10 @@ impl Git {
             Module::Foreign => return Ok(true),
             Module::Own(git_dir) => git_dir,
         };
+        // Git would compare the files there with the settings of that repository.
+        if inner.has_disabled_programs().await? {
+            return Ok(true);
+        }
         for link in inner.submodules().await? {
             if Box::pin(inner.leads_away(&link, &git_dir)).await? {
                 return Ok(true);

@@ -28,6 +28,7 @@ mod place;
 mod put_back;
 mod reflog;
 mod refs;
+mod restraint;
 mod settings;
 mod spec;
 mod status;
@@ -63,6 +64,7 @@ pub(crate) use self::{
     put_back::{PutBack, Step, StepNote},
     reflog::Keeping,
     refs::{Resolved, Unmakable},
+    restraint::Restraint,
     work::Merged,
 };
 use self::{
@@ -256,6 +258,8 @@ pub(crate) struct Git {
     at: At,
     /// The repository of which the directory must be a linked checkout before each command.
     linked_to: Option<PathBuf>,
+    /// What git may do here, if it works for the task of a restrained principal.
+    restraint: Option<Restraint>,
     variables: Variables,
     /// Whether names that differ only in case denote the same file here. This is looked up at most
     /// once.
@@ -277,6 +281,7 @@ impl Git {
         Self {
             at,
             linked_to: None,
+            restraint: None,
             variables,
             folds_case: Arc::default(),
         }
@@ -306,7 +311,10 @@ impl Git {
 
     /// The same setup in another place, which has an index of its own.
     fn elsewhere(&self, at: At) -> Self {
-        Self::new(at, self.variables.clone().without_index())
+        Self {
+            restraint: self.restraint,
+            ..Self::new(at, self.variables.clone().without_index())
+        }
     }
 
     /// The same setup with another index in place of that of the checkout.
@@ -376,14 +384,29 @@ impl Git {
     /// Runs a command to its end. Any exit status is accepted, but not the end by a signal, after
     /// which the command has no result. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
+        self.refuse_led_away().await?;
+        let folds_case = self.folds_case().await?;
+        if self.is_restrained() {
+            // Boxed to keep the futures of the callers small.
+            return Box::pin(self.run_restrained(spec, folds_case)).await;
+        }
+        let variables = &self.variables;
+        self.run_at(&self.at, spec, variables, folds_case).await
+    }
+
+    async fn run_at(
+        &self,
+        at: &At,
+        spec: &Spec,
+        variables: &Variables,
+        folds_case: bool,
+    ) -> Result<Finished, GitError> {
         let program = spec.program.name();
         let abandoned = match spec.purpose {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        self.refuse_led_away().await?;
-        let folds_case = self.folds_case().await?;
-        let command = spec.command(&self.at, &self.variables, folds_case);
+        let command = spec.command(at, variables, folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
             Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {
                 called: spec.called(),

@@ -80,6 +80,8 @@ pub(super) struct Spec {
     is_true: bool,
     /// Settings that apply only to this command.
     settings: Vec<(String, String)>,
+    /// A checkout in which git runs a command of its own.
+    other_checkout: Option<PathBuf>,
 }
 
 impl Spec {
@@ -97,6 +99,7 @@ impl Spec {
             work_tree: None,
             is_true: false,
             settings: Vec::new(),
+            other_checkout: None,
         }
     }
 
@@ -172,10 +175,26 @@ impl Spec {
         self
     }
 
+    /// Tells that git runs a command of its own in this checkout.
+    pub(super) fn with_other_checkout(self, dir: &Path) -> Self {
+        Self {
+            other_checkout: Some(dir.to_owned()),
+            ..self
+        }
+    }
+
+    pub(super) fn other_checkout(&self) -> Option<&Path> {
+        self.other_checkout.as_deref()
+    }
+
+    pub(super) fn verb(&self) -> &OsStr {
+        let verb = self.arguments.first();
+        verb.map_or(OsStr::new(""), OsString::as_os_str)
+    }
+
     /// The command in the form in which messages show it: `git merge`.
     pub(super) fn called(&self) -> String {
-        let verb = self.arguments.first().cloned().unwrap_or_default();
-        format!("{} {}", self.program.name(), verb.display())
+        format!("{} {}", self.program.name(), self.verb().display())
     }
 
     /// The command with its arguments and its environment. Nothing is inherited from this process's

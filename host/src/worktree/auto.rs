@@ -138,7 +138,7 @@ impl Worktrees {
                 checkout.standing.ended_by()
             )));
         }
-        let there = work.git.in_dir(&checkout.path);
+        let there = work.git.in_users_checkout(&checkout.path);
         if there.has_lasting_changes().await? {
             return Ok(Some(format!(
                 "{place}, which has changes that are not committed"

@@ -16,7 +16,7 @@ use claudine_domain::{
 
 use super::{
     WorktreeError, Worktrees, error::io_error, keep::forget_missing, plan::refuse_checked_out,
-    record::Record, settle::refuse_moved,
+    record::Record, restraint, settle::refuse_moved,
 };
 use crate::{
     command, fsx,
@@ -51,9 +51,17 @@ impl Worktrees {
         let repository = Path::new(&worktree.repository);
         let _turn = self.turn(repository).await;
         let mut known = self.record(task.id).await?;
+        let restraint = restraint(task);
+        // The records of earlier versions do not have it.
+        if let Some(record) = &mut known {
+            record.restraint = restraint;
+        }
         let git = match &known {
             Some(record) => self.git_of(record, variables),
-            None => self.git(&path, variables).linked_to(repository),
+            None => {
+                let git = self.git(&path, variables).linked_to(repository);
+                git.restrained(restraint)
+            }
         };
         let is_settled = known
             .as_ref()
@@ -216,6 +224,7 @@ impl Worktrees {
             branch,
             base: worktree.base.clone().map(BranchRef::named),
             base_commit,
+            restraint: restraint(task),
             tip: None,
             is_named: worktree.branch.is_some(),
             is_dropped: false,

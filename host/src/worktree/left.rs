@@ -153,7 +153,7 @@ impl Record {
         self.refuse_moved_repository()?;
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot put back files in", checkout))?;
-        let there = git.in_dir(checkout);
+        let there = git.in_users_checkout(checkout);
         let repository = git.in_repository(&self.repository);
         if let Some(missing) = repository.missing_checkout(checkout).await? {
             let (branch, checkout) = (base.clone(), Box::new(missing));

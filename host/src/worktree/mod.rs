@@ -36,7 +36,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use claudine_domain::{attempt::GitState, id::TaskId};
+use claudine_domain::{
+    attempt::GitState,
+    id::TaskId,
+    principal::{Authority, Step},
+    task::Task,
+};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::{
@@ -51,7 +56,11 @@ pub(crate) use self::{
     settle::Settling,
 };
 use self::{claims::Claims, record::Record};
-use crate::{git::Git, layout::Layout, lock::lock};
+use crate::{
+    git::{Git, Restraint},
+    layout::Layout,
+    lock::lock,
+};
 
 /// The worktrees of a data directory.
 pub(crate) struct Worktrees {
@@ -88,6 +97,7 @@ impl Worktrees {
     fn git_of(&self, record: &Record, variables: Arc<BTreeMap<String, String>>) -> Git {
         let git = self.git(self.path(record.task), variables);
         git.linked_to(&record.repository)
+            .restrained(record.restraint)
     }
 
     /// The state in which a task has left its worktree. `None` if the worktree has no record.
@@ -108,10 +118,11 @@ impl Worktrees {
     /// work elsewhere.
     pub(crate) async fn foreign_state(
         &self,
+        task: &Task,
         dir: &Path,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Option<GitState>, WorktreeError> {
-        let git = self.git(dir, variables);
+        let git = self.git(dir, variables).restrained(restraint(task));
         Ok(git.foreign_state(self.layout.root()).await?)
     }
 
@@ -148,6 +159,17 @@ impl Worktrees {
             Err(_) => unreachable!("nothing closes the semaphore"),
         }
     }
+}
+
+/// What git may do for a task, if a restrained principal has submitted the task.
+fn restraint(task: &Task) -> Option<Restraint> {
+    let request = &task.request;
+    let may_connect = |authority: &Authority| {
+        authority.step == Step::Full || authority.extras.contains("network")
+    };
+    request.by.restrained.then(|| Restraint {
+        has_network: request.authority.as_deref().is_some_and(may_connect),
+    })
 }
 
 #[cfg(test)]

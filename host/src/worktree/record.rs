@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{WorktreeError, Worktrees, claims::Claims, error::io_error};
 use crate::{
     fsx::{self, Lasting},
-    git::{BranchRef, Commit, Git, Stamps, StepNote},
+    git::{BranchRef, Commit, Git, Restraint, Stamps, StepNote},
     layout::Layout,
 };
 
@@ -27,6 +27,9 @@ pub(super) struct Record {
     pub(super) base: Option<BranchRef>,
     /// The commit at which the branch diverged from its base.
     pub(super) base_commit: Commit,
+    /// What git may do in the worktree, if a restrained principal has submitted the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) restraint: Option<Restraint>,
     /// The branch's last known commit, noted when the worktree was removed or another attempt
     /// began. It distinguishes the branch from another branch that somebody made later under the
     /// same name.

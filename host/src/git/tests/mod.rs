@@ -8,6 +8,7 @@ mod foreign;
 mod losses;
 mod names;
 mod person;
+mod restraint;
 
 pub(crate) use self::person::Person;
 use crate::git::{BranchRef, Git, Look, Stamps};

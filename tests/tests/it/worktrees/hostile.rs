@@ -359,6 +359,50 @@ fn host_runs_no_program_of_the_repository_in_which_a_clients_agent_has_worked() 
     assert!(ran.exists());
 }
 
+/// A client chooses the branch of its worktree, and the files of a branch may be anybody's.
+#[test]
+fn host_runs_neither_a_file_of_a_branch_nor_a_filter_of_the_repository_for_a_client() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let repository = Repository::with(TestHost::builder().config(config));
+    let host = &repository.host;
+    let ran = host.root().join("ran");
+    repository.git(&["switch", "-q", "-c", "theirs"]);
+    repository.write("a-tool.sh", &format!("touch {}\n", ran.display()));
+    let attributes = "file filter=tool\nsub/file filter=evil\n";
+    repository.write(".gitattributes", attributes);
+    repository.commit("tool");
+    repository.git(&["switch", "-q", "main"]);
+    for part in ["clean", "smudge"] {
+        repository.git(&["config", &format!("filter.evil.{part}"), &evil(host)]);
+        // A filter of the person for all repositories.
+        let own = [
+            "config",
+            "--global",
+            &format!("filter.tool.{part}"),
+            "sh a-tool.sh; cat",
+        ];
+        repository.git(&own);
+    }
+    repository.git(&["config", "filter.evil.required", "true"]);
+    let mut client = Client::connect(host);
+    let asked = json!({
+        "prompt": "echo two > file; echo two > sub/file", "executor": "shell",
+        "useWorktree": true, "baseBranch": "theirs", "mergeStrategy": "patch",
+    });
+    let taken = client.call("DelegateTask", asked);
+    let id = taken["taskId"].as_str().unwrap();
+    let task = host.finished(id);
+    merged(&task, "succeeded", "written");
+    let diff = client.call("TaskDiff", json!({ "taskId": id }));
+    let patch = diff["patch"].as_str().unwrap();
+    assert_eq!(patch.matches("-one\n+two\n").count(), 2, "{patch}");
+    host.run(["worktree", "clean"]);
+    assert!(!ran.exists());
+    // A task of the person has all filters, in the checkout.
+    repository.done(&["--base", "theirs"], "true");
+    assert!(ran.exists());
+}
+
 #[test]
 fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
     let repository = Repository::new();

@@ -1,0 +1,335 @@
+//! Git for the task of a restrained principal. Its agent may write files, and its worktree may have
+//! the files of a branch that nobody has read. Neither must decide which programs the host's git
+//! runs:
+//!
+//! - Programs that the settings of the repository itself name do not run. The git directory may
+//!   have another name than `.git`, or include a file of the checkout, and an agent that may only
+//!   edit files writes there.
+//! - Filters that the user has configured for all repositories run, because they are the user's,
+//!   but not in the checkout: a relative command would run a file of the branch.
+//!
+//! A program is disabled by its name, so the names are looked up before each command that could run
+//! one. Somebody could still add a name in the moment between this look and the command.
+
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    At, Git, GitError,
+    environment::Variables,
+    failed,
+    foreign::NO_FETCH,
+    is_no,
+    spec::{Program, Spec},
+    whole,
+};
+use crate::command::Finished;
+
+/// What git may do for a task of a restrained principal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Restraint {
+    /// Whether the task may use the network.
+    pub(crate) has_network: bool,
+}
+
+/// Settings that name a program which git, or a filter that is its own, runs for files.
+const FOR_FILES: &str = concat!(
+    r"filter\..*\.(clean|smudge|process|required)",
+    r"|merge\..*\.driver",
+    r"|submodule\..*\.update",
+    r"|lfs\.extension\..*\.(clean|smudge)",
+);
+
+/// Settings that name, or allow, a program which connects to a remote.
+const TO_CONNECT: &str = concat!(
+    r"core\.(sshcommand|gitproxy)",
+    r"|credential\.(.*\.)?helper",
+    r"|protocol\.(.*\.)?allow",
+    r"|remote\..*\.(uploadpack|vcs)",
+    r"|lfs\.customtransfer\..*",
+    r"|lfs\.(.*\.)?standalonetransferagent",
+);
+
+/// Commands that read settings and names only, and so run no program.
+const RUN_NOTHING: [&str; 5] = [
+    "check-ref-format",
+    "config",
+    "symbolic-ref",
+    "var",
+    "version",
+];
+
+/// Commands that are meant to connect to a remote.
+const CONNECT: [&str; 2] = ["push", "submodule"];
+
+/// The variable by which `git lfs` leaves pointers in place of files, and downloads none.
+const NO_LFS: (&str, &str) = ("GIT_LFS_SKIP_SMUDGE", "1");
+
+/// The scopes of settings that are the user's, or given with a command. All others are those of a
+/// repository.
+const OF_USER: [&str; 3] = ["system", "global", "command"];
+
+/// What a filter begins with to leave the checkout. `git lfs` finds the checkout by the variable.
+/// Git has set it to a relative path, or not at all, and has set `GIT_DIR` to an absolute one.
+const LEAVE: &str = "GIT_WORK_TREE=$PWD && export GIT_WORK_TREE && cd / || exit 1; ";
+
+/// Merges a file as git does if it has no driver.
+const PLAIN_MERGE: &str = "git merge-file -q --marker-size=%L %A %O %B || exit 1";
+
+/// What is changed for one command.
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Limits {
+    settings: Vec<(String, String)>,
+    /// Whether the repository itself names a program for its files.
+    has_own_for_files: bool,
+    /// Whether the repository itself names a program to connect to a remote.
+    has_own_to_connect: bool,
+}
+
+impl Git {
+    /// The same setup for the task of a restrained principal, or of somebody else if there is no
+    /// restraint.
+    pub(crate) fn restrained(self, restraint: Option<Restraint>) -> Self {
+        let is_offline = restraint.is_some_and(|it| !it.has_network);
+        let variables = if is_offline {
+            self.variables.with_missing(&[NO_LFS])
+        } else {
+            self.variables
+        };
+        Self {
+            variables,
+            restraint,
+            ..self
+        }
+    }
+
+    /// The same setup in a checkout of the user, where the filters of the repository must go on to
+    /// apply to its files.
+    pub(crate) fn in_users_checkout(&self, dir: &Path) -> Self {
+        Self {
+            restraint: None,
+            ..self.in_dir(dir)
+        }
+    }
+
+    pub(super) fn is_restrained(&self) -> bool {
+        self.restraint.is_some()
+    }
+
+    /// Runs a command as the restraint changes it.
+    pub(super) async fn run_restrained(
+        &self,
+        spec: &Spec,
+        folds_case: bool,
+    ) -> Result<Finished, GitError> {
+        let (spec, variables) = self.limited(spec, folds_case).await?;
+        self.run_at(&self.at, &spec, &variables, folds_case).await
+    }
+
+    async fn limited<'a>(
+        &self,
+        spec: &'a Spec,
+        folds_case: bool,
+    ) -> Result<(Cow<'a, Spec>, Variables), GitError> {
+        let variables = self.variables.clone();
+        let verb = spec.verb();
+        let runs_nothing = RUN_NOTHING.iter().any(|known| verb == *known);
+        if runs_nothing {
+            return Ok((Cow::Borrowed(spec), variables));
+        }
+        let mut limits = self.limits_at(&self.at, folds_case).await?;
+        // Settings may be included only in one of the places.
+        if let Some(dir) = spec.other_checkout() {
+            let at = At::Checkout(dir.to_owned());
+            let there = self.limits_at(&at, folds_case).await?;
+            limits.settings.extend(there.settings);
+            limits.has_own_to_connect |= there.has_own_to_connect;
+        }
+        // `gh` runs git in the checkout, too.
+        let connects = spec.program == Program::Gh || CONNECT.iter().any(|known| verb == *known);
+        let variables = if limits.has_own_to_connect && !connects {
+            variables.with_missing(&NO_FETCH).with_missing(&[NO_LFS])
+        } else {
+            variables
+        };
+        let spec = limits
+            .settings
+            .into_iter()
+            .fold(spec.clone(), |spec, (name, value)| {
+                spec.setting(name, value)
+            });
+        Ok((Cow::Owned(spec), variables))
+    }
+
+    /// Whether a restraint disables a program that this repository names for its files.
+    pub(super) async fn has_disabled_programs(&self) -> Result<bool, GitError> {
+        if !self.is_restrained() {
+            return Ok(false);
+        }
+        let folds_case = self.folds_case().await?;
+        let limits = Box::pin(self.limits_at(&self.at, folds_case)).await?;
+        Ok(limits.has_own_for_files)
+    }
+
+    async fn limits_at(&self, at: &At, folds_case: bool) -> Result<Limits, GitError> {
+        let pattern = format!("^({FOR_FILES}|{TO_CONNECT})$");
+        let spec = Spec::reads(["config", "--show-scope", "-z", "--get-regexp", &pattern]);
+        let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
+        if !found.status.success() {
+            return if is_no(&found) {
+                Ok(Limits::default())
+            } else {
+                Err(failed(&spec, &found))
+            };
+        }
+        let output = whole(&spec, found)?;
+        // A name must not be changed, because it would no longer denote the same program.
+        let text = std::str::from_utf8(&output).ok();
+        let limits = text.and_then(limits);
+        limits.ok_or_else(|| GitError::Unreadable {
+            called: spec.called(),
+            printed: String::from_utf8_lossy(&output).into_owned(),
+        })
+    }
+}
+
+/// The limits for settings that git has printed with their scopes; `None` if they cannot be parsed.
+fn limits(output: &str) -> Option<Limits> {
+    let (mut of_user, mut own) = (BTreeMap::new(), BTreeMap::new());
+    let mut parts = output.split_terminator('\0');
+    while let Some(scope) = parts.next() {
+        let entry = parts.next()?;
+        let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
+        if OF_USER.contains(&scope) {
+            of_user.insert(name, value);
+        } else {
+            own.insert(name, value);
+        }
+    }
+    let mut limits = Limits::default();
+    for (name, value) in own {
+        let Some(disabled) = disabled(name) else {
+            limits.has_own_to_connect = true;
+            continue;
+        };
+        let is_of_submodule = name.starts_with("submodule.");
+        // Other values are ways in which git itself updates a submodule.
+        if is_of_submodule && !value.starts_with('!') {
+            continue;
+        }
+        limits.has_own_for_files |= !is_of_submodule;
+        let value = match of_user.get(name) {
+            Some(value) => apart(name, value),
+            None => disabled.into(),
+        };
+        limits.settings.push((name.to_owned(), value.into_owned()));
+        of_user.remove(name);
+    }
+    for (name, value) in of_user {
+        if let Cow::Owned(value) = apart(name, value) {
+            limits.settings.push((name.to_owned(), value));
+        }
+    }
+    Some(limits)
+}
+
+/// The value with which a setting names no program; `None` for a program that connects to a remote.
+fn disabled(name: &str) -> Option<&'static str> {
+    let (section, rest) = name.split_once('.')?;
+    match section {
+        "filter" if rest.ends_with(".required") => Some("false"),
+        "filter" => Some(""),
+        "merge" => Some(PLAIN_MERGE),
+        "submodule" => Some("checkout"),
+        "lfs" if rest.starts_with("extension.") => Some("cat"),
+        _ => None,
+    }
+}
+
+/// The value of a setting of the user. A filter leaves the checkout first.
+fn apart<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
+    let is_filter = name.starts_with("filter.") && !name.ends_with(".required");
+    if is_filter && !value.is_empty() {
+        Cow::Owned(format!("{LEAVE}{value}"))
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn check(output: &str, expected: &[(&str, &str)], connects: bool) {
+        let limits = limits(output).unwrap();
+        let expected = expected.iter();
+        let expected: Vec<_> = expected
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        assert_eq!(limits.settings, expected, "{output:?}");
+        assert_eq!(limits.has_own_to_connect, connects, "{output:?}");
+    }
+
+    #[test]
+    fn programs_of_a_repository_are_disabled_and_filters_of_the_user_leave_the_checkout() {
+        check("", &[], false);
+        check(
+            "local\0filter.a = b.c.clean\nsh x\0worktree\0filter.a = b.c.required\0",
+            &[
+                ("filter.a = b.c.clean", ""),
+                ("filter.a = b.c.required", "false"),
+            ],
+            false,
+        );
+        let left = format!("{LEAVE}cat\nwc");
+        check(
+            "system\0filter.a.clean\ntac\0global\0filter.a.clean\ncat\nwc\0\
+             local\0filter.a.clean\nsh x\0",
+            &[("filter.a.clean", &left)],
+            false,
+        );
+        check(
+            "global\0filter.a.clean\ncat\nwc\0global\0filter.a.required\ntrue\0\
+             global\0filter.b.clean\n\0",
+            &[("filter.a.clean", &left)],
+            false,
+        );
+        check(
+            "global\0merge.a.driver\ncat\0local\0merge.b.driver\nsh x\0",
+            &[("merge.b.driver", PLAIN_MERGE)],
+            false,
+        );
+        check(
+            "local\0submodule.a.update\n!sh x\0local\0submodule.b.update\nnone\0\
+             local\0lfs.extension.a.clean\nsh x\0",
+            &[
+                ("lfs.extension.a.clean", "cat"),
+                ("submodule.a.update", "checkout"),
+            ],
+            false,
+        );
+    }
+
+    #[test]
+    fn a_program_of_a_repository_that_connects_to_a_remote_is_noticed() {
+        for name in [
+            "core.sshcommand",
+            "credential.helper",
+            "protocol.ext.allow",
+            "remote.a.uploadpack",
+            "lfs.customtransfer.a.path",
+        ] {
+            check(&format!("local\0{name}\nsh x\0"), &[], true);
+            check(&format!("global\0{name}\nsh x\0"), &[], false);
+        }
+    }
+
+    #[test]
+    fn settings_that_are_cut_off_are_not_parsed() {
+        assert_eq!(limits("local"), None);
+        assert_eq!(limits("local\0filter.a.clean\ncat\0local\0"), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! What git runs in the worktrees of restrained principals.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::PathBuf};
+
+use super::{Person, repository, somebody};
+use crate::git::{Git, Restraint, Shape, Stamps, Wanted, spec::Spec};
+
+const OFFLINE: Restraint = Restraint { has_network: false };
+const ONLINE: Restraint = Restraint { has_network: true };
+
+/// A command that creates the file `ran` in the user's home directory, and passes its input on.
+fn evil(person: &Person) -> String {
+    format!("touch {}; cat", ran(person).display())
+}
+
+fn ran(person: &Person) -> PathBuf {
+    person.home().join("ran")
+}
+
+/// A worktree of a restrained principal beside the repository, at the user's commit.
+async fn restrained_worktree(person: &Person, restraint: Restraint) -> Git {
+    let commit = person.commit("HEAD").await;
+    let repository = repository(person).restrained(Some(restraint));
+    let tree = person.home().join("tree");
+    repository.add_worktree(&tree, &commit).await.unwrap();
+    let git = repository
+        .in_dir(tree)
+        .linked_to(person.work().join(".git"));
+    let git = git.restrained(Some(restraint));
+    git.with_identity().await.unwrap()
+}
+
+#[tokio::test]
+async fn no_filter_of_a_repository_runs_in_a_worktree_of_a_restrained_principal() {
+    let ways = [
+        ("its settings", "evil", "clean"),
+        ("its settings", "a=b.größe", "clean"),
+        ("its settings", "evil", "process"),
+        ("an included file", "evil", "clean"),
+        ("a file that is included in worktrees only", "evil", "clean"),
+    ];
+    for (way, name, part) in ways {
+        let person = somebody("");
+        let settings = if way == "its settings" {
+            person.work().join(".git/config")
+        } else {
+            person.home().join("included")
+        };
+        let file = settings.to_str().unwrap();
+        let set = |part: &str, value: &str| {
+            person.git(&[
+                "config",
+                "--file",
+                file,
+                &format!("filter.{name}.{part}"),
+                value,
+            ]);
+        };
+        set(part, &evil(&person));
+        set("smudge", &evil(&person));
+        set("required", "true");
+        match way {
+            "an included file" => {
+                person.git(&["config", "include.path", file]);
+            }
+            "a file that is included in worktrees only" => {
+                person.git(&["config", "includeIf.gitdir:**/worktrees/*.path", file]);
+            }
+            _ => {}
+        }
+        let attributes = person.work().join(".git/info/attributes");
+        fs::write(attributes, format!("* filter={name}\n")).unwrap();
+        let git = restrained_worktree(&person, OFFLINE).await;
+        let from = git.commit_of("HEAD").await.unwrap().unwrap();
+        let file = git.dir().join("file");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one\n", "{way}");
+        fs::write(&file, "two\n").unwrap();
+        let repository = person.work().join(".git");
+        assert_eq!(git.state_left().await.unwrap().dirty, ["file"], "{way}");
+        assert_eq!(git.changed_since(&from).await.unwrap(), 1, "{way}");
+        let wanted = Wanted {
+            shape: Shape::Patch,
+            path: None,
+        };
+        let diff = git.diff_to_files(&from, &repository, wanted).await.unwrap();
+        assert!(diff.text.contains("+two\n"), "{way}: {}", diff.text);
+        git.commit_all("work").await.unwrap();
+        assert_eq!(person.git_in(git.dir(), &["show", "HEAD:file"]), "two");
+        // Git compares the files of the worktree itself before it removes them.
+        fs::write(&file, "two\n").unwrap();
+        let look = git.look(&repository, &Stamps::default()).await.unwrap();
+        assert_eq!(look.loss(), None, "{way}");
+        if part == "clean" {
+            assert!(!ran(&person).exists(), "{way}");
+            let seen = "alias.seen=!git status > /dev/null 2>&1 || true";
+            person.git_in(git.dir(), &["-c", seen, "seen"]);
+            assert!(
+                ran(&person).exists(),
+                "a git without a restraint runs it: {way}"
+            );
+            fs::remove_file(ran(&person)).unwrap();
+            fs::write(&file, "two\n").unwrap();
+        }
+        let there = git.in_repository(&repository);
+        there.remove_worktree(git.dir(), &look).await.unwrap();
+        assert!(!ran(&person).exists(), "{way} {name} {part}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_of_the_user_runs_for_a_restrained_principal_but_not_in_the_checkout() {
+    let config = "[filter \"case\"]\n\tclean = \"sh tool.sh; tr a-z A-Z\"\n\
+         \tsmudge = \"sh tool.sh; git rev-parse --show-toplevel >> ~/tops; tr A-Z a-z\"\n";
+    let person = somebody("");
+    person.write("tool.sh", &format!("touch {}\n", ran(&person).display()));
+    person.write(".gitattributes", "file filter=case\n");
+    person.commit_all("tool");
+    person.configure(config);
+    let git = restrained_worktree(&person, OFFLINE).await;
+    let tops = fs::read_to_string(person.home().join("tops")).unwrap();
+    assert_eq!(tops, format!("{}\n", git.dir().display()));
+    fs::write(git.dir().join("file"), "two\n").unwrap();
+    git.commit_all("work").await.unwrap();
+    assert_eq!(person.git_in(git.dir(), &["show", "HEAD:file"]), "TWO");
+    assert!(git.status().await.unwrap().dirty.is_empty());
+    assert!(!ran(&person).exists());
+    // The repository names another program for the filter, and the user's still applies.
+    person.git(&["config", "filter.case.clean", &evil(&person)]);
+    fs::write(git.dir().join("file"), "three\n").unwrap();
+    git.commit_all("more work").await.unwrap();
+    assert_eq!(person.git_in(git.dir(), &["show", "HEAD:file"]), "THREE");
+    assert!(!ran(&person).exists());
+    let unrestrained = git.in_users_checkout(git.dir());
+    fs::write(git.dir().join("file"), "seven\n").unwrap();
+    unrestrained.status().await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn no_filter_runs_in_a_submodule_whose_own_repository_names_it() {
+    let person = somebody("");
+    let git = restrained_worktree(&person, OFFLINE).await;
+    let repository = person.work().join(".git");
+    let module = repository.join("worktrees/tree/modules/inner");
+    fs::create_dir_all(module.parent().unwrap()).unwrap();
+    let inner = git.dir().join("inner");
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("file"), "one\n").unwrap();
+    let separate = format!("--separate-git-dir={}", module.display());
+    person.git_in(&inner, &["init", "-q", &separate]);
+    for dir in [&*inner, git.dir()] {
+        person.git_in(dir, &["add", "-A"]);
+        person.git_in(dir, &["commit", "-q", "-m", "inner"]);
+    }
+    person.git_in(&inner, &["config", "filter.evil.clean", &evil(&person)]);
+    fs::write(module.join("info/attributes"), "* filter=evil\n").unwrap();
+    fs::write(inner.join("file"), "two\n").unwrap();
+    git.status().await.unwrap();
+    git.commit_all("work").await.unwrap();
+    git.look(&repository, &Stamps::default()).await.unwrap();
+    assert!(!ran(&person).exists());
+    let unrestrained = git.in_users_checkout(git.dir());
+    unrestrained.status().await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn a_look_at_a_directory_of_a_restrained_principal_runs_no_file_in_it() {
+    let person = somebody("[filter \"tool\"]\n\tclean = \"sh tool.sh; cat\"\n");
+    person.write("tool.sh", &format!("touch {}\n", ran(&person).display()));
+    person.write(".gitattributes", "file filter=tool\n");
+    person.write("file", "two\n");
+    let git = person.at(".").restrained(Some(OFFLINE));
+    let state = git.foreign_state(&person.home()).await.unwrap().unwrap();
+    assert!(state.dirty.contains(&"file".to_owned()), "{state:?}");
+    assert!(!ran(&person).exists());
+    person.at(".").foreign_state(&person.home()).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn without_a_merge_driver_of_the_repository_files_are_merged_as_text() {
+    let person = Person::with_repository("");
+    let commit = async |text: &str| {
+        person.write("file", text);
+        person.commit_all("change");
+        person.commit("HEAD").await
+    };
+    person.write(".gitattributes", "file merge=evil\n");
+    commit("1\n2\n3\n4\n5\n").await;
+    person.git(&["branch", "other"]);
+    let ours = commit("ours\n2\n3\n4\n5\n").await;
+    person.git(&["checkout", "-q", "other"]);
+    let theirs = commit("1\n2\n3\n4\ntheirs\n").await;
+    person.git(&["config", "merge.evil.driver", &evil(&person)]);
+    let merge = Spec::changes(["merge-tree", "--write-tree", ours.hash(), theirs.hash()]);
+    let git = person.at("").restrained(Some(OFFLINE));
+    let merged = git.run_with_attributes_of(&ours, &merge).await.unwrap();
+    assert_eq!(merged.status.code(), Some(0), "{merged:?}");
+    let tree = String::from_utf8_lossy(&merged.stdout);
+    let file = format!("{}:file", tree.trim());
+    assert_eq!(person.git(&["show", &file]), "ours\n2\n3\n4\ntheirs");
+    assert!(!ran(&person).exists());
+    let git = person.at("");
+    git.run_with_attributes_of(&ours, &merge).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn filters_of_a_restrained_principal_are_told_whether_they_may_use_the_network() {
+    let config = "[filter \"env\"]\n\tsmudge = \"env > ~/env; cat\"\n";
+    let check = async |restraint: Restraint, connects: bool, expected: [&str; 2]| {
+        let person = somebody("");
+        person.write(".gitattributes", "file filter=env\n");
+        person.commit_all("attributes");
+        person.configure(config);
+        if connects {
+            person.git(&["config", "core.sshCommand", "false"]);
+        }
+        restrained_worktree(&person, restraint).await;
+        let env = fs::read_to_string(person.home().join("env")).unwrap();
+        let names = ["GIT_LFS_SKIP_SMUDGE=", "GIT_ALLOW_PROTOCOL="];
+        let found = names.map(|name| {
+            let mut lines = env.lines();
+            lines
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+        });
+        assert_eq!(found, expected, "{restraint:?} {connects}");
+        // Python finds no module in the checkout.
+        assert!(env.lines().any(|line| line == "PYTHONSAFEPATH=1"), "{env}");
+    };
+    check(OFFLINE, false, ["1", ""]).await;
+    check(ONLINE, false, ["", ""]).await;
+    check(ONLINE, true, ["1", "none"]).await;
+}
