@@ -39,6 +39,9 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 /// would flood the host's log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
 
+/// The smallest budget of a run: a millionth of a dollar, the unit in which the host counts.
+const LEAST_BUDGET_USD: f64 = 0.000_001;
+
 /// Length limit of a line of standard error. Only one such line is shown, to a person.
 const LONGEST_COMPLAINT_BYTES: usize = 400;
 
@@ -127,6 +130,8 @@ impl Attempt {
     /// Claude Code compares it with the cost of this process, even in a resumed session.
     fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
+        // A smaller amount would count as nothing if the attempt ended without a known cost.
+        let asked = asked.map(|usd| usd.max(LEAST_BUDGET_USD));
         asked
             .into_iter()
             .chain(self.task.budget_usd)
