@@ -39,6 +39,12 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 /// would flood the host's log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
 
+/// Keeps Python from looking for modules in the directory in which it runs. Claude Code runs the
+/// user's `apiKeyHelper` in the agent's directory, which a client has named, and the helper may be
+/// `python3 -m MODULE`. Agents that may run commands do without the variable, because scripts of the
+/// directory may need its modules.
+const SAFE_PYTHON: (&str, &str) = ("PYTHONSAFEPATH", "1");
+
 /// The smallest budget of a run: a millionth of a dollar, the unit in which the host counts.
 const LEAST_BUDGET_USD: f64 = 0.000_001;
 
@@ -113,11 +119,13 @@ impl Attempt {
                 has_network: allows_network(extras),
             }),
         };
-        let child = Command::new("claude")
+        let mut command = Command::new("claude")
             .args(start.arguments(spec, &means))
-            .stdin_bytes(start.input(spec))
-            .spawn()
-            .await;
+            .stdin_bytes(start.input(spec));
+        if means.limits.is_some_and(Limits::forbids_commands) {
+            command = command.env(SAFE_PYTHON.0, SAFE_PYTHON.1);
+        }
+        let child = command.spawn().await;
         child.map_err(|mut failure| {
             if failure.class == Class::Spawn {
                 failure.message = format!("{}; {}", failure.message, crate::INSTALL_ADVICE);

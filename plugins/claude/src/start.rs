@@ -145,6 +145,11 @@ impl<'a> Directory<'a> {
 }
 
 impl Limits<'_> {
+    /// Whether the agent has no tool that runs commands.
+    pub(crate) fn forbids_commands(self) -> bool {
+        self.step < Step::Run
+    }
+
     fn arguments(self) -> Vec<String> {
         let mut without = format!("{NO_UNASKED_CHANGES}{NO_MEMORY}");
         without.extend(self.elsewhere.into_iter().flatten().map(Directory::rule));

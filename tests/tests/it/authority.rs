@@ -624,7 +624,7 @@ fn host_started_inside_a_task_takes_no_settings_from_the_task() {
 fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client_names() {
     let (mut host, agent) = with_agent(
         SMALLEST,
-        "printenv PATH > path; printenv PYTHONPATH > python",
+        "printenv PATH > path; printenv PYTHONPATH > python; printenv PYTHONSAFEPATH > safe",
     );
     let absolute = format!(
         "{}:{}",
@@ -645,6 +645,8 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     host.finished(id.as_str().unwrap());
     assert_eq!(said(&host, "path"), format!("{absolute}\n"));
     assert_eq!(said(&host, "python"), "/lib/python\n");
+    // The agent runs a helper of the user in this directory, perhaps `python3 -m MODULE`.
+    assert_eq!(said(&host, "safe"), "1\n");
     assert!(!host.work().join("planted").exists());
     // The tasks of a person keep what the person has set.
     host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
