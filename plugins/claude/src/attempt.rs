@@ -18,12 +18,15 @@ use crate::authority::{self, allows_network};
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
-use crate::start::{Directory, ELSEWHERE, Earlier, Limits, Means, Start};
+use crate::start::{Directory, ELSEWHERE, Earlier, Limits, Means, Start, without_private};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
 /// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`. Its
 /// value lists the extras that the task may have.
 const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
+
+/// Variable in which the host tells such an executor which files belong to the host.
+const PRIVATE: &str = "CLAUDINE_PRIVATE";
 
 /// Time that a process may live on after its result.
 const AFTER_RESULT: Duration = Duration::from_secs(15);
@@ -104,6 +107,11 @@ impl Attempt {
         }
         let restraint = self.task.env.get(RESTRAINED);
         let mut elsewhere = [None; ELSEWHERE.len()];
+        let private = restraint.and_then(|_| self.task.env.get(PRIVATE));
+        let private = private
+            .map(without_private)
+            .transpose()?
+            .unwrap_or_default();
         if restraint.is_some() {
             for (variable, directory) in ELSEWHERE.into_iter().zip(&mut elsewhere) {
                 *directory = Directory::of(variable, self.task.env.get(variable))?;
@@ -116,6 +124,7 @@ impl Attempt {
             limits: restraint.map(|extras| Limits {
                 step: authority::of(spec, &self.config).step(),
                 elsewhere,
+                private: &private,
                 has_network: allows_network(extras),
             }),
         };
