@@ -20,6 +20,29 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Patterns of the names in the data directory that only the host and its user may use. Of the
+    /// worktrees, only the records and the patches beside them are among these.
+    pub(crate) const PRIVATE: [&str; 15] = [
+        "*.*",
+        "ballast",
+        "cache",
+        "commands",
+        "env",
+        "forgetting",
+        "grants",
+        "lock",
+        "logs",
+        "plugins",
+        "restored",
+        "restoring",
+        "stdin",
+        "supervisors",
+        "worktrees/*.*",
+    ];
+
+    /// Names of what the host passes to tasks, which only read it.
+    pub(crate) const PASSED: [&str; 1] = ["inputs"];
+
     pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -323,6 +346,49 @@ mod tests {
             check(other, None);
         }
         assert_eq!(Layout::attempt_of_log("../x.log"), None);
+    }
+
+    #[test]
+    fn everything_in_a_data_directory_but_worktrees_and_inputs_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let made = fsx::entries(layout.root()).unwrap();
+        let task: TaskId = "task_01kb2m8r4zq8w3v5x7y9abcdef".parse().unwrap();
+        let paths = [
+            layout.database(),
+            layout.restoring(),
+            layout.to_be_placed(),
+            layout.restored_file(),
+            layout.kept_file(),
+            layout.ceiling_file(),
+            layout.lock(),
+            layout.host_file(),
+            layout.host_log(),
+            layout.forgetting(),
+            layout.ballast(),
+            layout.commands(),
+            layout.inputs_boot(),
+            layout.root().join("host.sock"),
+            layout.worktree_record(task),
+            layout.patch(task),
+        ];
+        let kept = |path: &Path| {
+            let name = path.strip_prefix(layout.root()).unwrap().to_str().unwrap();
+            let is_meant = |pattern: &&str| match pattern.strip_suffix("*.*") {
+                None => name == *pattern,
+                Some(begin) => name
+                    .strip_prefix(begin)
+                    .is_some_and(|rest| rest.contains('.') && !rest.contains('/')),
+            };
+            let all = Layout::PRIVATE.iter().chain(&Layout::PASSED);
+            all.filter(|pattern| is_meant(pattern)).count()
+        };
+        for path in made.iter().chain(&paths) {
+            assert_eq!(kept(path), 1, "{}", path.display());
+        }
+        assert_eq!(kept(&layout.worktrees()), 0);
+        assert_eq!(kept(&layout.worktree(task)), 0);
     }
 
     #[test]

@@ -248,6 +248,7 @@ async fn wire(
         known: Known::of(opened.found),
         settle_timeout: settings.settle_timeout,
         ceiling: settings.mcp.clone(),
+        settings_file: settings.place.clone(),
         most_output: settings.max_output_bytes,
     });
     parts.spawn(ROUTER, router_end(opened.router, shutdown.clone()));

@@ -116,9 +116,12 @@ pub(crate) fn micro_usd(dollars: f64) -> Option<u64> {
 }
 
 /// Converts a cost in dollars that an executor tells to millionths. Returns `None` if the amount is
-/// invalid, or larger than the cost of any attempt: it would use up every budget.
+/// invalid, or larger than the cost of any attempt: it would use up every budget. An amount that is
+/// not 0 counts as at least a millionth, because otherwise many small amounts would cost nothing.
 pub(crate) fn told_micro_usd(dollars: f64) -> Option<u64> {
-    micro_usd(dollars).filter(|_| dollars <= MAX_USD)
+    let least = u64::from(dollars > 0.0);
+    let micro = micro_usd(dollars).filter(|_| dollars <= MAX_USD)?;
+    Some(micro.max(least))
 }
 
 /// Formats an amount as `$1.50`.
@@ -246,6 +249,9 @@ mod tests {
         check(f64::NAN, None);
         check(f64::INFINITY, None);
         assert_eq!(told_micro_usd(1e6), Some(1_000_000_000_000));
+        assert_eq!(micro_usd(1e-9), Some(0));
+        assert_eq!(told_micro_usd(1e-9), Some(1));
+        assert_eq!(told_micro_usd(0.0), Some(0));
         for told in [1_000_000.5, 1e300, -1.0] {
             assert_eq!(told_micro_usd(told), None, "{told}");
         }

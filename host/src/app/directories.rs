@@ -3,16 +3,18 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
+
+use claudine_domain::principal::Principal;
 
 use super::{
     check::{PATH_SHOWN_CHARS, invalid},
     error::{AppError, ErrorKind},
     prepare::Checked,
 };
-use crate::{clock, lock::lock, text::shortened};
+use crate::{ceiling::places::Places, clock, lock::lock, text::shortened};
 
 /// Time for which a directory counts as usable. It is checked again when a task starts in it.
 const USABLE_FOR: Duration = Duration::from_secs(1);
@@ -29,23 +31,31 @@ pub(super) struct Directories(Mutex<VecDeque<(Duration, PathBuf)>>);
 impl Directories {
     /// Checks the working directories of all tasks; an error includes the index of its task. The
     /// directories may be on a disk that does not answer, so the checks run on a thread that may
-    /// block.
-    pub(super) async fn check(&self, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
+    /// block. Those of a restrained principal are always looked at, because a link may have changed.
+    pub(super) async fn check(
+        &self,
+        by: &Arc<Principal>,
+        places: &Arc<Places>,
+        tasks: &[Checked],
+    ) -> Result<(), (usize, AppError)> {
         let mut unknown: Vec<(usize, PathBuf)> = Vec::new();
         for (index, Checked { task, .. }) in tasks.iter().enumerate() {
             let path = &task.working_directory;
             // A directory that several tasks in succession share is checked once.
             let is_repeated = unknown.last().is_some_and(|(_, last)| last == path);
-            if !is_repeated && !self.is_usable(path) {
+            if !is_repeated && (by.restrained || !self.is_usable(path)) {
                 unknown.push((index, path.clone()));
             }
         }
         if unknown.is_empty() {
             return Ok(());
         }
+        let (by, places) = (by.clone(), places.clone());
         let look = move || {
             for (index, path) in &unknown {
                 working_directory(path).map_err(|error| (*index, error))?;
+                let allowed = places.may_work_in(&by, path);
+                allowed.map_err(|refusal| (*index, AppError::from(refusal)))?;
             }
             Ok(unknown)
         };

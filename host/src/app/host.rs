@@ -22,7 +22,7 @@ use super::{
     request::{DownMode, TaskRef},
 };
 use crate::{
-    ceiling::{Refusal, session::SessionError},
+    ceiling::{Refusal, places::Places, session::SessionError},
     command::Elsewhere,
     config::{Begin, Settings},
     engine::{Engine, EngineError},
@@ -56,6 +56,7 @@ pub(crate) struct Host {
     pub(super) transcripts: Transcripts,
     pub(super) environments: Arc<Environments>,
     pub(super) directories: Directories,
+    pub(super) places: Arc<Places>,
     pub(super) worktrees: Arc<Worktrees>,
     /// Runs commands for requests.
     pub(super) commands: Arc<dyn Elsewhere>,
@@ -142,6 +143,7 @@ impl Host {
         let by = Arc::default();
         let wanted = mode.map(|mode| Wanted { mode, by });
         let transcripts = Transcripts::new(plugins.clone(), layout.clone());
+        let places = Arc::new(Places::new(layout.root(), &settings.place));
         Self {
             engine,
             ids: Mutex::default(),
@@ -154,6 +156,7 @@ impl Host {
             transcripts,
             environments,
             directories: Directories::default(),
+            places,
             worktrees,
             commands,
             settings,

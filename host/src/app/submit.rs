@@ -193,7 +193,7 @@ impl Host {
         }
         let named = self.names_of_their_own(by, names).await;
         named.map_err(|(index, error)| of_member(index, error))?;
-        let usable = self.directories.check(&checked).await;
+        let usable = self.directories.check(by, &self.places, &checked).await;
         usable.map_err(|(index, error)| of_member(index, error))?;
         let valid = validate(&checked).await;
         valid.map_err(|(index, error)| of_member(index, error))?;

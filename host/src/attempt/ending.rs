@@ -791,6 +791,8 @@ mod tests {
             assert_eq!(cost_at_most_micro_usd(outputs), expected, "{outputs}");
         };
         check(r#"{"cost_at_most_usd": 0.5}"#, Some(500_000));
+        check(r#"{"cost_at_most_usd": 1e-9}"#, Some(1));
+        check(r#"{"cost_at_most_usd": 0}"#, Some(0));
         check(r#"{"cost_at_most_usd": -1}"#, None);
         check(r#"{"cost_at_most_usd": "much"}"#, None);
         check(r#"{"cost_at_most_usd": 1e300}"#, None);

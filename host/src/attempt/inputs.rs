@@ -11,12 +11,13 @@ use claudine_domain::{
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
+    ceiling::places::Places,
     checkpoint::{
         self, CheckpointError,
         files::{self, Given},
         words::{Resumed, Used, before_prompt},
     },
-    config::{McpCeiling, PATH, RESTRAINED, absolute_lists},
+    config::{McpCeiling, PATH, PRIVATE, RESTRAINED, absolute_lists},
     engine::Launch,
     environment::Environments,
     layout::Layout,
@@ -36,6 +37,7 @@ pub(super) struct Inputs {
     pub(super) layout: Layout,
     /// The present limits of restrained principals.
     pub(super) ceiling: Arc<McpCeiling>,
+    pub(super) places: Places,
     /// The present output limit of tasks that request no other.
     pub(super) most_output: u64,
 }
@@ -145,6 +147,10 @@ impl Inputs {
                 env.push(mark.clone());
             }
             own.push(mark);
+            env.retain(|(name, _)| name != PRIVATE);
+            if manifest.reads_env.iter().any(|name| name == PRIVATE) {
+                env.push((PRIVATE.to_owned(), self.places.told()));
+            }
         }
         let guest = GuestTask {
             id: attempt.task.to_string(),

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -30,7 +31,9 @@ use super::{
     workspaces::Workspaces,
 };
 use crate::{
-    aside, checkpoint, clock,
+    aside,
+    ceiling::places::Places,
+    checkpoint, clock,
     config::McpCeiling,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
@@ -73,6 +76,8 @@ pub(crate) struct RunnerParts {
     pub(crate) settle_timeout: Duration,
     /// The present limits of restrained principals.
     pub(crate) ceiling: McpCeiling,
+    /// The configuration file, whether it exists or not.
+    pub(crate) settings_file: PathBuf,
     /// The present output limit of tasks that request no other, which is also the highest limit of
     /// a restrained principal's task.
     pub(crate) most_output: u64,
@@ -91,6 +96,7 @@ impl Runner {
             known,
             settle_timeout,
             ceiling,
+            settings_file,
             most_output,
         } = parts;
         let inputs = Inputs {
@@ -99,6 +105,7 @@ impl Runner {
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
             ceiling: Arc::new(ceiling),
+            places: Places::new(layout.root(), &settings_file),
             most_output,
         };
         let workspaces = Workspaces {

@@ -65,6 +65,9 @@ pub(crate) const BOUNDS: &str = "CLAUDINE_BOUNDS";
 /// configuration found in the working directory, and take away abilities that the task may not
 /// have.
 pub(crate) const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
+/// Variable with the files that an agent of a restrained principal may not use, as JSON. Only
+/// executors get it, and not their children.
+pub(crate) const PRIVATE: &str = "CLAUDINE_PRIVATE";
 
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;

@@ -12,30 +12,43 @@ use std::{
 
 /// Variables with such lists. The programs for which they are ignore them if they are empty, except
 /// for `PATH`.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 8] = [
     PATH,
-    "LD_LIBRARY_PATH",
+    LIBRARIES,
+    "GEM_PATH",
     "NODE_PATH",
     "PERL5LIB",
+    "PERLLIB",
     "PYTHONPATH",
     "RUBYLIB",
 ];
+/// The list whose entries may also be separated by semicolons.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
+/// With this variable Perl looks in the directory in which it runs, too.
+const UNSAFE_PERL: &str = "PERL_USE_UNSAFE_INC";
 pub(crate) const PATH: &str = "PATH";
 /// The `PATH` if no entry is left. An empty one would mean the directory of the program.
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Those of the variables that are lists with entries that are not absolute, without these entries.
+/// Those of the variables that are lists with entries that are not absolute, without these entries,
+/// and [`UNSAFE_PERL`] without effect.
 pub(crate) fn absolute_lists(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let lists = LISTS.iter().filter_map(|name| {
         let value = variables.get(*name)?;
-        let left: Vec<&str> = value.split(':').filter(|it| it.starts_with('/')).collect();
+        let separates = |it: char| it == ':' || (*name == LIBRARIES && it == ';');
+        let left: Vec<&str> = value
+            .split(separates)
+            .filter(|it| it.starts_with('/'))
+            .collect();
         let left = match left.as_slice() {
             [] if *name == PATH => USUAL.to_owned(),
             left => left.join(":"),
         };
         (left != *value).then(|| ((*name).to_owned(), left))
     });
-    lists.collect()
+    let perl = variables.get(UNSAFE_PERL).filter(|value| *value != "0");
+    let perl = perl.map(|_| (UNSAFE_PERL.to_owned(), "0".to_owned()));
+    lists.chain(perl).collect()
 }
 
 /// A `PATH` without the entries that are not absolute.
@@ -74,6 +87,13 @@ mod tests {
         assert_eq!(left("PYTHONPATH", "src").as_deref(), Some(""));
         assert_eq!(left("PYTHONPATH", "/a"), None);
         assert_eq!(left("PYTHONPATH", ""), None);
+        assert_eq!(
+            left("LD_LIBRARY_PATH", "/a;lib;/b").as_deref(),
+            Some("/a:/b")
+        );
+        assert_eq!(left("PERLLIB", ".:/a").as_deref(), Some("/a"));
+        assert_eq!(left("PERL_USE_UNSAFE_INC", "1").as_deref(), Some("0"));
+        assert_eq!(left("PERL_USE_UNSAFE_INC", "0"), None);
         assert_eq!(left("CDPATH", "."), None);
     }
 }

@@ -18,12 +18,15 @@ use crate::authority::{self, allows_network};
 use crate::checkpoint::Checkpoint;
 use crate::outcome::{Ending, outcome};
 use crate::spec::{Machine, Spec, root_bypass};
-use crate::start::{Directory, ELSEWHERE, Earlier, Limits, Means, Start};
+use crate::start::{Directory, ELSEWHERE, Earlier, Limits, Means, Start, without_private};
 use crate::transcript::{LONGEST_LINE_BYTES, Note, Transcript};
 
 /// Variable that the host sets if the submitter of the task is limited by the settings `mcp.*`. Its
 /// value lists the extras that the task may have.
 const RESTRAINED: &str = "CLAUDINE_RESTRAINED";
+
+/// Variable in which the host tells such an executor which files belong to the host.
+const PRIVATE: &str = "CLAUDINE_PRIVATE";
 
 /// Time that a process may live on after its result.
 const AFTER_RESULT: Duration = Duration::from_secs(15);
@@ -38,6 +41,15 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(10);
 /// Maximum number of unexpected lines to report, because a program that prints only such lines
 /// would flood the host's log.
 const MOST_ODD_LINES_TOLD: u32 = 5;
+
+/// Keeps Python from looking for modules in the directory in which it runs. Claude Code runs the
+/// user's `apiKeyHelper` in the agent's directory, which a client has named, and the helper may be
+/// `python3 -m MODULE`. Agents that may run commands do without the variable, because scripts of the
+/// directory may need its modules.
+const SAFE_PYTHON: (&str, &str) = ("PYTHONSAFEPATH", "1");
+
+/// The smallest budget of a run: a millionth of a dollar, the unit in which the host counts.
+const LEAST_BUDGET_USD: f64 = 0.000_001;
 
 /// Length limit of a line of standard error. Only one such line is shown, to a person.
 const LONGEST_COMPLAINT_BYTES: usize = 400;
@@ -95,6 +107,11 @@ impl Attempt {
         }
         let restraint = self.task.env.get(RESTRAINED);
         let mut elsewhere = [None; ELSEWHERE.len()];
+        let private = restraint.and_then(|_| self.task.env.get(PRIVATE));
+        let private = private
+            .map(without_private)
+            .transpose()?
+            .unwrap_or_default();
         if restraint.is_some() {
             for (variable, directory) in ELSEWHERE.into_iter().zip(&mut elsewhere) {
                 *directory = Directory::of(variable, self.task.env.get(variable))?;
@@ -107,14 +124,17 @@ impl Attempt {
             limits: restraint.map(|extras| Limits {
                 step: authority::of(spec, &self.config).step(),
                 elsewhere,
+                private: &private,
                 has_network: allows_network(extras),
             }),
         };
-        let child = Command::new("claude")
+        let mut command = Command::new("claude")
             .args(start.arguments(spec, &means))
-            .stdin_bytes(start.input(spec))
-            .spawn()
-            .await;
+            .stdin_bytes(start.input(spec));
+        if means.limits.is_some_and(Limits::forbids_commands) {
+            command = command.env(SAFE_PYTHON.0, SAFE_PYTHON.1);
+        }
+        let child = command.spawn().await;
         child.map_err(|mut failure| {
             if failure.class == Class::Spawn {
                 failure.message = format!("{}; {}", failure.message, crate::INSTALL_ADVICE);
@@ -127,6 +147,8 @@ impl Attempt {
     /// Claude Code compares it with the cost of this process, even in a resumed session.
     fn budget_usd(&self) -> Option<f64> {
         let asked = self.task.spec.max_budget_usd;
+        // A smaller amount would count as nothing if the attempt ended without a known cost.
+        let asked = asked.map(|usd| usd.max(LEAST_BUDGET_USD));
         asked
             .into_iter()
             .chain(self.task.budget_usd)

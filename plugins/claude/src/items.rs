@@ -116,13 +116,9 @@ fn of_verdict(verdict: &Verdict) -> Vec<Item> {
     let mut items: Vec<Item> = errors
         .map(|error| Item::new(ItemKind::Error, error))
         .collect();
-    let spent: Option<f64> = verdict
-        .model_usage_since_last_result
-        .as_ref()
-        .map(|usage| usage.values().map(|model| model.cost_usd).sum());
     // Versions of Claude Code without this field report the cost of the run, and print one result
     // per run.
-    let spent = spent.or(verdict.total_cost_usd);
+    let spent = verdict.since_last_usd().or(verdict.total_cost_usd);
     if let Some(usd) = spent.filter(|usd| *usd > 0.0) {
         let item = Item::new(ItemKind::Cost, format!("{usd:.4} USD"));
         items.push(item.with("cost-usd", usd.to_string()));

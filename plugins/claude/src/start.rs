@@ -107,6 +107,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) step: Step,
     /// The directories that [`ELSEWHERE`] names.
     pub(crate) elsewhere: [Option<Directory<'a>>; ELSEWHERE.len()],
+    /// The rules of [`without_private`].
+    pub(crate) private: &'a str,
     /// Whether the agent may use the network. If not, it gets no network tools, because Claude Code
     /// lets them reach some sites in every permission mode.
     pub(crate) has_network: bool,
@@ -123,9 +125,7 @@ impl<'a> Directory<'a> {
         let Some(path) = value.filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        let is_plain = |it: char| it.is_alphanumeric() || "/._-+@ ".contains(it);
-        let is_name = |part: &str| part.trim() == part && part != "." && part != "..";
-        if path.chars().all(is_plain) && path.split('/').all(is_name) {
+        if is_plain(path) {
             return Ok(Some(Self(path)));
         }
         let message = format!(
@@ -144,10 +144,70 @@ impl<'a> Directory<'a> {
     }
 }
 
+/// Whether a rule takes each character of the path for itself, and not for a part of a pattern.
+fn is_plain(path: &str) -> bool {
+    let is_plain = |it: char| it.is_alphanumeric() || "/._-+@ ".contains(it);
+    let is_name = |part: &str| part.trim() == part && part != "." && part != "..";
+    path.chars().all(is_plain) && path.split('/').all(is_name)
+}
+
+/// Files of the host below a path.
+#[derive(Debug, Deserialize)]
+struct Private {
+    root: String,
+    /// Patterns of names that an agent neither reads nor writes. An empty one means the path.
+    unread: Vec<String>,
+    /// Patterns of names that an agent only reads.
+    unwritten: Vec<String>,
+}
+
+/// Rules that keep an agent from the files of the host that `told` lists. A rule that denies
+/// something is stronger than all that allow it.
+pub(crate) fn without_private(told: &str) -> Result<String, Failure> {
+    let all: Vec<Private> = serde_json::from_str(told).map_err(|error| {
+        let message = format!("the list of the host's own files cannot be read: {error}");
+        Failure::new(Class::Plugin, message)
+    })?;
+    let mut rules = String::new();
+    for Private {
+        root,
+        unread,
+        unwritten,
+    } in all
+    {
+        if !is_plain(&root) {
+            let message = format!(
+                "an agent of an MCP client cannot be kept from the files of Claudine in `{root}`, \
+                 because its name has an unusual character, `.` or `..`; give it another name"
+            );
+            return Err(Failure::new(Class::Invalid, message));
+        }
+        let path = |name: &str| {
+            let names = root.split('/').chain([name]);
+            let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+            format!("//{}", names.join("/"))
+        };
+        for name in &unread {
+            let path = path(name);
+            rules.extend([",Read(", &*path, "),Edit(", &*path, ")"]);
+        }
+        for name in &unwritten {
+            rules.extend([",Edit(", &*path(name), ")"]);
+        }
+    }
+    Ok(rules)
+}
+
 impl Limits<'_> {
+    /// Whether the agent has no tool that runs commands.
+    pub(crate) fn forbids_commands(self) -> bool {
+        self.step < Step::Run
+    }
+
     fn arguments(self) -> Vec<String> {
         let mut without = format!("{NO_UNASKED_CHANGES}{NO_MEMORY}");
         without.extend(self.elsewhere.into_iter().flatten().map(Directory::rule));
+        without.push_str(self.private);
         if !self.has_network {
             let network = NETWORK_TOOLS.iter().chain([&REMOTE_AGENT]);
             without.extend(network.flat_map(|tool| [",", *tool]));
@@ -531,6 +591,7 @@ mod tests {
             let limits = Some(Limits {
                 step: Step::Edit,
                 elsewhere: [None, Directory::of(ELSEWHERE[0], Some(value)).unwrap()],
+                private: "",
                 has_network: true,
             });
             line(&Spec::default(), PermissionMode::AcceptEdits, limits)
@@ -555,10 +616,35 @@ mod tests {
     }
 
     #[test]
+    fn limited_agent_uses_no_files_of_the_host() {
+        let told = r#"[{"root": "/d a//s", "unread": ["env", "w/*.*"], "unwritten": ["inputs"]},
+            {"root": "/c.toml", "unread": [""], "unwritten": []}]"#;
+        let rules = without_private(told).unwrap();
+        let expected = ",Read(//d a/s/env),Edit(//d a/s/env),Read(//d a/s/w/*.*),\
+                        Edit(//d a/s/w/*.*),Edit(//d a/s/inputs),Read(//c.toml),Edit(//c.toml)";
+        assert_eq!(rules, expected);
+        let limits = Some(Limits {
+            step: Step::Full,
+            elsewhere: [None; 2],
+            private: &rules,
+            has_network: true,
+        });
+        let line = line(&Spec::default(), PermissionMode::AcceptEdits, limits);
+        assert!(line.ends_with(&format!("{UNASKED}{expected}")), "{line}");
+        for unusual in ["/a*", "/a,b", "/a)", "/a/../b"] {
+            let told = format!(r#"[{{"root": "{unusual}", "unread": [], "unwritten": []}}]"#);
+            let refused = without_private(&told).unwrap_err();
+            assert_eq!(refused.class, Class::Invalid, "{unusual}");
+        }
+        assert_eq!(without_private("{}").unwrap_err().class, Class::Plugin);
+    }
+
+    #[test]
     fn limited_agent_ignores_its_directorys_settings() {
         let full = Some(Limits {
             step: Step::Full,
             elsewhere: [None; 2],
+            private: "",
             has_network: true,
         });
         let plain = line(&Spec::default(), PermissionMode::Plan, full);
@@ -593,6 +679,7 @@ mod tests {
             let limits = Some(Limits {
                 step,
                 elsewhere: [None; 2],
+                private: "",
                 has_network,
             });
             let found = line(&Spec::default(), PermissionMode::DontAsk, limits);
@@ -619,6 +706,7 @@ mod tests {
             Some(Limits {
                 step: Step::Read,
                 elsewhere: [None; 2],
+                private: "",
                 has_network: false,
             }),
         ] {

@@ -170,6 +170,23 @@ pub(crate) struct Verdict {
     pub(crate) permission_denials: Option<Vec<Denial>>,
 }
 
+impl Verdict {
+    /// Cost of this process since its previous result. Older versions do not report it.
+    pub(crate) fn since_last_usd(&self) -> Option<f64> {
+        let usage = self.model_usage_since_last_result.as_ref()?;
+        Some(usage.values().map(|model| model.cost_usd).sum())
+    }
+
+    /// Whether the run was stopped from outside, so that perhaps the service still worked on a
+    /// request. Older versions give no `terminal_reason` then.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        match (self.terminal_reason.as_deref(), self.subtype.as_deref()) {
+            (Some(reason), _) => reason.starts_with("aborted"),
+            (None, subtype) => subtype == Some("error_during_execution"),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ModelUsage {
     #[serde(rename = "costUSD")]

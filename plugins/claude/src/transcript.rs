@@ -260,12 +260,7 @@ fn limit(info: &RateLimitInfo) -> Option<Limit> {
 /// Cost of the session before this process, computed from the first result of the process: the
 /// total, which covers the whole session, minus the costs by model, which cover this process alone.
 fn cost_before(verdict: &Verdict) -> Option<f64> {
-    let own: f64 = verdict
-        .model_usage_since_last_result
-        .as_ref()?
-        .values()
-        .map(|usage| usage.cost_usd)
-        .sum();
+    let own = verdict.since_last_usd()?;
     Some((verdict.total_cost_usd? - own).max(0.0))
 }
 

@@ -378,6 +378,20 @@ fn agent_that_is_cancelled_before_it_reports_a_cost_is_charged_its_budget() {
     assert_eq!(task["assumed_usd"], 4.9);
 }
 
+/// Claude Code then often tells a cost of 0, but the service charges the prompt.
+#[test]
+fn agent_that_is_cancelled_before_its_first_answer_is_charged_its_budget() {
+    let world = World::new(Script::always(Answer::silent("for ever")));
+    let id = world.delegate(&["hi", "--budget-usd", "4.9"]);
+    wait_for("a request", || {
+        (!world.api.message_requests().is_empty()).then_some(())
+    });
+    world.host.run(["cancel", &id]).check();
+    let task = world.host.finished(&id);
+    assert_eq!(task["outcome"], "cancelled", "{task:#}");
+    assert_eq!(task["assumed_usd"], 4.9);
+}
+
 #[test]
 fn agent_that_ends_before_its_session_begins_costs_nothing() {
     let (world, _wrapper) = World::wrapped(Script::default(), "exit 7");

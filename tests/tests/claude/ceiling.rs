@@ -575,6 +575,58 @@ fn clients_agent_that_edits_does_not_write_the_memory_of_claude_code_elsewhere()
     assert!(note.exists());
 }
 
+/// The environments of the owner's tasks, with tokens, are in the data directory, and so is what
+/// the host allows.
+#[test]
+fn clients_agent_reads_and_writes_no_files_of_the_host() {
+    let world = World::with(Script::default(), Login::ApiKey, |host| host.config(EDITS));
+    world.host.up();
+    let (root, data) = (world.host.root(), world.host.data_dir());
+    let environment = data.join("env/planted");
+    fs::write(&environment, "TOKEN=words-of-a-token\n").unwrap();
+    let written = |path: &Path| json!({"file_path": path, "content": "words\n"});
+    let (grant, inside) = (data.join("grants/any.toml"), root.join("made.txt"));
+    let settings = world.host.config_dir().join("claudine/other.toml");
+    let search = json!({"pattern": "words-of", "path": data, "output_mode": "content"});
+    let calls = || {
+        calling([
+            ("Read", json!({ "file_path": environment })),
+            ("Grep", search.clone()),
+            ("Write", written(&grant)),
+            ("Write", written(&settings)),
+            ("Write", written(&inside)),
+        ])
+    };
+    let has_read = |before: usize| {
+        let asked = world.api.message_requests();
+        let mut said = asked[before..].iter().map(|asked| asked.body.to_string());
+        said.any(|said| said.contains("words-of-a-token"))
+    };
+    world.api.set_script(calls());
+    let mut client = Client::connect(&world.host);
+    let asked = json!({
+        "prompt": format!("look at @{}", environment.display()),
+        "permissionMode": "acceptEdits",
+        "workingDirectory": root,
+    });
+    let taken = client.call("DelegateTask", asked);
+    let task = world.host.finished(taken["taskId"].as_str().unwrap());
+    succeeded(&task, "done");
+    assert!(inside.exists());
+    assert!(!has_read(0));
+    assert!(!grant.exists() && !settings.exists());
+
+    // An agent of the owner does all of it.
+    let before = world.api.message_requests().len();
+    fs::remove_file(&inside).unwrap();
+    world.api.set_script(calls());
+    let place = root.to_str().unwrap();
+    let task = world.done(&["go", "--permission-mode", "acceptEdits", "-w", place]);
+    succeeded(&task, "done");
+    assert!(has_read(before));
+    assert!(grant.exists() && settings.exists());
+}
+
 /// A tool that writes needs a pattern within the directory: without one it may write anywhere.
 #[test]
 fn client_cannot_allow_a_tool_that_writes_outside_of_the_directory() {

@@ -1,7 +1,11 @@
 //! Principals and their rights: the owner at a terminal, commands and agents in attempts, and MCP
 //! clients.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 use claudine_tests::{
     TestHost, harness::binary, mcp::Client, short_id, terminal::Terminal, wait_for,
@@ -624,7 +628,7 @@ fn host_started_inside_a_task_takes_no_settings_from_the_task() {
 fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client_names() {
     let (mut host, agent) = with_agent(
         SMALLEST,
-        "printenv PATH > path; printenv PYTHONPATH > python",
+        "printenv PATH > path; printenv PYTHONPATH > python; printenv PYTHONSAFEPATH > safe",
     );
     let absolute = format!(
         "{}:{}",
@@ -645,10 +649,41 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     host.finished(id.as_str().unwrap());
     assert_eq!(said(&host, "path"), format!("{absolute}\n"));
     assert_eq!(said(&host, "python"), "/lib/python\n");
+    // The agent runs a helper of the user in this directory, perhaps `python3 -m MODULE`.
+    assert_eq!(said(&host, "safe"), "1\n");
     assert!(!host.work().join("planted").exists());
     // The tasks of a person keep what the person has set.
     host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
     assert!(host.work().join("planted").exists());
+}
+
+/// Otherwise an agent that may only read gets the environments of the owner's tasks, with tokens.
+#[test]
+fn client_lets_no_task_work_in_the_data_directory_or_beside_the_settings() {
+    let (host, _agent) = smallest();
+    host.up();
+    let worktree = host.data_dir().join("worktrees/task_other");
+    fs::create_dir_all(&worktree).unwrap();
+    let link = host.work().join("link");
+    symlink(host.data_dir(), &link).unwrap();
+    let mut client = Client::connect(&host);
+    let asked = |directory: &Path| {
+        let mut asked = json!({"prompt": "p", "permissionMode": "plan"});
+        asked["workingDirectory"] = json!(directory);
+        asked
+    };
+    let in_data = ["", "env", "worktrees"].map(|name| host.data_dir().join(name));
+    for directory in in_data.iter().chain([&link]) {
+        let says = ["it is in the data directory", "the directory of a project"];
+        refused(&mut client, "DelegateTask", asked(directory), &says);
+    }
+    let settings = host.config_dir().join("claudine");
+    let says = ["it is in the directory of the settings"];
+    refused(&mut client, "DelegateTask", asked(&settings), &says);
+    client.call("DelegateTask", asked(host.root()));
+    client.call("DelegateTask", asked(&worktree));
+    let data = host.data_dir().to_str().unwrap();
+    host.text(["delegate", "--permission-mode", "plan", "-w", data, "p"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
         .and_then(|verdict| verdict.permission_denials.as_deref())
         .unwrap_or_default();
     let total_usd = verdict.and_then(|verdict| verdict.total_cost_usd);
+    let total_usd = total_usd.filter(|usd| *usd >= 0.0);
     let before_usd = transcript.results.cost_before_usd.or_else(|| {
         let earlier = ending.earlier.as_ref()?;
         Some(cost_before(verdict?, earlier))
@@ -28,6 +29,9 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
     // What a process has spent after its last result is not known.
     let final_usd = total_usd.filter(|_| transcript.results.is_final());
     let cost_usd = final_usd.map(|total| (total - before_usd.unwrap_or(0.0)).max(0.0));
+    let may_have_asked = verdict.filter(|_| transcript.is_in_session());
+    let is_told = |usd: &f64| may_have_asked.is_none_or(|it| !lacks_a_request(it, *usd));
+    let cost_usd = cost_usd.filter(is_told);
     // Without a known cost, an attempt with a budget counts as if it had spent the whole budget.
     let is_free = ending.budget_usd.is_some() && transcript.has_asked_nothing();
     let cost_usd = cost_usd.or_else(|| is_free.then_some(0.0));
@@ -108,6 +112,13 @@ pub(super) fn outputs(outcome: Outcome, transcript: &Transcript, ending: &Ending
         .fold(outcome, |outcome, (name, value)| {
             outcome.output(name, value)
         })
+}
+
+/// Whether the reported cost perhaps lacks that of a request. Claude Code learns what a request
+/// costs from the first event of the answer. If it is stopped before that, it reports a cost of 0,
+/// but the service charges the prompt, however long it is.
+fn lacks_a_request(verdict: &Verdict, cost_usd: f64) -> bool {
+    verdict.is_cut_off() && verdict.since_last_usd().unwrap_or(cost_usd) <= 0.0
 }
 
 /// The usage limit that was met, by its common name.
@@ -307,6 +318,68 @@ mod tests {
         check(&[begin(), result(), gap(), result()], [Some(0.5), None]);
         // Claude Code ended before it began a session, such as for an option that it does not know.
         check(&[], [Some(0.0), None]);
+    }
+
+    #[test]
+    fn cost_of_a_run_that_was_stopped_before_its_first_answer_is_unknown() {
+        let costs = |lines: &[&str], earlier: Option<f64>| {
+            let earlier = earlier.map(|usd| Earlier {
+                total_cost_usd: Some(usd),
+                ..Earlier::default()
+            });
+            let ending = Ending {
+                budget_usd: Some(2.0),
+                earlier,
+                ..Ending::default()
+            };
+            let outcome = end(&lines.join("\n"), ending);
+            ["cost_usd", "cost_at_most_usd"]
+                .map(|name| outcome.outputs.get(name).and_then(Value::as_f64))
+        };
+        let begin = r#"{"type":"system","subtype":"init","session_id":null}"#;
+        let result = |reason: Option<&str>, total: f64, own: Option<f64>| {
+            let usage = own.map(|usd| json!({"opus": {"costUSD": usd}}));
+            let line = json!({
+                "type": "result", "subtype": "error_during_execution", "is_error": true,
+                "terminal_reason": reason, "total_cost_usd": total, "num_turns": 1,
+                "model_usage_since_last_result": usage,
+            });
+            line.to_string()
+        };
+        let unknown = [None, Some(2.0)];
+        for reason in [Some("aborted_streaming"), Some("aborted_tools"), None] {
+            assert_eq!(
+                costs(&[begin, &result(reason, 0.0, Some(0.0))], None),
+                unknown
+            );
+            assert_eq!(costs(&[begin, &result(reason, 0.0, None)], None), unknown);
+            // In a resumed session the total contains what was spent before.
+            assert_eq!(
+                costs(&[begin, &result(reason, 0.5, Some(0.0))], None),
+                unknown
+            );
+            assert_eq!(
+                costs(&[begin, &result(reason, 0.5, None)], Some(0.5)),
+                unknown
+            );
+            let told = [Some(0.5), None];
+            assert_eq!(costs(&[begin, &result(reason, 0.5, Some(0.5))], None), told);
+            assert_eq!(costs(&[begin, &result(reason, 0.5, None)], None), told);
+            // The agent was woken again, and stopped before it was answered.
+            let (first, woken) = (
+                result(Some("completed"), 0.5, Some(0.5)),
+                result(reason, 0.5, Some(0.0)),
+            );
+            assert_eq!(costs(&[begin, &first, begin, &woken], None), unknown);
+            // The run ended before it began a session, so it has asked nothing.
+            let free = [Some(0.0), None];
+            assert_eq!(costs(&[&result(reason, 0.0, Some(0.0))], None), free);
+        }
+        // The service refused the request.
+        let refused = result(Some("api_error"), 0.0, Some(0.0));
+        assert_eq!(costs(&[begin, &refused], None), [Some(0.0), None]);
+        let negative = result(Some("completed"), -1.0, None);
+        assert_eq!(costs(&[begin, &negative], None), unknown);
     }
 
     /// Versions before the known one report only a total, some for the session and some for the
