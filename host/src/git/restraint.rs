@@ -98,8 +98,8 @@ impl Git {
             self.variables
         };
         Self {
-            variables,
             restraint,
+            variables,
             ..self
         }
     }

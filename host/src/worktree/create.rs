@@ -56,12 +56,11 @@ impl Worktrees {
         if let Some(record) = &mut known {
             record.restraint = restraint;
         }
-        let git = match &known {
-            Some(record) => self.git_of(record, variables),
-            None => {
-                let git = self.git(&path, variables).linked_to(repository);
-                git.restrained(restraint)
-            }
+        let git = if let Some(record) = &known {
+            self.git_of(record, variables)
+        } else {
+            let git = self.git(&path, variables).linked_to(repository);
+            git.restrained(restraint)
         };
         let is_settled = known
             .as_ref()
