@@ -10,7 +10,6 @@ mod build;
 mod checkout;
 mod demo;
 mod http;
-mod in_memory;
 mod mutants;
 mod program;
 mod record;

@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::{
     Bench, graph, host, load, mcp, median, output,
@@ -20,10 +19,7 @@ use super::{
     table::{Table, Target},
     throughput,
 };
-use crate::{
-    in_memory,
-    trial::{self, Trial},
-};
+use crate::trial::{self, Trial};
 
 /// The highest ratio that does not count as a loss.
 const LIMIT: f64 = 1.10;
@@ -35,8 +31,6 @@ const TASKS: u32 = 1_000;
 const NO_OPS: u32 = 4_000;
 const GRAPH: u64 = 20_000;
 const SLEEPING: usize = 200;
-/// Free space in memory that is enough for both binaries.
-const COPIES_BYTES: u64 = 1 << 30;
 
 /// A host of one of the two binaries.
 struct Side<'a> {
@@ -217,7 +211,7 @@ pub(super) fn compare(
         bench.claudine.display(),
         older.display()
     ));
-    let copies = copies()?;
+    let copies = tempfile::tempdir().context("cannot make a temporary directory")?;
     let older = &copy(older, &copies.path().join("old"))?;
     let bench = &Bench {
         claudine: copy(&bench.claudine, &copies.path().join("new"))?,
@@ -234,17 +228,9 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// A directory for the copies of both binaries. How many pages of a program the kernel maps at a
-/// time depends on how its file came into the page cache, and so do a host's memory and the time of
-/// its start: for the same binary, by up to a sixth. On a disk, not even two copies that are made
-/// one after the other are always cached alike; in memory, they are.
-fn copies() -> Result<TempDir> {
-    match in_memory::directory(COPIES_BYTES)? {
-        Some(dir) => Ok(dir),
-        None => tempfile::tempdir().context("cannot make a temporary directory"),
-    }
-}
-
+/// Copies a binary. How many pages of a program the kernel maps at a time depends on how its file
+/// came into the page cache, and so do a host's memory and the time of its start: for the same
+/// binary, by up to a sixth. Two copies that are made one after the other are cached alike.
 fn copy(binary: &Path, into: &Path) -> Result<PathBuf> {
     let copied = into.join("claudine");
     fs::create_dir(into)?;
