@@ -285,6 +285,32 @@ fn task_that_has_ended_below_a_suspended_supervisor_is_not_shown_as_running() {
     assert_eq!(host.status(&other)["phase"], "live");
 }
 
+/// The host orders a stop when the hard limit has passed, and the supervisor enforces both limits.
+#[test]
+fn task_that_succeeds_below_a_suspended_supervisor_within_its_time_limit_has_not_timed_out() {
+    const LIMIT: Duration = Duration::from_secs(8);
+    let host = TestHost::new();
+    let limited = ["--timeout", "--idle-timeout"].map(|limit| {
+        let script = "until test -e go; do sleep 0.05; done";
+        host.text(["run", limit, "8s", "--script", script])
+    });
+    let processes = limited.each_ref().map(|id| host.live(id));
+    let begun = Instant::now();
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    fs::write(host.work().join("go"), "").unwrap();
+    for process in processes {
+        wait_for("the process's end", || (!alive(process)).then_some(()));
+    }
+    wait_for("the limits to pass", || {
+        (begun.elapsed() > LIMIT).then_some(())
+    });
+    signal(supervisor, Signal::CONT);
+    for id in limited {
+        assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    }
+}
+
 /// The supervisor is as silent in a frozen control group. New tasks get another supervisor once the
 /// host has noticed the silence.
 #[test]

@@ -239,6 +239,19 @@ impl Attempt {
         due.into_iter().min()
     }
 
+    /// The reason for which the attempt is to be stopped now, if a deadline of it has passed.
+    pub(super) fn overdue(&self, now: At) -> Option<StopWhy> {
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let too_silent = |idle| self.last_output + idle <= now && self.held.is_none();
+        match (self.deadline, self.idle_timeout) {
+            (Some(deadline), _) if deadline <= now => Some(StopWhy::TimedOut),
+            (_, Some(idle)) if too_silent(idle) => Some(StopWhy::Idle),
+            _ => None,
+        }
+    }
+
     /// Counts leftover processes that could not be ended. Called again and again while the attempt
     /// drains, with the processes that were not counted before.
     pub(super) fn note_abandoned(&mut self, processes: u32) {

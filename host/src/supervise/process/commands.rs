@@ -53,6 +53,7 @@ impl Supervisor {
     }
 
     fn asked_to_stop(&mut self, attempt: &AttemptKey, why: StopWhy, ladder: Vec<Rung>) {
+        self.notice_ends_of(attempt);
         if let Some(no) = self.by_key.get(attempt) {
             self.stop(*no, why, ladder);
         } else {
@@ -76,6 +77,7 @@ impl Supervisor {
     }
 
     fn finish(&mut self, attempt: &AttemptKey) {
+        self.notice_ends_of(attempt);
         let no = self.by_key.get(attempt).copied();
         let Some((no, state)) = no.and_then(|no| Some((no, self.attempts.get_mut(&no)?))) else {
             self.tell_unknown(attempt);

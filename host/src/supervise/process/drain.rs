@@ -137,10 +137,7 @@ impl Supervisor {
         if attempt.held.is_some() || now < drain.since + PIPE_GRACE {
             return;
         }
-        let children: Vec<u16> = attempt.children.keys().copied().collect();
-        for child in children {
-            self.drain_child(no, child);
-        }
+        self.drain_children(no);
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;
         };

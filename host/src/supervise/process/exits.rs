@@ -14,7 +14,7 @@ use crate::supervise::log::Channel;
 use crate::supervise::protocol::Message;
 use crate::supervise::sys::procfs;
 use crate::supervise::sys::wait::{self, Ended, Of};
-use crate::supervise::words::{ChildId, Exit, Status, Usage};
+use crate::supervise::words::{AttemptKey, ChildId, Exit, Status, Usage};
 
 /// The pause before the children are listed again after an error.
 const LIST_AGAIN: Duration = Duration::from_millis(250);
@@ -41,6 +41,29 @@ impl Supervisor {
         }
         for no in self.draining.clone() {
             self.settle_and_tell(no);
+        }
+    }
+
+    /// Handles the ends of the attempt's processes that were not noticed yet. To be called before
+    /// the attempt is stopped or compared with its deadlines: this process may have been suspended
+    /// since it last looked, and a process that has ended is not stopped by anything that happens
+    /// or is read afterwards.
+    pub(super) fn notice_ends(&mut self, no: AttemptNo) {
+        let Some(attempt) = self.attempts.get(&no) else {
+            return;
+        };
+        let mut pids = attempt.running_leaders();
+        pids.extend(self.strays_of(no).iter().map(|stray| stray.pid));
+        for pid in pids {
+            if let Some(ended) = wait::peek(Of::Pid(pid)) {
+                self.child_ended(ended);
+            }
+        }
+    }
+
+    pub(super) fn notice_ends_of(&mut self, attempt: &AttemptKey) {
+        if let Some(no) = self.by_key.get(attempt).copied() {
+            self.notice_ends(no);
         }
     }
 

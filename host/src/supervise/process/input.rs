@@ -105,6 +105,7 @@ impl Supervisor {
     /// Breaks off a child's input and kills the child. A child that is being stopped is not killed,
     /// because its stop gives it time to end, but its input is broken off all the same.
     fn break_off(&mut self, no: AttemptNo, index: u16) {
+        self.notice_ends(no);
         let stopping = self
             .attempts
             .get(&no)

@@ -351,6 +351,9 @@ impl Supervisor {
             .map(|(_, no)| *no)
             .collect();
         for no in due {
+            // After a suspension of this process, its timers are due before it has read that
+            // children have ended.
+            self.notice_ends(no);
             self.tell_late_starts(no, now);
             self.retry_log(no, now);
             self.check_deadlines(no, now);

@@ -47,15 +47,24 @@ impl Supervisor {
         }
     }
 
-    /// Reads everything that is now in the pipes of a child whose leader has ended. Later output is
-    /// read when its event arrives: a leftover may write faster than this function reads, and would
-    /// delay all other events.
+    /// Reads everything that is now in the pipes of a child. Later output is read when its event
+    /// arrives: a process may write faster than this function reads, and would delay all other
+    /// events.
     pub(super) fn drain_child(&mut self, no: AttemptNo, child: u16) {
         for channel in BOTH {
             let until = self.taken(no, child, channel) + self.waiting(no, child, channel);
             while self.take_turn(no, child, channel) == Turn::More
                 && self.taken(no, child, channel) <= until
             {}
+        }
+    }
+
+    pub(super) fn drain_children(&mut self, no: AttemptNo) {
+        let attempt = self.attempts.get(&no);
+        let children: Option<Vec<u16>> =
+            attempt.map(|attempt| attempt.children.keys().copied().collect());
+        for child in children.unwrap_or_default() {
+            self.drain_child(no, child);
         }
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Supervisor;
-use super::attempt::{At, Attempt, AttemptNo, Phase};
+use super::attempt::{At, AttemptNo, Phase};
 use crate::clock;
 use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
@@ -84,35 +84,32 @@ impl Supervisor {
     }
 
     pub(super) fn stop_all(&mut self, why: StopWhy) {
-        let open = |attempt: &&Attempt| attempt.phase == Phase::Open;
-        let open: Vec<_> = self
-            .attempts
-            .iter()
-            .filter(|(_, attempt)| open(attempt))
-            .collect();
-        let open: Vec<_> = open
-            .into_iter()
-            .map(|(no, attempt)| (*no, attempt.ladder.clone()))
-            .collect();
-        for (no, ladder) in open {
+        let all: Vec<AttemptNo> = self.attempts.keys().copied().collect();
+        for no in all {
+            self.notice_ends(no);
+            let attempt = self.attempts.get(&no);
+            let Some(open) = attempt.filter(|attempt| attempt.phase == Phase::Open) else {
+                continue;
+            };
+            let ladder = open.ladder.clone();
             self.stop(no, why, ladder);
         }
     }
 
     pub(super) fn check_deadlines(&mut self, no: AttemptNo, now: At) {
-        let attempt = self.attempts.get(&no);
-        let Some(attempt) = attempt.filter(|attempt| attempt.phase == Phase::Open) else {
+        if self.overdue(no, now) == Some(StopWhy::Idle) {
+            // Output that came while this process was suspended may not have been read yet.
+            self.drain_children(no);
+        }
+        let (Some(why), Some(attempt)) = (self.overdue(no, now), self.attempts.get(&no)) else {
             return;
-        };
-        let silent_since = attempt.last_output;
-        let too_silent = |idle| silent_since + idle <= now && attempt.held.is_none();
-        let why = match (attempt.deadline, attempt.idle_timeout) {
-            (Some(deadline), _) if deadline <= now => StopWhy::TimedOut,
-            (_, Some(idle)) if too_silent(idle) => StopWhy::Idle,
-            _ => return,
         };
         let ladder = attempt.ladder.clone();
         self.stop(no, why, ladder);
+    }
+
+    fn overdue(&self, no: AttemptNo, now: At) -> Option<StopWhy> {
+        self.attempts.get(&no)?.overdue(now)
     }
 
     /// Sends the next signal if its time has come.

@@ -21,24 +21,28 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) fn connect(dir: &Path, epoch: u64) -> Self {
+        let mut bare = Self::connect_silently(dir);
+        bare.greet(epoch);
+        bare
+    }
+
+    /// Connects without a hello.
+    pub(super) fn connect_silently(dir: &Path) -> Self {
         let path = SocketPath::new(dir, process::SOCKET_FILE).unwrap();
-        let mut stream = UnixStream::connect(path.as_path()).unwrap();
+        let stream = UnixStream::connect(path.as_path()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut hello = Vec::new();
-        frame::encode(
-            &Hello {
-                protocol: PROTOCOL,
-                epoch,
-                feed: None,
-            },
-            &mut hello,
-        )
-        .unwrap();
-        stream.write_all(&hello).unwrap();
         Self {
             stream,
             incoming: Incoming::default(),
         }
+    }
+
+    pub(super) fn greet(&mut self, epoch: u64) {
+        self.send(&Hello {
+            protocol: PROTOCOL,
+            epoch,
+            feed: None,
+        });
     }
 
     pub(super) fn send(&mut self, word: &impl serde::Serialize) {

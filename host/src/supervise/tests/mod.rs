@@ -25,6 +25,7 @@ mod recovery;
 mod room;
 mod start;
 mod stop;
+mod suspended;
 
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
