@@ -15,6 +15,9 @@ use super::error::PluginError;
 use super::port::Failure;
 use crate::{config::is_dangerous, fsx};
 
+/// Variables with these values only take code away from a command, so every plugin may set them.
+const SAFER: &[(&str, &str)] = &[("PYTHONSAFEPATH", "1")];
+
 /// The grant of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -131,10 +134,15 @@ impl Gate {
         permit: Permit,
         variables: &[(String, String)],
     ) -> Result<(), Failure> {
-        let mut names = variables.iter().map(|(name, _)| name);
-        match names.find(|name| permit == Permit::AsGranted && is_dangerous(name)) {
+        let is_denied = |name: &str, value: &str| {
+            permit == Permit::AsGranted && is_dangerous(name) && !SAFER.contains(&(name, value))
+        };
+        match variables
+            .iter()
+            .find(|(name, value)| is_denied(name, value))
+        {
             None => Ok(()),
-            Some(name) => Err(denied(format!(
+            Some((name, _)) => Err(denied(format!(
                 "{} may not set {name}, which decides what code is run; only a grant of `*` allows that",
                 self.plugin
             ))),
@@ -251,6 +259,10 @@ mod tests {
             gate.check_variables(Permit::AsGranted, &set("LANG")),
             Ok(())
         );
+        let set = |value: &str| vec![("PYTHONSAFEPATH".to_owned(), value.to_owned())];
+        assert_eq!(gate.check_variables(Permit::AsGranted, &set("1")), Ok(()));
+        gate.check_variables(Permit::AsGranted, &set(""))
+            .unwrap_err();
     }
 
     #[test]
