@@ -54,6 +54,10 @@ pub const PHASE_LIMIT: Duration = Duration::from_mins(30);
 /// Time for which an idempotency key is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
 
+/// Time after which the host ends without the answer of an executor that may have no code, though
+/// nobody knows it yet: an executor with code answers sooner.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
 /// Limits on requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
@@ -354,6 +358,31 @@ impl Board {
 
     pub fn running_count(&self) -> usize {
         self.running.len()
+    }
+
+    /// Whether no attempt runs that the host has to wait for before it ends. It does not wait for
+    /// an executor that cannot say how an attempt without a living process has ended, because
+    /// nobody knows when that executor's code can be had, and the next host can ask it too.
+    pub fn is_at_rest(&self, now: Now) -> bool {
+        self.running.iter().all(|id| {
+            let task = self.tasks.get(id);
+            task.is_none_or(|task| self.waits_for_code(task, now))
+        })
+    }
+
+    fn waits_for_code(&self, task: &Task, now: Now) -> bool {
+        let is_over = task.last_attempt().is_some_and(|last| last.is_over);
+        match task.state {
+            State::Running {
+                phase: Phase::Finishing | Phase::Stopping(_),
+                since,
+            } if is_over => {
+                self.without_code.contains_key(&task.request.executor)
+                    // The compiler may be stopped, so that nobody knows yet whether there is code.
+                    || since.after(LONGEST_ANSWER) <= now.wall
+            }
+            _ => false,
+        }
     }
 
     /// Number of slots in use: running attempts, except the ones that wait for their own

@@ -217,6 +217,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             });
             let running = if queue.no_host {
                 running_without_host(phase, unrecorded::is_marked(task), is_out_of_sight)
+            } else if unrecorded::is_marked(task) && is_over(task) {
+                "its processes have ended; its executor has still to say how".to_owned()
             } else if unrecorded::is_marked(task) {
                 "its process has ended; its supervisor, which does nothing now, is to report this"
                     .to_owned()
@@ -392,6 +394,11 @@ fn retried(task: &Task, until: Timestamp) -> String {
 
 fn since_text(since: Timestamp) -> String {
     rfc3339(since)
+}
+
+/// Whether nothing of the task's attempt is alive, according to its supervisor.
+fn is_over(task: &Task) -> bool {
+    task.last_attempt().is_some_and(|last| last.is_over)
 }
 
 fn running(phase: &Phase) -> String {

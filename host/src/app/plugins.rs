@@ -61,10 +61,12 @@ impl Host {
 }
 
 /// Whether the end of a running task depends on its plugin: not if the plugin has answered, or if
-/// the task is being stopped.
+/// the task is being stopped. If its processes had ended before the stop, the plugin must still say
+/// how.
 fn needs_plugin(task: &Task) -> bool {
     match task.phase() {
-        None | Some(Phase::Assigned | Phase::Stopping(_) | Phase::Settling) => false,
+        Some(Phase::Stopping(_)) => task.last_attempt().is_some_and(|last| last.is_over),
+        None | Some(Phase::Assigned | Phase::Settling) => false,
         Some(Phase::Preparing | Phase::Starting | Phase::Live | Phase::Finishing) => true,
     }
 }

@@ -1,5 +1,5 @@
-//! Finds tasks whose processes have ended while their supervisors do nothing, so that nobody has
-//! noticed the ends.
+//! Finds tasks whose processes have ended while nobody records the ends: their executors have no
+//! code, or their supervisors do nothing, so that nobody has noticed the ends.
 
 use std::sync::OnceLock;
 
@@ -36,9 +36,13 @@ impl Unnoticed {
         }
     }
 
-    /// Marks a running task whose process has ended if its supervisor does nothing, and so cannot
-    /// notice this. Costs one look at the process as long as the process is alive.
+    /// Marks a running task whose process has ended if its executor cannot be asked how, or if its
+    /// supervisor does nothing, and so cannot notice this. Costs one look at the process as long as the process is alive.
     pub(crate) fn mark(&self, task: &mut Task) {
+        let last = task.last_attempt();
+        if task.phase() == Some(&Phase::Finishing) && last.is_some_and(|last| last.is_over) {
+            return unrecorded::mark(task);
+        }
         if !matches!(task.phase(), Some(Phase::Live | Phase::Stopping(_))) {
             return;
         }

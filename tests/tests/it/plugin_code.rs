@@ -155,6 +155,84 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
     code.repair();
 }
 
+/// What a process has done decides, once the plugin can be asked.
+#[test]
+fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
+    let host = TestHost::new();
+    let waits = "until test -e go; do sleep 0.02; done";
+    let limited = |script: &str| {
+        let limits = [
+            "run",
+            "--timeout",
+            "12s",
+            "--retries",
+            "1",
+            "--backoff",
+            "1s",
+        ];
+        host.text([&limits[..], &["--script", script]].concat())
+    };
+    let succeeds = limited(&format!("echo run >> runs; {waits}"));
+    let fails = host.text([
+        "run",
+        "--timeout",
+        "12s",
+        "--script",
+        &format!("{waits}; exit 3"),
+    ]);
+    let cancelled = host.script(waits);
+    let after = ["run", "--depends-on-success", &succeeds, "--script", "true"];
+    let after = host.text(after);
+    let ended = [&succeeds, &fails, &cancelled];
+    for id in ended {
+        host.live(id);
+    }
+    // Its limit passes after those of the others.
+    let endless = limited("exec sleep 600");
+    host.live(&endless);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    for id in ended {
+        wait_for("the end of the process", || {
+            (host.status(id)["phase"] == "ended").then_some(())
+        });
+    }
+    let said = "plugin shell cannot be used at the moment";
+    let why = host.text(["why", &succeeds]);
+    assert!(why.contains(said) && why.contains("have ended"), "{why}");
+    let listed = host.text(["list", "--state", "ended"]);
+    assert!(listed.matches("ended").count() >= ended.len(), "{listed}");
+    host.run(["cancel", &cancelled]).check();
+    wait_for("the end by the limit", || {
+        let endless = host.status(&endless);
+        let first = &endless["attempts"][0];
+        (first["outcome"] == "timed_out").then_some(())
+    });
+    for id in [&succeeds, &fails] {
+        assert_eq!(host.status(id)["phase"], "ended");
+    }
+    // It has nothing to end, and does not wait for the plugin.
+    host.run(["down", "--kill"]).check();
+    assert_eq!(host.status(&succeeds)["phase"], "ended");
+    code.repair();
+    host.up();
+    for (id, outcome) in [
+        (&succeeds, "succeeded"),
+        (&fails, "failed"),
+        (&cancelled, "succeeded"),
+        (&after, "succeeded"),
+    ] {
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], outcome, "{task:#}");
+        assert_eq!(attempts(&task), 1, "{task:#}");
+    }
+    assert_eq!(host.finished(&fails)["exit_code"], 3);
+    let runs = fs::read_to_string(host.work().join("runs")).unwrap();
+    assert_eq!(runs, "run\n");
+}
+
 /// A command that runs `true` and waits for its end.
 fn run_true(host: &TestHost) -> Child {
     let mut run = host.command(["run", "--wait", "--", "true"]);

@@ -1,4 +1,5 @@
-//! Executors whose code cannot be had at the moment.
+//! Executors whose code cannot be had at the moment, and attempts whose executors have still to say
+//! how they ended.
 
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use crate::{
     attempt::Phase,
     board::{Board, Clock},
     id::TaskId,
+    task::State,
     time::{Now, millis},
 };
 
@@ -43,5 +45,41 @@ impl Board {
             .start_timeout
             .is_some_and(|limit| millis(limit) > 0);
         has_length && self.without_code.contains_key(&task.request.executor)
+    }
+
+    /// Notes that nothing of the attempt is alive. What its processes have done decides how it
+    /// ended, so no time limit counts any more, however long its executor cannot be asked.
+    pub(super) fn comes_to_rest(&mut self, now: Now, id: TaskId) {
+        let phase = self.tasks.get(&id).and_then(|task| task.phase());
+        if matches!(phase, None | Some(Phase::Assigned | Phase::Settling)) {
+            return;
+        }
+        self.has_turn(now, id);
+        self.change(id, |task| {
+            if let Some(last) = task.attempts.last_mut() {
+                last.is_over = true;
+            }
+        });
+        self.finishing(now, id);
+    }
+
+    /// Lets the time limits count again, because another process of the attempt is about to start.
+    pub(super) fn goes_on(&mut self, now: Now, id: TaskId) {
+        let last = self.tasks.get(&id).and_then(|task| task.last_attempt());
+        if !last.is_some_and(|last| last.is_over) {
+            return;
+        }
+        self.change(id, |task| {
+            if let Some(last) = task.attempts.last_mut() {
+                last.is_over = false;
+                last.live_at.get_or_insert(now.wall);
+            }
+            if task.phase() == Some(&Phase::Finishing) {
+                task.state = State::Running {
+                    phase: Phase::Live,
+                    since: now.wall,
+                };
+            }
+        });
     }
 }

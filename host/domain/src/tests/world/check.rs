@@ -337,6 +337,28 @@ impl World {
         }
     }
 
+    /// The attempts whose processes have ended, although nobody has asked their executors how.
+    pub(super) fn over(&self) -> Vec<TaskId> {
+        let is_over = |task: &&Arc<Task>| {
+            let last = task.last_attempt();
+            task.phase() == Some(&Phase::Finishing) && last.is_some_and(|last| last.is_over)
+        };
+        let over = self.board.unfinished().filter(is_over);
+        over.map(|task| task.id).collect()
+    }
+
+    /// Checks that no time limit has stopped any of these attempts.
+    pub(super) fn check_over(&self, over: &[TaskId]) {
+        for id in over {
+            let phase = self.board.tasks.get(id).and_then(|task| task.phase());
+            assert_eq!(
+                phase,
+                Some(&Phase::Finishing),
+                "{id} was stopped although nothing of it was alive"
+            );
+        }
+    }
+
     /// Checks that no task has been started whose executor has no code.
     pub(super) fn check_started(&self, running_before: &BTreeSet<TaskId>) {
         for id in self.board.running.difference(running_before) {
