@@ -233,6 +233,9 @@ pub struct Board {
     /// The executors whose code cannot be had at the moment, each with the reason. Not stored,
     /// because each host finds out for itself.
     pub(crate) without_code: BTreeMap<Arc<str>, Arc<str>>,
+    /// Executors that have attempts whose ends they have still to tell, each with the time until
+    /// which its agents wait for these ends. Not stored, since the next host finds the ends again.
+    pub(crate) ends_first: BTreeMap<Arc<str>, MonotonicMs>,
     pub(crate) standing: Standing,
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
@@ -290,6 +293,7 @@ impl Board {
             ),
             queue: stored.queue,
             without_code: BTreeMap::new(),
+            ends_first: BTreeMap::new(),
             standing: Standing::default(),
             past_refusals: PastRefusals::default(),
             drain: false,
@@ -452,7 +456,11 @@ impl Board {
         };
         let waiting = self.waiting.first().map(|(at, _)| *at);
         (
-            clock.into_iter().chain(settled).min(),
+            clock
+                .into_iter()
+                .chain(settled)
+                .chain(self.standing.ends_first)
+                .min(),
             waiting.into_iter().chain(self.standing.next_day).min(),
         )
     }

@@ -543,6 +543,10 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NoCode { executor, why } => {
             format!("plugin {executor} cannot be used at the moment: {why}; {TRIED_AGAIN}")
         }
+        Refusal::EndsFirst { executor } => format!(
+            "the costs of other agents that have ended are recorded first, as soon as plugin \
+             {executor} has told them"
+        ),
         Refusal::NoReading => "the machine has not been measured yet".to_owned(),
     }
 }

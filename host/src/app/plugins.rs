@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
+    halted::stopped_compiler,
     host::Host,
     view::{PermissionView, PluginDetail, PluginView},
     without_code::{TRIED_AGAIN, way_out},
@@ -45,18 +46,42 @@ impl Host {
         })
     }
 
-    /// Why the plugin of a running task cannot be used at the moment, so that nobody settles the
-    /// end of the task.
+    /// Why the plugin of a running task cannot be used at the moment, so that nobody starts the
+    /// task or settles its end.
     pub(super) fn lack_of_plugin(&self, task: &Task) -> Option<String> {
         if !needs_plugin(task) {
             return None;
         }
         let name = &*task.request.executor;
-        let error = self.plugins.executor(name).ok()?.lacks_code()?;
+        let executor = self.plugins.executor(name).ok()?;
+        if executor.has_code() {
+            return None;
+        }
+        let what = what_waits(task);
+        if let Some(error) = executor.lacks_code() {
+            return Some(format!(
+                "plugin {name} cannot be used at the moment, so {what}: {error}; {TRIED_AGAIN}"
+            ));
+        }
+        // The lack is not known before the host ends the compiler.
+        let compiler = stopped_compiler(&self.reader.layout)?;
+        let (stopped, way_out) = (compiler.said_of_compiler(), compiler.way_out());
         Some(format!(
-            "plugin {name} cannot be used at the moment, so the end of the task is settled later: \
-             {error}; {TRIED_AGAIN}"
+            "plugin {name} is not compiled yet, so {what}: {stopped}; {way_out}"
         ))
+    }
+}
+
+/// What a running task cannot do without its plugin.
+fn what_waits(task: &Task) -> &'static str {
+    let has_process = task
+        .last_attempt()
+        .is_some_and(|last| last.leader.is_some());
+    let is_before = matches!(task.phase(), Some(Phase::Preparing | Phase::Starting));
+    if is_before && !has_process {
+        "the task is started later"
+    } else {
+        "the end of the task is settled later"
     }
 }
 
@@ -189,7 +214,11 @@ fn worth(command: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use claudine_domain::{attempt::StopWhy, task::State, time::Timestamp};
+    use claudine_domain::{
+        attempt::{Attempt, StopWhy},
+        task::State,
+        time::Timestamp,
+    };
 
     use super::*;
     use crate::{
@@ -210,6 +239,18 @@ mod tests {
         check(Phase::Assigned, false);
         check(Phase::Settling, false);
         check(Phase::Stopping(StopWhy::Timeout), false);
+        let mut task = sample_task(1);
+        let mut last = Attempt::new(1, Timestamp(0));
+        last.is_over = true;
+        task.attempts = vec![last];
+        task.state = State::Running {
+            phase: Phase::Stopping(StopWhy::Cancelled { reason: None }),
+            since: Timestamp(0),
+        };
+        assert!(
+            needs_plugin(&task),
+            "its processes had ended before the stop"
+        );
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Unnoticed {
     }
 
     /// Marks a running task whose process has ended if its executor cannot be asked how, or if its
-    /// supervisor does nothing, and so cannot notice this. Costs one look at the process as long as the process is alive.
+    /// supervisor does nothing, and so cannot notice this. Costs one look at the process as long as
+    /// the process is alive.
     pub(crate) fn mark(&self, task: &mut Task) {
         let last = task.last_attempt();
         if task.phase() == Some(&Phase::Finishing) && last.is_some_and(|last| last.is_over) {

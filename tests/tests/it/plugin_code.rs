@@ -289,3 +289,46 @@ fn compiler_that_is_stopped_by_a_signal_is_named_to_those_who_wait_for_it() {
     let ended = command::ends_within(&mut run, 4 * PATIENCE).expect("it ends");
     assert!(ended.success(), "{ended}");
 }
+
+/// The next host compiles the plugin for tasks of the earlier one.
+#[test]
+fn stop_of_a_task_does_not_end_the_compiler_for_which_others_wait() {
+    let host = TestHost::new();
+    let stopped = [(); 2].map(|()| host.script("exec sleep 600"));
+    let ends = host.script("until test -e go; do sleep 0.02; done");
+    for id in stopped.iter().chain([&ends]) {
+        host.live(id);
+    }
+    host.kill_host();
+    fs::remove_dir_all(host.data_dir().join("cache")).unwrap();
+    let mut up = host.command(["up"]);
+    up.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut up = up.stderr(Stdio::null()).spawn().unwrap();
+    let compiler = compiler(&host);
+    suspend(compiler);
+    let way_out = format!("`kill -CONT {compiler}`");
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the end of the process", || {
+        (host.status(&ends)["phase"] == "ended").then_some(())
+    });
+    let shown = host.status(&ends);
+    assert!(
+        shown["doing"].as_str().unwrap().contains(&way_out),
+        "{shown:#}"
+    );
+    let why = host.text(["why", &ends]);
+    assert!(why.contains(&way_out), "{why}");
+    for id in &stopped {
+        host.run(["cancel", id]).check();
+    }
+    for id in &stopped {
+        assert_eq!(host.finished(id)["outcome"], "cancelled");
+    }
+    assert!(alive(compiler));
+    signal(compiler, Signal::CONT);
+    let ended = command::ends_within(&mut up, 4 * PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}");
+    let task = host.finished(&ends);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(attempts(&task), 1, "{task:#}");
+}

@@ -1,7 +1,7 @@
 //! Executors whose code cannot be had at the moment, and attempts whose executors have still to say
 //! how they ended.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::Answer;
 use crate::{
@@ -11,6 +11,9 @@ use crate::{
     task::State,
     time::{Now, millis},
 };
+
+/// Time for which agents wait at most for the costs of attempts that have ended.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 impl Board {
     /// Notes why the code of an executor cannot be had, or that it can be had again.
@@ -23,6 +26,8 @@ impl Board {
         if let Some(why) = lacks {
             self.without_code.insert(executor, why);
         } else if self.without_code.remove(&executor).is_some() {
+            self.ends_first
+                .insert(executor.clone(), now.monotonic.after(ENDS_WITHIN));
             // The executor can tell of signs of life only now.
             let starts = self.ids_where(|task| {
                 task.request.executor == executor && task.phase() == Some(&Phase::Starting)
@@ -50,8 +55,14 @@ impl Board {
     /// Notes that nothing of the attempt is alive. What its processes have done decides how it
     /// ended, so no time limit counts any more, however long its executor cannot be asked.
     pub(super) fn comes_to_rest(&mut self, now: Now, id: TaskId) {
-        let phase = self.tasks.get(&id).and_then(|task| task.phase());
-        if matches!(phase, None | Some(Phase::Assigned | Phase::Settling)) {
+        let Some(task) = self.tasks.get(&id) else {
+            return;
+        };
+        let executor = task.request.executor.clone();
+        let is_at_its_end = matches!(task.phase(), None | Some(Phase::Assigned | Phase::Settling));
+        self.ends_first
+            .insert(executor, now.monotonic.after(ENDS_WITHIN));
+        if is_at_its_end {
             return;
         }
         self.has_turn(now, id);
@@ -61,6 +72,22 @@ impl Board {
             }
         });
         self.finishing(now, id);
+    }
+
+    /// Whether the executor has still to tell the costs of attempts that have ended, and its agents
+    /// wait for that: they may have spent the budget of the day. An executor that does not answer
+    /// holds them back only for a while.
+    pub(crate) fn must_tell_ends(&self, now: Now, executor: &str) -> bool {
+        let is_untold = |id: &TaskId| {
+            let task = self.tasks.get(id);
+            let task = task.filter(|task| *task.request.executor == *executor);
+            task.is_some_and(|task| {
+                let is_over = task.last_attempt().is_some_and(|last| last.is_over);
+                is_over || task.phase() == Some(&Phase::Settling)
+            })
+        };
+        let until = self.ends_first.get(executor);
+        until.is_some_and(|until| now.monotonic < *until) && self.running.iter().any(is_untold)
     }
 
     /// Lets the time limits count again, because another process of the attempt is about to start.

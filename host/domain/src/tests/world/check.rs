@@ -297,6 +297,11 @@ impl World {
                     *lane.profile.executor == *executor.as_str()
                         && self.without_code.contains(executor.as_str())
                 }
+                Some(Refusal::EndsFirst { executor }) => {
+                    *lane.profile.executor == *executor.as_str()
+                        && lane.profile.class == Class::Agent
+                        && self.board.must_tell_ends(self.now, executor)
+                }
                 Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),
                 Some(Refusal::Probing { account }) => {
                     let parked = &self.board.accounts[&AccountKey(account.clone())];
