@@ -106,6 +106,19 @@ impl Loader {
         }
     }
 
+    /// Loads the code of the executor with this name, if it can be used at all, and tells the engine
+    /// whether there is code.
+    pub(super) async fn look_for_code(&self, name: &str, executor: Option<&Arc<Executor>>) {
+        let Some(executor) = executor else {
+            // The attempts of its tasks tell why it cannot be used.
+            return self.reporter.code(name, None).await;
+        };
+        if let Err(error) = self.loaded(executor).await {
+            tracing::warn!("the plugin {name} cannot be used: {error}");
+        }
+        tell(executor, &self.reporter).await;
+    }
+
     /// Loads the executor's code for everybody who needs it, whatever happens to the attempt that
     /// asks first: if the compiler belonged to this attempt, a stop of the attempt would end it.
     async fn loaded(&self, executor: &Arc<Executor>) -> Result<(), PluginError> {
@@ -147,9 +160,14 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
     // The same receiver throughout, so that no change is missed, however short it is.
     let mut lacks = executor.lack();
     let (mut pause, mut warned_of) = (FIRST_PAUSE, None);
+    // Before it is tried, nobody knows whether the code can be had.
+    let mut was_tried = executor.has_code();
     loop {
         let error = lacks.borrow_and_update().as_ref().map(Lack::text);
-        reporter.code(name, error.as_deref()).await;
+        if was_tried || error.is_some() {
+            reporter.code(name, error.as_deref()).await;
+        }
+        was_tried = true;
         let changed = if let Some(error) = &error {
             if warned_of.as_ref() != Some(error) {
                 tracing::warn!("the plugin {name} cannot be used, and is loaded again: {error}");

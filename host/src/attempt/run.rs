@@ -425,6 +425,14 @@ impl Attempts for Runner {
         }
     }
 
+    fn load(&self, executor: &str) {
+        let (launcher, name) = (self.launcher.clone(), executor.to_owned());
+        self.launcher.tasks.spawn(async move {
+            let executor = launcher.plugins.executor(&name).ok();
+            launcher.loader.look_for_code(&name, executor).await;
+        });
+    }
+
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
         for (attempt, is_over) in self.registry.take_others(attempts, unreadable) {
             if is_over {

@@ -225,7 +225,7 @@ impl Owner {
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), EngineEnd> {
         self.read_machine(clock::now());
-        self.recover();
+        self.recover_first();
         let waits = self.waits.clone();
         loop {
             if self.decide() {

@@ -332,3 +332,29 @@ fn stop_of_a_task_does_not_end_the_compiler_for_which_others_wait() {
     assert_eq!(task["outcome"], "succeeded", "{task:#}");
     assert_eq!(attempts(&task), 1, "{task:#}");
 }
+
+/// Each of them would otherwise begin an attempt, and find out again that it cannot.
+#[test]
+fn hosts_that_cannot_load_a_plugin_begin_at_most_one_attempt_of_a_waiting_task() {
+    let host = TestHost::new();
+    host.run(["run", "--wait", "--", "true"]).check();
+    let id = host.text(["run", "--hold", "--", "true"]);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    host.run(["release", &id]).check();
+    let said = "plugin shell cannot be used at the moment";
+    for _ in 0..3 {
+        wait_for("the reason why the task is not started", || {
+            host.text(["why", &id]).contains(said).then_some(())
+        });
+        assert!(attempts(&host.status(&id)) <= 1);
+        host.kill_host();
+        host.up();
+    }
+    code.repair();
+    host.run(["plugin", "list"]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert!(attempts(&task) <= 2, "{task:#}");
+}

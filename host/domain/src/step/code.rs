@@ -1,14 +1,15 @@
 //! Executors whose code cannot be had at the moment, and attempts whose executors have still to say
 //! how they ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::Answer;
 use crate::{
     attempt::Phase,
     board::{Board, Clock},
     id::TaskId,
-    task::State,
+    outcome::ReasonClass,
+    task::{State, Task},
     time::{Now, millis},
 };
 
@@ -37,6 +38,24 @@ impl Board {
             }
         }
         Answer::Noted
+    }
+
+    /// The executors without whose code the last attempts of queued tasks could not begin, each with
+    /// the reason. Another host may find the code, or may lack it too.
+    pub fn lacked_code(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let is_queued = |task: &&Arc<Task>| matches!(task.phase(), None | Some(Phase::Assigned));
+        let queued = self.tasks.values().filter(is_queued);
+        let lacked = queued.filter_map(|task| {
+            let mut latest = task.attempts.iter().rev();
+            let ended = latest.find_map(|attempt| attempt.ended.as_ref())?;
+            let reason = ended.reason.as_ref()?;
+            let is_lack = ended.never_began && reason.class == ReasonClass::Plugin;
+            is_lack.then(|| {
+                let why = Arc::from(reason.message.as_str());
+                (task.request.executor.clone(), why)
+            })
+        });
+        lacked.collect()
     }
 
     /// Whether this time limit is not to be enforced, because the executor has no code and so
