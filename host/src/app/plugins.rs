@@ -7,6 +7,7 @@ use super::{
     error::{AppError, ErrorKind},
     halted::stopped_compiler,
     host::Host,
+    reader::Reader,
     view::{PermissionView, PluginDetail, PluginView},
     without_code::{TRIED_AGAIN, way_out},
 };
@@ -70,6 +71,23 @@ impl Host {
             "plugin {name} is not compiled yet, so {what}: {stopped}; {way_out}"
         ))
     }
+
+    /// The tasks that take slots although they have ended, because their plugins cannot be used.
+    pub(super) async fn taken_by_ended(&self) -> Result<Option<String>, AppError> {
+        let ended = self.read(Reader::unrecorded).await?;
+        let reasons = ended.iter().filter_map(|task| self.lack_of_plugin(task));
+        Ok(taken(&reasons.collect::<Vec<_>>()))
+    }
+}
+
+/// A sentence about the tasks that take slots although they have ended, with the reason why one of
+/// them does. `None` if there are no such tasks.
+fn taken(reasons: &[String]) -> Option<String> {
+    let slots = match reasons.len() {
+        1 => "one of the slots is taken by a task that has ended".to_owned(),
+        count => format!("{count} of the slots are taken by tasks that have ended"),
+    };
+    reasons.first().map(|reason| format!("{slots}: {reason}"))
 }
 
 /// What a running task cannot do without its plugin.
@@ -251,6 +269,19 @@ mod tests {
             needs_plugin(&task),
             "its processes had ended before the stop"
         );
+    }
+
+    #[test]
+    fn ended_tasks_that_take_slots_are_counted_with_a_reason() {
+        let reason = || "plugin claude cannot be used".to_owned();
+        assert_eq!(taken(&[]), None);
+        let one = taken(&[reason()]).unwrap();
+        assert!(
+            one.starts_with("one of the slots") && one.ends_with(&reason()),
+            "{one}"
+        );
+        let two = taken(&[reason(), reason()]).unwrap();
+        assert!(two.starts_with("2 of the slots"), "{two}");
     }
 
     #[test]
