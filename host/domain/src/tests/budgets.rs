@@ -304,7 +304,8 @@ fn agents_wait_only_for_a_while_for_the_costs_of_agents_that_have_ended() {
     let queued = desk.submit(|request| request.class = Class::Agent);
     assert_eq!(starts(&desk.turn()), []);
     let until = desk.now.monotonic.after(Duration::from_secs(30));
-    assert_eq!(desk.board.next_tick().0, Some(until));
+    let next = desk.board.next_tick().0;
+    assert!(next.is_some_and(|at| at <= until), "{next:?}");
     desk.pass(Duration::from_secs(29));
     assert_eq!(starts(&desk.turn()), []);
     desk.pass(Duration::from_secs(1));
