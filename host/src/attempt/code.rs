@@ -66,7 +66,7 @@ impl Loader {
 
     /// Tells the engine as soon as the attempt has ended, since its executor cannot. Never returns.
     async fn tell_of_rest(&self, live: &Live) -> Infallible {
-        live.until(|state| state.has_ended_by_itself().then_some(()))
+        live.until(|state| state.has_ended_unnoticed().then_some(()))
             .await;
         self.reporter.send(live, Report::Over).await;
         pending().await

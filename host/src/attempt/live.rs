@@ -186,6 +186,27 @@ impl State {
             && self.children.iter().all(ChildState::is_unstopped)
     }
 
+    /// Whether the attempt has ended, and the engine cannot know that before the executor tells it:
+    /// nobody has stopped the attempt, or its supervisor did so for a reason of its own.
+    pub(super) fn has_ended_unnoticed(&self) -> bool {
+        let has_run =
+            |child: &ChildState| matches!(child, ChildState::Exited(_) | ChildState::Lost);
+        let is_noticed = |child: &ChildState| match child {
+            ChildState::Exited(exit) => {
+                matches!(
+                    exit.stopped,
+                    Some(StoppedBy::Cancelled | StoppedBy::TimedOut)
+                )
+            }
+            _ => false,
+        };
+        let is_of_supervisor = self.stop.is_none()
+            && self.is_over()
+            && self.children.iter().any(has_run)
+            && !self.children.iter().any(is_noticed);
+        is_of_supervisor || self.has_ended_by_itself()
+    }
+
     /// Whether a child that is started now is started after all others have ended.
     pub(super) fn is_between_children(&self) -> bool {
         !self.children.is_empty() && self.is_over()
@@ -444,6 +465,25 @@ mod tests {
             class,
             message: String::new(),
         };
+        let unnoticed = |children: Vec<ChildState>, expected: bool| {
+            let state = State {
+                ended: true,
+                children,
+                ..State::default()
+            };
+            assert_eq!(state.has_ended_unnoticed(), expected, "{state:?}");
+        };
+        for by in [StoppedBy::Finished, StoppedBy::Idle, StoppedBy::Shutdown] {
+            unnoticed(vec![stopped(by)], true);
+        }
+        unnoticed(vec![exited()], true);
+        unnoticed(vec![ChildState::Lost], true);
+        // The engine enforces this limit too, and knows of each cancellation.
+        for by in [StoppedBy::TimedOut, StoppedBy::Cancelled] {
+            unnoticed(vec![stopped(by)], false);
+        }
+        unnoticed(vec![refused(NotStartedClass::Cwd)], false);
+        unnoticed(vec![running()], false);
         let check = |children: Vec<ChildState>, by_itself: bool, by_stop: bool| {
             let state = State {
                 ended: true,
