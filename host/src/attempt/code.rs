@@ -106,8 +106,8 @@ impl Loader {
         }
     }
 
-    /// Loads the code of the executor with this name, if it can be used at all, and tells the engine
-    /// whether there is code.
+    /// Loads the code of the executor with this name, if it can be used at all, and tells the
+    /// engine whether there is code.
     pub(super) async fn look_for_code(&self, name: &str, executor: Option<&Arc<Executor>>) {
         let Some(executor) = executor else {
             // The attempts of its tasks tell why it cannot be used.

@@ -40,8 +40,8 @@ impl Board {
         Answer::Noted
     }
 
-    /// The executors without whose code the last attempts of queued tasks could not begin, each with
-    /// the reason. Another host may find the code, or may lack it too.
+    /// The executors without whose code the last attempts of queued tasks could not begin, each
+    /// with the reason. Another host may find the code, or may lack it too.
     pub fn lacked_code(&self) -> BTreeMap<Arc<str>, Arc<str>> {
         let is_queued = |task: &&Arc<Task>| matches!(task.phase(), None | Some(Phase::Assigned));
         let queued = self.tasks.values().filter(is_queued);

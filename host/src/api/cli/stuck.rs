@@ -86,7 +86,8 @@ pub(super) async fn halted(
     pending().await
 }
 
-/// Whether a supervisor or a compiler is known to do nothing, or a plugin cannot be used at the moment.
+/// Whether a supervisor or a compiler is known to do nothing, or a plugin cannot be used at the
+/// moment.
 async fn may_have_halted(client: &Client) -> bool {
     let layout = &client.start().layout;
     let halted = halted_supervisors(layout).is_ok_and(|halted| !halted.is_empty());
