@@ -111,21 +111,27 @@ impl Board {
 
     /// Lets the time limits count again, because another process of the attempt is about to start.
     pub(super) fn goes_on(&mut self, now: Now, id: TaskId) {
-        let last = self.tasks.get(&id).and_then(|task| task.last_attempt());
-        if !last.is_some_and(|last| last.is_over) {
+        let Some(task) = self.tasks.get(&id) else {
             return;
-        }
+        };
+        let Some(last) = task.last_attempt().filter(|last| last.is_over) else {
+            return;
+        };
+        let was_alive = last.live_at.is_some();
+        let is_finishing = task.phase() == Some(&Phase::Finishing);
         self.change(id, |task| {
             if let Some(last) = task.attempts.last_mut() {
                 last.is_over = false;
-                last.live_at.get_or_insert(now.wall);
             }
-            if task.phase() == Some(&Phase::Finishing) {
+            if is_finishing && was_alive {
                 task.state = State::Running {
                     phase: Phase::Live,
                     since: now.wall,
                 };
             }
         });
+        if is_finishing && !was_alive {
+            self.enter(now, id, Phase::Starting, |_| {});
+        }
     }
 }

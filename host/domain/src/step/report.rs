@@ -186,6 +186,16 @@ impl Board {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Starting) {
             self.change(id, |task| comes_alive(task, now));
         }
+        // The sign may be read only after the end.
+        let task = self.tasks.get(&id);
+        let last = task.and_then(|task| task.last_attempt());
+        if last.is_some_and(|last| last.is_over && last.live_at.is_none()) {
+            self.change(id, |task| {
+                if let Some(last) = task.attempts.last_mut() {
+                    last.live_at = Some(now.wall);
+                }
+            });
+        }
     }
 
     pub(super) fn finishing(&mut self, now: Now, id: TaskId) {

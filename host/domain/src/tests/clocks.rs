@@ -132,6 +132,18 @@ fn time_limits_count_again_once_another_process_of_the_attempt_starts() {
     assert_eq!(desk.word(task), "live");
     desk.pass(SECOND);
     assert_eq!(desk.word(task), "stopping:timeout");
+    // Without a sign of life, the start goes on.
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| request.start_timeout = Some(10 * SECOND));
+    desk.turn();
+    desk.report(task, Report::Over);
+    desk.pass(99 * SECOND);
+    desk.report(task, Report::GoesOn);
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "stopping:start_timeout");
 }
 
 /// The host need not wait for an executor that may never have code.
