@@ -48,7 +48,8 @@ pub enum Phase {
     Live,
     Stopping(StopWhy),
     /// The executor has answered. The attempt's output is being drained and its leftover processes
-    /// are being ended.
+    /// are being ended. Or no process of the attempt is alive, and the executor has still to say
+    /// how it ended ([`Attempt::is_over`]).
     Finishing,
     /// No process of the attempt is alive, and its ending is known. Its work is being committed,
     /// merged, pushed or written.
@@ -292,6 +293,10 @@ pub struct Attempt {
     /// ending, since no process is left to report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Box<Ending>>,
+    /// Whether no process of the attempt is alive, although its executor has not said yet how it
+    /// ended, for example because the executor's code cannot be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_over: bool,
     /// Branch of the attempt's worktree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Box<str>>,
@@ -317,6 +322,7 @@ impl Attempt {
             may_cost_micro_usd: None,
             cost_so_far_micro_usd: None,
             answered: None,
+            is_over: false,
             branch: None,
             by_hand: false,
             ended: None,

@@ -54,6 +54,10 @@ pub const PHASE_LIMIT: Duration = Duration::from_mins(30);
 /// Time for which an idempotency key is remembered.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_hours(24);
 
+/// Time after which the host ends without the answer of an executor that may have no code, though
+/// nobody knows it yet: an executor with code answers sooner.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
+
 /// Limits on requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
@@ -229,6 +233,9 @@ pub struct Board {
     /// The executors whose code cannot be had at the moment, each with the reason. Not stored,
     /// because each host finds out for itself.
     pub(crate) without_code: BTreeMap<Arc<str>, Arc<str>>,
+    /// Executors that have attempts whose ends they have still to tell, each with the time until
+    /// which its agents wait for these ends. Not stored, since the next host finds the ends again.
+    pub(crate) ends_first: BTreeMap<Arc<str>, MonotonicMs>,
     pub(crate) standing: Standing,
     pub(crate) past_refusals: PastRefusals,
     pub(crate) drain: bool,
@@ -286,6 +293,7 @@ impl Board {
             ),
             queue: stored.queue,
             without_code: BTreeMap::new(),
+            ends_first: BTreeMap::new(),
             standing: Standing::default(),
             past_refusals: PastRefusals::default(),
             drain: false,
@@ -356,6 +364,31 @@ impl Board {
         self.running.len()
     }
 
+    /// Whether no attempt runs that the host has to wait for before it ends. It does not wait for
+    /// an executor that cannot say how an attempt without a living process has ended, because
+    /// nobody knows when that executor's code can be had, and the next host can ask it too.
+    pub fn is_at_rest(&self, now: Now) -> bool {
+        self.running.iter().all(|id| {
+            let task = self.tasks.get(id);
+            task.is_none_or(|task| self.waits_for_code(task, now))
+        })
+    }
+
+    fn waits_for_code(&self, task: &Task, now: Now) -> bool {
+        let is_over = task.last_attempt().is_some_and(|last| last.is_over);
+        match task.state {
+            State::Running {
+                phase: Phase::Finishing | Phase::Stopping(_),
+                since,
+            } if is_over => {
+                self.without_code.contains_key(&task.request.executor)
+                    // The compiler may be stopped, so that nobody knows yet whether there is code.
+                    || since.after(LONGEST_ANSWER) <= now.wall
+            }
+            _ => false,
+        }
+    }
+
     /// Number of slots in use: running attempts, except the ones that wait for their own
     /// descendants.
     pub fn slots_in_use(&self) -> usize {
@@ -423,7 +456,11 @@ impl Board {
         };
         let waiting = self.waiting.first().map(|(at, _)| *at);
         (
-            clock.into_iter().chain(settled).min(),
+            clock
+                .into_iter()
+                .chain(settled)
+                .chain(self.standing.ends_first)
+                .min(),
             waiting.into_iter().chain(self.standing.next_day).min(),
         )
     }

@@ -167,6 +167,10 @@ pub enum Refusal {
         executor: String,
         why: String,
     },
+    /// Attempts of the executor have ended, and their costs are not recorded yet.
+    EndsFirst {
+        executor: String,
+    },
 }
 
 impl Refusal {

@@ -84,6 +84,7 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::Probing { .. } => "usage limit, another task tries first".to_owned(),
         Refusal::NoReading => "machine not read yet".to_owned(),
         Refusal::NoRoom => "no room for another process".to_owned(),
+        Refusal::EndsFirst { .. } => "the costs of ended agents are recorded first".to_owned(),
         Refusal::NoCode { executor, .. } => format!("plugin {executor} cannot be used now"),
     }
 }

@@ -12,9 +12,11 @@ use std::{
 };
 
 use claudine_domain::{
+    attempt::Phase,
     id::{AttemptId, TaskId},
     principal::Principal,
     step::{Input, Refused},
+    task::Task,
 };
 use futures_util::{
     future::join,
@@ -142,6 +144,12 @@ pub(crate) fn supervisors_out_of_sight(layout: &Layout) -> Result<bool, AppError
 pub(super) fn unexamined(error: &SuperviseError) -> AppError {
     let message = format!("the supervisors cannot be examined: {}", chain(error));
     AppError::new(ErrorKind::Unavailable, message)
+}
+
+/// Whether nothing of the task's attempt is alive, and its executor has still to say how it ended.
+fn is_to_be_settled(task: &Task) -> bool {
+    let is_over = task.last_attempt().is_some_and(|last| last.is_over);
+    is_over && task.phase() == Some(&Phase::Finishing)
 }
 
 /// The reason why a host cannot end as it was asked to, if nothing can be stored.
@@ -367,11 +375,14 @@ impl Host {
         }
     }
 
+    /// The tasks with something to stop. A task whose processes have ended by themselves, and whose
+    /// executor has still to say how, is left to this host or the next one.
     async fn running(&self) -> Result<Vec<TaskId>, AppError> {
         let filter = Filter::in_state(Status::Running);
         let page = self
             .read(move |reader| Ok(reader.store.list(&filter, usize::MAX / 2)?))
             .await?;
-        Ok(page.tasks.iter().map(|task| task.id).collect())
+        let running = page.tasks.iter().filter(|task| !is_to_be_settled(task));
+        Ok(running.map(|task| task.id).collect())
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct InTheWay {
     pub(super) held_back: Option<String>,
     /// Why the plugin of a running task cannot be used at the moment.
     pub(super) without_plugin: Option<String>,
+    /// If all slots are taken: the tasks that take some of them although they have ended, and why.
+    pub(super) taken_by_ended: Option<String>,
     /// Whether the attempt is held back because its supervisor cannot be reached.
     pub(super) is_unreached: bool,
     /// The sentence about the task's supervisor, if the supervisor does nothing.
@@ -106,6 +108,7 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         refusal,
         held_back,
         without_plugin,
+        taken_by_ended,
         is_unreached,
         halted_supervisor,
         unendable,
@@ -207,7 +210,11 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         | State::Running {
             phase: Phase::Assigned,
             since,
-        } => (*since, queued(&queue, refusal.as_ref())),
+        } => {
+            let mut reasons = queued(&queue, refusal.as_ref());
+            reasons.extend(taken_by_ended);
+            (*since, reasons)
+        }
         State::Running { phase, since } => {
             let held = held_back.map(|why| {
                 if is_unreached {
@@ -217,6 +224,8 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             });
             let running = if queue.no_host {
                 running_without_host(phase, unrecorded::is_marked(task), is_out_of_sight)
+            } else if unrecorded::is_marked(task) && is_over(task) {
+                "its processes have ended; its executor has still to say how".to_owned()
             } else if unrecorded::is_marked(task) {
                 "its process has ended; its supervisor, which does nothing now, is to report this"
                     .to_owned()
@@ -394,6 +403,11 @@ fn since_text(since: Timestamp) -> String {
     rfc3339(since)
 }
 
+/// Whether nothing of the task's attempt is alive, according to its supervisor.
+fn is_over(task: &Task) -> bool {
+    task.last_attempt().is_some_and(|last| last.is_over)
+}
+
 fn running(phase: &Phase) -> String {
     match phase {
         Phase::Preparing => {
@@ -536,6 +550,10 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Refusal::NoCode { executor, why } => {
             format!("plugin {executor} cannot be used at the moment: {why}; {TRIED_AGAIN}")
         }
+        Refusal::EndsFirst { executor } => format!(
+            "the costs of other agents that have ended are recorded first, as soon as plugin \
+             {executor} has told them"
+        ),
         Refusal::NoReading => "the machine has not been measured yet".to_owned(),
     }
 }
@@ -630,6 +648,26 @@ mod tests {
         let why = why(&task, in_the_way);
         assert!(why.reasons.contains(&said), "{:?}", why.reasons);
         assert_eq!(why.halted, Some(said));
+    }
+
+    #[test]
+    fn a_task_without_a_slot_names_the_ended_tasks_that_take_slots() {
+        let mut task = sample_task(1);
+        task.state = State::Ready {
+            since: Timestamp(0),
+            clock: None,
+        };
+        let said = "one of the slots is taken by a task that has ended".to_owned();
+        let in_the_way = InTheWay {
+            refusal: Some(Refusal::Slots {
+                running: 1,
+                slots: 1,
+            }),
+            taken_by_ended: Some(said.clone()),
+            ..InTheWay::default()
+        };
+        let reasons = why(&task, in_the_way).reasons;
+        assert_eq!(reasons, ["all slots are taken: 1 of 1", said.as_str()]);
     }
 
     #[test]

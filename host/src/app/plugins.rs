@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
+    halted::stopped_compiler,
     host::Host,
+    reader::Reader,
     view::{PermissionView, PluginDetail, PluginView},
     without_code::{TRIED_AGAIN, way_out},
 };
@@ -45,26 +47,69 @@ impl Host {
         })
     }
 
-    /// Why the plugin of a running task cannot be used at the moment, so that nobody settles the
-    /// end of the task.
+    /// Why the plugin of a running task cannot be used at the moment, so that nobody starts the
+    /// task or settles its end.
     pub(super) fn lack_of_plugin(&self, task: &Task) -> Option<String> {
         if !needs_plugin(task) {
             return None;
         }
         let name = &*task.request.executor;
-        let error = self.plugins.executor(name).ok()?.lacks_code()?;
+        let executor = self.plugins.executor(name).ok()?;
+        if executor.has_code() {
+            return None;
+        }
+        let what = what_waits(task);
+        if let Some(error) = executor.lacks_code() {
+            return Some(format!(
+                "plugin {name} cannot be used at the moment, so {what}: {error}; {TRIED_AGAIN}"
+            ));
+        }
+        // The lack is not known before the host ends the compiler.
+        let compiler = stopped_compiler(&self.reader.layout)?;
+        let (stopped, way_out) = (compiler.said_of_compiler(), compiler.way_out());
         Some(format!(
-            "plugin {name} cannot be used at the moment, so the end of the task is settled later: \
-             {error}; {TRIED_AGAIN}"
+            "plugin {name} is not compiled yet, so {what}: {stopped}; {way_out}"
         ))
+    }
+
+    /// The tasks that take slots although they have ended, because their plugins cannot be used.
+    pub(super) async fn taken_by_ended(&self) -> Result<Option<String>, AppError> {
+        let ended = self.read(Reader::unrecorded).await?;
+        let reasons = ended.iter().filter_map(|task| self.lack_of_plugin(task));
+        Ok(taken(&reasons.collect::<Vec<_>>()))
+    }
+}
+
+/// A sentence about the tasks that take slots although they have ended, with the reason why one of
+/// them does. `None` if there are no such tasks.
+fn taken(reasons: &[String]) -> Option<String> {
+    let slots = match reasons.len() {
+        1 => "one of the slots is taken by a task that has ended".to_owned(),
+        count => format!("{count} of the slots are taken by tasks that have ended"),
+    };
+    reasons.first().map(|reason| format!("{slots}: {reason}"))
+}
+
+/// What a running task cannot do without its plugin.
+fn what_waits(task: &Task) -> &'static str {
+    let has_process = task
+        .last_attempt()
+        .is_some_and(|last| last.leader.is_some());
+    let is_before = matches!(task.phase(), Some(Phase::Preparing | Phase::Starting));
+    if is_before && !has_process {
+        "the task is started later"
+    } else {
+        "the end of the task is settled later"
     }
 }
 
 /// Whether the end of a running task depends on its plugin: not if the plugin has answered, or if
-/// the task is being stopped.
+/// the task is being stopped. If its processes had ended before the stop, the plugin must still say
+/// how.
 fn needs_plugin(task: &Task) -> bool {
     match task.phase() {
-        None | Some(Phase::Assigned | Phase::Stopping(_) | Phase::Settling) => false,
+        Some(Phase::Stopping(_)) => task.last_attempt().is_some_and(|last| last.is_over),
+        None | Some(Phase::Assigned | Phase::Settling) => false,
         Some(Phase::Preparing | Phase::Starting | Phase::Live | Phase::Finishing) => true,
     }
 }
@@ -187,7 +232,11 @@ fn worth(command: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use claudine_domain::{attempt::StopWhy, task::State, time::Timestamp};
+    use claudine_domain::{
+        attempt::{Attempt, StopWhy},
+        task::State,
+        time::Timestamp,
+    };
 
     use super::*;
     use crate::{
@@ -208,6 +257,31 @@ mod tests {
         check(Phase::Assigned, false);
         check(Phase::Settling, false);
         check(Phase::Stopping(StopWhy::Timeout), false);
+        let mut task = sample_task(1);
+        let mut last = Attempt::new(1, Timestamp(0));
+        last.is_over = true;
+        task.attempts = vec![last];
+        task.state = State::Running {
+            phase: Phase::Stopping(StopWhy::Cancelled { reason: None }),
+            since: Timestamp(0),
+        };
+        assert!(
+            needs_plugin(&task),
+            "its processes had ended before the stop"
+        );
+    }
+
+    #[test]
+    fn ended_tasks_that_take_slots_are_counted_with_a_reason() {
+        let reason = || "plugin claude cannot be used".to_owned();
+        assert_eq!(taken(&[]), None);
+        let one = taken(&[reason()]).unwrap();
+        assert!(
+            one.starts_with("one of the slots") && one.ends_with(&reason()),
+            "{one}"
+        );
+        let two = taken(&[reason(), reason()]).unwrap();
+        assert!(two.starts_with("2 of the slots"), "{two}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use claudine_domain::{
     attempt::Phase,
     board::Unreadable,
     budget::{Day, Level, Scope},
+    capacity::Refusal,
     dependency::Dependency,
     outcome::Outcome,
     principal::Principal,
@@ -154,6 +155,9 @@ impl Host {
         }
         if explain::is_queued(&task) {
             in_the_way.refusal = self.engine.refusal_of(task.clone()).await?;
+            if matches!(in_the_way.refusal, Some(Refusal::Slots { .. })) {
+                in_the_way.taken_by_ended = self.taken_by_ended().await?;
+            }
         }
         in_the_way.queue = self.queue().await?;
         in_the_way.is_out_of_sight =

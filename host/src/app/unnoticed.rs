@@ -1,5 +1,5 @@
-//! Finds tasks whose processes have ended while their supervisors do nothing, so that nobody has
-//! noticed the ends.
+//! Finds tasks whose processes have ended while nobody records the ends: their executors have no
+//! code, or their supervisors do nothing, so that nobody has noticed the ends.
 
 use std::sync::OnceLock;
 
@@ -36,9 +36,14 @@ impl Unnoticed {
         }
     }
 
-    /// Marks a running task whose process has ended if its supervisor does nothing, and so cannot
-    /// notice this. Costs one look at the process as long as the process is alive.
+    /// Marks a running task whose process has ended if its executor cannot be asked how, or if its
+    /// supervisor does nothing, and so cannot notice this. Costs one look at the process as long as
+    /// the process is alive.
     pub(crate) fn mark(&self, task: &mut Task) {
+        let last = task.last_attempt();
+        if last.is_some_and(|last| last.is_over) {
+            return unrecorded::mark(task);
+        }
         if !matches!(task.phase(), Some(Phase::Live | Phase::Stopping(_))) {
             return;
         }
@@ -91,11 +96,32 @@ mod tests {
     use claudine_domain::{
         attempt::{Attempt, Leader},
         task::State,
-        time::Timestamp,
+        time::{MonotonicMs, Timestamp},
     };
 
     use super::*;
     use crate::store::sample_task;
+
+    #[test]
+    fn a_task_whose_executor_has_still_to_say_how_it_ended_is_shown_as_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let unnoticed = Unnoticed::new(Layout::new(dir.path()));
+        for is_over in [false, true] {
+            let mut task = sample_task(1);
+            let since = Timestamp(0);
+            task.state = State::Running {
+                phase: Phase::Finishing,
+                since,
+            };
+            task.attempts = vec![Attempt {
+                is_over,
+                started_monotonic: Some((MonotonicMs(1), "boot".into())),
+                ..Attempt::new(1, since)
+            }];
+            unnoticed.mark(&mut task);
+            assert_eq!(unrecorded::is_marked(&task), is_over);
+        }
+    }
 
     #[test]
     fn supervisors_are_looked_at_only_for_a_process_that_has_ended() {

@@ -2,62 +2,142 @@
 //! be read, or the compiler was killed. Nothing is wrong with their tasks, so no task ends.
 //!
 //! An attempt whose processes run is left alone: its supervisor keeps its output and its end, and
-//! the executor takes over once its code can be had. An attempt that has started nothing ends as
+//! the executor takes over once its code can be had. Once they have ended, no limit and no stop
+//! changes the outcome. An attempt that has started nothing ends as
 //! one that never began. The engine starts no task of the executor, and the host tries again, after
 //! longer pauses each time. A request that needs the executor tries at once.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
+use claudine_domain::step::Report;
 use futures_util::future::{join_all, select_all};
+use tokio_util::task::TaskTracker;
 
-use super::{commands::OfAttempt, live::Live, reporter::Reporter};
+use super::{live::Live, reporter::Reporter, requests::Requests};
 use crate::{
     clock,
     command::supervised_by,
-    plugin::{Catalog, Executor, GuestEnd, Lack},
+    plugin::{Catalog, Executor, Failure, GuestEnd, Lack, PluginError},
 };
 
 /// The pause before the first further try to load code that cannot be had.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// How long an attempt that was stopped, and has ended, waits for its executor's code if nobody
+/// knows whether the code can be had: the compiler may be stopped by a signal.
+const LOADED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Loads the executor's code for an attempt, with commands run by `elsewhere`. `is_new` says that
-/// the attempt can have done nothing yet, if it has no children.
-pub(super) async fn load(
-    executor: &Executor,
-    live: &Live,
-    is_new: bool,
-    elsewhere: &Arc<OfAttempt>,
-    reporter: &Reporter,
-) -> Result<(), GuestEnd> {
-    loop {
-        let loading = supervised_by(elsewhere.clone(), executor.loaded());
-        let Err(error) = loading.await else {
-            return Ok(());
-        };
-        if !error.is_lack_of_code() {
-            return Err(GuestEnd::Unavailable(error));
+/// Loads the code of executors for attempts.
+pub(super) struct Loader {
+    pub(super) requests: Arc<Requests>,
+    pub(super) reporter: Reporter,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Loader {
+    /// Loads the executor's code for an attempt. `is_new` says that the attempt can have done
+    /// nothing yet, if it has no children. An attempt that has ended because it was stopped does
+    /// not wait long for the code.
+    pub(super) async fn load(
+        &self,
+        executor: &Arc<Executor>,
+        live: &Live,
+        is_new: bool,
+    ) -> Result<(), GuestEnd> {
+        if executor.has_code() {
+            return executor
+                .loaded()
+                .await
+                .map(drop)
+                .map_err(GuestEnd::Unavailable);
         }
-        if !is_new || live.look(|state| !state.children.is_empty()) {
-            tokio::select! {
-                biased;
-                () = live.until(|state| state.is_stopped_and_over().then_some(())) => {
-                    return Err(GuestEnd::Unavailable(error));
-                }
-                () = executor.until_it_has_code() => {}
+        tokio::select! {
+            biased;
+            loaded = self.load_in_the_end(executor, live, is_new) => loaded,
+            () = long_since_stopped(live) => {
+                let message = "the attempt was stopped, and its executor has no code that could \
+                    tell how it ended";
+                Err(GuestEnd::Failed(Failure::new("cancelled", message)))
             }
-        } else if live.has_begun() {
-            tell(executor, reporter).await;
-            return Err(GuestEnd::Unavailable(error));
-        } else {
-            tokio::select! {
-                biased;
-                _ = live.begun() => {}
-                () = executor.until_it_has_code() => {}
+            never = self.tell_of_rest(live) => match never {},
+        }
+    }
+
+    /// Tells the engine as soon as the attempt has ended, since its executor cannot. Never returns.
+    async fn tell_of_rest(&self, live: &Live) -> Infallible {
+        live.until(|state| state.has_ended_unnoticed().then_some(()))
+            .await;
+        self.reporter.send(live, Report::Over).await;
+        pending().await
+    }
+
+    async fn load_in_the_end(
+        &self,
+        executor: &Arc<Executor>,
+        live: &Live,
+        is_new: bool,
+    ) -> Result<(), GuestEnd> {
+        loop {
+            let Err(error) = self.loaded(executor).await else {
+                return Ok(());
+            };
+            if !error.is_lack_of_code() {
+                return Err(GuestEnd::Unavailable(error));
+            }
+            if !is_new || live.look(|state| !state.children.is_empty()) {
+                tokio::select! {
+                    biased;
+                    () = live.until(|state| state.has_ended_by_stop().then_some(())) => {
+                        return Err(GuestEnd::Unavailable(error));
+                    }
+                    () = executor.until_it_has_code() => {}
+                }
+            } else if live.has_begun() {
+                tell(executor, &self.reporter).await;
+                return Err(GuestEnd::Unavailable(error));
+            } else {
+                tokio::select! {
+                    biased;
+                    _ = live.begun() => {}
+                    () = executor.until_it_has_code() => {}
+                }
             }
         }
     }
+
+    /// Loads the code of the executor with this name, if it can be used at all, and tells the
+    /// engine whether there is code.
+    pub(super) async fn look_for_code(&self, name: &str, executor: Option<&Arc<Executor>>) {
+        let Some(executor) = executor else {
+            // The attempts of its tasks tell why it cannot be used.
+            return self.reporter.code(name, None).await;
+        };
+        if let Err(error) = self.loaded(executor).await {
+            tracing::warn!("the plugin {name} cannot be used: {error}");
+        }
+        tell(executor, &self.reporter).await;
+    }
+
+    /// Loads the executor's code for everybody who needs it, whatever happens to the attempt that
+    /// asks first: if the compiler belonged to this attempt, a stop of the attempt would end it.
+    async fn loaded(&self, executor: &Arc<Executor>) -> Result<(), PluginError> {
+        let (of, requests) = (executor.clone(), self.requests.clone());
+        let loading = async move { of.loaded().await.map(drop) };
+        let loading = self.tasks.spawn(supervised_by(requests, loading));
+        loading.await.unwrap_or_else(|error| {
+            let message = format!("the host failed while it loaded the plugin: {error}");
+            Err(PluginError::Load { message })
+        })
+    }
+}
+
+/// Waits until the attempt has ended because it was stopped, and then for as long as the code of an
+/// executor usually needs to be loaded.
+async fn long_since_stopped(live: &Live) {
+    live.until(|state| state.has_ended_by_stop().then_some(()))
+        .await;
+    clock::sleep(LOADED_WITHIN).await;
 }
 
 /// Tells the engine whether the executor's code can be had, before it learns of an attempt that
@@ -80,9 +160,14 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
     // The same receiver throughout, so that no change is missed, however short it is.
     let mut lacks = executor.lack();
     let (mut pause, mut warned_of) = (FIRST_PAUSE, None);
+    // Before it is tried, nobody knows whether the code can be had.
+    let mut was_tried = executor.has_code();
     loop {
         let error = lacks.borrow_and_update().as_ref().map(Lack::text);
-        reporter.code(name, error.as_deref()).await;
+        if was_tried || error.is_some() {
+            reporter.code(name, error.as_deref()).await;
+        }
+        was_tried = true;
         let changed = if let Some(error) = &error {
             if warned_of.as_ref() != Some(error) {
                 tracing::warn!("the plugin {name} cannot be used, and is loaded again: {error}");

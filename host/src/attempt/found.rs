@@ -76,6 +76,11 @@ impl Found {
         self.ended && !self.children.iter().any(ChildState::is_open)
     }
 
+    /// Whether the attempt has ended and nobody has stopped it.
+    pub(super) fn has_ended_by_itself(&self) -> bool {
+        State::from(self.clone()).has_ended_by_itself()
+    }
+
     fn from_found(found: supervise::Found) -> Self {
         let mut children = Vec::new();
         for child in found.children {

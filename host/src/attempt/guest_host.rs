@@ -87,7 +87,14 @@ impl GuestHost {
         self.reporter.ask_for_turn(&self.live).await;
         let silent = |message: String| Failure::new("spawn", message);
         directory::answers(&start.cwd).await.map_err(silent)?;
-        let index = self.live.change(State::add_child)?;
+        let (index, goes_on) = self.live.change(|state| {
+            let goes_on = state.is_between_children();
+            state.add_child().map(|index| (index, goes_on))
+        })?;
+        if goes_on {
+            // Before the start, so that the engine's time limits count again.
+            self.reporter.send(&self.live, Report::GoesOn).await;
+        }
         let unsent = Unsent::new(&self.live, index);
         let child = self.live.child(index);
         let (stdin, stream) = match self.input(index, stdin).await {

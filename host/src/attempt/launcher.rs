@@ -24,7 +24,7 @@ use super::{
     allowed::{
         merge_forbidden, request_within, sessions_still_allowed, still_allowed, worktree_still_free,
     },
-    code,
+    code::Loader,
     commands::{Commands, OfAttempt},
     ending::{ended_with_supervisor, ending, with_bounded_result},
     guest_host::GuestHost,
@@ -50,6 +50,7 @@ pub(super) struct Launcher {
     pub(super) inputs: Inputs,
     pub(super) workspaces: Workspaces,
     pub(super) commands: Arc<Commands>,
+    pub(super) loader: Loader,
     pub(super) reporter: Reporter,
     pub(super) tasks: TaskTracker,
 }
@@ -110,7 +111,7 @@ impl Launcher {
         let phase = launch.task.phase();
         let is_new = !resumed || matches!(phase, Some(Phase::Preparing | Phase::Starting));
         {
-            let loading = code::load(&executor, live, is_new, &elsewhere, &self.reporter);
+            let loading = self.loader.load(&executor, live, is_new);
             let mut loading = Box::pin(loading);
             unless_cut_short(live, loading.as_mut()).await?;
         }

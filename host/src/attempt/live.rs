@@ -19,7 +19,9 @@ use super::told::Told;
 use crate::{
     lock::lock,
     plugin::{Failure, StopRequest},
-    supervise::{AttemptKey, ChildId, Exit, NotStartedClass, Rung, log, peer::HOST},
+    supervise::{
+        AttemptKey, ChildId, Exit, NotStartedClass, Rung, StopWhy as StoppedBy, log, peer::HOST,
+    },
 };
 
 /// The maximum number of children that one attempt may start.
@@ -78,6 +80,16 @@ impl ChildState {
     /// Whether the child may be alive, or may still be started.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Sent | Self::Running(_))
+    }
+
+    /// Whether nobody has stopped the child, and its end is known. A child that had to end because
+    /// its executor had answered counts as not stopped.
+    fn is_unstopped(&self) -> bool {
+        match self {
+            Self::Sent | Self::Running(_) | Self::Lost => false,
+            Self::NotStarted { class, .. } => *class != NotStartedClass::Stopped,
+            Self::Exited(exit) => matches!(exit.stopped, None | Some(StoppedBy::Finished)),
+        }
     }
 }
 
@@ -159,9 +171,45 @@ impl State {
         !self.children.iter().any(ChildState::is_open)
     }
 
-    /// Whether the attempt was stopped and has ended, so that its executor has nothing to add.
-    pub(super) fn is_stopped_and_over(&self) -> bool {
-        self.stop.is_some() && self.is_over()
+    /// Whether the attempt has ended because it was stopped, so that its executor has nothing to
+    /// add.
+    pub(super) fn has_ended_by_stop(&self) -> bool {
+        self.stop.is_some() && self.is_over() && !self.has_ended_by_itself()
+    }
+
+    /// Whether the attempt has ended and nobody has stopped it, so that what its processes have
+    /// done decides how it ended. Only its executor can tell that.
+    pub(super) fn has_ended_by_itself(&self) -> bool {
+        let has_exited = |child: &ChildState| matches!(child, ChildState::Exited(_));
+        self.is_over()
+            && self.children.iter().any(has_exited)
+            && self.children.iter().all(ChildState::is_unstopped)
+    }
+
+    /// Whether the attempt has ended, and the engine cannot know that before the executor tells it:
+    /// nobody has stopped the attempt, or its supervisor did so for a reason of its own.
+    pub(super) fn has_ended_unnoticed(&self) -> bool {
+        let has_run =
+            |child: &ChildState| matches!(child, ChildState::Exited(_) | ChildState::Lost);
+        let is_noticed = |child: &ChildState| match child {
+            ChildState::Exited(exit) => {
+                matches!(
+                    exit.stopped,
+                    Some(StoppedBy::Cancelled | StoppedBy::TimedOut)
+                )
+            }
+            _ => false,
+        };
+        let is_of_supervisor = self.stop.is_none()
+            && self.is_over()
+            && self.children.iter().any(has_run)
+            && !self.children.iter().any(is_noticed);
+        is_of_supervisor || self.has_ended_by_itself()
+    }
+
+    /// Whether a child that is started now is started after all others have ended.
+    pub(super) fn is_between_children(&self) -> bool {
+        !self.children.is_empty() && self.is_over()
     }
 
     /// Whether the attempt has ended and only its end must still be reported, because it is not
@@ -403,6 +451,68 @@ mod tests {
             state.hear(index, new, at_rest);
             assert_eq!(state.is_over(), is_over, "after report {at}: {state:?}");
         }
+    }
+
+    #[test]
+    fn only_the_executor_can_tell_how_an_attempt_ended_that_nobody_has_stopped() {
+        let stopped = |by: StoppedBy| {
+            ChildState::Exited(Exit {
+                stopped: Some(by),
+                ..Exit::sample(Status::Code(0))
+            })
+        };
+        let refused = |class: NotStartedClass| ChildState::NotStarted {
+            class,
+            message: String::new(),
+        };
+        let unnoticed = |children: Vec<ChildState>, expected: bool| {
+            let state = State {
+                ended: true,
+                children,
+                ..State::default()
+            };
+            assert_eq!(state.has_ended_unnoticed(), expected, "{state:?}");
+        };
+        for by in [StoppedBy::Finished, StoppedBy::Idle, StoppedBy::Shutdown] {
+            unnoticed(vec![stopped(by)], true);
+        }
+        unnoticed(vec![exited()], true);
+        unnoticed(vec![ChildState::Lost], true);
+        // The engine enforces this limit too, and knows of each cancellation.
+        for by in [StoppedBy::TimedOut, StoppedBy::Cancelled] {
+            unnoticed(vec![stopped(by)], false);
+        }
+        unnoticed(vec![refused(NotStartedClass::Cwd)], false);
+        unnoticed(vec![running()], false);
+        let check = |children: Vec<ChildState>, by_itself: bool, by_stop: bool| {
+            let state = State {
+                ended: true,
+                children,
+                stop: Some(StopWhy::Timeout),
+                ..State::default()
+            };
+            assert_eq!(state.has_ended_by_itself(), by_itself, "{state:?}");
+            assert_eq!(state.has_ended_by_stop(), by_stop, "{state:?}");
+            let unstopped = State {
+                stop: None,
+                ..state
+            };
+            assert_eq!(unstopped.has_ended_by_itself(), by_itself, "{unstopped:?}");
+            assert!(!unstopped.has_ended_by_stop(), "{unstopped:?}");
+        };
+        check(vec![exited()], true, false);
+        check(vec![exited(), exited()], true, false);
+        check(vec![stopped(StoppedBy::Finished)], true, false);
+        check(vec![exited(), refused(NotStartedClass::Cwd)], true, false);
+        for by in [StoppedBy::TimedOut, StoppedBy::Idle, StoppedBy::Cancelled] {
+            check(vec![exited(), stopped(by)], false, true);
+        }
+        let refused = refused(NotStartedClass::Stopped);
+        check(vec![exited(), refused], false, true);
+        check(vec![stopped(StoppedBy::Shutdown)], false, true);
+        check(vec![ChildState::Lost], false, true);
+        check(vec![exited(), running()], false, false);
+        check(vec![], false, true);
     }
 
     #[test]

@@ -169,6 +169,15 @@ impl Registry {
         self.attempts().have(attempt)
     }
 
+    /// Whether the attempt has ended and nobody has stopped it.
+    pub(super) fn has_ended_by_itself(&self, attempt: AttemptId) -> bool {
+        let attempts = self.attempts();
+        let live = attempts.live.get(&attempt);
+        let found = attempts.known.get(&attempt);
+        live.is_some_and(|live| live.look(State::has_ended_by_itself))
+            || found.is_some_and(Found::has_ended_by_itself)
+    }
+
     /// Waits until the attempts that had ended before this host began are stored as ended, so that
     /// they are not shown as running.
     pub(crate) async fn written_off(&self) {

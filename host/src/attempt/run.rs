@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    code,
+    code::{self, Loader},
     commands::{Commands, TO_THE_END},
     found::Known,
     inputs::Inputs,
@@ -122,6 +122,12 @@ impl Runner {
             patience: settle_timeout.min(TO_THE_END),
         });
         let requests = Arc::new(Requests::new(commands.clone()));
+        let reporter = Reporter::new(reports);
+        let loader = Loader {
+            requests: requests.clone(),
+            reporter: reporter.clone(),
+            tasks: tasks.clone(),
+        };
         let launcher = Launcher {
             plugins,
             supervisors,
@@ -129,7 +135,8 @@ impl Runner {
             inputs,
             workspaces,
             commands,
-            reporter: Reporter::new(reports),
+            loader,
+            reporter,
             tasks,
         };
         Arc::new(Self {
@@ -418,6 +425,14 @@ impl Attempts for Runner {
         }
     }
 
+    fn load(&self, executor: &str) {
+        let (launcher, name) = (self.launcher.clone(), executor.to_owned());
+        self.launcher.tasks.spawn(async move {
+            let executor = launcher.plugins.executor(&name).ok();
+            launcher.loader.look_for_code(&name, executor).await;
+        });
+    }
+
     fn begun(&self, attempts: &BTreeSet<AttemptId>, unreadable: &BTreeSet<TaskId>) {
         for (attempt, is_over) in self.registry.take_others(attempts, unreadable) {
             if is_over {
@@ -432,6 +447,9 @@ impl Attempts for Runner {
     }
 
     fn found(&self, attempt: AttemptId, task: &Task) -> Option<Found> {
+        if self.registry.has_ended_by_itself(attempt) {
+            return Some(Found::Over);
+        }
         let is_known = self.registry.knows(attempt);
         let may_turn_up = !self.launcher.supervisors.silent().is_empty();
         found(

@@ -225,7 +225,7 @@ impl Owner {
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) -> Result<(), EngineEnd> {
         self.read_machine(clock::now());
-        self.recover();
+        self.recover_first();
         let waits = self.waits.clone();
         loop {
             if self.decide() {
@@ -396,8 +396,8 @@ impl Owner {
         self.acknowledge();
         self.next_sample = self.sample_at(clock::now());
         self.publish();
-        if self.board.running_count() == 0 && self.in_flight.is_none() && !self.board.has_pending()
-        {
+        let is_at_rest = self.board.is_at_rest(clock::now());
+        if is_at_rest && self.in_flight.is_none() && !self.board.has_pending() {
             for idle in self.idle.drain(..) {
                 if idle.send(Ok(())).is_err() {
                     tracing::debug!("nobody waits for the host to be idle any more");

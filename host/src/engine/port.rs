@@ -43,6 +43,8 @@ pub(crate) trait Attempts: Send + Sync + 'static {
     fn release(&self, attempt: AttemptId);
     /// The checkpoint of this number is durable, and earlier ones are no longer needed.
     fn checkpoint_stored(&self, attempt: AttemptId, number: u64);
+    /// Tells the engine whether the code of this executor can be had, by loading it.
+    fn load(&self, executor: &str);
     /// `attempts` are all attempts that are reserved or have begun, and have not ended. Attempts of
     /// the tasks `unreadable`, whose rows cannot be read, are missing from `attempts`. Any other
     /// attempt that a supervisor keeps is ended, if it still runs, and may be forgotten.

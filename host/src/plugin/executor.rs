@@ -218,6 +218,11 @@ impl Executor {
         loaded
     }
 
+    /// Whether the component has been loaded, or is known to be wrong.
+    pub(crate) fn has_code(&self) -> bool {
+        self.loaded.initialized()
+    }
+
     /// Notes a lack of code, unless the code was had meanwhile.
     fn note(&self, error: &PluginError) {
         if error.is_lack_of_code() && !self.loaded.initialized() {

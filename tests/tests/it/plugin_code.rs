@@ -155,6 +155,84 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
     code.repair();
 }
 
+/// What a process has done decides, once the plugin can be asked.
+#[test]
+fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
+    let host = TestHost::new();
+    let waits = "until test -e go; do sleep 0.02; done";
+    let limited = |script: &str| {
+        let limits = [
+            "run",
+            "--timeout",
+            "12s",
+            "--retries",
+            "1",
+            "--backoff",
+            "1s",
+        ];
+        host.text([&limits[..], &["--script", script]].concat())
+    };
+    let succeeds = limited(&format!("echo run >> runs; {waits}"));
+    let fails = host.text([
+        "run",
+        "--timeout",
+        "12s",
+        "--script",
+        &format!("{waits}; exit 3"),
+    ]);
+    let cancelled = host.script(waits);
+    let after = ["run", "--depends-on-success", &succeeds, "--script", "true"];
+    let after = host.text(after);
+    let ended = [&succeeds, &fails, &cancelled];
+    for id in ended {
+        host.live(id);
+    }
+    // Its limit passes after those of the others.
+    let endless = limited("exec sleep 600");
+    host.live(&endless);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    for id in ended {
+        wait_for("the end of the process", || {
+            (host.status(id)["phase"] == "ended").then_some(())
+        });
+    }
+    let said = "plugin shell cannot be used at the moment";
+    let why = host.text(["why", &succeeds]);
+    assert!(why.contains(said) && why.contains("have ended"), "{why}");
+    let listed = host.text(["list", "--state", "ended"]);
+    assert!(listed.matches("ended").count() >= ended.len(), "{listed}");
+    host.run(["cancel", &cancelled]).check();
+    wait_for("the end by the limit", || {
+        let endless = host.status(&endless);
+        let first = &endless["attempts"][0];
+        (first["outcome"] == "timed_out").then_some(())
+    });
+    for id in [&succeeds, &fails] {
+        assert_eq!(host.status(id)["phase"], "ended");
+    }
+    // It has nothing to end, and does not wait for the plugin.
+    host.run(["down", "--kill"]).check();
+    assert_eq!(host.status(&succeeds)["phase"], "ended");
+    code.repair();
+    host.up();
+    for (id, outcome) in [
+        (&succeeds, "succeeded"),
+        (&fails, "failed"),
+        (&cancelled, "succeeded"),
+        (&after, "succeeded"),
+    ] {
+        let task = host.finished(id);
+        assert_eq!(task["outcome"], outcome, "{task:#}");
+        assert_eq!(attempts(&task), 1, "{task:#}");
+    }
+    assert_eq!(host.finished(&fails)["exit_code"], 3);
+    let runs = fs::read_to_string(host.work().join("runs")).unwrap();
+    assert_eq!(runs, "run\n");
+}
+
 /// A command that runs `true` and waits for its end.
 fn run_true(host: &TestHost) -> Child {
     let mut run = host.command(["run", "--wait", "--", "true"]);
@@ -210,4 +288,71 @@ fn compiler_that_is_stopped_by_a_signal_is_named_to_those_who_wait_for_it() {
     signal(compiler, Signal::CONT);
     let ended = command::ends_within(&mut run, 4 * PATIENCE).expect("it ends");
     assert!(ended.success(), "{ended}");
+}
+
+/// The next host compiles the plugin for tasks of the earlier one.
+#[test]
+fn stop_of_a_task_does_not_end_the_compiler_for_which_others_wait() {
+    let host = TestHost::new();
+    let stopped = [(); 2].map(|()| host.script("exec sleep 600"));
+    let ends = host.script("until test -e go; do sleep 0.02; done");
+    for id in stopped.iter().chain([&ends]) {
+        host.live(id);
+    }
+    host.kill_host();
+    fs::remove_dir_all(host.data_dir().join("cache")).unwrap();
+    let mut up = host.command(["up"]);
+    up.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut up = up.stderr(Stdio::null()).spawn().unwrap();
+    let compiler = compiler(&host);
+    suspend(compiler);
+    let way_out = format!("`kill -CONT {compiler}`");
+    fs::write(host.work().join("go"), "").unwrap();
+    // `status` does not wait for the compiler.
+    wait_for("the reason why the end is not settled", || {
+        let shown = host.status(&ends);
+        let doing = shown["doing"].as_str().unwrap_or_default();
+        (shown["phase"] == "ended" && doing.contains(&way_out)).then_some(())
+    });
+    let why = host.text(["why", &ends]);
+    assert!(why.contains(&way_out), "{why}");
+    for id in &stopped {
+        host.run(["cancel", id]).check();
+    }
+    for id in &stopped {
+        assert_eq!(host.finished(id)["outcome"], "cancelled");
+    }
+    assert!(alive(compiler));
+    signal(compiler, Signal::CONT);
+    let ended = command::ends_within(&mut up, 4 * PATIENCE).expect("it ends");
+    assert!(ended.success(), "{ended}");
+    let task = host.finished(&ends);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(attempts(&task), 1, "{task:#}");
+}
+
+/// Each of them would otherwise begin an attempt, and find out again that it cannot.
+#[test]
+fn hosts_that_cannot_load_a_plugin_begin_at_most_one_attempt_of_a_waiting_task() {
+    let host = TestHost::new();
+    host.run(["run", "--wait", "--", "true"]).check();
+    let id = host.text(["run", "--hold", "--", "true"]);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    host.run(["release", &id]).check();
+    let said = "plugin shell cannot be used at the moment";
+    for _ in 0..3 {
+        wait_for("the reason why the task is not started", || {
+            host.text(["why", &id]).contains(said).then_some(())
+        });
+        assert!(attempts(&host.status(&id)) <= 1);
+        host.kill_host();
+        host.up();
+    }
+    code.repair();
+    host.run(["plugin", "list"]).check();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert!(attempts(&task) <= 2, "{task:#}");
 }

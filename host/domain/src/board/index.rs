@@ -53,10 +53,11 @@ impl Board {
                 if matches!(phase, Phase::Stopping(_)) {
                     self.stopping.insert(id);
                 }
-                // An attempt that is only being prepared has started no process.
-                let starts = task
-                    .last_attempt()
-                    .is_some_and(|last| last.started_at.is_some() && last.live_at.is_none());
+                // An attempt that is only being prepared has started no process, and one that is
+                // over has none left.
+                let starts = task.last_attempt().is_some_and(|last| {
+                    last.started_at.is_some() && last.live_at.is_none() && !last.is_over
+                });
                 let starts = starts && *phase != Phase::Live;
                 if let (true, Some(key)) = (starts, &task.request.serial_start) {
                     self.starting.entry(key.clone()).or_default().insert(id);

@@ -10,7 +10,12 @@ use std::{
 };
 
 use super::{Lane, Rank};
-use crate::{batch::BatchNumber, capacity::Refusal, profile::ProfileKey, time::Timestamp};
+use crate::{
+    batch::BatchNumber,
+    capacity::Refusal,
+    profile::ProfileKey,
+    time::{MonotonicMs, Timestamp},
+};
 
 /// The tasks that wait for a slot in one lane.
 #[derive(Debug, Default, PartialEq)]
@@ -152,6 +157,8 @@ pub(crate) struct Standing {
     pub(crate) any_lane: bool,
     /// End of the day whose budget is spent, if a task waits for it.
     pub(crate) next_day: Option<Timestamp>,
+    /// Time until which an agent waits at most for the ends of others.
+    pub(crate) ends_first: Option<MonotonicMs>,
 }
 
 impl Standing {

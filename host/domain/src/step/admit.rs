@@ -70,6 +70,11 @@ impl Board {
                     if let Refusal::DailyBudget { until, .. } = refusal {
                         self.standing.next_day = Some(until);
                     }
+                    if let Refusal::EndsFirst { executor } = refusal {
+                        let until = self.ends_first.get(executor.as_str()).copied();
+                        let known = self.standing.ends_first.into_iter();
+                        self.standing.ends_first = known.chain(until).min();
+                    }
                 }
             }
             heads.extend(self.lanes.next_of_class(&lane.profile, rank));
@@ -159,6 +164,11 @@ impl Board {
             return Err(Refusal::NoCode {
                 executor: executor.to_string(),
                 why: why.to_string(),
+            });
+        }
+        if lane.profile.class == Class::Agent && self.must_tell_ends(now, executor) {
+            return Err(Refusal::EndsFirst {
+                executor: executor.to_string(),
             });
         }
         if let Some(key) = &lane.serial_start

@@ -265,6 +265,11 @@ pub enum Report {
     /// The executor has answered. The attempt's output is being drained and its leftover processes
     /// are being ended.
     Finishing,
+    /// No process of the attempt is alive, and its executor has not answered, because the
+    /// executor's code cannot be had yet.
+    Over,
+    /// The executor is about to start a process although no other is alive.
+    GoesOn,
     /// The attempt's ending is known, and its work is to be settled.
     Settling(Box<Ending>),
     Ended(Box<Ending>),
@@ -277,6 +282,8 @@ pub enum Report {
 pub enum Found {
     /// The attempt's supervisor knows it, alive or ended.
     Known,
+    /// The attempt's supervisor knows it, and nothing of it is alive. Nobody had stopped it.
+    Over,
     /// The attempt's supervisor was asked, and never received the start.
     NeverReceived,
     /// The attempt's supervisor no longer exists.

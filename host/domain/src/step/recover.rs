@@ -14,6 +14,16 @@ use crate::{
 
 impl Board {
     pub(super) fn recover(&mut self, now: Now, id: TaskId, found: Found) -> Answer {
+        if found != Found::Over {
+            return self.take_over(now, id, found);
+        }
+        let answer = self.take_over(now, id, Found::Known);
+        // Before the time that has passed without a host can stop it.
+        self.comes_to_rest(now, id);
+        answer
+    }
+
+    fn take_over(&mut self, now: Now, id: TaskId, found: Found) -> Answer {
         let Some(task) = self.tasks.get(&id) else {
             return Answer::Stale;
         };

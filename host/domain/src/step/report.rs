@@ -74,6 +74,8 @@ impl Board {
                 self.effect(Action::CheckpointStored { attempt, number });
             }
             Report::Finishing => self.finishing(now, id),
+            Report::Over => self.comes_to_rest(now, id),
+            Report::GoesOn => self.goes_on(now, id),
             Report::Settling(ending) => self.settles(now, attempt, *ending),
             Report::Ended(ending) => self.ended(now, attempt, *ending),
         }
@@ -96,7 +98,7 @@ impl Board {
 
     /// Marks a preparing attempt as starting, because it has started a process or given a sign of
     /// life, and so had its turn.
-    fn has_turn(&mut self, now: Now, id: TaskId) {
+    pub(super) fn has_turn(&mut self, now: Now, id: TaskId) {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Preparing) {
             self.mark_starting(now, id);
         }
@@ -123,6 +125,7 @@ impl Board {
                 if let Some(last) = task.attempts.last_mut() {
                     last.answered = Some(answered);
                     last.doing = None;
+                    last.is_over = false;
                 }
             });
             self.record(id, now, Fact::AttemptSettling { attempt: number });
@@ -183,9 +186,19 @@ impl Board {
         if self.tasks.get(&id).and_then(|task| task.phase()) == Some(&Phase::Starting) {
             self.change(id, |task| comes_alive(task, now));
         }
+        // The sign may be read only after the end.
+        let task = self.tasks.get(&id);
+        let last = task.and_then(|task| task.last_attempt());
+        if last.is_some_and(|last| last.is_over && last.live_at.is_none()) {
+            self.change(id, |task| {
+                if let Some(last) = task.attempts.last_mut() {
+                    last.live_at = Some(now.wall);
+                }
+            });
+        }
     }
 
-    fn finishing(&mut self, now: Now, id: TaskId) {
+    pub(super) fn finishing(&mut self, now: Now, id: TaskId) {
         let phase = self.tasks.get(&id).and_then(|task| task.phase());
         if matches!(
             phase,
@@ -391,6 +404,7 @@ impl Board {
                 });
                 last.doing = None;
                 last.answered = None;
+                last.is_over = false;
             }
         });
         if let Some(outputs) = &ending.outputs {

@@ -216,6 +216,7 @@ fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     check(&[Report::Alive], false, false);
     check(&[Report::Alive], true, false);
     check(&[Report::Alive, Report::Finishing], false, false);
+    check(&[Report::Over], false, false);
 }
 
 #[test]

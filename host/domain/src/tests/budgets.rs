@@ -236,6 +236,82 @@ fn spending_the_rest_of_a_graphs_budget_stops_its_running_agents() {
     assert_eq!(desk.word(command), "live");
 }
 
+/// The executor could not tell the costs of agents that had ended, so the budget seemed unspent.
+#[test]
+fn agents_wait_for_the_costs_of_agents_that_ended_while_nobody_could_tell_them() {
+    let limits = Limits {
+        daily_micro_usd: Some(10 * DOLLAR),
+        ..fixed(9)
+    };
+    // How the host learns of the end, and whether the executor lacked its code.
+    for (is_recovered, lacked) in [(true, false), (true, true), (false, true)] {
+        let mut desk = Desk::with(limits, Bounds::default());
+        let [ended, spends_more] =
+            [(); 2].map(|()| desk.submit(|request| request.class = Class::Agent));
+        desk.turn();
+        for task in [ended, spends_more] {
+            desk.report(task, started(7));
+        }
+        desk.settle();
+        let executor = desk.task(ended).request.executor.clone();
+        let code = |lacks: Option<&str>| Input::Code {
+            executor: executor.clone(),
+            lacks: lacks.map(Arc::from),
+        };
+        if is_recovered {
+            desk.reload();
+        }
+        if lacked {
+            desk.step(code(Some("the disk is full"))).unwrap();
+        }
+        for task in [ended, spends_more] {
+            if is_recovered {
+                desk.recovered(task, Found::Over);
+            } else {
+                desk.report(task, Report::Over);
+            }
+        }
+        let queued = desk.submit(|request| request.class = Class::Agent);
+        let command = desk.submit(|_| {});
+        if lacked {
+            assert_eq!(starts(&desk.turn()), []);
+            desk.pass(99 * Duration::from_secs(1));
+            desk.step(code(None)).unwrap();
+        }
+        assert_eq!(starts(&desk.turn()), [command]);
+        desk.report(ended, ended_at(4, Cause::Success));
+        assert_eq!(starts(&desk.turn()), []);
+        let refusal = Refusal::EndsFirst {
+            executor: executor.to_string(),
+        };
+        assert_eq!(desk.refusals().into_values().collect::<Vec<_>>(), [refusal]);
+        desk.report(spends_more, ended_at(6, Cause::Success));
+        assert_eq!(starts(&desk.turn()), [], "the budget of the day is spent");
+        assert_eq!(desk.word(queued), "ready");
+    }
+}
+
+/// Otherwise an executor that never answers would hold its agents back for ever.
+#[test]
+fn agents_wait_only_for_a_while_for_the_costs_of_agents_that_have_ended() {
+    let mut desk = Desk::new(9);
+    let ended = desk.submit(|request| request.class = Class::Agent);
+    desk.turn();
+    desk.report(ended, started(7));
+    desk.settle();
+    desk.reload();
+    desk.recovered(ended, Found::Over);
+    let queued = desk.submit(|request| request.class = Class::Agent);
+    assert_eq!(starts(&desk.turn()), []);
+    let until = desk.now.monotonic.after(Duration::from_secs(30));
+    let next = desk.board.next_tick().0;
+    assert!(next.is_some_and(|at| at <= until), "{next:?}");
+    desk.pass(Duration::from_secs(29));
+    assert_eq!(starts(&desk.turn()), []);
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(starts(&desk.turn()), [queued]);
+}
+
 #[test]
 fn spent_daily_budget_holds_agents_back_until_the_next_day() {
     let limits = Limits {

@@ -56,6 +56,19 @@ fn task_that_is_cancelled_while_its_work_is_settled_succeeds_if_this_is_done_in_
     }
 }
 
+/// As in the ordinary case, in which its executor answers at once.
+#[test]
+fn task_that_is_cancelled_after_its_processes_have_ended_succeeds_if_they_had_done_their_work() {
+    let exit = failure(ReasonClass::Exit);
+    for (end, expected) in [(success(), "succeeded"), (exit, "cancelled:cancelled")] {
+        let (mut desk, task) = Desk::in_phase("live");
+        desk.report(task, Report::Over);
+        desk.cancel(task).unwrap();
+        desk.report(task, end);
+        assert_eq!(desk.word(task), expected);
+    }
+}
+
 #[test]
 fn cancel_of_a_finished_or_unknown_task_is_refused() {
     let (mut desk, task) = Desk::in_phase("succeeded");

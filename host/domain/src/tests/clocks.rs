@@ -80,6 +80,104 @@ fn start_timeout_does_not_count_while_the_executor_lacks_its_code() {
     assert_eq!(desk.word(task), "stopping:start_timeout");
 }
 
+/// Its executor cannot be asked yet. What its processes have done decides how it ended.
+#[test]
+fn no_time_limit_stops_an_attempt_whose_processes_have_ended() {
+    let check = |alive: bool, is_recovered: bool, end: Report, expected: &str| {
+        let mut desk = Desk::new(1);
+        let task = desk.submit(|request| {
+            request.start_timeout = Some(10 * SECOND);
+            request.timeout = Some(20 * SECOND);
+            request.serial_start = Some("key".to_owned());
+        });
+        desk.turn();
+        if alive {
+            desk.report(task, Report::Alive);
+        }
+        if is_recovered {
+            // The limit passes without a host.
+            desk.settle();
+            desk.now.monotonic = desk.now.monotonic.after(30 * SECOND);
+            desk.reload();
+            desk.recovered(task, Found::Over);
+        } else {
+            desk.report(task, Report::Over);
+        }
+        desk.pass(99 * SECOND);
+        assert_eq!(desk.word(task), "finishing", "{alive} {is_recovered}");
+        assert_eq!(desk.board.next_tick(), (None, None));
+        desk.report(task, end);
+        assert_eq!(desk.word(task), expected, "{alive} {is_recovered}");
+    };
+    for alive in [false, true] {
+        for is_recovered in [false, true] {
+            check(alive, is_recovered, success(), "succeeded");
+            let exit = failure(ReasonClass::Exit);
+            check(alive, is_recovered, exit, "failed:exit");
+        }
+    }
+}
+
+#[test]
+fn time_limits_count_again_once_another_process_of_the_attempt_starts() {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| request.timeout = Some(20 * SECOND));
+    desk.turn();
+    desk.report(task, Report::Alive);
+    desk.report(task, Report::Over);
+    desk.pass(10 * SECOND);
+    desk.report(task, Report::GoesOn);
+    assert_eq!(desk.word(task), "live");
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.word(task), "live");
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "stopping:timeout");
+    // Without a sign of life, the start goes on.
+    let mut desk = Desk::new(1);
+    let task = desk.submit(|request| request.start_timeout = Some(10 * SECOND));
+    desk.turn();
+    desk.report(task, Report::Over);
+    desk.pass(99 * SECOND);
+    desk.report(task, Report::GoesOn);
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.word(task), "starting");
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), "stopping:start_timeout");
+}
+
+/// The host need not wait for an executor that may never have code.
+#[test]
+fn host_is_at_rest_if_only_executors_without_code_have_to_say_how_attempts_ended() {
+    let check = |reports: &[Report], lacks: bool, stops: bool, waited: u64, expected: bool| {
+        let (mut desk, task) = Desk::in_phase("live");
+        for report in reports {
+            desk.report(task, report.clone());
+        }
+        if lacks {
+            let executor = desk.task(task).request.executor.clone();
+            let lacks = Some("the disk is full".into());
+            desk.step(Input::Code { executor, lacks }).unwrap();
+        }
+        if stops {
+            desk.cancel(task).unwrap();
+        }
+        desk.pass(Duration::from_secs(waited));
+        let found = desk.board.is_at_rest(desk.now);
+        assert_eq!(found, expected, "{reports:?} {lacks} {stops} {waited}");
+    };
+    let over = [Report::Over];
+    for stops in [false, true] {
+        check(&[], true, stops, 0, false);
+        check(&[Report::Finishing], true, stops, 99, false);
+        check(&over, true, stops, 0, true);
+        check(&over, false, stops, 4, false);
+        check(&over, false, stops, 5, true);
+        check(&[Report::Over, Report::GoesOn], true, stops, 99, false);
+    }
+    assert!(Desk::new(1).board.is_at_rest(Desk::new(1).now));
+}
+
 /// Such a limit would be over again as soon as it begins again.
 #[test]
 fn start_timeout_without_a_length_counts_although_the_executor_lacks_its_code() {

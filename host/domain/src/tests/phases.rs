@@ -347,12 +347,19 @@ fn task_whose_executor_lacks_its_code_waits_for_the_code_instead_of_failing() {
             why: "the disk is full".to_owned(),
         };
         assert_eq!(refusals, [refusal], "{phase}");
+        // The next host can look for the code before it starts the task again.
+        desk.settle();
+        desk.reload();
+        let lacked: Vec<_> = desk.board.lacked_code().into_keys().collect();
+        assert_eq!(lacked, std::slice::from_ref(&executor), "{phase}");
+        desk.step(code(Some("the disk is full"))).unwrap();
         let other = desk.submit(|request| request.executor = "other".into());
         assert_eq!(starts(&desk.turn()), [other], "{phase}");
         desk.report(other, started(6));
         desk.report(other, success());
         desk.step(code(None)).unwrap();
         assert_eq!(starts(&desk.turn()), [task], "{phase}");
+        assert!(desk.board.lacked_code().is_empty(), "{phase}");
         desk.report(task, started(7));
         desk.report(task, success());
         assert_eq!(desk.word(task), "succeeded", "{phase}");

@@ -75,7 +75,14 @@ fn dependants_of_an_unreadable_task_remain_blocked() {
 
 #[test]
 fn recovered_attempt_continues_or_starts_again_depending_on_phase_and_found_state() {
-    use Found::{Known, NeverReceived, Orphaned};
+    use Found::{Known, NeverReceived, Orphaned, Over};
+    check("assigned", Over, "finishing", &["resume"]);
+    check("starting", Over, "finishing", &["resume"]);
+    check("live", Over, "finishing", &["resume"]);
+    check("finishing", Over, "finishing", &["resume"]);
+    check("settling", Over, "settling", &["resume"]);
+    let stopping = "stopping:cancelled";
+    check(stopping, Over, stopping, &["resume", "stop"]);
     check("assigned", Known, "starting", &["resume"]);
     check("assigned", NeverReceived, "assigned", &[]);
     check("assigned", Orphaned, "assigned", &[]);

@@ -59,6 +59,19 @@ fn each_report_has_its_effect_only_in_the_phases_that_allow_it() {
     check("finishing", Report::Alive, "finishing", &[]);
     check("finishing", finishing(), "finishing", &[]);
     check("finishing", exit(), "failed:exit", &["release"]);
+    check("preparing", Report::Over, "finishing", &[]);
+    check("starting", Report::Over, "finishing", &[]);
+    check("live", Report::Over, "finishing", &[]);
+    check("finishing", Report::Over, "finishing", &[]);
+    check("settling", Report::Over, "settling", &[]);
+    check(
+        "stopping:cancelled",
+        Report::Over,
+        "stopping:cancelled",
+        &[],
+    );
+    check("live", Report::GoesOn, "live", &[]);
+    check("finishing", Report::GoesOn, "finishing", &[]);
     check(
         "stopping:start_timeout",
         Report::Alive,

@@ -315,7 +315,8 @@ fn ended_without_host(tasks: &BTreeSet<TaskId>, cause: &str, why: &AppError) -> 
 }
 
 /// Looks up the tasks that were running when the command began. Returns the tasks that have ended,
-/// and the number of tasks that still run.
+/// and the number of tasks that still run. A task whose processes had ended by then does not run,
+/// even if nobody could record how it ended.
 async fn of_what_ran(
     session: &Session,
     running: &[TaskRow],
@@ -331,10 +332,15 @@ async fn of_what_ran(
     // because the host has ended.
     let now = session.client().list_all(filter).await.unwrap_or_default();
     let mut now: HashMap<&str, &TaskRow> = now.iter().map(|row| (row.id.as_str(), row)).collect();
-    let ran = running.iter().filter_map(|row| now.remove(row.id.as_str()));
-    let (ended, run_on): (Vec<&TaskRow>, Vec<&TaskRow>) =
-        ran.partition(|row| row.outcome.is_some());
-    (ended.into_iter().cloned().collect(), run_on.len())
+    let ran = running.iter().filter_map(|row| {
+        let found = now.remove(row.id.as_str())?;
+        Some((found, row.has_ended()))
+    });
+    let (ended, unrecorded): (Vec<_>, Vec<_>) = ran.partition(|(found, _)| found.outcome.is_some());
+    let run_on = unrecorded.iter().filter(|(_, had_ended)| !had_ended);
+    let run_on = run_on.count();
+    let ended = ended.into_iter().map(|(found, _)| found.clone());
+    (ended.collect(), run_on)
 }
 
 /// The error if the host ended while tasks were running. This happens if another `down` replaces

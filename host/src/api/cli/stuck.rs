@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, future::pending, time::Duration};
 use super::{progress, session::Session};
 use crate::{
     api::client::{Client, ClientError},
-    app::{ListFilter, TaskRow, Unended, halted_supervisors, unendable, unendable_text},
+    app::{
+        ListFilter, TaskRow, Unended, halted_supervisors, stopped_compiler, unendable,
+        unendable_text,
+    },
     clock,
 };
 
@@ -83,10 +86,12 @@ pub(super) async fn halted(
     pending().await
 }
 
-/// Whether a supervisor is known to do nothing, or a plugin cannot be used at the moment.
+/// Whether a supervisor or a compiler is known to do nothing, or a plugin cannot be used at the
+/// moment.
 async fn may_have_halted(client: &Client) -> bool {
-    let halted = halted_supervisors(&client.start().layout);
-    if halted.is_ok_and(|halted| !halted.is_empty()) {
+    let layout = &client.start().layout;
+    let halted = halted_supervisors(layout).is_ok_and(|halted| !halted.is_empty());
+    if halted || stopped_compiler(layout).is_some() {
         return true;
     }
     // If no host answers, nobody knows more.

@@ -192,6 +192,18 @@ impl Owner {
         self.recover();
     }
 
+    /// [`Self::recover`] at the start of the host. The code that an earlier host could not load is
+    /// looked for at once, and counts as lacking until it is found. Otherwise each host would begin
+    /// an attempt of a waiting task, only to find out that it cannot.
+    pub(super) fn recover_first(&mut self) {
+        let now = clock::now();
+        for (executor, why) in self.board.lacked_code() {
+            self.attempts.load(&executor);
+            self.take_code(now, executor, Some(why));
+        }
+        self.recover();
+    }
+
     /// Finds out what became of every attempt that, according to the store, is reserved or has
     /// begun, and has not ended.
     pub(super) fn recover(&mut self) {

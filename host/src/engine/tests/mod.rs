@@ -62,6 +62,7 @@ impl Script {
 }
 
 impl Attempts for Script {
+    fn load(&self, _executor: &str) {}
     fn prepare(&self, launch: Launch) {
         // Most tests do not receive these messages.
         drop(self.next.send(Next::Prepare(launch.attempt)));

@@ -297,6 +297,11 @@ impl World {
                     *lane.profile.executor == *executor.as_str()
                         && self.without_code.contains(executor.as_str())
                 }
+                Some(Refusal::EndsFirst { executor }) => {
+                    *lane.profile.executor == *executor.as_str()
+                        && lane.profile.class == Class::Agent
+                        && self.board.must_tell_ends(self.now, executor)
+                }
                 Some(Refusal::SerialStart { key }) => self.board.starting.contains_key(key),
                 Some(Refusal::Probing { account }) => {
                     let parked = &self.board.accounts[&AccountKey(account.clone())];
@@ -333,6 +338,28 @@ impl World {
                 phase,
                 Some(&Phase::Stopping(StopWhy::StartTimeout)),
                 "{id} was stopped although nobody could hear it"
+            );
+        }
+    }
+
+    /// The attempts whose processes have ended, although nobody has asked their executors how.
+    pub(super) fn over(&self) -> Vec<TaskId> {
+        let is_over = |task: &&Arc<Task>| {
+            let last = task.last_attempt();
+            task.phase() == Some(&Phase::Finishing) && last.is_some_and(|last| last.is_over)
+        };
+        let over = self.board.unfinished().filter(is_over);
+        over.map(|task| task.id).collect()
+    }
+
+    /// Checks that no time limit has stopped any of these attempts.
+    pub(super) fn check_over(&self, over: &[TaskId]) {
+        for id in over {
+            let phase = self.board.tasks.get(id).and_then(|task| task.phase());
+            assert_eq!(
+                phase,
+                Some(&Phase::Finishing),
+                "{id} was stopped although nothing of it was alive"
             );
         }
     }

@@ -10,7 +10,8 @@ use crate::{
     capacity::Limits,
     event::{Event, Fact},
     id::AttemptId,
-    step::{Found, Input, Report},
+    outcome::ReasonClass,
+    step::{Cause, Found, Input, Report},
     task::Task,
     time::MonotonicMs,
 };
@@ -190,6 +191,13 @@ impl World {
         }
     }
 
+    fn has_ended_by_itself(&self, attempt: AttemptId) -> bool {
+        let process = self.processes.get(&attempt);
+        let ended = process.and_then(|process| process.ended.as_ref());
+        let lost = Cause::Class(ReasonClass::Lost);
+        ended.is_some_and(|ended| ended.stopped.is_none() && ended.cause != lost)
+    }
+
     /// State of an attempt, as the next host finds it. An assigned attempt with a trace of its
     /// start is known, even if its supervisor has died in the meantime.
     fn found(&self, attempt: AttemptId) -> Found {
@@ -204,6 +212,8 @@ impl World {
         let assigned = task.is_none_or(|task| task.is_chosen() || is_assigned(task));
         if self.orphans.contains(&attempt) && !(assigned && traced) {
             Found::Orphaned
+        } else if self.has_ended_by_itself(attempt) {
+            Found::Over
         } else if traced {
             Found::Known
         } else {

@@ -439,9 +439,10 @@ impl World {
         if monotonic.is_some_and(|at| at <= self.now.monotonic)
             || wall.is_some_and(|at| at <= self.now.wall)
         {
-            let deaf = self.deaf_starts();
+            let (deaf, over) = (self.deaf_starts(), self.over());
             self.step(Input::Tick).unwrap();
             self.check_deaf(&deaf);
+            self.check_over(&over);
         }
         let (in_use, running) = (self.board.slots_in_use(), self.board.running.clone());
         self.board.admit(self.now);

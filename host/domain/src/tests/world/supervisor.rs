@@ -321,12 +321,16 @@ impl World {
             let has_worktree = self.disk.tasks[&attempt.task].request.worktree.is_some();
             process.settles =
                 has_worktree && ending.cause == Cause::Success && ending.stopped.is_none();
+            let executor = &self.disk.tasks[&attempt.task].request.executor;
+            let is_unheard = ending.stopped.is_none() && self.without_code.contains(executor);
+            let over = is_unheard.then_some((attempt, Report::Over));
             let ending = Box::new(ending);
             let report = if process.settles {
                 Report::Settling(ending)
             } else {
                 Report::Ended(ending)
             };
+            self.mail.extend(over);
             self.mail.push((attempt, report));
         }
     }
