@@ -57,7 +57,8 @@ pub(super) async fn stuck(
 }
 
 /// Resolves once the supervisor of a running task does nothing or cannot be reached, or the task's
-/// plugin cannot be used at the moment, with a message that names both. Only tasks of which `is_meant` is true count. A look follows each pause.
+/// plugin cannot be used at the moment, with a message that names both. Only tasks of which
+/// `is_meant` is true count. A look follows each pause.
 pub(super) async fn halted(
     session: &Session,
     pauses: impl IntoIterator<Item = Duration>,
