@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use claudine_tests::{
@@ -301,6 +302,42 @@ fn limits_of_the_last_host_are_written_with_the_first_setting_of_a_new_file() {
     host.up();
     host.run(["config", "set", "keep", "8d"]).check();
     assert_eq!(text(), "keep = \"8d\"\n");
+}
+
+#[test]
+fn settings_that_many_commands_set_at_the_same_time_are_all_in_the_file() {
+    let host = TestHost::new();
+    let file = host.config_dir().join("claudine/config.toml");
+    let all = [
+        ("slots", "2"),
+        ("keep", "3d"),
+        ("max_output", "1M"),
+        ("task_timeout", "1h"),
+        ("budget.daily_usd", "5"),
+        ("mcp.executors", "claude"),
+        ("mcp.max_permission_mode", "plan"),
+        ("env.exclude", "TOKEN"),
+    ];
+    for _ in 0..4 {
+        fs::write(&file, "# ours\n").unwrap();
+        let start = |(name, value): (&str, &str)| {
+            let mut set = host.command(["config", "set", name, value]);
+            set.stdin(Stdio::null()).stdout(Stdio::null());
+            set.stderr(Stdio::null()).spawn().unwrap()
+        };
+        for mut set in all.map(start) {
+            let ended = command::ends_within(&mut set, PATIENCE).expect("it ends");
+            assert!(ended.success(), "{ended}");
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for (name, _) in all {
+            let key = name.rsplit('.').next().unwrap();
+            assert!(text.contains(&format!("{key} = ")), "{name}\n{text}");
+        }
+    }
+    // Nothing else is left beside the file.
+    let names = fs::read_dir(file.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 1);
 }
 
 #[test]

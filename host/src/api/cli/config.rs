@@ -1,5 +1,7 @@
 //! `claudine config`
 
+mod turn;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::turn::Turn;
 use super::{
     Common, editor,
     failure::Failure,
@@ -147,24 +150,35 @@ impl Config {
             }
             Verb::Set { name, value, .. } => {
                 let path = path?;
-                let mut kept = kept_limits(common, &path)?;
-                kept.retain(|(limit, _)| *limit != name);
-                let set = |text: &str| config::changed(&path, text, &name, value.as_deref());
-                let text = read(&path)?;
-                // What is outside of all tables comes first, so that comments stay above it.
-                let text = if name.contains('.') {
-                    set(&with_limits(&path, text, &kept)?).map_err(unfit)?
-                } else {
-                    with_limits(&path, set(&text).map_err(unfit)?, &kept)?
-                };
-                config::check(&path, &text).map_err(unfit)?;
-                replace(&path, &text)?;
+                let kept = in_turn(&path, || set(common, &path, &name, value.as_deref()))?;
                 written(common, wiring, &path)?;
                 tell_kept(&kept);
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Changes a setting. Returns the limits that were written beside it.
+fn set(
+    common: &Common,
+    path: &Path,
+    name: &str,
+    value: Option<&str>,
+) -> Result<Vec<KeptLimit>, Failure> {
+    let mut kept = kept_limits(common, path)?;
+    kept.retain(|(limit, _)| *limit != name);
+    let set = |text: &str| config::changed(path, text, name, value);
+    let text = read(path)?;
+    // What is outside of all tables comes first, so that comments stay above it.
+    let text = if name.contains('.') {
+        set(&with_limits(path, text, &kept)?).map_err(unfit)?
+    } else {
+        with_limits(path, set(&text).map_err(unfit)?, &kept)?
+    };
+    config::check(path, &text).map_err(unfit)?;
+    replace(path, &text)?;
+    Ok(kept)
 }
 
 fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
@@ -293,13 +307,22 @@ fn tell_kept(kept: &[KeptLimit]) {
     }
 }
 
-/// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
-/// settings in another directory and link to them.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+/// Reads and replaces the file while no other command does so.
+fn in_turn<T>(path: &Path, change: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let path = target(path).map_err(|error| cannot("find", path, &error))?;
     if let Some(above) = path.parent() {
         std::fs::create_dir_all(above).map_err(|error| cannot("make", above, &error))?;
     }
+    let turn = Turn::take(&path).map_err(|error| cannot("lock", &path, &error))?;
+    let changed = change();
+    drop(turn);
+    changed
+}
+
+/// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
+/// settings in another directory and link to them.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let path = target(path).map_err(|error| cannot("find", path, &error))?;
     fsx::replace_with_permissions(&path, Lasting::PowerCut, text.as_bytes())
         .map_err(|error| cannot("write", &path, &error))
 }
@@ -349,11 +372,13 @@ fn take_over(copy: &Path, path: &Path, before: &str) -> Result<(), Failure> {
     // A missing copy is an error here: if it counted as empty, all settings would be removed.
     let text = config::read_text(copy).map_err(|error| cannot("read", copy, &error))?;
     config::check(path, &text).map_err(unfit)?;
-    if read(path)? != before {
-        let message = format!("{} was changed while you edited it", path.display());
-        return Err(AppError::new(ErrorKind::Conflict, message).into());
-    }
-    replace(path, &text)
+    in_turn(path, || {
+        if read(path)? != before {
+            let message = format!("{} was changed while you edited it", path.display());
+            return Err(AppError::new(ErrorKind::Conflict, message).into());
+        }
+        replace(path, &text)
+    })
 }
 
 /// Adds to a failure the place of the edited text, which is kept. A copy that was not edited is
