@@ -38,7 +38,7 @@ pub(super) struct InTheWay {
     /// The reason why output of the task's attempt cannot be written, or why the attempt's
     /// supervisor cannot be reached.
     pub(super) held_back: Option<String>,
-    /// Why the plugin of a running task cannot be used at the moment.
+    /// Why the plugin of a queued or running task cannot be used at the moment.
     pub(super) without_plugin: Option<String>,
     /// Whether the attempt is held back because its supervisor cannot be reached.
     pub(super) is_unreached: bool,
@@ -207,7 +207,15 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         | State::Running {
             phase: Phase::Assigned,
             since,
-        } => (*since, queued(&queue, refusal.as_ref())),
+        } => {
+            let reasons = queued(&queue, refusal.as_ref()).into_iter();
+            // The refusal may be about the plugin too.
+            let is_told = matches!(refusal, Some(Refusal::NoCode { .. }));
+            (
+                *since,
+                reasons.chain(without_plugin.filter(|_| !is_told)).collect(),
+            )
+        }
         State::Running { phase, since } => {
             let held = held_back.map(|why| {
                 if is_unreached {
@@ -630,6 +638,38 @@ mod tests {
         let why = why(&task, in_the_way);
         assert!(why.reasons.contains(&said), "{:?}", why.reasons);
         assert_eq!(why.halted, Some(said));
+    }
+
+    #[test]
+    fn a_plugin_that_cannot_be_used_keeps_a_queued_task_from_starting() {
+        let mut task = sample_task(1);
+        task.state = State::Running {
+            phase: Phase::Assigned,
+            since: Timestamp(0),
+        };
+        let said = "plugin shell cannot be used at the moment".to_owned();
+        let check = |refusal: Option<Refusal>, expected: usize| {
+            let in_the_way = InTheWay {
+                without_plugin: Some(said.clone()),
+                refusal,
+                ..InTheWay::default()
+            };
+            let why = why(&task, in_the_way);
+            let about_it = why.reasons.iter().filter(|reason| reason.contains(&said));
+            assert_eq!(about_it.count(), 1, "{:?}", why.reasons);
+            assert_eq!(why.reasons.len(), expected, "{:?}", why.reasons);
+            assert_eq!(why.halted.as_ref(), Some(&said));
+        };
+        let slots = Refusal::Slots {
+            running: 1,
+            slots: 1,
+        };
+        check(Some(slots), 2);
+        let no_code = Refusal::NoCode {
+            executor: "shell".into(),
+            why: "the disk is full".into(),
+        };
+        check(Some(no_code), 1);
     }
 
     #[test]

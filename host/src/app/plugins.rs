@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
+    explain::is_queued,
     host::Host,
     view::{PermissionView, PluginDetail, PluginView},
     without_code::{TRIED_AGAIN, way_out},
@@ -45,17 +46,32 @@ impl Host {
         })
     }
 
-    /// Why the plugin of a running task cannot be used at the moment, so that nobody settles the
-    /// end of the task.
+    /// The names of these plugins.
+    pub(super) fn names_without_code(&self) -> impl Iterator<Item = String> {
+        let executors = self.plugins.executors();
+        let lacking = executors.filter(|executor| executor.lacks_code().is_some());
+        lacking.map(|executor| executor.manifest().name.clone())
+    }
+
+    /// Why the plugin of a task cannot be used at the moment, so that a queued task does not start,
+    /// and nobody settles the end of a running one.
     pub(super) fn lack_of_plugin(&self, task: &Task) -> Option<String> {
-        if !needs_plugin(task) {
+        self.lack_of_code(task)
+            .or_else(|| self.stopped_compiler_of(task))
+    }
+
+    fn lack_of_code(&self, task: &Task) -> Option<String> {
+        let then = if is_queued(task) {
+            "the task waits"
+        } else if needs_plugin(task) {
+            "the end of the task is settled later"
+        } else {
             return None;
-        }
+        };
         let name = &*task.request.executor;
         let error = self.plugins.executor(name).ok()?.lacks_code()?;
         Some(format!(
-            "plugin {name} cannot be used at the moment, so the end of the task is settled later: \
-             {error}; {TRIED_AGAIN}"
+            "plugin {name} cannot be used at the moment, so {then}: {error}; {TRIED_AGAIN}"
         ))
     }
 }

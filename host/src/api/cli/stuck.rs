@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, future::pending, time::Duration};
 use super::{progress, session::Session};
 use crate::{
     api::client::{Client, ClientError},
-    app::{ListFilter, TaskRow, Unended, halted_supervisors, unendable, unendable_text},
+    app::{
+        ListFilter, TaskRow, Unended, halted_supervisors, stopped_compiler, unendable,
+        unendable_text,
+    },
     clock,
 };
 
@@ -19,8 +22,12 @@ const LOOKED_AT: usize = 16;
 
 /// The running tasks. If no host runs, they are those that the database records as running.
 pub(super) async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
+    in_states(session, &["running"]).await
+}
+
+async fn in_states(session: &Session, states: &[&str]) -> Result<Vec<TaskRow>, ClientError> {
     let filter = ListFilter {
-        state: vec!["running".to_owned()],
+        state: states.iter().map(|state| (*state).to_owned()).collect(),
         ..ListFilter::default()
     };
     session.client().list_all(filter).await
@@ -56,9 +63,9 @@ pub(super) async fn stuck(
     }
 }
 
-/// Resolves once the supervisor of a running task does nothing or cannot be reached, or the task's
-/// plugin cannot be used at the moment, with a message that names both. Only tasks of which
-/// `is_meant` is true count. A look follows each pause.
+/// Resolves once the supervisor of a running task does nothing or cannot be reached, or the plugin
+/// of a running or queued task cannot be used at the moment, with a message that names both. Only
+/// tasks of which `is_meant` is true count. A look follows each pause.
 pub(super) async fn halted(
     session: &Session,
     pauses: impl IntoIterator<Item = Duration>,
@@ -71,13 +78,19 @@ pub(super) async fn halted(
             continue;
         }
         // If the host does not answer, it is asked again.
-        let rows = running(session).await.unwrap_or_default();
+        let rows = in_states(session, &["running", "ready"]).await;
+        let rows = rows.unwrap_or_default();
         for row in rows.iter().filter(|&row| is_meant(row)).take(LOOKED_AT) {
             let Ok(why) = client.why(&row.id).await else {
                 continue;
             };
             if let Some(reason) = why.halted {
-                return format!("{} cannot end: {reason}", progress::called(row));
+                let what = if why.state == "running" {
+                    "end"
+                } else {
+                    "start"
+                };
+                return format!("{} cannot {what}: {reason}", progress::called(row));
             }
         }
     }
@@ -86,8 +99,9 @@ pub(super) async fn halted(
 
 /// Whether a supervisor is known to do nothing, or a plugin cannot be used at the moment.
 async fn may_have_halted(client: &Client) -> bool {
-    let halted = halted_supervisors(&client.start().layout);
-    if halted.is_ok_and(|halted| !halted.is_empty()) {
+    let layout = &client.start().layout;
+    let halted = halted_supervisors(layout);
+    if halted.is_ok_and(|halted| !halted.is_empty()) || stopped_compiler(layout).is_some() {
         return true;
     }
     // If no host answers, nobody knows more.
