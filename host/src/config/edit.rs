@@ -305,6 +305,7 @@ mod tests {
         check("colour", "red", "unknown setting 'colour'");
         check("keep", "soon", "keep is `soon`, but must be");
         check("slots", "0", "slots is `0`, but must be `auto` or");
+        check("budget.daily_usd", "0.0000001", "at least 0.000001");
         check("plugins.", "x", "unknown setting 'plugins.'");
         check("plugins..model", "x", "unknown setting 'plugins..model'");
         let no_table = "plugins.claude is `\"x\"`, but must be a table of the plugin's settings";
