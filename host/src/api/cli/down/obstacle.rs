@@ -1,6 +1,6 @@
 //! What keeps running tasks from ending, so that there is no point in waiting for them.
 
-use std::{iter::repeat, time::Duration};
+use std::time::Duration;
 
 use super::super::{session::Session, stuck, text, watch::HELD_BACK_FOR};
 use crate::{
@@ -104,12 +104,19 @@ pub(super) async fn unreached(client: &Client) -> HaltView {
     }
 }
 
-/// Resolves once the plugin of a running task could not be used at the moment, so that nobody
-/// settles the end of the task, with a message that names both. The other looks notice earlier that
-/// a supervisor does nothing.
+/// Resolves once the plugin of a running task cannot be used at the moment, so that nobody settles
+/// the end of the task, with a message that names both. The other looks notice earlier that a
+/// supervisor does nothing.
 pub(super) async fn without_plugin(session: &Session) -> String {
     let is_running = |row: &TaskRow| row.state == "running";
-    stuck::halted(session, repeat(LOOK_AT_PLUGINS), is_running).await
+    loop {
+        clock::sleep(LOOK_AT_PLUGINS).await;
+        if stuck::lacks_plugin(session.client()).await
+            && let Some(said) = stuck::halted_now(session, is_running).await
+        {
+            return said;
+        }
+    }
 }
 
 /// The error if tasks do not end because their plugin cannot be used.
