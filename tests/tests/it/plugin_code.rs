@@ -271,6 +271,11 @@ fn stopped_compiler_is_named_to_those_who_wait_for_a_task_that_runs() {
     let running = host.script("exec sleep 600");
     host.live(&running);
     host.kill_host();
+    wait_for("the end of all compilers", || {
+        let mut all = host.processes().into_iter();
+        let is_compiler = all.any(|found| found.command.contains(" __compile "));
+        (!is_compiler).then_some(())
+    });
     fs::remove_dir_all(host.data_dir().join("cache")).unwrap();
     let mut up = host.command(["up"]);
     up.stdin(Stdio::null()).stdout(Stdio::null());

@@ -17,9 +17,10 @@ use crate::{clock, fsx};
 const TURN_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Without the turn, of two commands that read the file before either has written it, one would
-/// undo what the other has changed. A file beside the configuration file is locked, because the
-/// configuration file itself is replaced by each change, and need not exist.
+/// The turn of this command to change the configuration file. Without it, of two commands that read
+/// the file before either has written it, one would undo what the other has changed. A file beside
+/// the configuration file is locked, because the configuration file itself is replaced by each
+/// change, and need not exist.
 pub(super) struct Turn {
     path: PathBuf,
     /// The lock ends when this file is closed, also if this process is killed.
