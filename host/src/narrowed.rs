@@ -73,8 +73,8 @@ pub(crate) fn try_on(layout: &Layout, settings: &mut Settings) {
     drop(narrowed(layout, settings));
 }
 
-/// The limits of the last hosts that the next ones keep as long as there is no file with settings at
-/// the place of these settings, each as the name of a setting and its value as it is given to
+/// The limits of the last hosts that the next ones keep as long as there is no file with settings
+/// at the place of these settings, each as the name of a setting and its value as it is given to
 /// `claudine config set`. Otherwise any other setting in a new file would lift them. Hosts with
 /// several data directories may have the same file; then the narrowest limits are those of all. It
 /// is an error if the limits of one of them cannot be read.

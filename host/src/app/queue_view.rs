@@ -53,8 +53,8 @@ impl QueueView {
         no_host.into_iter().chain(paused).chain(draining)
     }
 
-    /// Whether nothing keeps the whole queue, or the queued tasks of an account or of a plugin, from
-    /// starting.
+    /// Whether nothing keeps the whole queue, or the queued tasks of an account or of a plugin,
+    /// from starting.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::default()
     }
