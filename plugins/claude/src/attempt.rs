@@ -44,8 +44,8 @@ const MOST_ODD_LINES_TOLD: u32 = 5;
 
 /// Keeps Python from looking for modules in the directory in which it runs. Claude Code runs the
 /// user's `apiKeyHelper` in the agent's directory, which a client has named, and the helper may be
-/// `python3 -m MODULE`. Agents that may run commands do without the variable, because scripts of the
-/// directory may need its modules.
+/// `python3 -m MODULE`. Agents that may run commands do without the variable, because scripts of
+/// the directory may need its modules.
 const SAFE_PYTHON: (&str, &str) = ("PYTHONSAFEPATH", "1");
 
 /// The smallest budget of a run: a millionth of a dollar, the unit in which the host counts.
