@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock,
+    config::Settings,
     fsx::{self, Lasting},
     layout::Layout,
     units::duration_word,
@@ -37,6 +38,18 @@ pub(crate) struct Kept {
 struct Shorter {
     keep_ms: u64,
     from: Timestamp,
+}
+
+/// The retention of a new host with these settings. If a shorter one does not apply yet, the
+/// settings get a warning. Must be called before the database is created.
+pub(crate) fn begin(layout: &Layout, settings: &mut Settings) -> Kept {
+    let now = clock::wall();
+    let kept = Kept::begin(layout, settings.keep, settings.on_demand, now);
+    if let Some(text) = kept.text(now) {
+        tracing::warn!("{text}");
+        settings.warnings.push(text);
+    }
+    kept
 }
 
 impl Kept {

@@ -73,26 +73,33 @@ pub(crate) fn try_on(layout: &Layout, settings: &mut Settings) {
     drop(narrowed(layout, settings));
 }
 
-/// The limits of the last host that the next one keeps as long as there is no file with settings at
-/// the place of these settings, each as the name of a setting and its value as it is given to
-/// `claudine config set`. Otherwise any other setting in a new file would lift them. None if the
-/// record of them cannot be read, because then the next host allows nothing anyway.
+/// The limits of the last hosts that the next ones keep as long as there is no file with settings
+/// at the place of these settings, each as the name of a setting and its value as it is given to
+/// `claudine config set`. Otherwise any other setting in a new file would lift them. Hosts with
+/// several data directories may have the same file; then the narrowest limits are those of all. It
+/// is an error if the limits of one of them cannot be read.
 pub(crate) fn kept_without_file(
-    layout: &Layout,
+    layouts: &[Layout],
     settings: &Settings,
-) -> Vec<(&'static str, String)> {
+) -> io::Result<Vec<(&'static str, String)>> {
     let next = Allowed {
         is_there: false,
         ..Allowed::of(settings)
     };
-    let Ok(Some(last)) = Allowed::read(layout) else {
-        return Vec::new();
-    };
-    // The limits of a host with another file are kept whatever this file says.
-    if last.place != next.place {
-        return Vec::new();
+    let mut kept = next.clone();
+    for layout in layouts {
+        let last = Allowed::read(layout).map_err(|error| {
+            let path = layout.ceiling_file();
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        // The limits of a host with another file are kept whatever this file says.
+        if let Some(last) = last.filter(|last| last.place == next.place) {
+            kept = Allowed {
+                is_there: false,
+                ..last.followed_by(kept, &|_| false)
+            };
+        }
     }
-    let kept = last.followed_by(next.clone(), &|_| false);
     let (mcp, own) = (&kept.ceiling, &next.ceiling);
     let most = kept.max_output_bytes;
     let daily = kept.daily_micro_usd;
@@ -135,9 +142,8 @@ pub(crate) fn kept_without_file(
         ),
     ];
     let differing = all.into_iter().filter(|(_, differs, _)| *differs);
-    differing
-        .filter_map(|(name, _, value)| Some((name, value?)))
-        .collect()
+    let kept = differing.filter_map(|(name, _, value)| Some((name, value?)));
+    Ok(kept.collect())
 }
 
 /// A list of words as it is written in a configuration file.
@@ -579,7 +585,8 @@ mod tests {
         let usual = ".config/claudine/config.toml";
         let kept = |config: Option<&str>| {
             let settings = place.settings(true, config);
-            let kept = kept_without_file(&place.layout, &settings).into_iter();
+            let layouts = std::slice::from_ref(&place.layout);
+            let kept = kept_without_file(layouts, &settings).unwrap().into_iter();
             kept.map(|(name, value)| format!("{name} = {value}"))
                 .collect::<Vec<_>>()
         };
@@ -618,6 +625,48 @@ mod tests {
         place.next(false, None);
         fs::remove_file(place.file(usual)).unwrap();
         assert_eq!(kept(None), none);
+    }
+
+    #[test]
+    fn a_new_file_keeps_the_limits_of_all_hosts_that_had_the_file() {
+        let place = Place::new();
+        let usual = ".config/claudine/config.toml";
+        let others = ["other", "third"].map(|name| Layout::new(place.file(name)));
+        let begin_in = |layout: &Layout, toml: &str| {
+            layout.create().unwrap();
+            place.write(usual, toml);
+            begin(layout, &mut place.settings(false, None));
+        };
+        begin_in(
+            &place.layout,
+            "[mcp]\nextras = []\n[budget]\ndaily_usd = 5\n",
+        );
+        begin_in(
+            &others[0],
+            "[mcp]\nexecutors = ['claude']\n[budget]\ndaily_usd = 2\n",
+        );
+        fs::remove_file(place.file(usual)).unwrap();
+        let kept = || {
+            let settings = place.settings(true, None);
+            let layouts = [&place.layout, &others[0], &others[1]].map(Clone::clone);
+            let kept = kept_without_file(&layouts, &settings)?;
+            let kept = kept
+                .into_iter()
+                .map(|(name, value)| format!("{name} = {value}"));
+            io::Result::Ok(kept.collect::<Vec<_>>())
+        };
+        let expected = [
+            "budget.daily_usd = 2",
+            "mcp.executors = [\"claude\"]",
+            "mcp.extras = []",
+        ];
+        assert_eq!(kept().unwrap(), expected);
+        // Nobody knows what the last host in the third directory allowed.
+        others[1].create().unwrap();
+        fs::write(others[1].ceiling_file(), "{").unwrap();
+        let error = kept().unwrap_err().to_string();
+        let path = others[1].ceiling_file().display().to_string();
+        assert!(error.starts_with(&path), "{error}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::{
     engine::{self, Engine},
     environment::Environments,
     fsx::{self, Lasting},
-    kept::Kept,
+    kept,
     layout::Layout,
     plugin::{self, Catalog},
     retention::Retention,
@@ -210,7 +210,7 @@ async fn wire(
         tracing::info!("an interrupted restore was completed");
     }
     SqliteStore::refuse_lost(&layout.database(), &layout.logs(), || layout.has_logs())?;
-    let kept = retained(layout, &mut settings);
+    let kept = kept::begin(layout, &mut settings);
     let mut store = SqliteStore::open(&layout.database())?;
     // If somebody has moved the store away, the epochs of the new store are lower, but supervisors
     // that are left obey only a higher epoch. The number of the last batch shows a copy from the
@@ -364,18 +364,6 @@ fn distrust(
     tracing::warn!("{text}");
     settings.warnings.push(text);
     Ok(())
-}
-
-/// How long this host keeps finished tasks. If a shorter retention of the settings does not apply
-/// yet, the settings get a warning.
-fn retained(layout: &Layout, settings: &mut Settings) -> Kept {
-    let now = clock::wall();
-    let kept = Kept::begin(layout, settings.keep, settings.on_demand, now);
-    if let Some(text) = kept.text(now) {
-        tracing::warn!("{text}");
-        settings.warnings.push(text);
-    }
-    kept
 }
 
 /// Opens the socket, and begins to wait for reasons to end the host. The result is told of each

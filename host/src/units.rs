@@ -15,6 +15,8 @@ pub(crate) const SIZE_EXPECTED: &str = "a number of bytes such as `10485760`, `1
 pub(crate) const DOLLARS_EXPECTED: &str = "a number of US dollars such as `5` or `0.50`";
 
 const MICRO: f64 = 1e6;
+/// Minimum of a budget: the unit in which amounts are counted.
+pub(crate) const MIN_USD: f64 = 1e-6;
 /// Maximum of a budget, and of a cost that an executor tells.
 pub(crate) const MAX_USD: f64 = 1e6;
 

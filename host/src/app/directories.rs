@@ -31,7 +31,8 @@ pub(super) struct Directories(Mutex<VecDeque<(Duration, PathBuf)>>);
 impl Directories {
     /// Checks the working directories of all tasks; an error includes the index of its task. The
     /// directories may be on a disk that does not answer, so the checks run on a thread that may
-    /// block. Those of a restrained principal are always looked at, because a link may have changed.
+    /// block. Those of a restrained principal are always looked at, because a link may have
+    /// changed.
     pub(super) async fn check(
         &self,
         by: &Arc<Principal>,

@@ -38,7 +38,7 @@ pub(super) struct InTheWay {
     /// The reason why output of the task's attempt cannot be written, or why the attempt's
     /// supervisor cannot be reached.
     pub(super) held_back: Option<String>,
-    /// Why the plugin of a running task cannot be used at the moment.
+    /// Why the plugin of a queued or running task cannot be used at the moment.
     pub(super) without_plugin: Option<String>,
     /// If all slots are taken: the tasks that take some of them although they have ended, and why.
     pub(super) taken_by_ended: Option<String>,
@@ -213,6 +213,9 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
         } => {
             let mut reasons = queued(&queue, refusal.as_ref());
             reasons.extend(taken_by_ended);
+            // The refusal may be about the plugin too.
+            let is_told = matches!(refusal, Some(Refusal::NoCode { .. }));
+            reasons.extend(without_plugin.filter(|_| !is_told));
             (*since, reasons)
         }
         State::Running { phase, since } => {
@@ -668,6 +671,38 @@ mod tests {
         };
         let reasons = why(&task, in_the_way).reasons;
         assert_eq!(reasons, ["all slots are taken: 1 of 1", said.as_str()]);
+    }
+
+    #[test]
+    fn a_plugin_that_cannot_be_used_keeps_a_queued_task_from_starting() {
+        let mut task = sample_task(1);
+        task.state = State::Running {
+            phase: Phase::Assigned,
+            since: Timestamp(0),
+        };
+        let said = "plugin shell cannot be used at the moment".to_owned();
+        let check = |refusal: Option<Refusal>, expected: usize| {
+            let in_the_way = InTheWay {
+                without_plugin: Some(said.clone()),
+                refusal,
+                ..InTheWay::default()
+            };
+            let why = why(&task, in_the_way);
+            let about_it = why.reasons.iter().filter(|reason| reason.contains(&said));
+            assert_eq!(about_it.count(), 1, "{:?}", why.reasons);
+            assert_eq!(why.reasons.len(), expected, "{:?}", why.reasons);
+            assert_eq!(why.halted.as_ref(), Some(&said));
+        };
+        let slots = Refusal::Slots {
+            running: 1,
+            slots: 1,
+        };
+        check(Some(slots), 2);
+        let no_code = Refusal::NoCode {
+            executor: "shell".into(),
+            why: "the disk is full".into(),
+        };
+        check(Some(no_code), 1);
     }
 
     #[test]

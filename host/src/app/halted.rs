@@ -1,7 +1,10 @@
 //! Finds supervisors that do nothing, so that their tasks do not end, and compilers of plugins that
 //! do nothing.
 
-use claudine_domain::task::{State, Task};
+use claudine_domain::{
+    attempt::Phase,
+    task::{State, Task},
+};
 
 use super::{
     down::{suspended_supervisors, unexamined},
@@ -11,6 +14,7 @@ use super::{
     view::{HaltKind, HaltView},
 };
 use crate::{
+    fsx,
     identity::HostProcess,
     layout::Layout,
     plugin, proc_stat,
@@ -74,21 +78,40 @@ pub(crate) fn halted_supervisors(layout: &Layout) -> Result<Vec<Halted>, AppErro
     Ok(suspended.map(Halted::Suspended).chain(frozen).collect())
 }
 
-/// The process that compiles a plugin for the host of this data directory, if a signal has stopped
-/// it or its control group is frozen. A process that cannot be looked at is not known to be
-/// stopped.
+/// A process that compiles a plugin for the host of this data directory, if a signal has stopped
+/// it or its control group is frozen.
 pub(crate) fn stopped_compiler(layout: &Layout) -> Option<Halted> {
-    let host = HostProcess::of(layout)?;
-    let compilers = plugin::compilers_of(host.pid).ok()?;
+    stopped_compilers(layout).into_iter().next()
+}
+
+/// The processes that compile plugins for the host and do nothing. A process that cannot be looked
+/// at is not known to be stopped.
+fn stopped_compilers(layout: &Layout) -> Vec<Halted> {
+    let host = HostProcess::of(layout);
+    let compilers = host.and_then(|host| plugin::compilers_of(host.pid).ok());
+    let compilers = compilers.unwrap_or_default();
     let is_stopped = |pid: &u32| {
         let stat = proc_stat::try_stat(*pid).ok().flatten();
         stat.is_some_and(|stat| stat.is_stopped())
     };
-    if let Some(pid) = compilers.iter().copied().find(is_stopped) {
-        return Some(Halted::Suspended(pid));
-    }
+    let suspended = compilers.iter().copied().filter(is_stopped);
+    let suspended: Vec<Halted> = suspended.map(Halted::Suspended).collect();
     let frozen = supervise::frozen_among(compilers).into_iter();
-    frozen.map(Halted::Frozen).next()
+    suspended
+        .into_iter()
+        .chain(frozen.map(Halted::Frozen))
+        .collect()
+}
+
+/// Whether a compiler compiles this plugin: one of its arguments is the plugin's file in the cache.
+fn is_compiler_of(pid: u32, plugin: &str) -> bool {
+    let line = fsx::read_virtual(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let begin = format!("{plugin}-");
+    let mut arguments = line.split(|byte| *byte == 0);
+    arguments.any(|argument| {
+        let name = argument.rsplit(|byte| *byte == b'/').next();
+        name.is_some_and(|name| name.starts_with(begin.as_bytes()))
+    })
 }
 
 /// The supervisors in frozen control groups.
@@ -159,6 +182,17 @@ impl Host {
         halted.map(Halted::text).or_else(|| self.unreached(task))
     }
 
+    /// The process that compiles a plugin, if that process does nothing.
+    pub(super) fn stopped_compiler_of(&self, plugin: &str) -> Option<Halted> {
+        let layout = &self.reader.layout;
+        // The search passes over all processes of the machine.
+        if !layout.is_compiling(std::process::id()) {
+            return None;
+        }
+        let mut stopped = stopped_compilers(layout).into_iter();
+        stopped.find(|one| is_compiler_of(one.pid(), plugin))
+    }
+
     /// Whether a supervisor may be one for which [`Self::halt_of`] has a reason.
     pub(super) fn may_have_halted(&self) -> bool {
         let halted = halted_supervisors(&self.reader.layout);
@@ -202,13 +236,17 @@ mod tests {
         fs::write(dir.path().join("__compile"), "echo; read line").unwrap();
         let mut compiler = Command::new("/bin/sh");
         compiler.arg0(format!("/proc/{}/exe", std::process::id()));
-        compiler.arg("__compile").current_dir(dir.path());
+        let code = layout.cache().join("shell-0.wasm");
+        compiler.arg("__compile").arg(code);
+        compiler.current_dir(dir.path());
         compiler.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut compiler = compiler.spawn().unwrap();
         let mut begun = [0];
         let output = compiler.stdout.as_mut().unwrap();
         output.read_exact(&mut begun).unwrap();
         assert_eq!(stopped_compiler(&layout), None);
+        assert!(is_compiler_of(compiler.id(), "shell"));
+        assert!(!is_compiler_of(compiler.id(), "claude"));
         let pid = Pid::from_child(&compiler);
         kill_process(pid, Signal::STOP).unwrap();
         while stopped_compiler(&layout) != Some(Halted::Suspended(compiler.id())) {

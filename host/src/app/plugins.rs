@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     error::{AppError, ErrorKind},
-    halted::stopped_compiler,
+    explain::is_queued,
     host::Host,
     reader::Reader,
     view::{PermissionView, PluginDetail, PluginView},
@@ -47,25 +47,35 @@ impl Host {
         })
     }
 
-    /// Why the plugin of a running task cannot be used at the moment, so that nobody starts the
-    /// task or settles its end.
+    /// The names of these plugins.
+    pub(super) fn names_without_code(&self) -> impl Iterator<Item = String> {
+        let executors = self.plugins.executors();
+        let lacking = executors.filter(|executor| executor.lacks_code().is_some());
+        lacking.map(|executor| executor.manifest().name.clone())
+    }
+
+    /// Why the plugin of a task cannot be used at the moment, so that a queued task does not start,
+    /// and nobody settles the end of a running one.
     pub(super) fn lack_of_plugin(&self, task: &Task) -> Option<String> {
-        if !needs_plugin(task) {
+        let what = if is_queued(task) {
+            "the task waits"
+        } else if needs_plugin(task) {
+            what_waits(task)
+        } else {
             return None;
-        }
+        };
         let name = &*task.request.executor;
         let executor = self.plugins.executor(name).ok()?;
         if executor.has_code() {
             return None;
         }
-        let what = what_waits(task);
         if let Some(error) = executor.lacks_code() {
             return Some(format!(
                 "plugin {name} cannot be used at the moment, so {what}: {error}; {TRIED_AGAIN}"
             ));
         }
         // The lack is not known before the host ends the compiler.
-        let compiler = stopped_compiler(&self.reader.layout)?;
+        let compiler = self.stopped_compiler_of(name)?;
         let (stopped, way_out) = (compiler.said_of_compiler(), compiler.way_out());
         Some(format!(
             "plugin {name} is not compiled yet, so {what}: {stopped}; {way_out}"

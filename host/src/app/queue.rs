@@ -46,6 +46,7 @@ impl Host {
         }
         Ok(QueueView {
             limits: self.limits().await?,
+            plugins_without_code: self.names_without_code().collect(),
             draining: snapshot.draining,
             ..QueueView::of(snapshot.queue.paused.as_ref())
         })

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::limit_view::LimitView;
 use crate::clock::rfc3339;
 
-/// Reasons why all queued tasks, or the queued tasks of an account, do not start.
+/// Reasons why all queued tasks, or those of an account or of a plugin, do not start.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct QueueView {
     /// Time at which the queue was paused, if it is paused.
@@ -26,6 +26,9 @@ pub(crate) struct QueueView {
     /// Accounts at a usage limit, whose tasks wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) limits: Vec<LimitView>,
+    /// Names of the plugins that cannot be used at the moment, whose tasks wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) plugins_without_code: Vec<String>,
 }
 
 impl QueueView {
@@ -50,7 +53,8 @@ impl QueueView {
         no_host.into_iter().chain(paused).chain(draining)
     }
 
-    /// Whether nothing keeps the whole queue, or the queued tasks of an account, from starting.
+    /// Whether nothing keeps the whole queue, or the queued tasks of an account or of a plugin,
+    /// from starting.
     pub(crate) fn is_open(&self) -> bool {
         *self == Self::default()
     }

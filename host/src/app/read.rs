@@ -122,9 +122,10 @@ impl Host {
             "ready" | "blocked" | "waiting" | "held"
         ) {
             view.queue = self.queue().await?;
-            // The task's own limit is described below, and limits of other accounts do not concern
-            // the task.
+            // The task's own limit and plugin are described below, and limits of other accounts and
+            // other plugins do not concern the task.
             view.queue.limits = Vec::new();
+            view.queue.plugins_without_code = Vec::new();
         }
         self.name_limit(&task, &mut view);
         let earlier =

@@ -78,7 +78,8 @@ pub(crate) struct TaskRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = PHASES))]
     pub(crate) phase: Option<String>,
-    /// The current action, if the executor reports it.
+    /// The current action, if the executor reports it; or what keeps the task from its start or
+    /// its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doing: Option<String>,
     /// Outcome of a finished task: `succeeded`, `failed`, `timed_out`, `cancelled`, `skipped`,
@@ -571,7 +572,8 @@ pub(crate) struct Why {
     pub(crate) since: String,
     pub(crate) reasons: Vec<String>,
     /// The reason why a running task cannot end, if its supervisor does nothing or cannot be
-    /// reached, or if its plugin cannot be used at the moment.
+    /// reached, or why it cannot end and a queued one cannot start, if its plugin cannot be used
+    /// at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) halted: Option<String>,
     /// A short form of the reason.

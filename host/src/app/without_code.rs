@@ -1,8 +1,8 @@
 //! What people are told to do about a plugin whose code cannot be had at the moment.
 
 /// What happens to such a plugin.
-pub(super) const TRIED_AGAIN: &str =
-    "the host tries again by itself, and `claudine doctor` at once";
+pub(super) const TRIED_AGAIN: &str = "the host tries again by itself, and `claudine doctor` at \
+                                      once, unless it has tried within the last second";
 
 /// What a person can do.
 pub(super) fn way_out() -> String {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use toml_edit::{Array, DocumentMut, Item, Table, TableLike, TomlError, Value};
+use toml_edit::{Array, DocumentMut, Item, RawString, Table, TableLike, TomlError, Value};
 
 use super::{ConfigError, Settings, parse_file, unparsable, values::Setting};
 
@@ -116,6 +116,8 @@ pub(crate) fn changed(
     match value {
         None => {
             table.remove(key);
+            let above: Vec<&str> = above.split('.').collect();
+            prune(document.as_table_mut(), &above);
         }
         Some(value) => set(table, key, of(name, value)),
     }
@@ -127,6 +129,29 @@ pub(crate) fn changed(
         }
         Some(head) => head + "\n" + &changed,
     })
+}
+
+/// Removes the tables on the way to a removed setting that have nothing left, not even a comment.
+fn prune(table: &mut dyn TableLike, way: &[&str]) {
+    let Some((next, rest)) = way.split_first() else {
+        return;
+    };
+    let Some(item) = table.get_mut(next) else {
+        return;
+    };
+    if let Some(inner) = item.as_table_like_mut() {
+        prune(inner, rest);
+    }
+    // A comment stands before the header, or behind it.
+    let has_comment = item.as_table().is_some_and(|table| {
+        let around = [table.decor().prefix(), table.decor().suffix()];
+        let mut texts = around.into_iter().flatten().filter_map(RawString::as_str);
+        texts.any(|text| text.contains('#'))
+    });
+    let is_empty = item.as_table_like().is_some_and(TableLike::is_empty);
+    if is_empty && !has_comment {
+        table.remove(next);
+    }
 }
 
 /// A table that has no header of its own as long as it has no values.
@@ -243,7 +268,27 @@ mod tests {
         check("# ours", "slots", Some("4"), "# ours\nslots = 4\n");
         check("# ours", "slots", None, "# ours");
         let wrong = "[plugins]\nclaude = \"x\"\n";
-        check(wrong, "plugins.claude", None, "[plugins]\n");
+        check(wrong, "plugins.claude", None, "");
+    }
+
+    /// An empty table would count as a file with settings for whoever looks only at the text.
+    #[test]
+    fn a_table_is_removed_with_its_last_setting_unless_it_has_a_comment() {
+        let check = |text: &str, name: &str, expected: &str| {
+            assert_eq!(set(text, name, None).as_deref(), Ok(expected), "{name}");
+        };
+        let text = "slots = 2\n\n[plugins.claude]\nx = 1\n";
+        check(text, "plugins.claude.x", "slots = 2\n");
+        let two = "[plugins.claude]\nx = 1\ny = 2\n";
+        check(two, "plugins.claude.x", "[plugins.claude]\ny = 2\n");
+        check("plugins = { claude = { x = 1 } }\n", "plugins.claude.x", "");
+        check("[budget]\ndaily_usd = 2\n", "budget.daily_usd", "");
+        check("[mcp]\n", "mcp.extras", "");
+        let noted = "# money\n[budget]\ndaily_usd = 2\n";
+        check(noted, "budget.daily_usd", "# money\n[budget]\n");
+        let behind = "[budget] # money\ndaily_usd = 2\n";
+        check(behind, "budget.daily_usd", "[budget] # money\n");
+        check("slots = 2\n", "plugins.claude.x", "slots = 2\n");
     }
 
     #[test]
@@ -260,6 +305,7 @@ mod tests {
         check("colour", "red", "unknown setting 'colour'");
         check("keep", "soon", "keep is `soon`, but must be");
         check("slots", "0", "slots is `0`, but must be `auto` or");
+        check("budget.daily_usd", "0.0000001", "at least 0.000001");
         check("plugins.", "x", "unknown setting 'plugins.'");
         check("plugins..model", "x", "unknown setting 'plugins..model'");
         let no_table = "plugins.claude is `\"x\"`, but must be a table of the plugin's settings";

@@ -73,7 +73,8 @@ const DEFAULT_MAX_OUTPUT_BYTES: u64 = 1 << 30;
 const DEFAULT_RESERVE_BYTES: u64 = 1 << 30;
 /// Default retention of finished tasks.
 const DEFAULT_KEEP: Duration = Duration::from_hours(7 * 24);
-pub(crate) const USD_EXPECTED: &str = "an amount of US dollars over 0, at most 1000000";
+pub(crate) const USD_EXPECTED: &str =
+    "an amount of US dollars over 0, at least 0.000001 and at most 1000000";
 
 /// Size limit of the configuration file.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -420,10 +421,11 @@ impl Settings {
     }
 }
 
-/// Converts an amount in USD to millionths; `None` if the amount is not a valid budget.
+/// Converts an amount in USD to millionths; `None` if the amount is not a valid budget. A smaller
+/// amount than a millionth is none, because another one would apply than the given one.
 pub(crate) fn budget_micro_usd(usd: f64) -> Option<u64> {
-    let micro = units::micro_usd(usd).filter(|_| usd > 0.0 && usd <= units::MAX_USD)?;
-    Some(micro.max(1))
+    let is_valid = (units::MIN_USD..=units::MAX_USD).contains(&usd);
+    units::micro_usd(usd).filter(|_| is_valid)
 }
 
 fn option(name: &str) -> Setting<'_> {

@@ -54,7 +54,8 @@ fn written(value: &serde_json::Value) -> Option<String> {
     Some(value.to_string())
 }
 
-/// Names of the settings in a file. A name in a table is preceded by the table's name.
+/// Names of the settings in a file. A name in a table is preceded by the table's name. A table of
+/// a plugin that has no settings is none: it may be what is left after a setting was removed.
 pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
     let table: toml::Table = toml::from_str(text).unwrap_or_default();
     let mut origins = BTreeMap::new();
@@ -66,8 +67,9 @@ pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
         match value.as_table() {
             Some(table) => origins.extend(
                 table
-                    .keys()
-                    .map(|key| (format!("{name}.{key}"), Origin::File)),
+                    .iter()
+                    .filter(|(_, value)| !is_hollow(value))
+                    .map(|(key, _)| (format!("{name}.{key}"), Origin::File)),
             ),
             None => {
                 origins.insert(name, Origin::File);
@@ -75,6 +77,12 @@ pub(super) fn origins_in(text: &str) -> BTreeMap<String, Origin> {
         }
     }
     origins
+}
+
+/// Whether a value is a table that has nothing but such tables.
+fn is_hollow(value: &toml::Value) -> bool {
+    let table = value.as_table();
+    table.is_some_and(|table| table.values().all(is_hollow))
 }
 
 /// A JSON number, without a fraction if the value is whole.
@@ -210,6 +218,22 @@ mod tests {
         super::{CONFIG, Overrides},
         *,
     };
+
+    #[test]
+    fn only_what_has_a_value_counts_as_a_setting_of_a_file() {
+        let names = |text: &str| origins_in(text).into_keys().collect::<Vec<_>>();
+        for none in [
+            "",
+            "# ours\n",
+            "[mcp]\n[budget]\n",
+            "plugins = {}\n",
+            "[plugins.claude]\n[plugins.other.inner]\n",
+        ] {
+            assert_eq!(names(none), Vec::<String>::new(), "{none}");
+        }
+        let text = "slots = 2\n[mcp]\nextras = []\n[plugins.a.b]\nc = 1\n[plugins.d]\n";
+        assert_eq!(names(text), ["mcp.extras", "plugins.a", "slots"]);
+    }
 
     #[test]
     fn settings_are_shown_with_origins_and_in_valid_syntax() {

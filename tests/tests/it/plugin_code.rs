@@ -75,6 +75,11 @@ fn running_task_outlives_a_time_in_which_its_plugin_cannot_be_loaded() {
     wait_for("the reason why the task is not started", || {
         host.text(["why", &queued]).contains(said).then_some(())
     });
+    let shown = host.status(&queued);
+    assert_eq!(shown["state"], "ready", "{shown:#}");
+    assert!(shown["doing"].as_str().unwrap().contains(said), "{shown:#}");
+    let list = host.run(["list"]).ok();
+    list.says(&["plugin shell cannot be used now, so its tasks wait"]);
     // A request that needs the plugin says so, and so do `up` and `doctor`.
     let refused = host.run(["run", "--", "true"]);
     refused.says(&["cannot validate", "free space on the disk"]);
@@ -233,6 +238,52 @@ fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
     assert_eq!(runs, "run\n");
 }
 
+/// Waits until a command says something on standard error, and ends the command.
+fn is_said_by(host: &TestHost, command: &[&str], said: &str) {
+    let mut waiting = host.command(command);
+    waiting.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let is_said = lines.any(|line| line.unwrap().contains(said));
+    assert!(is_said, "{command:?} has ended without {said:?}");
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+}
+
+#[test]
+fn commands_that_wait_name_the_plugin_that_cannot_be_loaded() {
+    let host = TestHost::new();
+    let running = host.script("exec sleep 600");
+    host.live(&running);
+    let queued = host.text(["run", "--hold", "--script", "true"]);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    host.run(["release", &queued]).check();
+    let not_ended = "cannot end: plugin shell cannot be used at the moment";
+    let not_started = "cannot start: plugin shell cannot be used at the moment";
+    is_said_by(&host, &["logs", "-f", &running], not_ended);
+    is_said_by(&host, &["wait", &queued], not_started);
+    is_said_by(&host, &["logs", "-f", &queued], not_started);
+    let drain = host.run(["down", "--drain"]).code(125);
+    drain.says(&[
+        not_ended,
+        "the host drains, and ends once its tasks have ended",
+    ]);
+    // Lifts the drain.
+    host.up();
+    code.repair();
+    // The look that loads the plugin says nothing of what was before.
+    let doctor = wait_for("a look that loads the plugin", || {
+        let said = host.run(["doctor"]).text();
+        said.contains("ok    plugin shell").then_some(said)
+    });
+    assert!(!doctor.contains("cannot be used"), "{doctor}");
+    assert_eq!(host.finished(&queued)["outcome"], "succeeded");
+    host.run(["cancel", &running]).check();
+    assert_eq!(host.finished(&running)["outcome"], "cancelled");
+}
+
 /// A command that runs `true` and waits for its end.
 fn run_true(host: &TestHost) -> Child {
     let mut run = host.command(["run", "--wait", "--", "true"]);
@@ -355,4 +406,42 @@ fn hosts_that_cannot_load_a_plugin_begin_at_most_one_attempt_of_a_waiting_task()
     let task = host.finished(&id);
     assert_eq!(task["outcome"], "succeeded", "{task:#}");
     assert!(attempts(&task) <= 2, "{task:#}");
+}
+
+#[test]
+fn stopped_compiler_is_named_to_those_who_wait_for_a_task_that_runs() {
+    let host = TestHost::builder().from_nothing().build();
+    let first = command::ends_within(&mut run_true(&host), 4 * PATIENCE);
+    assert!(first.expect("it ends").success());
+    let running = host.script("exec sleep 600");
+    host.live(&running);
+    host.kill_host();
+    wait_for("the end of all compilers", || {
+        let mut all = host.processes().into_iter();
+        let is_compiler = all.any(|found| found.command.contains(" __compile "));
+        (!is_compiler).then_some(())
+    });
+    fs::remove_dir_all(host.data_dir().join("cache")).unwrap();
+    let mut up = host.command(["up"]);
+    up.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut up = up.stderr(Stdio::null()).spawn().unwrap();
+    let compiler = compiler(&host);
+    suspend(compiler);
+    command::ends_within(&mut up, 4 * PATIENCE).expect("it ends");
+    let way_out = format!("`kill -CONT {compiler}`");
+    for command in [["wait", &running].as_slice(), &["logs", "-f", &running]] {
+        is_said_by(&host, command, &way_out);
+    }
+    let shown = host.status(&running);
+    assert!(
+        shown["doing"].as_str().unwrap().contains(&way_out),
+        "{shown:#}"
+    );
+    signal(compiler, Signal::CONT);
+    let mut loaded = host.command(["plugin", "list"]);
+    loaded.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut loaded = loaded.stderr(Stdio::null()).spawn().unwrap();
+    command::ends_within(&mut loaded, 4 * PATIENCE).expect("it ends");
+    host.run(["cancel", &running]).check();
+    assert_eq!(host.finished(&running)["outcome"], "cancelled");
 }

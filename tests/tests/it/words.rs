@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use claudine_tests::{
@@ -301,6 +302,83 @@ fn limits_of_the_last_host_are_written_with_the_first_setting_of_a_new_file() {
     host.up();
     host.run(["config", "set", "keep", "8d"]).check();
     assert_eq!(text(), "keep = \"8d\"\n");
+}
+
+#[test]
+fn limits_of_the_last_host_are_kept_with_another_data_directory_and_beside_an_empty_table() {
+    let limits = "[mcp]\nexecutors = [\"claude\"]\n";
+    let host = TestHost::builder().config(limits).build();
+    let file = host.config_dir().join("claudine/config.toml");
+    host.up();
+    host.kill_host();
+    let other = host.root().join("other");
+    let other = ["--data-dir", other.to_str().unwrap()];
+    for (before, data_dir) in [
+        ("", &other[..]),
+        ("[plugins.claude]\n", &other[..0]),
+        ("[plugins.claude]\n", &other[..]),
+    ] {
+        fs::write(&file, before).unwrap();
+        let set = [data_dir, &["config", "set", "keep", "8d"]].concat();
+        let said = host.run(set).ok();
+        said.says(&["limits of the last host were written"]);
+        let written = fs::read_to_string(&file).unwrap();
+        assert!(written.contains(limits), "{before}\n{written}");
+    }
+}
+
+/// Otherwise a file with settings would be taken for one with all the limits that a person wants.
+#[test]
+fn setting_is_not_written_to_an_empty_file_if_the_limits_of_the_last_host_cannot_be_read() {
+    let host = TestHost::builder().config("# ours\n").build();
+    let file = host.config_dir().join("claudine/config.toml");
+    fs::create_dir_all(host.data_dir()).unwrap();
+    fs::write(host.data_dir().join("ceiling.json"), "{").unwrap();
+    let refused = host.run(["config", "set", "keep", "8d"]).code(125);
+    refused.says(&["ceiling.json", "cannot be read", "`claudine config edit`"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# ours\n");
+    // Whoever writes the limits can set everything else.
+    let edited = edit_config(&host, "echo slots = 4 > $1").ok();
+    edited.says(&["ceiling.json", "cannot be read"]);
+    host.run(["config", "set", "keep", "8d"]).check();
+    let written = fs::read_to_string(&file).unwrap();
+    assert_eq!(written, "slots = 4\nkeep = \"8d\"\n");
+}
+
+#[test]
+fn settings_that_many_commands_set_at_the_same_time_are_all_in_the_file() {
+    let host = TestHost::new();
+    let file = host.config_dir().join("claudine/config.toml");
+    let all = [
+        ("slots", "2"),
+        ("keep", "3d"),
+        ("max_output", "1M"),
+        ("task_timeout", "1h"),
+        ("budget.daily_usd", "5"),
+        ("mcp.executors", "claude"),
+        ("mcp.max_permission_mode", "plan"),
+        ("env.exclude", "TOKEN"),
+    ];
+    for _ in 0..4 {
+        fs::write(&file, "# ours\n").unwrap();
+        let start = |(name, value): (&str, &str)| {
+            let mut set = host.command(["config", "set", name, value]);
+            set.stdin(Stdio::null()).stdout(Stdio::null());
+            set.stderr(Stdio::null()).spawn().unwrap()
+        };
+        for mut set in all.map(start) {
+            let ended = command::ends_within(&mut set, PATIENCE).expect("it ends");
+            assert!(ended.success(), "{ended}");
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for (name, _) in all {
+            let key = name.rsplit('.').next().unwrap();
+            assert!(text.contains(&format!("{key} = ")), "{name}\n{text}");
+        }
+    }
+    // Nothing else is left beside the file.
+    let names = fs::read_dir(file.parent().unwrap()).unwrap();
+    assert_eq!(names.count(), 1);
 }
 
 #[test]

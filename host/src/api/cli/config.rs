@@ -1,7 +1,9 @@
 //! `claudine config`
 
+mod turn;
+
 use std::{
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,6 +12,7 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::turn::Turn;
 use super::{
     Common, editor,
     failure::Failure,
@@ -141,30 +144,51 @@ impl Config {
             Verb::Path => place(common, &path?)?,
             Verb::Edit => {
                 let path = path?;
-                let kept = kept_limits(common, &path)?;
+                // Whoever edits the file sees that the limits are missing.
+                let kept = kept_limits(common, &path)?.unwrap_or_else(|error| {
+                    output::say(&format!("warning: {}", unknown_limits(&path, &error)));
+                    Vec::new()
+                });
                 edit(&path, &kept)?;
                 written(common, wiring, &path)?;
             }
             Verb::Set { name, value, .. } => {
                 let path = path?;
-                let mut kept = kept_limits(common, &path)?;
-                kept.retain(|(limit, _)| *limit != name);
-                let set = |text: &str| config::changed(&path, text, &name, value.as_deref());
-                let text = read(&path)?;
-                // What is outside of all tables comes first, so that comments stay above it.
-                let text = if name.contains('.') {
-                    set(&with_limits(&path, text, &kept)?).map_err(unfit)?
-                } else {
-                    with_limits(&path, set(&text).map_err(unfit)?, &kept)?
-                };
-                config::check(&path, &text).map_err(unfit)?;
-                replace(&path, &text)?;
+                let kept = in_turn(&path, || set(common, &path, &name, value.as_deref()))?;
                 written(common, wiring, &path)?;
                 tell_kept(&kept);
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Changes a setting. Returns the limits that were written beside it.
+fn set(
+    common: &Common,
+    path: &Path,
+    name: &str,
+    value: Option<&str>,
+) -> Result<Vec<KeptLimit>, Failure> {
+    let kept = kept_limits(common, path)?;
+    let mut kept = kept.map_err(|error| {
+        AppError::new(ErrorKind::Unavailable, unknown_limits(path, &error)).hint(
+            "`claudine config edit` opens the file: write the limits that you want yourself; or \
+             accept that there are none by `claudine down && claudine up`",
+        )
+    })?;
+    kept.retain(|(limit, _)| *limit != name);
+    let set = |text: &str| config::changed(path, text, name, value);
+    let text = read(path)?;
+    // What is outside of all tables comes first, so that comments stay above it.
+    let text = if name.contains('.') {
+        set(&with_limits(path, text, &kept)?).map_err(unfit)?
+    } else {
+        with_limits(path, set(&text).map_err(unfit)?, &kept)?
+    };
+    config::check(path, &text).map_err(unfit)?;
+    replace(path, &text)?;
+    Ok(kept)
 }
 
 fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
@@ -254,7 +278,7 @@ fn place(common: &Common, path: &Path) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<String, Failure> {
     match config::read_text(path) {
         Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(cannot("read", path, &error)),
     }
 }
@@ -262,16 +286,38 @@ fn read(path: &Path) -> Result<String, Failure> {
 /// A limit of the last host with the name of its setting: see [`narrowed::kept_without_file`].
 type KeptLimit = (&'static str, String);
 
-/// The limits that the last host had from this file, if the file has lost them because it has
-/// vanished or been emptied.
-fn kept_limits(common: &Common, path: &Path) -> Result<Vec<KeptLimit>, Failure> {
+/// The limits that the last hosts had from this file, if the file has lost them because it has
+/// vanished or been emptied. The inner error says that they cannot be read.
+fn kept_limits(common: &Common, path: &Path) -> Result<io::Result<Vec<KeptLimit>>, Failure> {
     if config::has_settings(&read(path)?) {
-        return Ok(Vec::new());
+        return Ok(Ok(Vec::new()));
     }
     let settings = Settings::load_without_file(&common.overrides(), &process_environment);
     let settings = settings.map_err(unfit)?;
-    let layout = Layout::new(&settings.data_dir);
-    Ok(narrowed::kept_without_file(&layout, &settings))
+    // Hosts with the usual data directories have the same file, whichever directory was given to
+    // this command. Where a directory cannot be named, there is no host.
+    let without_variable =
+        |name: &str| process_environment(name).filter(|_| name != config::DATA_DIR);
+    let usual = [
+        config::data_dir(None, &process_environment),
+        config::data_dir(None, &without_variable),
+    ];
+    let mut dirs = vec![settings.data_dir.clone()];
+    for dir in usual.into_iter().flatten() {
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    let layouts: Vec<Layout> = dirs.iter().map(Layout::new).collect();
+    Ok(narrowed::kept_without_file(&layouts, &settings))
+}
+
+/// What to say if the limits of the last host cannot be read.
+fn unknown_limits(path: &Path, error: &io::Error) -> String {
+    format!(
+        "{} has no settings, and the limits that the last host had from it cannot be read: {error}",
+        path.display()
+    )
 }
 
 fn with_limits(path: &Path, mut text: String, limits: &[KeptLimit]) -> Result<String, Failure> {
@@ -293,21 +339,30 @@ fn tell_kept(kept: &[KeptLimit]) {
     }
 }
 
-/// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
-/// settings in another directory and link to them.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+/// Reads and replaces the file while no other command does so.
+fn in_turn<T>(path: &Path, change: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let path = target(path).map_err(|error| cannot("find", path, &error))?;
     if let Some(above) = path.parent() {
         std::fs::create_dir_all(above).map_err(|error| cannot("make", above, &error))?;
     }
+    let turn = Turn::take(&path).map_err(|error| cannot("lock", &path, &error))?;
+    let changed = change();
+    drop(turn);
+    changed
+}
+
+/// Replaces the file. A symbolic link is followed and not replaced, because users often keep their
+/// settings in another directory and link to them.
+fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+    let path = target(path).map_err(|error| cannot("find", path, &error))?;
     fsx::replace_with_permissions(&path, Lasting::PowerCut, text.as_bytes())
         .map_err(|error| cannot("write", &path, &error))
 }
 
 /// The file at the end of the links at `path`. It need not exist.
-fn target(path: &Path) -> std::io::Result<PathBuf> {
+fn target(path: &Path) -> io::Result<PathBuf> {
     match std::fs::canonicalize(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => return found,
     }
     match std::fs::read_link(path) {
@@ -318,7 +373,7 @@ fn target(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
     let message = format!("cannot {what} {}: {error}", path.display());
     AppError::new(ErrorKind::Unavailable, message).into()
 }
@@ -349,11 +404,13 @@ fn take_over(copy: &Path, path: &Path, before: &str) -> Result<(), Failure> {
     // A missing copy is an error here: if it counted as empty, all settings would be removed.
     let text = config::read_text(copy).map_err(|error| cannot("read", copy, &error))?;
     config::check(path, &text).map_err(unfit)?;
-    if read(path)? != before {
-        let message = format!("{} was changed while you edited it", path.display());
-        return Err(AppError::new(ErrorKind::Conflict, message).into());
-    }
-    replace(path, &text)
+    in_turn(path, || {
+        if read(path)? != before {
+            let message = format!("{} was changed while you edited it", path.display());
+            return Err(AppError::new(ErrorKind::Conflict, message).into());
+        }
+        replace(path, &text)
+    })
 }
 
 /// Adds to a failure the place of the edited text, which is kept. A copy that was not edited is
@@ -362,7 +419,7 @@ fn with_place_of_text(failure: Failure, path: &Path, copy: &Path, text: &str) ->
     let mut hint = format!("this command has not changed {}", path.display());
     match std::fs::read(copy) {
         Ok(left) if left == text.as_bytes() => drop(std::fs::remove_file(copy)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         _ => hint = format!("{hint}; your edited text is in {}", copy.display()),
     }
     match failure {
@@ -373,7 +430,7 @@ fn with_place_of_text(failure: Failure, path: &Path, copy: &Path, text: &str) ->
 }
 
 /// Creates the copy for the editor. The copy is kept if its text cannot be taken over.
-fn copy(text: &str) -> std::io::Result<PathBuf> {
+fn copy(text: &str) -> io::Result<PathBuf> {
     let mut copy = tempfile::Builder::new()
         .prefix("claudine-config-")
         .suffix(".toml")

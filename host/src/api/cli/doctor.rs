@@ -100,10 +100,12 @@ impl Doctor {
         let mut findings = vec![disk(layout.root(), reserve)];
         match reached {
             Some(Ok((host, started))) => {
+                let plugins = plugins(client).await;
+                let host = with_plugins_as_now(client, host).await;
                 findings.extend(of_host(&host, started));
                 findings.extend(not_inherited(layout));
                 findings.extend(next_host(&client.start().overrides));
-                findings.extend(plugins(client).await);
+                findings.extend(plugins);
             }
             Some(Err(error)) => findings.push(failed("host", error)),
             None => findings.push(silent(HostProcess::of(layout), limit)),
@@ -123,6 +125,16 @@ impl Doctor {
             ExitCode::SUCCESS
         })
     }
+}
+
+/// What the host says now, if it has said before that plugins cannot be used: the look at the
+/// plugins may have loaded them.
+async fn with_plugins_as_now(client: &Client, host: HostInfo) -> HostInfo {
+    if host.plugins_without_code.is_empty() {
+        return host;
+    }
+    let again = clock::within(ANSWERS_WITHIN, client.info()).await;
+    again.and_then(Result::ok).unwrap_or(host)
 }
 
 /// The reserve of disk space that a host would have if it were started here and now.

@@ -16,7 +16,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::{
-    obstacle::{halt, halted, held_up, hold_up, out_of_reach, unreached},
+    obstacle::{
+        halt, halted, held_up, hold_up, out_of_reach, unreached, unsettled, without_plugin,
+    },
     process::{end, open, wait_for},
     unended::{all_ended, held_up_by, ids},
 };
@@ -492,6 +494,10 @@ async fn ask(
             said = unreached(client) => {
                 spinner.clear();
                 return Err(out_of_reach(&said).into());
+            }
+            said = Box::pin(without_plugin(session)), if mode == DownMode::Drain => {
+                spinner.clear();
+                return Err(unsettled(said).into());
             }
             said = stuck(session, (LOOK_AT_PROCESSES, LOOK_AT_PROCESSES), |_| true),
                 if mode == DownMode::Kill =>

@@ -161,6 +161,10 @@ pub(super) fn head(queue: &QueueView) -> Option<String> {
     }
     let limits = queue.limits.iter();
     parts.extend(limits.map(|limit| times::in_text(&limit.text(), times::now())));
+    let plugins = queue.plugins_without_code.iter();
+    parts.extend(plugins.map(|name| {
+        format!("plugin {name} cannot be used now, so its tasks wait (claudine doctor)")
+    }));
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 

@@ -1,5 +1,5 @@
-//! Names tasks that do not end because their processes cannot be ended, or because their supervisor
-//! does nothing.
+//! Names tasks that do not end because their processes cannot be ended or their supervisor does
+//! nothing, and tasks whose plugin cannot be used.
 
 use std::{collections::BTreeSet, future::pending, time::Duration};
 
@@ -22,8 +22,12 @@ const LOOKED_AT: usize = 16;
 
 /// The running tasks. If no host runs, they are those that the database records as running.
 pub(super) async fn running(session: &Session) -> Result<Vec<TaskRow>, ClientError> {
+    in_states(session, &["running"]).await
+}
+
+async fn in_states(session: &Session, states: &[&str]) -> Result<Vec<TaskRow>, ClientError> {
     let filter = ListFilter {
-        state: vec!["running".to_owned()],
+        state: states.iter().map(|state| (*state).to_owned()).collect(),
         ..ListFilter::default()
     };
     session.client().list_all(filter).await
@@ -59,31 +63,43 @@ pub(super) async fn stuck(
     }
 }
 
-/// Resolves once the supervisor of a running task does nothing or cannot be reached, or the task's
-/// plugin cannot be used at the moment, with a message that names both. Only tasks of which `is_meant` is true count. A look follows each pause.
+/// Resolves once the supervisor of a running task does nothing or cannot be reached, or the plugin
+/// of a running or queued task cannot be used at the moment, with a message that names both. Only
+/// tasks of which `is_meant` is true count. A look follows each pause.
 pub(super) async fn halted(
     session: &Session,
     pauses: impl IntoIterator<Item = Duration>,
     is_meant: impl Fn(&TaskRow) -> bool,
 ) -> String {
-    let client = session.client();
     for pause in pauses {
         clock::sleep(pause).await;
-        if !may_have_halted(client).await {
-            continue;
-        }
-        // If the host does not answer, it is asked again.
-        let rows = running(session).await.unwrap_or_default();
-        for row in rows.iter().filter(|&row| is_meant(row)).take(LOOKED_AT) {
-            let Ok(why) = client.why(&row.id).await else {
-                continue;
-            };
-            if let Some(reason) = why.halted {
-                return format!("{} cannot end: {reason}", progress::called(row));
-            }
+        if may_have_halted(session.client()).await
+            && let Some(said) = halted_now(session, &is_meant).await
+        {
+            return said;
         }
     }
     pending().await
+}
+
+/// The message of [`halted`] about what is found now. If the host does not answer, nothing is.
+pub(super) async fn halted_now(
+    session: &Session,
+    is_meant: impl Fn(&TaskRow) -> bool,
+) -> Option<String> {
+    let rows = in_states(session, &["running", "ready"]).await;
+    let rows = rows.unwrap_or_default();
+    for row in rows.iter().filter(|&row| is_meant(row)).take(LOOKED_AT) {
+        let Ok(why) = session.client().why(&row.id).await else {
+            continue;
+        };
+        if let Some(reason) = why.halted {
+            let is_running = why.state == "running";
+            let what = if is_running { "end" } else { "start" };
+            return Some(format!("{} cannot {what}: {reason}", progress::called(row)));
+        }
+    }
+    None
 }
 
 /// Whether a supervisor or a compiler is known to do nothing, or a plugin cannot be used at the
@@ -94,11 +110,16 @@ async fn may_have_halted(client: &Client) -> bool {
     if halted || stopped_compiler(layout).is_some() {
         return true;
     }
-    // If no host answers, nobody knows more.
     let host = client.that_starts_none().info().await;
-    host.is_ok_and(|host| {
-        !host.halted_supervisors.is_empty() || !host.plugins_without_code.is_empty()
-    })
+    host.is_ok_and(|host| !host.halted_supervisors.is_empty()) || lacks_plugin(client).await
+}
+
+/// Whether a plugin cannot be used at the moment, or the process that compiles one does nothing. If
+/// no host answers, nobody knows more.
+pub(super) async fn lacks_plugin(client: &Client) -> bool {
+    let host = client.that_starts_none().info().await;
+    host.is_ok_and(|host| !host.plugins_without_code.is_empty())
+        || stopped_compiler(&client.start().layout).is_some()
 }
 
 /// `None` if there is no such process.

@@ -90,7 +90,7 @@ pub(super) async fn tell_obstacles_of(
     }
 }
 
-/// Reports once that the supervisor of one of these tasks does nothing, or that the task's plugin
+/// Reports once that the supervisor of one of these tasks does nothing, or that the plugin of one
 /// cannot be used.
 async fn tell_halted(
     session: &Session,

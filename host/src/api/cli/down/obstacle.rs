@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::{text, watch::HELD_BACK_FOR};
+use super::super::{session::Session, stuck, text, watch::HELD_BACK_FOR};
 use crate::{
     api::client::Client,
-    app::{AppError, ErrorKind, HaltKind, HaltView, Halted, HeldBackView, halted_supervisors},
+    app::{
+        AppError, ErrorKind, HaltKind, HaltView, Halted, HeldBackView, TaskRow, halted_supervisors,
+    },
     clock,
     layout::Layout,
 };
@@ -15,6 +17,9 @@ use crate::{
 const LOOK_AT_SUPERVISORS: Duration = Duration::from_secs(1);
 /// Time between two checks whether the output of a task cannot be written.
 const LOOK_AT_OUTPUT: Duration = Duration::from_secs(1);
+/// Time between two checks whether the plugin of a running task cannot be used. It is longer than
+/// the time after which a supervisor that does not answer is reported.
+const LOOK_AT_PLUGINS: Duration = Duration::from_secs(8);
 
 /// Resolves once a supervisor is stopped by a signal or frozen. There is no point in waiting then:
 /// the tasks of this supervisor do not end until it continues.
@@ -97,6 +102,29 @@ pub(super) async fn unreached(client: &Client) -> HaltView {
             return found;
         }
     }
+}
+
+/// Resolves once the plugin of a running task cannot be used at the moment, so that nobody settles
+/// the end of the task, with a message that names both. The other looks notice earlier that a
+/// supervisor does nothing.
+pub(super) async fn without_plugin(session: &Session) -> String {
+    let is_running = |row: &TaskRow| row.state == "running";
+    loop {
+        clock::sleep(LOOK_AT_PLUGINS).await;
+        if stuck::lacks_plugin(session.client()).await
+            && let Some(said) = stuck::halted_now(session, is_running).await
+        {
+            return said;
+        }
+    }
+}
+
+/// The error if tasks do not end because their plugin cannot be used.
+pub(super) fn unsettled(said: String) -> AppError {
+    AppError::new(ErrorKind::Unavailable, said).hint(
+        "the host drains, and ends once its tasks have ended; `claudine down` ends it at once, and \
+         the next host settles their ends; `claudine up` keeps it",
+    )
 }
 
 /// The error if tasks do not end because their supervisor cannot be reached or does not answer.
