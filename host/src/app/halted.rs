@@ -1,10 +1,7 @@
 //! Finds supervisors that do nothing, so that their tasks do not end, and compilers of plugins that
 //! do nothing.
 
-use claudine_domain::{
-    attempt::Phase,
-    task::{State, Task},
-};
+use claudine_domain::task::{State, Task};
 
 use super::{
     down::{suspended_supervisors, unexamined},

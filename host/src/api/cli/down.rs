@@ -2,6 +2,7 @@
 
 mod obstacle;
 mod process;
+mod said;
 mod unended;
 
 use std::{
@@ -20,6 +21,7 @@ use self::{
         halt, halted, held_up, hold_up, out_of_reach, unreached, unsettled, without_plugin,
     },
     process::{end, open, wait_for},
+    said::{NAMED, ended, ended_text, interrupted, none_runs},
     unended::{all_ended, held_up_by, ids},
 };
 use super::{
@@ -60,8 +62,6 @@ const DRAINS_WITHIN: Duration = Duration::from_secs(5);
 /// Tolerated backward step of the clock. If the clock is set back by at most this much while the
 /// command runs, the command still finds all tasks that ended meanwhile.
 const CLOCK_STEP: Duration = Duration::from_mins(1);
-/// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
-const NAMED: usize = 10;
 /// Ticks of the spinner between two requests for the running tasks.
 const LOOK_TICKS: u64 = 5;
 
@@ -359,29 +359,6 @@ fn too_early(mode: DownMode, runs_on: usize) -> AppError {
     AppError::new(ErrorKind::Unavailable, message).hint(hint)
 }
 
-/// Names the tasks that ended: `cancelled suite, ren; build ended`.
-fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
-    if mode == DownMode::Leave || ended.is_empty() {
-        return None;
-    }
-    let names = |tasks: &[&TaskRow]| -> String {
-        let named = tasks.iter().take(NAMED).map(|task| progress::called(task));
-        let more = tasks.len().saturating_sub(NAMED);
-        let more = (more > 0).then(|| format!("{more} more"));
-        named.chain(more).collect::<Vec<_>>().join(", ")
-    };
-    let is_cancelled = |task: &&TaskRow| task.outcome.as_deref() == Some("cancelled");
-    let (cancelled, others): (Vec<&TaskRow>, Vec<&TaskRow>) = ended.iter().partition(is_cancelled);
-    let mut parts = Vec::new();
-    if !cancelled.is_empty() {
-        parts.push(format!("cancelled {}", names(&cancelled)));
-    }
-    if !others.is_empty() {
-        parts.push(format!("{} ended", names(&others)));
-    }
-    Some(parts.join("; "))
-}
-
 /// Looks for a host. One that is ending counts as ended once its process is gone.
 async fn find(client: &Client) -> Result<Found, Failure> {
     let begun = clock::monotonic();
@@ -546,17 +523,6 @@ async fn drains(client: &Client) -> bool {
     clock::within(DRAINS_WITHIN, drains).await.is_some()
 }
 
-/// The message if the user interrupts the wait. `drains` says whether the host has begun to drain.
-fn interrupted(mode: DownMode, drains: bool) -> &'static str {
-    match (mode, drains) {
-        (_, false) => {
-            "the host has not said whether it ends; `claudine list` shows whether it drains"
-        }
-        (DownMode::Kill, true) => "still ending tasks; claudine up keeps the host",
-        (_, true) => "still draining; claudine up lifts the drain",
-    }
-}
-
 /// Shows on a terminal which tasks are still running.
 async fn show(session: &Session, spinner: &mut Spinner) {
     if !spinner.is_shown() {
@@ -571,33 +537,6 @@ async fn show(session: &Session, spinner: &mut Spinner) {
         }
         spinner.draw(&progress::running(&rows, rows.len(), times::now()));
         clock::sleep(TICK).await;
-    }
-}
-
-/// The message if no host runs. Supervisors left by earlier hosts may still run tasks.
-fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
-    match (mode, supervisors) {
-        (DownMode::Leave, [first, ..]) => format!(
-            "no host is running, but tasks may still run (supervisor {first}): `claudine down --kill` ends them"
-        ),
-        (DownMode::Leave, []) => "no host is running".to_owned(),
-        _ if was_running => "host ended".to_owned(),
-        (_, [first, ..]) => format!("nothing is running (supervisor {first} ended)"),
-        (_, []) => "nothing is running".to_owned(),
-    }
-}
-
-/// The message for a host that has ended. If a part of the host had failed, the host's count of
-/// running tasks is unreliable and left out.
-fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
-    match (mode, faults) {
-        (DownMode::Leave, []) if running > 0 => {
-            format!("host ended; {} left running", text::tasks(running))
-        }
-        (DownMode::Leave, [fault, ..]) => {
-            format!("host ended; running tasks continue, and the next host picks them up ({fault})")
-        }
-        _ => "host ended".to_owned(),
     }
 }
 

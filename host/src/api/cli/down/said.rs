@@ -1,0 +1,68 @@
+//! What `claudine down` says at its end.
+
+use super::super::{progress, text};
+use crate::app::{DownMode, TaskRow};
+
+/// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
+pub(super) const NAMED: usize = 10;
+
+/// Names the tasks that ended: `cancelled suite, ren; build ended`.
+pub(super) fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
+    if mode == DownMode::Leave || ended.is_empty() {
+        return None;
+    }
+    let names = |tasks: &[&TaskRow]| -> String {
+        let named = tasks.iter().take(NAMED).map(|task| progress::called(task));
+        let more = tasks.len().saturating_sub(NAMED);
+        let more = (more > 0).then(|| format!("{more} more"));
+        named.chain(more).collect::<Vec<_>>().join(", ")
+    };
+    let is_cancelled = |task: &&TaskRow| task.outcome.as_deref() == Some("cancelled");
+    let (cancelled, others): (Vec<&TaskRow>, Vec<&TaskRow>) = ended.iter().partition(is_cancelled);
+    let mut parts = Vec::new();
+    if !cancelled.is_empty() {
+        parts.push(format!("cancelled {}", names(&cancelled)));
+    }
+    if !others.is_empty() {
+        parts.push(format!("{} ended", names(&others)));
+    }
+    Some(parts.join("; "))
+}
+
+/// The message if the user interrupts the wait. `drains` says whether the host has begun to drain.
+pub(super) fn interrupted(mode: DownMode, drains: bool) -> &'static str {
+    match (mode, drains) {
+        (_, false) => {
+            "the host has not said whether it ends; `claudine list` shows whether it drains"
+        }
+        (DownMode::Kill, true) => "still ending tasks; claudine up keeps the host",
+        (_, true) => "still draining; claudine up lifts the drain",
+    }
+}
+
+/// The message if no host runs. Supervisors left by earlier hosts may still run tasks.
+pub(super) fn none_runs(mode: DownMode, was_running: bool, supervisors: &[u32]) -> String {
+    match (mode, supervisors) {
+        (DownMode::Leave, [first, ..]) => format!(
+            "no host is running, but tasks may still run (supervisor {first}): `claudine down --kill` ends them"
+        ),
+        (DownMode::Leave, []) => "no host is running".to_owned(),
+        _ if was_running => "host ended".to_owned(),
+        (_, [first, ..]) => format!("nothing is running (supervisor {first} ended)"),
+        (_, []) => "nothing is running".to_owned(),
+    }
+}
+
+/// The message for a host that has ended. If a part of the host had failed, the host's count of
+/// running tasks is unreliable and left out.
+pub(super) fn ended(mode: DownMode, running: usize, faults: &[String]) -> String {
+    match (mode, faults) {
+        (DownMode::Leave, []) if running > 0 => {
+            format!("host ended; {} left running", text::tasks(running))
+        }
+        (DownMode::Leave, [fault, ..]) => {
+            format!("host ended; running tasks continue, and the next host picks them up ({fault})")
+        }
+        _ => "host ended".to_owned(),
+    }
+}
