@@ -409,9 +409,10 @@ fn micro_usd(told: Option<&RawValue>) -> Option<u64> {
 fn limit(outputs: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Limit {
-        usage_limit: String,
+        // Optional, because an error about a missing field is slow to make.
+        usage_limit: Option<String>,
     }
-    let named = serde_json::from_str::<Limit>(outputs).ok()?.usage_limit;
+    let named = serde_json::from_str::<Limit>(outputs).ok()?.usage_limit?;
     let shown = shortened(&harmless(&named), LIMIT_CHARS);
     (!shown.is_empty()).then_some(shown)
 }
@@ -420,12 +421,12 @@ fn limit(outputs: &str) -> Option<String> {
 fn denied(outputs: &str) -> u32 {
     #[derive(Deserialize)]
     struct Denials {
-        denials: Vec<IgnoredAny>,
+        // Optional, because an error about a missing field is slow to make.
+        denials: Option<Vec<IgnoredAny>>,
     }
-    let found = serde_json::from_str::<Denials>(outputs);
-    found.map_or(0, |found| {
-        u32::try_from(found.denials.len()).unwrap_or(u32::MAX)
-    })
+    let found = serde_json::from_str::<Denials>(outputs).ok();
+    let denials = found.and_then(|found| found.denials).unwrap_or_default();
+    u32::try_from(denials.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

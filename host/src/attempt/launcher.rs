@@ -215,18 +215,18 @@ impl Launcher {
         if state.output_cut {
             self.mark_cut(live.id).await;
         }
-        if state.children.is_empty() {
+        if state.children.is_empty() && task.request.worktree.is_some() {
             // A stop may have interrupted the preparation of the worktree, here or in an earlier
             // host.
             let commands = self.commands.for_settling(live);
             Box::pin(self.workspaces.take_back_unfinished(task, commands)).await;
         }
-        if let Some(look) = self.workspaces.git_state(task) {
+        if let Some(look) = self.workspaces.git_state(task).map(Box::pin) {
             // Git may hang, for example in a filter, and no process of the task runs any more.
             if !state.children.is_empty() {
                 self.reporter.send(live, Report::Finishing).await;
             }
-            ending.git = supervised_by(self.commands.for_settling(live), Box::pin(look)).await;
+            ending.git = supervised_by(self.commands.for_settling(live), look).await;
         }
         self.settle(task, live, ending).await;
     }
