@@ -219,6 +219,34 @@ fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     check(&[Report::Over], false, false);
 }
 
+/// Its first process has ended, and the next one comes only after the start of another attempt.
+#[test]
+fn attempt_that_goes_on_after_another_got_its_turn_to_start_does_not_start_beside_it() {
+    for is_stopped in [false, true] {
+        let mut desk = Desk::new(9);
+        let [first, second, third] = [(); 3].map(|()| desk.submit(serial("a")));
+        desk.turn();
+        desk.report(first, Report::Over);
+        desk.turn();
+        assert_eq!(desk.word(second), "starting");
+        if is_stopped {
+            desk.cancel(first).unwrap();
+        }
+        desk.report(first, Report::GoesOn);
+        let expected = if is_stopped {
+            "stopping:cancelled"
+        } else {
+            "live"
+        };
+        assert_eq!(desk.word(first), expected);
+        desk.turn();
+        assert_eq!(desk.word(third), "preparing");
+        desk.report(second, Report::Alive);
+        desk.turn();
+        assert_eq!(desk.word(third), "starting");
+    }
+}
+
 #[test]
 fn refused_lane_does_not_hold_up_others() {
     let mut desk = Desk::new(9);

@@ -283,6 +283,13 @@ impl World {
                 process.cost_micro_usd += 1;
                 Report::Cost(process.cost_micro_usd)
             }
+            // A process that has ended keeps no other from its start. Repeated reports and those of
+            // several processes may arrive in any order.
+            Sign::Over => {
+                process.alive = true;
+                Report::Over
+            }
+            Sign::GoesOn => Report::GoesOn,
             Sign::Doing => Report::Doing("something".to_owned()),
             Sign::Progress => Report::Progress {
                 kind: "k".to_owned(),
