@@ -190,8 +190,8 @@ impl State {
             && self.children.iter().all(ChildState::is_unstopped)
     }
 
-    /// Whether the attempt's last process has failed, and neither it nor another was stopped, or may
-    /// have been asked to stop by the executor.
+    /// Whether the attempt's last process has failed, and no process was stopped, nor could be
+    /// asked to end by the executor.
     pub(super) fn has_failed_by_itself(&self) -> bool {
         let mut exits = self.children.iter().filter_map(|child| match child {
             ChildState::Exited(exit) => Some(exit),
