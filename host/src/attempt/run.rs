@@ -105,7 +105,7 @@ impl Runner {
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
             ceiling: Arc::new(ceiling),
-            places: Places::new(layout.root(), &settings_file),
+            places: Arc::new(Places::new(layout.root(), &settings_file)),
             most_output,
         };
         let workspaces = Workspaces {
