@@ -9,7 +9,7 @@ use crate::{
     id::TaskId,
     lane::Lane,
     profile::{ENOUGH_OF_A_CLASS, Sample},
-    step::{Answer, Found, Input, Report},
+    step::{Answer, Cause, Found, Input, Report},
     task::{Class, Priority, Request},
     time::MonotonicMs,
 };
@@ -217,6 +217,10 @@ fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     check(&[Report::Alive], true, false);
     check(&[Report::Alive, Report::Finishing], false, false);
     check(&[Report::Over], false, false);
+    // Nothing of it is alive, and another may have started after the end of its process.
+    let settling = Report::Settling(Box::new(super::ending(Cause::Success)));
+    check(std::slice::from_ref(&settling), false, false);
+    check(&[Report::Over, settling], false, false);
 }
 
 /// Its first process has ended, and the next one comes only after the start of another attempt.
