@@ -137,6 +137,10 @@ pub struct Ending {
     pub limit: Option<String>,
     /// Reason for which the supervisor stopped the attempt, whether or not a host was running.
     pub stopped: Option<StopWhy>,
+    /// Whether the attempt failed because of its last process, which had ended before any stop
+    /// reached it, and was not told of a stop in another way either.
+    #[serde(default)]
+    pub failed_by_itself: bool,
     /// Whether no supervisor has received the order to start the attempt, and none ever will. If
     /// so, nothing of the attempt has run, and the task goes back to `ready`.
     pub never_received: bool,
@@ -172,6 +176,7 @@ impl Ending {
             retry_after: None,
             limit: None,
             stopped: None,
+            failed_by_itself: false,
             never_received: false,
             no_room: false,
             no_code: false,

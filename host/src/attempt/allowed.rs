@@ -4,8 +4,9 @@
 //! changed after the submission must not give a task more authority than its ceiling. The user may
 //! also have lowered the ceiling. While a task waits, a person may continue a session that the task
 //! would have continued or queue a task that is to continue it, or open a merge in its worktree.
+//! Links on the way to its directory may change.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use claudine_domain::{
     principal::{Authority, Principal},
@@ -13,10 +14,14 @@ use claudine_domain::{
     worktree::MergeStrategy,
 };
 
-use super::inputs::aside;
+use super::{
+    directory::{ANSWERS_WITHIN, look_at},
+    inputs::aside,
+};
 use crate::{
     ceiling::{
         Refusal, is_of_others, may_interrupt,
+        places::Places,
         session::{SessionError, may_enter, may_go_on, session_continued, session_of},
         variables::may_set,
         work::{Told, Work, may_merge, told, within},
@@ -137,6 +142,21 @@ pub(super) fn worktree_still_free(
 ) -> Result<(), GuestEnd> {
     let by = launch.task.requester_of(launch.attempt.number);
     may_interrupt(by, launch.task.id, resolver).map_err(refused)
+}
+
+/// Refuses the start of an attempt that a restrained principal has requested, if its directory is
+/// now in a place of the host. The directory may be one of a branch.
+pub(super) async fn place_still_allowed(
+    launch: &Launch,
+    places: &Arc<Places>,
+    directory: &str,
+) -> Result<(), GuestEnd> {
+    let by = launch.task.requester_of(launch.attempt.number);
+    let (by, places) = (by.clone(), places.clone());
+    let look = move |directory: &Path| places.may_work_in(&by, directory);
+    let looked = look_at(Path::new(directory), ANSWERS_WITHIN, look).await;
+    let silent = |message: String| GuestEnd::Failed(Failure::new("spawn", message));
+    looked.map_err(silent)?.map_err(refused)
 }
 
 /// Refuses the start of an attempt that a restrained principal has requested, if the attempt would

@@ -2,10 +2,10 @@
 //! be read, or the compiler was killed. Nothing is wrong with their tasks, so no task ends.
 //!
 //! An attempt whose processes run is left alone: its supervisor keeps its output and its end, and
-//! the executor takes over once its code can be had. Once they have ended, no limit and no stop
-//! changes the outcome. An attempt that has started nothing ends as
-//! one that never began. The engine starts no task of the executor, and the host tries again, after
-//! longer pauses each time. A request that needs the executor tries at once.
+//! the executor takes over once its code can be had. Once they have ended, no limit changes the
+//! outcome, and a stop makes only a failure a cancellation. An attempt that has started nothing
+//! ends as one that never began. The engine starts no task of the executor, and the host tries
+//! again, after longer pauses each time. A request that needs the executor tries at once.
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 

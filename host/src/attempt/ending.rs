@@ -42,7 +42,10 @@ pub(super) fn ending(
 ) -> Ending {
     let ending = of_result(executor, result, state, wall_ms);
     if !ended_with_supervisor(state) {
-        return ending;
+        return Ending {
+            failed_by_itself: is_of_processes(ending.cause) && state.has_failed_by_itself(),
+            ..ending
+        };
     }
     // Nobody has cancelled the attempt, and its exit tells nothing about its work.
     Ending {
@@ -50,6 +53,18 @@ pub(super) fn ending(
         message: with_cut_output(WITH_SUPERVISOR.to_owned(), state),
         ..ending
     }
+}
+
+/// Whether an executor names this cause because of what its processes have done. It names the
+/// others also because it was asked to stop, or because the attempt's processes are unknown.
+fn is_of_processes(cause: Cause) -> bool {
+    let Cause::Class(class) = cause else {
+        return false;
+    };
+    !matches!(
+        class,
+        ReasonClass::Cancelled | ReasonClass::Timeout | ReasonClass::Lost | ReasonClass::Plugin
+    )
 }
 
 /// Whether the supervisor ended the attempt because it had to end itself.
@@ -93,6 +108,7 @@ fn of_result(
             files: None,
             retry_after: outcome.retry_after,
             stopped,
+            failed_by_itself: false,
             never_received: false,
             no_room: false,
             no_code: false,
@@ -142,6 +158,7 @@ fn of_result(
                 limit: None,
                 retry_after,
                 stopped,
+                failed_by_itself: false,
                 never_received: was_never_received(state),
                 no_room: all_refused(state, NotStartedClass::Resource),
                 no_code: lacks_code && state.children.is_empty(),
@@ -515,6 +532,48 @@ mod tests {
         check(Some(supervise::StopWhy::Shutdown), true);
         check(Some(supervise::StopWhy::Cancelled), false);
         check(None, false);
+    }
+
+    #[test]
+    fn an_attempt_fails_by_itself_only_if_its_last_process_did_before_anybody_stopped_it() {
+        let exited = |code: i32, stopped: Option<supervise::StopWhy>| {
+            ChildState::Exited(supervise::Exit {
+                stopped,
+                ..supervise::Exit::sample(supervise::Status::Code(code))
+            })
+        };
+        let check = |children: &[ChildState], is_fed: bool, class: &str, expected: bool| {
+            let state = State {
+                ended: true,
+                children: children.to_vec(),
+                stop: Some(StopWhy::Timeout),
+                is_fed,
+                ..State::default()
+            };
+            let end = Err(GuestEnd::Failed(Failure::new(class, "it failed")));
+            let ending = ending("shell", end, &state, 0);
+            assert_eq!(ending.failed_by_itself, expected, "{class} {state:?}");
+        };
+        let failed = exited(7, None);
+        check(std::slice::from_ref(&failed), false, "exit", true);
+        check(&[exited(0, None), failed.clone()], false, "network", true);
+        // The executor answers the request to stop, not the end of a process.
+        for class in ["cancelled", "timeout", "lost", "plugin"] {
+            check(std::slice::from_ref(&failed), false, class, false);
+        }
+        check(&[failed.clone(), exited(0, None)], false, "exit", false);
+        // It may have told its process of the stop.
+        check(std::slice::from_ref(&failed), true, "exit", false);
+        for why in [supervise::StopWhy::TimedOut, supervise::StopWhy::Finished] {
+            check(
+                &[failed.clone(), exited(7, Some(why))],
+                false,
+                "exit",
+                false,
+            );
+        }
+        check(&[ChildState::Lost, failed], false, "exit", false);
+        check(&[], false, "exit", false);
     }
 
     #[test]

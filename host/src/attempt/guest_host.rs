@@ -118,6 +118,7 @@ impl GuestHost {
         }
         self.heard_of_start(index).await?;
         if let Some(stream) = stream {
+            self.live.change(|state| state.is_fed = true);
             let (live, supervisors) = (self.live.clone(), self.supervisors.clone());
             self.tasks
                 .spawn(input::feed(live, supervisors, child.clone(), stream));

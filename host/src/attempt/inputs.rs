@@ -37,7 +37,7 @@ pub(super) struct Inputs {
     pub(super) layout: Layout,
     /// The present limits of restrained principals.
     pub(super) ceiling: Arc<McpCeiling>,
-    pub(super) places: Places,
+    pub(super) places: Arc<Places>,
     /// The present output limit of tasks that request no other.
     pub(super) most_output: u64,
 }

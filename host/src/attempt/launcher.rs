@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     allowed::{
-        merge_forbidden, request_within, sessions_still_allowed, still_allowed, worktree_still_free,
+        merge_forbidden, place_still_allowed, request_within, sessions_still_allowed,
+        still_allowed, worktree_still_free,
     },
     code::Loader,
     commands::{Commands, OfAttempt},
@@ -142,6 +143,8 @@ impl Launcher {
                 let resolver = Box::pin(self.workspaces.resolver(&launch.task));
                 let resolver = supervised_by(elsewhere.clone(), resolver).await?;
                 worktree_still_free(&launch, resolver.as_ref())?;
+                let places = &self.inputs.places;
+                Box::pin(place_still_allowed(&launch, places, &workspace)).await?;
             }
             let manifest = executor.manifest();
             let prepared = self.inputs.prepare(&launch, manifest, &workspace, resumed);

@@ -20,7 +20,8 @@ use crate::{
     lock::lock,
     plugin::{Failure, StopRequest},
     supervise::{
-        AttemptKey, ChildId, Exit, NotStartedClass, Rung, StopWhy as StoppedBy, log, peer::HOST,
+        AttemptKey, ChildId, Exit, NotStartedClass, Rung, Status, StopWhy as StoppedBy, log,
+        peer::HOST,
     },
 };
 
@@ -132,6 +133,9 @@ pub(super) struct State {
     /// The number of children that read from a file; the files are removed when the attempt is
     /// released.
     pub(super) input_files: u16,
+    /// Whether the executor writes the input of a child while this runs, and so can tell it
+    /// something.
+    pub(super) is_fed: bool,
     /// Whether the attempt was given files with results of other attempts.
     pub(super) given: bool,
     /// Whether no supervisor received one of the commands that the host runs for the attempt.
@@ -184,6 +188,20 @@ impl State {
         self.is_over()
             && self.children.iter().any(has_exited)
             && self.children.iter().all(ChildState::is_unstopped)
+    }
+
+    /// Whether the attempt's last process has failed, and no process was stopped, nor could be
+    /// asked to end by the executor.
+    pub(super) fn has_failed_by_itself(&self) -> bool {
+        let mut exits = self.children.iter().filter_map(|child| match child {
+            ChildState::Exited(exit) => Some(exit),
+            _ => None,
+        });
+        let has_failed = |exit: &Exit| exit.status != Status::Code(0);
+        self.has_ended_by_itself()
+            && !self.is_fed
+            && exits.clone().all(|exit| exit.stopped.is_none())
+            && exits.next_back().is_some_and(has_failed)
     }
 
     /// Whether the attempt has ended, and the engine cannot know that before the executor tells it:
@@ -431,7 +449,6 @@ impl Live {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervise::Status;
 
     fn running() -> ChildState {
         ChildState::Running(Leader {

@@ -105,7 +105,7 @@ impl Runner {
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
             ceiling: Arc::new(ceiling),
-            places: Places::new(layout.root(), &settings_file),
+            places: Arc::new(Places::new(layout.root(), &settings_file)),
             most_output,
         };
         let workspaces = Workspaces {
@@ -389,14 +389,16 @@ impl Attempts for Runner {
             state.stop = Some(why);
             !state.has_ended()
         });
-        live.ask_to_stop(StopRequest {
-            reason: reason.to_owned(),
-            grace,
-        });
+        // Before the executor is asked, so that no order of the executor comes first: a process
+        // that ends because of such an order has not ended by itself.
         if children {
             let supervisors = &self.launcher.supervisors;
             self.see_to(attempt, supervisors.stop(live.key.clone(), asked, ladder));
         }
+        live.ask_to_stop(StopRequest {
+            reason: reason.to_owned(),
+            grace,
+        });
     }
 
     fn acknowledge(&self, attempt: AttemptId, number: u64) {

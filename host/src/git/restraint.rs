@@ -41,9 +41,10 @@ const FOR_FILES: &str = concat!(
     r"|lfs\.extension\..*\.(clean|smudge)",
 );
 
-/// Settings that name, or allow, a program which connects to a remote.
+/// Settings that name, or allow, a program which connects to a remote, or which git runs when it
+/// fetches.
 const TO_CONNECT: &str = concat!(
-    r"core\.(sshcommand|gitproxy)",
+    r"core\.(sshcommand|gitproxy|alternaterefscommand)",
     r"|credential\.(.*\.)?helper",
     r"|protocol\.(.*\.)?allow",
     r"|remote\..*\.(uploadpack|vcs)",
@@ -317,6 +318,7 @@ mod tests {
     fn a_program_of_a_repository_that_connects_to_a_remote_is_noticed() {
         for name in [
             "core.sshcommand",
+            "core.alternaterefscommand",
             "credential.helper",
             "protocol.ext.allow",
             "remote.a.uploadpack",

@@ -682,6 +682,19 @@ fn client_lets_no_task_work_in_the_data_directory_or_beside_the_settings() {
     refused(&mut client, "DelegateTask", asked(&settings), &says);
     client.call("DelegateTask", asked(host.root()));
     client.call("DelegateTask", asked(&worktree));
+    // A link may lead there only after the request.
+    let later = host.work().join("later");
+    symlink(host.root(), &later).unwrap();
+    host.run(["pause"]).check();
+    let taken = client.call("DelegateTask", asked(&later));
+    fs::remove_file(&later).unwrap();
+    symlink(host.data_dir(), &later).unwrap();
+    host.run(["unpause"]).check();
+    let task = host.finished(taken["taskId"].as_str().unwrap());
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("it is in the data directory"), "{task:#}");
+    // A person may.
     let data = host.data_dir().to_str().unwrap();
     host.text(["delegate", "--permission-mode", "plan", "-w", data, "p"]);
 }

@@ -287,12 +287,18 @@ fn task_that_has_ended_below_a_suspended_supervisor_is_not_shown_as_running() {
 
 /// The host orders a stop when the hard limit has passed, and the supervisor enforces both limits.
 #[test]
-fn task_that_succeeds_below_a_suspended_supervisor_within_its_time_limit_has_not_timed_out() {
+fn task_that_ends_below_a_suspended_supervisor_within_its_time_limit_has_not_timed_out() {
     const LIMIT: Duration = Duration::from_secs(8);
     let host = TestHost::new();
-    let limited = ["--timeout", "--idle-timeout"].map(|limit| {
-        let script = "until test -e go; do sleep 0.05; done";
-        host.text(["run", limit, "8s", "--script", script])
+    let kinds = [
+        ("--timeout", 0, "succeeded"),
+        ("--idle-timeout", 0, "succeeded"),
+        ("--timeout", 7, "failed"),
+        ("--idle-timeout", 7, "failed"),
+    ];
+    let limited = kinds.map(|(limit, code, _)| {
+        let script = format!("until test -e go; do sleep 0.05; done; exit {code}");
+        host.text(["run", limit, "8s", "--script", &script])
     });
     let processes = limited.each_ref().map(|id| host.live(id));
     let begun = Instant::now();
@@ -306,8 +312,9 @@ fn task_that_succeeds_below_a_suspended_supervisor_within_its_time_limit_has_not
         (begun.elapsed() > LIMIT).then_some(())
     });
     signal(supervisor, Signal::CONT);
-    for id in limited {
-        assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    for (id, (limit, code, outcome)) in limited.iter().zip(kinds) {
+        let end = host.finished(id);
+        assert_eq!(end["outcome"], outcome, "{limit} {code}: {end:#}");
     }
 }
 

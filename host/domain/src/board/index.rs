@@ -54,9 +54,10 @@ impl Board {
                     self.stopping.insert(id);
                 }
                 // An attempt that is only being prepared has started no process, and one that is
-                // over has none left.
+                // over, or whose work is settled, has none left.
                 let starts = task.last_attempt().is_some_and(|last| {
-                    last.started_at.is_some() && last.live_at.is_none() && !last.is_over
+                    let has_ended = last.is_over || last.answered.is_some();
+                    last.started_at.is_some() && last.live_at.is_none() && !has_ended
                 });
                 let starts = starts && *phase != Phase::Live;
                 if let (true, Some(key)) = (starts, &task.request.serial_start) {

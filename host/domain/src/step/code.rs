@@ -110,6 +110,8 @@ impl Board {
     }
 
     /// Lets the time limits count again, because another process of the attempt is about to start.
+    /// If another attempt has had its turn to start meanwhile, this one does not start once more
+    /// beside it, and counts as live.
     pub(super) fn goes_on(&mut self, now: Now, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else {
             return;
@@ -117,11 +119,14 @@ impl Board {
         let Some(last) = task.last_attempt().filter(|last| last.is_over) else {
             return;
         };
-        let was_alive = last.live_at.is_some();
+        let key = task.request.serial_start.as_ref();
+        let has_lost_its_turn = key.is_some_and(|key| self.starting.contains_key(key));
+        let was_alive = last.live_at.is_some() || has_lost_its_turn;
         let is_finishing = task.phase() == Some(&Phase::Finishing);
         self.change(id, |task| {
             if let Some(last) = task.attempts.last_mut() {
                 last.is_over = false;
+                last.live_at = last.live_at.or(was_alive.then_some(now.wall));
             }
             if is_finishing && was_alive {
                 task.state = State::Running {

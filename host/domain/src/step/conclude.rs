@@ -23,7 +23,9 @@ pub(super) enum Conclusion {
 
 /// Derives the outcome. If the attempt was stopped, the reason for the stop decides the outcome
 /// (cancelled, timed out, or failed because of a spent budget); the exit code does not. If the
-/// attempt had succeeded before the first signal reached it, its outcome is success.
+/// attempt had succeeded before the first signal reached it, its outcome is success. If it had
+/// failed by then, no time limit that passed later decides. A cancellation does, because a
+/// cancelled task must not be retried.
 pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Conclusion {
     let asked = match phase {
         Phase::Stopping(why) => Some(why),
@@ -41,7 +43,9 @@ pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Con
     if ending.no_code && may_be_unreceived && attempt.leader.is_none() {
         return Conclusion::NoCode;
     }
-    let finished_first = ending.cause == Cause::Success && ending.stopped.is_none();
+    let is_late = matches!(asked, Some(StopWhy::Timeout | StopWhy::StartTimeout));
+    let finished_first = ending.stopped.is_none()
+        && (ending.cause == Cause::Success || (is_late && ending.failed_by_itself));
     if let Some(why) = asked.or(ending.stopped.as_ref())
         && !finished_first
     {
@@ -202,6 +206,32 @@ mod tests {
             false,
             "cancelled/cancelled",
         );
+    }
+
+    #[test]
+    fn attempt_that_failed_by_itself_before_a_time_limit_has_not_timed_out() {
+        let check = |why: StopWhy, by_itself: bool, stopped: Option<StopWhy>, expected: &str| {
+            let ending = Ending {
+                failed_by_itself: by_itself,
+                ..ending(Cause::Class(ReasonClass::Exit), stopped, false)
+            };
+            let phase = Phase::Stopping(why);
+            let attempt = Attempt::new(1, Timestamp(0));
+            let found = conclude(&phase, &attempt, &ending);
+            let is_expected = matches!(
+                &found,
+                Conclusion::End { outcome, .. } if outcome.as_str() == expected
+            );
+            assert!(is_expected, "{phase:?} {ending:?} {found:?}");
+        };
+        for limit in [StopWhy::Timeout, StopWhy::StartTimeout] {
+            check(limit.clone(), true, None, "failed");
+            check(limit.clone(), false, None, "timed_out");
+            check(limit.clone(), true, Some(limit), "timed_out");
+        }
+        // Its processes had ended long before.
+        check(StopWhy::SettleTimeout, true, None, "timed_out");
+        check(StopWhy::Cancelled { reason: None }, true, None, "cancelled");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     id::TaskId,
     lane::Lane,
     profile::{ENOUGH_OF_A_CLASS, Sample},
-    step::{Answer, Found, Input, Report},
+    step::{Answer, Cause, Found, Input, Report},
     task::{Class, Priority, Request},
     time::MonotonicMs,
 };
@@ -217,6 +217,38 @@ fn serial_start_key_is_held_until_a_sign_of_life_or_the_end() {
     check(&[Report::Alive], true, false);
     check(&[Report::Alive, Report::Finishing], false, false);
     check(&[Report::Over], false, false);
+    // Nothing of it is alive, and another may have started after the end of its process.
+    let settling = Report::Settling(Box::new(super::ending(Cause::Success)));
+    check(std::slice::from_ref(&settling), false, false);
+    check(&[Report::Over, settling], false, false);
+}
+
+/// Its first process has ended, and the next one comes only after the start of another attempt.
+#[test]
+fn attempt_that_goes_on_after_another_got_its_turn_to_start_does_not_start_beside_it() {
+    for is_stopped in [false, true] {
+        let mut desk = Desk::new(9);
+        let [first, second, third] = [(); 3].map(|()| desk.submit(serial("a")));
+        desk.turn();
+        desk.report(first, Report::Over);
+        desk.turn();
+        assert_eq!(desk.word(second), "starting");
+        if is_stopped {
+            desk.cancel(first).unwrap();
+        }
+        desk.report(first, Report::GoesOn);
+        let expected = if is_stopped {
+            "stopping:cancelled"
+        } else {
+            "live"
+        };
+        assert_eq!(desk.word(first), expected);
+        desk.turn();
+        assert_eq!(desk.word(third), "preparing");
+        desk.report(second, Report::Alive);
+        desk.turn();
+        assert_eq!(desk.word(third), "starting");
+    }
 }
 
 #[test]

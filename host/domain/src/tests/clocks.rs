@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Desk, agent, failure, kinds, limited, success};
+use super::{Desk, agent, ending, failure, kinds, limited, success};
 use crate::{
     event::Fact,
     id::TaskId,
     outcome::ReasonClass,
     retry_policy::{Backoff, RetryPolicy},
-    step::{Found, Input, Report},
+    step::{Cause, Ending, Found, Input, Report},
     task::State,
     time::{MonotonicMs, Timestamp},
 };
@@ -115,6 +115,31 @@ fn no_time_limit_stops_an_attempt_whose_processes_have_ended() {
             let exit = failure(ReasonClass::Exit);
             check(alive, is_recovered, exit, "failed:exit");
         }
+    }
+}
+
+/// The host learns of the end only after the limit has passed.
+#[test]
+fn task_that_failed_by_itself_before_its_time_limit_has_failed_and_not_timed_out() {
+    for (failed_by_itself, is_cancelled, expected) in [
+        (true, false, "failed:exit"),
+        (false, false, "timed_out:timeout"),
+        (true, true, "cancelled:cancelled"),
+    ] {
+        let mut desk = Desk::new(1);
+        let task = desk.submit(|request| request.timeout = Some(20 * SECOND));
+        desk.turn();
+        desk.report(task, Report::Alive);
+        if is_cancelled {
+            desk.cancel(task).unwrap();
+        }
+        desk.pass(20 * SECOND);
+        let ended = Ending {
+            failed_by_itself,
+            ..ending(Cause::Class(ReasonClass::Exit))
+        };
+        desk.report(task, Report::Ended(Box::new(ended)));
+        assert_eq!(desk.word(task), expected);
     }
 }
 

@@ -215,7 +215,7 @@ impl Dice {
     }
 
     fn sign(&mut self) -> Sign {
-        use Sign::{AccountWorks, Alive, Cost, Doing, Finishing, Progress};
+        use Sign::{AccountWorks, Alive, Cost, Doing, Finishing, GoesOn, Over, Progress};
         self.of(&[
             Alive,
             Alive,
@@ -226,6 +226,9 @@ impl Dice {
             Cost,
             Doing,
             Progress,
+            Over,
+            GoesOn,
+            GoesOn,
         ])
     }
 

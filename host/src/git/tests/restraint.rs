@@ -211,13 +211,13 @@ async fn without_a_merge_driver_of_the_repository_files_are_merged_as_text() {
 #[tokio::test]
 async fn filters_of_a_restrained_principal_are_told_whether_they_may_use_the_network() {
     let config = "[filter \"env\"]\n\tsmudge = \"env > ~/env; cat\"\n";
-    let check = async |restraint: Restraint, connects: bool, expected: [&str; 2]| {
+    let check = async |restraint: Restraint, connects: Option<&str>, expected: [&str; 2]| {
         let person = somebody("");
         person.write(".gitattributes", "file filter=env\n");
         person.commit_all("attributes");
         person.configure(config);
-        if connects {
-            person.git(&["config", "core.sshCommand", "false"]);
+        if let Some(name) = connects {
+            person.git(&["config", name, "never"]);
         }
         restrained_worktree(&person, restraint).await;
         let env = fs::read_to_string(person.home().join("env")).unwrap();
@@ -228,11 +228,26 @@ async fn filters_of_a_restrained_principal_are_told_whether_they_may_use_the_net
                 .find_map(|line| line.strip_prefix(name))
                 .unwrap_or_default()
         });
-        assert_eq!(found, expected, "{restraint:?} {connects}");
+        assert_eq!(found, expected, "{restraint:?} {connects:?}");
         // Python finds no module in the checkout.
         assert!(env.lines().any(|line| line == "PYTHONSAFEPATH=1"), "{env}");
     };
-    check(OFFLINE, false, ["1", ""]).await;
-    check(ONLINE, false, ["", ""]).await;
-    check(ONLINE, true, ["1", "none"]).await;
+    check(OFFLINE, None, ["1", ""]).await;
+    check(ONLINE, None, ["", ""]).await;
+    for name in [
+        "core.sshCommand",
+        "core.gitProxy",
+        "core.alternateRefsCommand",
+        "credential.helper",
+        "credential.https://host.example.helper",
+        "protocol.allow",
+        "protocol.ext.allow",
+        "remote.a.uploadpack",
+        "remote.a.vcs",
+        "lfs.customtransfer.a.path",
+        "lfs.standalonetransferagent",
+        "lfs.https://host.example.standalonetransferagent",
+    ] {
+        check(ONLINE, Some(name), ["1", "none"]).await;
+    }
 }

@@ -152,6 +152,9 @@ pub(super) enum Sign {
     Cost,
     Doing,
     Progress,
+    /// No process of the attempt is alive, but its executor may start another one.
+    Over,
+    GoesOn,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use crate::{
     attempt::{Phase, StopWhy, Usage},
     batch::{Action, Effect},
     id::AttemptId,
-    outcome::ReasonClass,
+    outcome::{Outcome, ReasonClass},
     step::{Cause, Ending, Input, Report, spent_by},
     worktree::MergeState,
 };
@@ -239,6 +239,15 @@ impl World {
                 process.ended.is_some(),
                 "{attempt} was forgotten while it ran"
             );
+            let failed = process.ended.is_some_and(|ended| ended.failed_by_itself);
+            let mut rows = self.disk.tasks[&attempt.task].attempts.iter();
+            let row = rows.find(|row| row.number == attempt.number);
+            let ended = row.and_then(|row| row.ended.as_ref());
+            let timed_out = ended.is_some_and(|ended| ended.outcome == Outcome::TimedOut);
+            assert!(
+                !(failed && timed_out),
+                "{attempt} had failed by itself before it timed out"
+            );
         }
         self.lost.remove(&attempt);
         self.orphans.remove(&attempt);
@@ -274,6 +283,13 @@ impl World {
                 process.cost_micro_usd += 1;
                 Report::Cost(process.cost_micro_usd)
             }
+            // A process that has ended keeps no other from its start. Repeated reports and those of
+            // several processes may arrive in any order.
+            Sign::Over => {
+                process.alive = true;
+                Report::Over
+            }
+            Sign::GoesOn => Report::GoesOn,
             Sign::Doing => Report::Doing("something".to_owned()),
             Sign::Progress => Report::Progress {
                 kind: "k".to_owned(),
@@ -309,6 +325,7 @@ impl World {
         };
         let ending = Ending {
             cost_micro_usd: (cost > 0).then_some(cost),
+            failed_by_itself: ending.cause != Cause::Success,
             ..ending
         };
         self.process_ends(attempt, ending);

@@ -41,9 +41,9 @@ impl Turn {
             fsx::unmask(&lock)?;
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&lock, &path)? => return Ok(Self { path, _lock: lock }),
-                // The command before this one has removed the file since it was opened.
-                Ok(()) => continue,
-                Err(Errno::INTR | Errno::WOULDBLOCK) => {}
+                // Another command has the turn, or has removed the file since it was opened. Or a
+                // link is in the place of the file, which never becomes the one that is locked.
+                Ok(()) | Err(Errno::INTR | Errno::WOULDBLOCK) => {}
                 Err(error) => return Err(error.into()),
             }
             if clock::monotonic() >= give_up {
@@ -128,5 +128,7 @@ mod tests {
         assert!(kept.to_string().starts_with(said), "{kept}");
         drop(turn);
         Turn::take_within(&file, Duration::ZERO).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("other"), lock_of(&file)).unwrap();
+        assert!(Turn::take_within(&file, Duration::ZERO).is_err());
     }
 }
