@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Stdio},
 };
 
@@ -17,32 +17,38 @@ use claudine_tests::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// The code of a plugin that was made unusable. A directory in the place of the record stands for
-/// a disk that is full or cannot be read, since root may read and write whatever has a mode.
+/// The code of a plugin that was made unusable. A directory in the place of each record stands for
+/// a disk that is full or cannot be read, since root may read and write whatever has a mode. There
+/// may be code of an earlier build beside that of this one.
 struct Unusable {
-    record: PathBuf,
-    kept: PathBuf,
+    /// The place of each record, and where the record is kept.
+    records: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Unusable {
     fn make(host: &TestHost, plugin: &str) -> Self {
         let begin = format!("{plugin}-");
-        let is_record = |path: &Path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            name.starts_with(&begin) && name.ends_with(".sha256")
-        };
-        let entries = fs::read_dir(host.data_dir().join("cache")).unwrap();
-        let mut paths = entries.map(|entry| entry.unwrap().path());
-        let record = paths.find(|path| is_record(path)).unwrap();
-        let kept = host.root().join("kept.sha256");
-        fs::rename(&record, &kept).unwrap();
-        fs::create_dir(&record).unwrap();
-        Self { record, kept }
+        let mut records = Vec::new();
+        for entry in fs::read_dir(host.data_dir().join("cache")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if !name.starts_with(&begin) || !name.ends_with(".sha256") {
+                continue;
+            }
+            let record = host.data_dir().join("cache").join(&name);
+            let kept = host.root().join(&name);
+            fs::rename(&record, &kept).unwrap();
+            fs::create_dir(&record).unwrap();
+            records.push((record, kept));
+        }
+        assert!(!records.is_empty(), "no code of {plugin} is kept");
+        Self { records }
     }
 
     fn repair(&self) {
-        fs::remove_dir(&self.record).unwrap();
-        fs::rename(&self.kept, &self.record).unwrap();
+        for (record, kept) in &self.records {
+            fs::remove_dir(record).unwrap();
+            fs::rename(kept, record).unwrap();
+        }
     }
 }
 
