@@ -41,7 +41,7 @@ impl Halted {
         format!("{}, {IDLE}; {}", self.said_of("supervisor"), self.way_out())
     }
 
-    /// What is wrong with a compiler of plugins.
+    /// The sentence about a process that compiles a plugin and does nothing.
     pub(crate) fn said_of_compiler(self) -> String {
         self.said_of("process that compiles a plugin")
     }

@@ -13,8 +13,8 @@ use crate::{
     text::chain,
 };
 
-/// What is found for the tasks of one list. The supervisors are looked at once at most, because
-/// many tasks may have ended, for example if the disk is full and their output is held back.
+/// The look for unnoticed ends in one list. It examines the supervisors at most once, because many
+/// tasks may have ended, for example if the disk is full and their output is held back.
 pub(crate) struct Unnoticed {
     layout: Layout,
     /// `None` if the supervisors cannot be examined.

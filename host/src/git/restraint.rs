@@ -78,7 +78,7 @@ const LEAVE: &str = "GIT_WORK_TREE=$PWD && export GIT_WORK_TREE && cd / || exit 
 /// Merges a file as git does if it has no driver.
 const PLAIN_MERGE: &str = "git merge-file -q --marker-size=%L %A %O %B || exit 1";
 
-/// What is changed for one command.
+/// The changes that restrain one command.
 #[derive(PartialEq, Eq, Debug, Default)]
 struct Limits {
     settings: Vec<(String, String)>,

@@ -180,7 +180,7 @@ fn set(
     kept.retain(|(limit, _)| *limit != name);
     let set = |text: &str| config::changed(path, text, name, value);
     let text = read(path)?;
-    // What is outside of all tables comes first, so that comments stay above it.
+    // Settings outside of all tables come first, so that comments stay above them.
     let text = if name.contains('.') {
         set(&with_limits(path, text, &kept)?).map_err(unfit)?
     } else {
