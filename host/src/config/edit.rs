@@ -49,6 +49,41 @@ pub(crate) fn check(path: &Path, text: &str) -> Result<(), ConfigError> {
     wrong.map_or(Ok(()), Err)
 }
 
+/// Checks that a host could start with this text, in which one setting was changed, and that the
+/// plugin of this setting could use it. Returns what to say of the entries of other plugins that
+/// are no tables. They refuse no change, because a host starts with them too, and because a file
+/// with two of them could otherwise not be put right one by one.
+pub(crate) fn check_change(
+    path: &Path,
+    text: &str,
+    name: &str,
+) -> Result<Vec<String>, ConfigError> {
+    let file = parse_file(path, text)?;
+    let plugin = plugin_of(name).and_then(|plugin| file.plugins.get_key_value(plugin));
+    let wrong = plugin.filter(|(_, settings)| !settings.is_object());
+    let source = path.display().to_string();
+    let wrong = wrong.map(|(plugin, value)| no_table(&source, plugin, &value.to_string()));
+    let settings = Settings::from_file(path, file, "/".into())?;
+    wrong.map_or(Ok(settings.warnings), Err)
+}
+
+/// Whether a change of a setting failed at another part of the file, which was wrong `before`.
+pub(crate) fn was_wrong_before(error: &ConfigError, path: &Path, before: &str, name: &str) -> bool {
+    match error {
+        ConfigError::Value { name: wrong, .. } => {
+            let below = name.strip_prefix(wrong.as_str());
+            !below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+        }
+        ConfigError::Parse { .. } => parse_file(path, before).is_err(),
+        _ => false,
+    }
+}
+
+/// The plugin to which a setting belongs.
+fn plugin_of(name: &str) -> Option<&str> {
+    name.strip_prefix(PLUGINS)?.split('.').next()
+}
+
 /// The errors of entries of `[plugins]` that are no tables. A host starts nevertheless, because
 /// other executors work.
 pub(super) fn unusable(
@@ -96,8 +131,7 @@ pub(crate) fn changed(
         document = DocumentMut::new();
     }
     let mut table: &mut dyn TableLike = document.as_table_mut();
-    let plugin = name.strip_prefix(PLUGINS);
-    let plugin = plugin.and_then(|rest| rest.split('.').next());
+    let plugin = plugin_of(name);
     let (above, key) = name.rsplit_once('.').unwrap_or(("", name));
     for part in above.split('.').filter(|part| !part.is_empty()) {
         let item = table.entry(part).or_insert_with(implicit);
@@ -217,7 +251,7 @@ mod tests {
     fn set(text: &str, name: &str, value: Option<&str>) -> Result<String, String> {
         let path = Path::new("config.toml");
         let text = changed(path, text, name, value).map_err(|error| error.to_string())?;
-        check(path, &text).map_err(|error| error.to_string())?;
+        check_change(path, &text, name).map_err(|error| error.to_string())?;
         Ok(text)
     }
 
@@ -311,10 +345,12 @@ mod tests {
         let no_table = "plugins.claude is `\"x\"`, but must be a table of the plugin's settings";
         check("plugins.claude", "x", no_table);
         let wrong = "[plugins]\nclaude = \"x\"\n";
-        for name in ["plugins.claude.model", "keep"] {
-            let error = set(wrong, name, Some("1d")).unwrap_err();
-            assert!(error.contains(no_table), "{error}");
-        }
+        let error = set(wrong, "plugins.claude.model", Some("opus")).unwrap_err();
+        assert!(error.contains(no_table), "{error}");
+        let whole = super::check(Path::new("config.toml"), wrong)
+            .unwrap_err()
+            .to_string();
+        assert!(whole.contains(no_table), "{whole}");
         for name in ["env.exclude", "mcp.env"] {
             for value in ["A\nB", "A,B=C", "[\"\"]"] {
                 check(name, value, "but must be a list of names of variables");
@@ -322,6 +358,51 @@ mod tests {
         }
         let error = set("keep = [", "keep", Some("1d")).unwrap_err();
         assert!(error.starts_with("config.toml: "), "{error}");
+    }
+
+    /// A file with two wrong entries could otherwise not be put right with one command each.
+    #[test]
+    fn entries_of_other_plugins_that_are_no_tables_refuse_no_change_and_are_told() {
+        let path = Path::new("config.toml");
+        let text = "[plugins]\na = 1\nb = 2\n";
+        let check = |name: &str, value: Option<&str>, left: &str, told: &[&str]| {
+            let text = changed(path, text, name, value).unwrap();
+            assert_eq!(text, left, "{name}");
+            let warnings = check_change(path, &text, name).unwrap();
+            assert_eq!(warnings.len(), told.len(), "{warnings:?}");
+            for (warning, told) in warnings.iter().zip(told) {
+                assert!(warning.contains(told), "{warning}");
+            }
+        };
+        let (a, b) = ("plugins.a is `1`, but must", "plugins.b is `2`, but must");
+        check(
+            "keep",
+            Some("1d"),
+            "keep = \"1d\"\n[plugins]\na = 1\nb = 2\n",
+            &[a, b],
+        );
+        check("plugins.a", None, "[plugins]\nb = 2\n", &[b]);
+        let error = check_change(path, text, "plugins.b.model").unwrap_err();
+        assert!(error.to_string().contains(b), "{error}");
+    }
+
+    #[test]
+    fn a_change_that_fails_at_another_part_of_the_file_is_known() {
+        let path = Path::new("config.toml");
+        let check = |before: &str, name: &str, value: &str, expected: bool| {
+            let change = changed(path, before, name, Some(value));
+            let change = change.and_then(|text| check_change(path, &text, name));
+            let is_other = was_wrong_before(&change.unwrap_err(), path, before, name);
+            assert_eq!(is_other, expected, "{before}");
+        };
+        check("slots = 0\n", "keep", "1d", true);
+        check("slots = 0\n", "slots", "0", false);
+        check("", "slots", "0", false);
+        check("keep = [", "keep", "1d", true);
+        check("colour = 'red'\n", "keep", "1d", true);
+        check("", "mcp.executors", "[1]", false);
+        check("slots = 0\n", "colour", "red", false);
+        check("[plugins]\na = 1\n", "plugins.a.b", "1", false);
     }
 
     #[test]

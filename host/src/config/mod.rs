@@ -37,7 +37,7 @@ use claudine_domain::{
 use serde::Deserialize;
 
 pub(crate) use self::{
-    edit::{NAMES, changed, check},
+    edit::{NAMES, changed, check, check_change, was_wrong_before},
     exclusion::{EnvRules, GIT_ELSEWHERE, is_variable_name},
     mcp::{McpCeiling, is_dangerous, step_of_mode},
     paths::{data_dir, file_path},

@@ -25,7 +25,7 @@ use crate::{
         client::{ClientError, Policy},
     },
     app::{AppError, ErrorKind},
-    config::{self, Settings, process_environment},
+    config::{self, ConfigError, Settings, process_environment},
     fsx::{self, Lasting},
     layout::Layout,
     narrowed,
@@ -154,22 +154,27 @@ impl Config {
             }
             Verb::Set { name, value, .. } => {
                 let path = path?;
-                let kept = in_turn(&path, || set(common, &path, &name, value.as_deref()))?;
+                let change = || set(common, &path, &name, value.as_deref());
+                let (kept, warnings) = in_turn(&path, change)?;
                 written(common, wiring, &path)?;
                 tell_kept(&kept);
+                for warning in warnings {
+                    output::say(&format!("warning: {warning}"));
+                }
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Changes a setting. Returns the limits that were written beside it.
+/// Changes a setting. Returns the limits that were written beside it, and what is wrong in the rest
+/// of the file.
 fn set(
     common: &Common,
     path: &Path,
     name: &str,
     value: Option<&str>,
-) -> Result<Vec<KeptLimit>, Failure> {
+) -> Result<(Vec<KeptLimit>, Vec<String>), Failure> {
     let kept = kept_limits(common, path)?;
     let mut kept = kept.map_err(|error| {
         AppError::new(ErrorKind::Unavailable, unknown_limits(path, &error)).hint(
@@ -178,18 +183,31 @@ fn set(
         )
     })?;
     kept.retain(|(limit, _)| *limit != name);
-    let set = |text: &str| config::changed(path, text, name, value);
-    let text = read(path)?;
+    let before = read(path)?;
+    let refused = |error: ConfigError| {
+        let is_other = config::was_wrong_before(&error, path, &before, name);
+        let error = unfit(error);
+        if is_other {
+            error.hint(WRONG_BEFORE)
+        } else {
+            error
+        }
+    };
+    let set = |text: &str| config::changed(path, text, name, value).map_err(refused);
     // Settings outside of all tables come first, so that comments stay above them.
     let text = if name.contains('.') {
-        set(&with_limits(path, text, &kept)?).map_err(unfit)?
+        set(&with_limits(path, before.clone(), &kept)?)?
     } else {
-        with_limits(path, set(&text).map_err(unfit)?, &kept)?
+        with_limits(path, set(&before)?, &kept)?
     };
-    config::check(path, &text).map_err(unfit)?;
+    let warnings = config::check_change(path, &text, name).map_err(refused)?;
     replace(path, &text)?;
-    Ok(kept)
+    Ok((kept, warnings))
 }
+
+/// The way out if a change fails at another part of the file.
+const WRONG_BEFORE: &str = "the file was wrong before this change, which was not made; no host \
+                            starts with this file, and `claudine config edit` opens it";
 
 fn show(common: &Common, wiring: Wiring) -> Result<(), Failure> {
     let settings = Settings::load(&common.overrides(), &process_environment).map_err(unfit)?;
