@@ -78,11 +78,7 @@ impl<S> Task<S> {
     pub(crate) fn new(task: wit::Task, spec: S) -> Self {
         let more = Attributes::new(task.more);
         Self {
-            // The parser of JSON is in every plugin already. That of the standard library would add
-            // 10 KiB to the memory of each instance.
-            budget_usd: more
-                .get("budget-usd")
-                .and_then(|usd| serde_json::from_str(usd).ok()),
+            budget_usd: budget_usd(&more),
             id: task.id,
             attempt: task.attempt,
             spec,
@@ -98,6 +94,15 @@ impl<S> Task<S> {
             }),
         }
     }
+}
+
+/// The budget of the attempt. A budget that cannot be read counts as spent: without one, the attempt
+/// could cost anything.
+fn budget_usd(more: &Attributes) -> Option<f64> {
+    // The parser of JSON is in every plugin already. That of the standard library would add 10 KiB
+    // to the memory of each instance.
+    let usd = more.get("budget-usd")?;
+    Some(serde_json::from_str(usd).unwrap_or(0.0))
 }
 
 /// Names and values, in their original order.
@@ -122,5 +127,21 @@ impl Attributes {
         self.0
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budget_that_cannot_be_read_counts_as_spent() {
+        let budget = |usd: &str| {
+            let more = vec![("budget-usd".to_owned(), usd.to_owned())];
+            budget_usd(&Attributes::new(more))
+        };
+        assert_eq!(budget("0.25"), Some(0.25));
+        assert_eq!(budget("a lot"), Some(0.0));
+        assert_eq!(budget_usd(&Attributes::default()), None);
     }
 }

@@ -11,7 +11,9 @@ use super::{
     BranchRef, Commit, Git, GitError, failed, names,
     put_back::{is_free, remove_with_parents},
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
+    unusable,
 };
+use crate::fsx;
 
 /// An unresolved file of a merge in progress, and the reason why it counts as unresolved.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -202,12 +204,16 @@ impl Git {
         let paths: Vec<String> = unmerged.keys().chain(&told).cloned().collect();
         let marked = self
             .look_at_files(move |top| {
-                let marked = paths
-                    .into_iter()
-                    .filter(|path| has_markers(&top.join(path)));
-                marked.collect::<BTreeSet<String>>()
+                let mut marked = BTreeSet::new();
+                for path in paths {
+                    let file = top.join(&path);
+                    if has_markers(&file).map_err(unusable(&file))? {
+                        marked.insert(path);
+                    }
+                }
+                Ok::<_, GitError>(marked)
             })
-            .await?;
+            .await??;
         let (mut open, mut done) = (Vec::new(), Vec::new());
         for (path, sides) in unmerged {
             let why = if marked.contains(&path) {
@@ -326,9 +332,22 @@ fn staged(output: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Whether a file has conflict markers; `false` if it cannot be read.
-fn has_markers(path: &Path) -> bool {
-    let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
-    is_file && File::open(path).and_then(find_marker).unwrap_or(false)
+fn has_markers(path: &Path) -> io::Result<bool> {
+    let is_file = path.symlink_metadata().map(|found| found.is_file());
+    unless_unreadable(match is_file {
+        Ok(true) => File::open(path).and_then(find_marker),
+        no_file => no_file,
+    })
+}
+
+/// `false` if the file cannot be read: git cannot read it either, and says so. But if only this
+/// process cannot read it at the moment, for example because it has too many open files, the file
+/// must not be taken for a resolved one.
+fn unless_unreadable(read: io::Result<bool>) -> io::Result<bool> {
+    match read {
+        Err(error) if !fsx::is_of_the_system(&error) => Ok(false),
+        read => read,
+    }
 }
 
 fn find_marker(file: impl io::Read) -> io::Result<bool> {
@@ -375,6 +394,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::fs;
 
+    use rustix::io::Errno;
+
     use super::*;
     use crate::git::tests::Person;
 
@@ -395,6 +416,25 @@ mod tests {
         check(&long, true);
         let within = format!("{}<<<<<<< HEAD\n", "x".repeat(8_192));
         check(&within, false);
+    }
+
+    /// Otherwise a host with too many open files would commit conflict markers.
+    #[test]
+    fn a_file_that_only_this_process_cannot_read_is_not_taken_for_a_resolved_one() {
+        let read = |error: Errno| unless_unreadable(Err(error.into()));
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(read(error).is_err(), "{error}");
+        }
+        for error in [Errno::NOENT, Errno::ACCESS] {
+            assert!(!read(error).unwrap(), "{error}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        assert!(!has_markers(&file).unwrap());
+        fs::write(&file, "<<<<<<< HEAD\n").unwrap();
+        assert!(has_markers(&file).unwrap());
+        std::os::unix::fs::symlink(&file, dir.path().join("link")).unwrap();
+        assert!(!has_markers(&dir.path().join("link")).unwrap());
     }
 
     /// A repository in which both sides have changed `te*t` and `binary`. One side removed `gone`,

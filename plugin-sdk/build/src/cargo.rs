@@ -120,11 +120,12 @@ struct Target {
 }
 
 /// The last reported module, because cargo reports dependencies before the crate itself. Lines that
-/// do not belong to the report come from build scripts and macros, and are skipped.
+/// do not belong to the report come from build scripts and macros, and are skipped. They need not be
+/// text.
 fn find_module(report: impl BufRead) -> Option<Module> {
-    let lines = report.lines().map_while(Result::ok);
+    let lines = report.split(b'\n').map_while(Result::ok);
     lines
-        .filter_map(|line| module(&serde_json::from_str(&line).ok()?))
+        .filter_map(|line| module(&serde_json::from_slice(&line).ok()?))
         .last()
 }
 
@@ -206,6 +207,14 @@ mod tests {
             &[artifact("path+file:///p#1.0.0", "cdylib", "/t/libp.so")],
             None,
         );
+    }
+
+    #[test]
+    fn module_is_found_behind_a_line_that_is_no_text() {
+        let mut report = b"\xff talk of a macro\n".to_vec();
+        report.extend(artifact("path+file:///p/greet#1.2.3", "cdylib", "/t/greet.wasm").bytes());
+        let found = find_module(report.as_slice()).map(|module| module.path);
+        assert_eq!(found, Some(PathBuf::from("/t/greet.wasm")));
     }
 
     #[test]
