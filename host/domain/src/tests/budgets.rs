@@ -19,6 +19,47 @@ use crate::{
 const DOLLAR: u64 = 1_000_000;
 const DAY: Duration = Duration::from_hours(24);
 
+/// The limits of a host with one slot and a budget of the day, if one is given.
+fn daily(dollars: Option<u64>) -> Limits {
+    Limits {
+        daily_micro_usd: dollars.map(|dollars| dollars * DOLLAR),
+        ..fixed(1)
+    }
+}
+
+fn with_daily(dollars: Option<u64>) -> Desk {
+    Desk::with(daily(dollars), Bounds::default())
+}
+
+/// Turns the request into one for an agent without an account.
+fn plain_agent(request: &mut Request) {
+    request.class = Class::Agent;
+}
+
+/// A policy with this many retries after any failure.
+fn policy(limit: u32) -> RetryPolicy {
+    RetryPolicy {
+        limit,
+        backoff: Backoff::default(),
+        on: Vec::new(),
+    }
+}
+
+fn graph_budget(dollars: u64) -> GraphBudget {
+    GraphBudget {
+        graph: TaskId::new(1, 1),
+        micro_usd: dollars * DOLLAR,
+    }
+}
+
+/// Runs an attempt that starts a process and fails without a reported cost.
+fn fails(desk: &mut Desk, task: TaskId, class: ReasonClass) {
+    desk.turn();
+    desk.report(task, started(7));
+    desk.report(task, failure(class));
+    desk.settle();
+}
+
 fn with_budget(dollars: u64) -> impl FnOnce(&mut Request) {
     move |request| {
         request.class = Class::Agent;
@@ -49,14 +90,10 @@ fn reason(desk: &Desk, task: TaskId) -> String {
 
 /// Two agents and a command with a shared budget.
 fn graph(desk: &mut Desk, dollars: u64) -> [TaskId; 3] {
-    let budget = GraphBudget {
-        graph: TaskId::new(1, 1),
-        micro_usd: dollars * DOLLAR,
-    };
     [Class::Agent, Class::Agent, Class::Command].map(|class| {
         desk.submit(|request| {
             request.class = class;
-            request.graph_budget = Some(budget);
+            request.graph_budget = Some(graph_budget(dollars));
         })
     })
 }
@@ -90,11 +127,7 @@ fn task_with_a_spent_budget_is_not_retried() {
     let mut desk = Desk::new(1);
     let task = desk.submit(|request| {
         with_budget(3)(request);
-        request.retries = Some(Box::new(RetryPolicy {
-            limit: 9,
-            backoff: Backoff::default(),
-            on: Vec::new(),
-        }));
+        request.retries = Some(Box::new(policy(9)));
     });
     desk.turn();
     desk.report(task, ended_at(1, exit()));
@@ -246,8 +279,7 @@ fn agents_wait_for_the_costs_of_agents_that_ended_while_nobody_could_tell_them()
     // How the host learns of the end, and whether the executor lacked its code.
     for (is_recovered, lacked) in [(true, false), (true, true), (false, true)] {
         let mut desk = Desk::with(limits, Bounds::default());
-        let [ended, spends_more] =
-            [(); 2].map(|()| desk.submit(|request| request.class = Class::Agent));
+        let [ended, spends_more] = [(); 2].map(|()| desk.submit(plain_agent));
         desk.turn();
         for task in [ended, spends_more] {
             desk.report(task, started(7));
@@ -271,7 +303,7 @@ fn agents_wait_for_the_costs_of_agents_that_ended_while_nobody_could_tell_them()
                 desk.report(task, Report::Over);
             }
         }
-        let queued = desk.submit(|request| request.class = Class::Agent);
+        let queued = desk.submit(plain_agent);
         let command = desk.submit(|_| {});
         if lacked {
             assert_eq!(starts(&desk.turn()), []);
@@ -295,13 +327,13 @@ fn agents_wait_for_the_costs_of_agents_that_ended_while_nobody_could_tell_them()
 #[test]
 fn agents_wait_only_for_a_while_for_the_costs_of_agents_that_have_ended() {
     let mut desk = Desk::new(9);
-    let ended = desk.submit(|request| request.class = Class::Agent);
+    let ended = desk.submit(plain_agent);
     desk.turn();
     desk.report(ended, started(7));
     desk.settle();
     desk.reload();
     desk.recovered(ended, Found::Over);
-    let queued = desk.submit(|request| request.class = Class::Agent);
+    let queued = desk.submit(plain_agent);
     assert_eq!(starts(&desk.turn()), []);
     let until = desk.now.monotonic.after(Duration::from_secs(30));
     let next = desk.board.next_tick().0;
@@ -314,13 +346,8 @@ fn agents_wait_only_for_a_while_for_the_costs_of_agents_that_have_ended() {
 
 #[test]
 fn spent_daily_budget_holds_agents_back_until_the_next_day() {
-    let limits = Limits {
-        daily_micro_usd: Some(10 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
-    let agent = |request: &mut Request| request.class = Class::Agent;
-    let (first, second) = (desk.submit(agent), desk.submit(agent));
+    let mut desk = with_daily(Some(10));
+    let (first, second) = (desk.submit(plain_agent), desk.submit(plain_agent));
     desk.turn();
     desk.report(first, ended_at(11, Cause::Success));
     assert_eq!(starts(&desk.turn()), []);
@@ -351,18 +378,11 @@ fn attempt_receives_the_smallest_remaining_budget_at_its_start() {
     let check =
         |task: Option<u64>, graph: Option<u64>, day: Option<u64>, expected: [Option<u64>; 2]| {
             for (class, expected) in [Class::Agent, Class::Command].into_iter().zip(expected) {
-                let limits = Limits {
-                    daily_micro_usd: day.map(|dollars| dollars * DOLLAR),
-                    ..fixed(1)
-                };
-                let mut desk = Desk::with(limits, Bounds::default());
+                let mut desk = with_daily(day);
                 let id = desk.submit(|request| {
                     request.class = class;
                     request.budget_micro_usd = task.map(|dollars| dollars * DOLLAR);
-                    request.graph_budget = graph.map(|dollars| GraphBudget {
-                        graph: TaskId::new(1, 1),
-                        micro_usd: dollars * DOLLAR,
-                    });
+                    request.graph_budget = graph.map(graph_budget);
                 });
                 desk.turn();
                 assert_eq!(
@@ -436,12 +456,8 @@ fn reason_of_an_attempt_that_ended_because_of_a_budget_names_this_budget() {
 /// end.
 #[test]
 fn attempt_without_a_reported_cost_is_charged_the_amount_that_it_was_allowed_to_spend() {
-    let limits = Limits {
-        daily_micro_usd: Some(9 * DOLLAR),
-        ..fixed(1)
-    };
     let check = |class: Class, before: Vec<Report>, end: Ending, cost: Option<u64>, is_assumed| {
-        let mut desk = Desk::with(limits, Bounds::default());
+        let mut desk = with_daily(Some(9));
         let task = desk.submit(|request| {
             with_budget(5)(request);
             request.class = class;
@@ -509,19 +525,12 @@ fn unreported(
     so_far: u64,
     at_most: Option<u64>,
 ) -> (Attempt, u64) {
-    let limits = Limits {
-        daily_micro_usd: Some(9 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
+    let mut desk = with_daily(Some(9));
     let task = desk.submit(|request| {
         request.class = Class::Agent;
         request.by = Arc::clone(by);
         request.budget_micro_usd = own.map(|dollars| dollars * DOLLAR);
-        request.graph_budget = graph.map(|dollars| GraphBudget {
-            graph: TaskId::new(1, 1),
-            micro_usd: dollars * DOLLAR,
-        });
+        request.graph_budget = graph.map(graph_budget);
     });
     desk.turn();
     desk.report(task, started(7));
@@ -570,12 +579,8 @@ proptest! {
 /// The attempt is the client's, whoever submitted the task.
 #[test]
 fn persons_task_that_a_client_runs_again_is_charged_the_rest_of_the_day() {
-    let limits = Limits {
-        daily_micro_usd: Some(9 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
-    let task = desk.submit(|request| request.class = Class::Agent);
+    let mut desk = with_daily(Some(9));
+    let task = desk.submit(plain_agent);
     for (by, cost, is_unknown) in [
         (Arc::default(), None, true),
         (asking::chat(), Some(9 * DOLLAR), false),
@@ -583,10 +588,7 @@ fn persons_task_that_a_client_runs_again_is_charged_the_rest_of_the_day() {
         if desk.word(task) != "ready" {
             desk.retried_by(&by, task);
         }
-        desk.turn();
-        desk.report(task, started(7));
-        desk.report(task, failure(ReasonClass::NoResult));
-        desk.settle();
+        fails(&mut desk, task, ReasonClass::NoResult);
         let last = desk.task(task).attempts.last().unwrap().clone();
         assert_eq!(last.cost_micro_usd(), cost, "{by}");
         assert_eq!(last.cost_is_unknown(), is_unknown, "{by}");
@@ -595,16 +597,9 @@ fn persons_task_that_a_client_runs_again_is_charged_the_rest_of_the_day() {
 
 #[test]
 fn agent_that_has_spent_the_rest_of_the_day_without_reporting_it_goes_on_the_next_day() {
-    let limits = Limits {
-        daily_micro_usd: Some(9 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
-    let task = desk.submit(|request| request.class = Class::Agent);
-    desk.turn();
-    desk.report(task, started(7));
-    desk.report(task, failure(ReasonClass::Budget));
-    desk.settle();
+    let mut desk = with_daily(Some(9));
+    let task = desk.submit(plain_agent);
+    fails(&mut desk, task, ReasonClass::Budget);
     assert_eq!(desk.word(task), "waiting");
     let attempt = desk.task(task).attempts[0].clone();
     assert_eq!(attempt.assumed_micro_usd(), Some(9 * DOLLAR));
@@ -612,13 +607,8 @@ fn agent_that_has_spent_the_rest_of_the_day_without_reporting_it_goes_on_the_nex
 
 #[test]
 fn unknown_cost_holds_no_agents_back() {
-    let limits = Limits {
-        daily_micro_usd: Some(5 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
-    let agent = |request: &mut Request| request.class = Class::Agent;
-    let (killed, other) = (desk.submit(agent), desk.submit(agent));
+    let mut desk = with_daily(Some(5));
+    let (killed, other) = (desk.submit(plain_agent), desk.submit(plain_agent));
     desk.turn();
     desk.report(killed, started(7));
     desk.report(killed, failure(ReasonClass::Lost));
@@ -627,11 +617,7 @@ fn unknown_cost_holds_no_agents_back() {
 
 fn with_many_retries(request: &mut Request) {
     request.class = Class::Agent;
-    request.retries = Some(Box::new(RetryPolicy {
-        limit: 1_000,
-        backoff: Backoff::default(),
-        on: Vec::new(),
-    }));
+    request.retries = Some(Box::new(policy(1_000)));
 }
 
 proptest! {
@@ -643,11 +629,7 @@ proptest! {
         has_account: bool,
         is_limit: bool,
     ) {
-        let limits = Limits {
-            daily_micro_usd: Some(9 * DOLLAR),
-            ..fixed(1)
-        };
-        let mut desk = Desk::with(limits, Bounds::default());
+        let mut desk = with_daily(Some(9));
         let task = desk.submit(|request| {
             with_many_retries(request);
             request.account = has_account.then(|| AccountKey("a".to_owned()));
@@ -686,11 +668,7 @@ proptest! {
 #[test]
 fn agent_of_unknown_cost_is_retried_on_the_next_day_if_the_day_has_a_budget() {
     let check = |daily: Option<u64>, age: Duration, is_set_back: bool, waits: bool| {
-        let limits = Limits {
-            daily_micro_usd: daily.map(|dollars| dollars * DOLLAR),
-            ..fixed(1)
-        };
-        let mut desk = Desk::with(limits, Bounds::default());
+        let mut desk = with_daily(daily);
         let task = desk.submit(with_many_retries);
         desk.turn();
         desk.report(task, started(7));
@@ -722,11 +700,7 @@ fn agent_of_unknown_cost_is_retried_on_the_next_day_if_the_day_has_a_budget() {
 /// The policy may wait longer than for the next day.
 #[test]
 fn clock_set_back_shortens_no_delay_of_the_policy_after_an_attempt_of_unknown_cost() {
-    let limits = Limits {
-        daily_micro_usd: Some(9 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
+    let mut desk = with_daily(Some(9));
     let task = desk.submit(|request| {
         with_many_retries(request);
         if let Some(policy) = &mut request.retries {
@@ -754,11 +728,8 @@ fn clock_set_back_shortens_no_delay_of_the_policy_after_an_attempt_of_unknown_co
 #[test]
 fn attempt_without_a_budget_and_a_reported_cost_has_an_unknown_cost() {
     let mut desk = Desk::new(1);
-    let task = desk.submit(|request| request.class = Class::Agent);
-    desk.turn();
-    desk.report(task, started(7));
-    desk.report(task, failure(ReasonClass::NoResult));
-    desk.settle();
+    let task = desk.submit(plain_agent);
+    fails(&mut desk, task, ReasonClass::NoResult);
     let attempt = desk.task(task).attempts[0].clone();
     assert_eq!(attempt.cost_micro_usd(), None);
     assert_eq!(attempt.assumed_micro_usd(), None);
@@ -766,20 +737,12 @@ fn attempt_without_a_budget_and_a_reported_cost_has_an_unknown_cost() {
 
 #[test]
 fn assumed_cost_ends_the_retries_of_a_task_and_holds_other_agents_back() {
-    let limits = Limits {
-        daily_micro_usd: Some(5 * DOLLAR),
-        ..fixed(1)
-    };
-    let mut desk = Desk::with(limits, Bounds::default());
+    let mut desk = with_daily(Some(5));
     let task = desk.submit(|request| {
         with_budget(5)(request);
-        request.retries = Some(Box::new(RetryPolicy {
-            limit: 3,
-            backoff: Backoff::default(),
-            on: Vec::new(),
-        }));
+        request.retries = Some(Box::new(policy(3)));
     });
-    let other = desk.submit(|request| request.class = Class::Agent);
+    let other = desk.submit(plain_agent);
     desk.turn();
     desk.report(task, started(7));
     desk.report(task, failure(ReasonClass::NoResult));
@@ -791,12 +754,8 @@ fn assumed_cost_ends_the_retries_of_a_task_and_holds_other_agents_back() {
 /// An agent whose own budget is spent does not go on.
 #[test]
 fn agent_stopped_by_the_daily_budget_goes_on_the_next_day() {
-    let limits = Limits {
-        daily_micro_usd: Some(3 * DOLLAR),
-        ..fixed(1)
-    };
     let check = |reports: Vec<Report>, budget: u64, expected: &str| {
-        let mut desk = Desk::with(limits, Bounds::default());
+        let mut desk = with_daily(Some(3));
         let task = desk.submit(with_budget(budget));
         desk.turn();
         assert_eq!(may_cost(&desk, task), Some(budget.min(3)));
@@ -838,11 +797,7 @@ fn spending_survives_a_restart_of_the_host() {
         unfinished: batch.tasks.iter().map(|task| Task::clone(task)).collect(),
         ..Stored::default()
     };
-    let limits = Limits {
-        daily_micro_usd: Some(4 * DOLLAR),
-        ..fixed(1)
-    };
-    let board = Board::new(stored, limits, Bounds::default(), BOOT.into());
+    let board = Board::new(stored, daily(Some(4)), Bounds::default(), BOOT.into());
     let level = board.day_level(desk.now).unwrap();
     assert_eq!(level.to_string(), "$1.00 of $4.00");
     assert_eq!(spent_by(&board.task(task).unwrap().attempts), DOLLAR);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Desk, agent, ending, failure, kinds, limited, success};
+use super::{Desk, Request, agent, ending, failure, kinds, limited, success};
 use crate::{
     event::Fact,
     id::TaskId,
@@ -15,16 +15,38 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// A desk with one task, whose attempt has begun.
+fn begun(edit: impl FnOnce(&mut Request)) -> (Desk, TaskId) {
+    let mut desk = Desk::new(1);
+    let task = desk.submit(edit);
+    desk.turn();
+    (desk, task)
+}
+
+/// Checks that a limit stops the attempt after this time, and not a second earlier.
+fn check_stop_after(desk: &mut Desk, task: TaskId, time: Duration, stop: &str) {
+    let before = desk.word(task);
+    desk.pass(time - SECOND);
+    assert_eq!(desk.word(task), before);
+    desk.pass(SECOND);
+    assert_eq!(desk.word(task), stop);
+}
+
+/// Tells the board whether the task's executor lacks its code.
+fn tell_of_code(desk: &mut Desk, task: TaskId, is_lacking: bool) {
+    let executor = desk.task(task).request.executor.clone();
+    let lacks = is_lacking.then(|| "the disk is full".into());
+    desk.step(Input::Code { executor, lacks }).unwrap();
+}
+
 /// Runs an attempt for `run` seconds, with a first sign of life at `alive_at`.
 fn check(start: Option<u64>, hard: Option<u64>, alive_at: Option<u64>, run: u64, expected: &str) {
-    let mut desk = Desk::new(1);
-    let task = desk.submit(|request| {
+    let (mut desk, task) = begun(|request| {
         request.start_timeout = start.map(Duration::from_secs);
         request.timeout = hard.map(Duration::from_secs);
         // With a serial start, only a sign of life makes the attempt live.
         request.serial_start = Some("key".to_owned());
     });
-    desk.turn();
     for second in 0..=run {
         if alive_at == Some(second) {
             desk.report(task, Report::Alive);
@@ -57,40 +79,28 @@ fn start_timeout_and_timeout_stop_an_attempt() {
 /// An attempt that another host had started, whose executor this host cannot load.
 #[test]
 fn start_timeout_does_not_count_while_the_executor_lacks_its_code() {
-    let mut desk = Desk::new(1);
-    let task = desk.submit(|request| {
+    let (mut desk, task) = begun(|request| {
         request.start_timeout = Some(10 * SECOND);
         request.serial_start = Some("key".to_owned());
     });
-    desk.turn();
-    let executor = desk.task(task).request.executor.clone();
-    let code = |lacks: Option<&str>| Input::Code {
-        executor: executor.clone(),
-        lacks: lacks.map(std::sync::Arc::from),
-    };
-    desk.step(code(Some("the disk is full"))).unwrap();
+    tell_of_code(&mut desk, task, true);
     for _ in 0..25 {
         desk.pass(SECOND);
     }
     assert_eq!(desk.word(task), "starting");
-    desk.step(code(None)).unwrap();
-    desk.pass(9 * SECOND);
-    assert_eq!(desk.word(task), "starting");
-    desk.pass(SECOND);
-    assert_eq!(desk.word(task), "stopping:start_timeout");
+    tell_of_code(&mut desk, task, false);
+    check_stop_after(&mut desk, task, 10 * SECOND, "stopping:start_timeout");
 }
 
 /// Its executor cannot be asked yet. What its processes have done decides how it ended.
 #[test]
 fn no_time_limit_stops_an_attempt_whose_processes_have_ended() {
     let check = |alive: bool, is_recovered: bool, end: Report, expected: &str| {
-        let mut desk = Desk::new(1);
-        let task = desk.submit(|request| {
+        let (mut desk, task) = begun(|request| {
             request.start_timeout = Some(10 * SECOND);
             request.timeout = Some(20 * SECOND);
             request.serial_start = Some("key".to_owned());
         });
-        desk.turn();
         if alive {
             desk.report(task, Report::Alive);
         }
@@ -126,9 +136,7 @@ fn task_that_failed_by_itself_before_its_time_limit_has_failed_and_not_timed_out
         (false, false, "timed_out:timeout"),
         (true, true, "cancelled:cancelled"),
     ] {
-        let mut desk = Desk::new(1);
-        let task = desk.submit(|request| request.timeout = Some(20 * SECOND));
-        desk.turn();
+        let (mut desk, task) = begun(|request| request.timeout = Some(20 * SECOND));
         desk.report(task, Report::Alive);
         if is_cancelled {
             desk.cancel(task).unwrap();
@@ -145,30 +153,20 @@ fn task_that_failed_by_itself_before_its_time_limit_has_failed_and_not_timed_out
 
 #[test]
 fn time_limits_count_again_once_another_process_of_the_attempt_starts() {
-    let mut desk = Desk::new(1);
-    let task = desk.submit(|request| request.timeout = Some(20 * SECOND));
-    desk.turn();
+    let (mut desk, task) = begun(|request| request.timeout = Some(20 * SECOND));
     desk.report(task, Report::Alive);
     desk.report(task, Report::Over);
     desk.pass(10 * SECOND);
     desk.report(task, Report::GoesOn);
     assert_eq!(desk.word(task), "live");
-    desk.pass(9 * SECOND);
-    assert_eq!(desk.word(task), "live");
-    desk.pass(SECOND);
-    assert_eq!(desk.word(task), "stopping:timeout");
+    check_stop_after(&mut desk, task, 10 * SECOND, "stopping:timeout");
     // Without a sign of life, the start goes on.
-    let mut desk = Desk::new(1);
-    let task = desk.submit(|request| request.start_timeout = Some(10 * SECOND));
-    desk.turn();
+    let (mut desk, task) = begun(|request| request.start_timeout = Some(10 * SECOND));
     desk.report(task, Report::Over);
     desk.pass(99 * SECOND);
     desk.report(task, Report::GoesOn);
     assert_eq!(desk.word(task), "starting");
-    desk.pass(9 * SECOND);
-    assert_eq!(desk.word(task), "starting");
-    desk.pass(SECOND);
-    assert_eq!(desk.word(task), "stopping:start_timeout");
+    check_stop_after(&mut desk, task, 10 * SECOND, "stopping:start_timeout");
 }
 
 /// The host need not wait for an executor that may never have code.
@@ -180,9 +178,7 @@ fn host_is_at_rest_if_only_executors_without_code_have_to_say_how_attempts_ended
             desk.report(task, report.clone());
         }
         if lacks {
-            let executor = desk.task(task).request.executor.clone();
-            let lacks = Some("the disk is full".into());
-            desk.step(Input::Code { executor, lacks }).unwrap();
+            tell_of_code(&mut desk, task, true);
         }
         if stops {
             desk.cancel(task).unwrap();
@@ -207,14 +203,8 @@ fn host_is_at_rest_if_only_executors_without_code_have_to_say_how_attempts_ended
 #[test]
 fn start_timeout_without_a_length_counts_although_the_executor_lacks_its_code() {
     for limit in [Duration::ZERO, Duration::from_micros(500)] {
-        let mut desk = Desk::new(1);
-        let task = desk.submit(|request| request.start_timeout = Some(limit));
-        desk.turn();
-        desk.step(Input::Code {
-            executor: desk.task(task).request.executor.clone(),
-            lacks: Some("the disk is full".into()),
-        })
-        .unwrap();
+        let (mut desk, task) = begun(|request| request.start_timeout = Some(limit));
+        tell_of_code(&mut desk, task, true);
         desk.pass(SECOND);
         assert_eq!(desk.word(task), "stopping:start_timeout");
     }
@@ -330,8 +320,5 @@ fn start_timeout_begins_anew_when_a_host_takes_over_the_attempt() {
     desk.pass(Duration::from_mins(30));
     assert_eq!(desk.word(task), "starting");
     desk.recovered(task, Found::Known);
-    desk.pass(Duration::from_secs(119));
-    assert_eq!(desk.word(task), "starting");
-    desk.pass(SECOND);
-    assert_eq!(desk.word(task), "stopping:start_timeout");
+    check_stop_after(&mut desk, task, 120 * SECOND, "stopping:start_timeout");
 }

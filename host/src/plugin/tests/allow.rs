@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{House, run};
+use super::{House, run, run_unseen};
 use crate::clock;
 use crate::plugin::{
     error::{GuestEnd, PluginError},
@@ -199,7 +199,7 @@ async fn a_question_may_not_start_anything() {
 async fn an_attempt_may_not_capture_the_output_of_a_command() {
     let body = format!("{} {UNLESS_DENIED}", capture());
     let house = House::with(&Wat::good().run(&body).component());
-    let outcome = run(house.executor(), &Arc::new(Recorder::default())).await;
+    let outcome = run_unseen(house.executor()).await;
     assert_eq!(outcome.unwrap().cause, "success");
 }
 

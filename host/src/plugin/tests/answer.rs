@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{House, open, run};
+use super::{House, open, run, run_unseen};
 use crate::plugin::{
     catalog::Status,
     engine::{POOLED, Wasm},
@@ -57,18 +57,14 @@ async fn a_good_guest_answers_every_question() {
 #[tokio::test]
 async fn a_guest_of_the_synchronous_abi_runs_too() {
     let house = House::with(&Wat::good().run("").component());
-    let outcome = run(house.executor(), &Arc::new(Recorder::default()))
-        .await
-        .unwrap();
+    let outcome = run_unseen(house.executor()).await.unwrap();
     assert_eq!(outcome.cause, "success");
 }
 
 #[tokio::test]
 async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
     let house = House::with(&Wat::good().component());
-    run(house.executor(), &Arc::new(Recorder::default()))
-        .await
-        .unwrap();
+    run_unseen(house.executor()).await.unwrap();
     let cached = || {
         std::fs::read_dir(house.dir.path().join("cache"))
             .unwrap()
@@ -76,12 +72,7 @@ async fn instances_from_the_pool_and_on_demand_run_the_same_code() {
     };
     assert_eq!(cached(), 2, "the cache holds the code and its record");
     let pooled = open(house.dir.path(), Wasm::start);
-    run(
-        pooled.executor("guest").unwrap(),
-        &Arc::new(Recorder::default()),
-    )
-    .await
-    .unwrap();
+    run_unseen(pooled.executor("guest").unwrap()).await.unwrap();
     assert_eq!(cached(), 2);
 }
 
@@ -92,7 +83,7 @@ async fn an_instance_runs_beyond_the_pool_if_the_pool_is_full() {
     let executor = pooled.executor("guest").unwrap();
     let seats = executor.fill_pool().unwrap();
     assert_eq!(seats.len(), usize::try_from(POOLED).unwrap());
-    let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
+    let ran = run_unseen(executor).await.unwrap();
     assert_eq!(ran.cause, "success");
     executor.task_schema().await.unwrap();
 }
@@ -106,7 +97,7 @@ async fn an_ended_instance_keeps_its_place_in_the_pool_until_it_is_freed() {
     let executor = pooled.executor("guest").unwrap();
     let most = usize::try_from(POOLED).unwrap();
     let free = || executor.fill_pool().unwrap().len();
-    let ran = run(executor, &Arc::new(Recorder::default())).await.unwrap();
+    let ran = run_unseen(executor).await.unwrap();
     assert_eq!(ran.cause, "success");
     // The runtime of this test has one thread, which has not freed the instance yet.
     assert_eq!(free(), most - 1);

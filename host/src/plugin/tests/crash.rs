@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{House, run};
+use super::{House, run, run_unseen};
 use crate::plugin::{
     catalog::Status,
     error::{Crash, GuestEnd, PluginError},
@@ -125,8 +125,8 @@ async fn a_sleep_of_zero_takes_at_least_a_tick() {
     let house = House::with(&Wat::good().run(body).component());
     house.executor().task_schema().await.unwrap();
     let before = crate::clock::monotonic();
-    let host = Arc::new(Recorder::default());
-    assert_eq!(run(house.executor(), &host).await.unwrap().cause, "success");
+    let outcome = run_unseen(house.executor()).await.unwrap();
+    assert_eq!(outcome.cause, "success");
     let passed = crate::clock::monotonic().saturating_sub(before);
     assert!(passed >= 20 * crate::plugin::limits::TICK, "{passed:?}");
 }
@@ -171,9 +171,7 @@ async fn an_attempt_ends_after_four_crashes_and_five_such_attempts_disable_the_p
         assert_eq!(host.crashes(), 4);
         assert_eq!(end.failure("guest").code, "plugin");
     }
-    let end = run(executor, &Arc::new(Recorder::default()))
-        .await
-        .unwrap_err();
+    let end = run_unseen(executor).await.unwrap_err();
     assert!(
         matches!(
             &end,

@@ -1,13 +1,12 @@
 //! Plugins that cannot be used, and the reasons that are given.
 
 use std::{
-    collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::PathBuf,
-    process::ExitStatus, sync::Arc,
+    collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus,
 };
 
 use rustix::process::Signal;
 
-use super::{House, MANIFEST, open, run};
+use super::{House, MANIFEST, open, run_unseen};
 use crate::{
     digest,
     layout::Layout,
@@ -15,7 +14,7 @@ use crate::{
         catalog::{Catalog, Places, Status},
         engine::Wasm,
         error::PluginError,
-        fixtures::{self, Recorder, Wat},
+        fixtures::{self, Wat},
         load::{self, Compiler},
     },
 };
@@ -29,9 +28,7 @@ async fn a_file_that_is_no_executor_is_refused_with_a_reason() {
             let error = house.executor().validate("{}", &vec![]).await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
-        let end = run(house.executor(), &Arc::new(Recorder::default()))
-            .await
-            .unwrap_err();
+        let end = run_unseen(house.executor()).await.unwrap_err();
         let failure = end.failure("guest");
         assert_eq!(
             (failure.code.as_str(), failure.retryable),
@@ -93,12 +90,9 @@ async fn an_import_that_the_manifest_does_not_ask_for_is_refused() {
     let silent = MANIFEST.split("[permissions").next().unwrap();
     fs::write(house.dir.path().join("plugins/guest/plugin.toml"), silent).unwrap();
     let catalog = open(house.dir.path(), Wasm::on_demand);
-    let end = run(
-        catalog.executor("guest").unwrap(),
-        &Arc::new(Recorder::default()),
-    )
-    .await
-    .unwrap_err();
+    let end = run_unseen(catalog.executor("guest").unwrap())
+        .await
+        .unwrap_err();
     let message = end.failure("guest").message;
     assert!(
         message.contains("imports claudine:plugin/process@0.1.0, and its manifest does not ask"),
@@ -155,9 +149,7 @@ fn taken_code(house: &House) -> (PathBuf, Vec<u8>) {
 #[tokio::test]
 async fn code_that_cannot_be_loaded_is_compiled_again() {
     let house = House::with(&Wat::good().component());
-    run(house.executor(), &Arc::new(Recorder::default()))
-        .await
-        .unwrap();
+    run_unseen(house.executor()).await.unwrap();
     let (path, code) = taken_code(&house);
     fs::write(&path, "not code").unwrap();
     let record = path.with_extension("sha256");
@@ -166,12 +158,7 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
     assert_ne!(of_other, recorded);
     fs::write(record, of_other).unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
-    run(
-        again.executor("guest").unwrap(),
-        &Arc::new(Recorder::default()),
-    )
-    .await
-    .unwrap();
+    run_unseen(again.executor("guest").unwrap()).await.unwrap();
     assert_ne!(fs::read(&path).unwrap(), b"not code");
 }
 
@@ -179,9 +166,7 @@ async fn code_that_cannot_be_loaded_is_compiled_again() {
 #[tokio::test]
 async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it_can() {
     let house = House::with(&Wat::good().component());
-    run(house.executor(), &Arc::new(Recorder::default()))
-        .await
-        .unwrap();
+    run_unseen(house.executor()).await.unwrap();
     assert!(house.executor().lacks_code().is_none());
     let (path, code) = taken_code(&house);
     fs::write(&path, code).unwrap();
@@ -209,9 +194,7 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
 #[tokio::test]
 async fn a_cache_that_was_removed_is_made_again() {
     let house = House::with(&Wat::good().component());
-    run(house.executor(), &Arc::new(Recorder::default()))
-        .await
-        .unwrap();
+    run_unseen(house.executor()).await.unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
     fs::remove_dir_all(house.dir.path().join("cache")).unwrap();
     again.executor("guest").unwrap().loaded().await.unwrap();
@@ -294,20 +277,13 @@ async fn code_of_another_plugin_is_not_used() {
 #[tokio::test]
 async fn a_changed_cache_is_rebuilt_and_a_changed_component_is_refused() {
     let house = House::with(&Wat::good().component());
-    run(house.executor(), &Arc::new(Recorder::default()))
-        .await
-        .unwrap();
+    run_unseen(house.executor()).await.unwrap();
     let (path, mut code) = taken_code(&house);
     let middle = code.len() / 2;
     code[middle] ^= 0xff;
     fs::write(&path, &code).unwrap();
     let again = open(house.dir.path(), Wasm::on_demand);
-    run(
-        again.executor("guest").unwrap(),
-        &Arc::new(Recorder::default()),
-    )
-    .await
-    .unwrap();
+    run_unseen(again.executor("guest").unwrap()).await.unwrap();
     assert_ne!(fs::read(&path).unwrap(), code);
     let late = open(house.dir.path(), Wasm::on_demand);
     let component = Wat::good().with("validate", fixtures::TRAP).component();

@@ -322,44 +322,50 @@ impl World {
     /// The attempts that have not given a sign of life and cannot, since their executors have no
     /// code.
     pub(super) fn deaf_starts(&self) -> Vec<TaskId> {
-        let is_deaf = |task: &&Arc<Task>| {
+        self.unfinished_that(|task| {
             task.phase() == Some(&Phase::Starting)
                 && self.without_code.contains(&task.request.executor)
-        };
-        let deaf = self.board.unfinished().filter(is_deaf);
-        deaf.map(|task| task.id).collect()
+        })
     }
 
     /// Checks that none of these attempts was stopped for its silence.
     pub(super) fn check_deaf(&self, deaf: &[TaskId]) {
-        for id in deaf {
-            let phase = self.board.tasks.get(id).and_then(|task| task.phase());
-            assert_ne!(
-                phase,
-                Some(&Phase::Stopping(StopWhy::StartTimeout)),
-                "{id} was stopped although nobody could hear it"
-            );
-        }
+        let silent = Phase::Stopping(StopWhy::StartTimeout);
+        let is_right = |phase: Option<&Phase>| phase != Some(&silent);
+        self.check_phases(deaf, is_right, "nobody could hear it");
     }
 
     /// The attempts whose processes have ended, although nobody has asked their executors how.
     pub(super) fn over(&self) -> Vec<TaskId> {
-        let is_over = |task: &&Arc<Task>| {
+        self.unfinished_that(|task| {
             let last = task.last_attempt();
             task.phase() == Some(&Phase::Finishing) && last.is_some_and(|last| last.is_over)
-        };
-        let over = self.board.unfinished().filter(is_over);
-        over.map(|task| task.id).collect()
+        })
     }
 
     /// Checks that no time limit has stopped any of these attempts.
     pub(super) fn check_over(&self, over: &[TaskId]) {
-        for id in over {
+        let is_right = |phase: Option<&Phase>| phase == Some(&Phase::Finishing);
+        self.check_phases(over, is_right, "nothing of it was alive");
+    }
+
+    fn unfinished_that(&self, is_meant: impl Fn(&Task) -> bool) -> Vec<TaskId> {
+        let meant = self.board.unfinished().filter(|task| is_meant(task));
+        meant.map(|task| task.id).collect()
+    }
+
+    /// Checks that none of these attempts was stopped in spite of the given reason.
+    fn check_phases(
+        &self,
+        tasks: &[TaskId],
+        is_right: impl Fn(Option<&Phase>) -> bool,
+        reason: &str,
+    ) {
+        for id in tasks {
             let phase = self.board.tasks.get(id).and_then(|task| task.phase());
-            assert_eq!(
-                phase,
-                Some(&Phase::Finishing),
-                "{id} was stopped although nothing of it was alive"
+            assert!(
+                is_right(phase),
+                "{id} was stopped although {reason}: {phase:?}"
             );
         }
     }
