@@ -54,11 +54,9 @@ impl Host {
         reference: &TaskRef,
         asked: MergeWorktree,
     ) -> Result<WorktreeMerged, AppError> {
-        let id = self.resolve(reference).await?;
-        let (held, task) = self.hold_finished(id).await?;
-        let strategy = self.strategy_for(id, task.as_ref(), asked.merge).await?;
-        self.may_merge(by, id, task.as_ref(), strategy).await?;
+        let (held, task, strategy) = self.hold_to_merge(by, reference, asked.merge).await?;
         if strategy == MergeStrategy::Manual {
+            let id = held.task();
             let message = format!("--merge manual leaves the branch of {id:#} unchanged");
             return Err(
                 AppError::new(ErrorKind::Invalid, message).hint("choose --merge auto, pr or patch")
@@ -69,8 +67,23 @@ impl Host {
         self.seen_to(merging).await
     }
 
+    /// Locks the worktree of a finished task. Returns the lock, the task, and the strategy with
+    /// which this principal may merge the worktree.
+    pub(super) async fn hold_to_merge(
+        &self,
+        by: &Principal,
+        reference: &TaskRef,
+        asked: Option<MergeStrategy>,
+    ) -> Result<(Held, Option<Task>, MergeStrategy), AppError> {
+        let id = self.resolve(reference).await?;
+        let (held, task) = self.hold_finished(id).await?;
+        let strategy = self.strategy_for(id, task.as_ref(), asked).await?;
+        self.may_merge(by, id, task.as_ref(), strategy).await?;
+        Ok((held, task, strategy))
+    }
+
     /// Locks the worktree of a task that has ended or is no longer stored.
-    pub(super) async fn hold_finished(&self, id: TaskId) -> Result<(Held, Option<Task>), AppError> {
+    async fn hold_finished(&self, id: TaskId) -> Result<(Held, Option<Task>), AppError> {
         let find = || self.read(move |reader| Ok(reader.store.task(id)?));
         let before = find().await?;
         let worktree = before
@@ -87,7 +100,7 @@ impl Host {
     }
 
     /// The requested strategy, or the strategy of the task.
-    pub(super) async fn strategy_for(
+    async fn strategy_for(
         &self,
         id: TaskId,
         task: Option<&Task>,
@@ -103,7 +116,7 @@ impl Host {
         Ok(asked.or(usual).unwrap_or_default())
     }
 
-    pub(super) async fn may_merge(
+    async fn may_merge(
         &self,
         by: &Principal,
         id: TaskId,

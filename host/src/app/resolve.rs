@@ -75,10 +75,7 @@ impl Host {
         reference: &TaskRef,
         asked: ResolveWorktree,
     ) -> Result<WorktreeResolved, AppError> {
-        let id = self.resolve(reference).await?;
-        let (held, task) = self.hold_finished(id).await?;
-        let strategy = self.strategy_for(id, task.as_ref(), asked.merge).await?;
-        self.may_merge(by, id, task.as_ref(), strategy).await?;
+        let (held, task, strategy) = self.hold_to_merge(by, reference, asked.merge).await?;
         let (host, by) = (self.clone(), by.clone());
         let resolving = async move {
             host.resolve_held(&by, &held, task.as_ref(), strategy, asked.step)

@@ -60,7 +60,6 @@ impl Worktrees {
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
         let mut work = self.work_to_resolve(held.task(), again).await?;
-        work.refuse_open(Some(Operation::Merge)).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -198,7 +197,6 @@ impl Worktrees {
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
         let mut work = self.work_to_resolve(held.task(), again).await?;
-        work.refuse_open(Some(Operation::Merge)).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -288,6 +286,8 @@ impl Worktrees {
         })
     }
 
+    /// The worktree whose merge with the base is to be resolved. If it was removed, it is made again;
+    /// if somebody has begun something other than a merge in it, it is refused.
     async fn work_to_resolve(
         &self,
         task: TaskId,
@@ -313,7 +313,9 @@ impl Worktrees {
             self.refill(&git, &mut record, &tip).await?;
         }
         let message = again.message(task);
-        self.begin(git, record, again.strategy, message).await
+        let work = self.begin(git, record, again.strategy, message).await?;
+        work.refuse_open(Some(Operation::Merge)).await?;
+        Ok(work)
     }
 }
 
