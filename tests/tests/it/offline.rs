@@ -4,9 +4,10 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead, BufReader, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -168,11 +169,15 @@ fn running_task_is_shown_and_followed_without_a_host() {
     assert!(why["reasons"].to_string().contains("no host is running"));
     assert_eq!(why["brief"], "no host is running");
     let mut follow = host.command(["logs", "-f", &id]);
-    let follow = follow
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
+    let mut follow = follow
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut output = BufReader::new(follow.stdout.take().unwrap());
+    let mut followed = String::new();
+    output.read_line(&mut followed).unwrap();
+    assert_eq!(followed, "first\n", "no output while the task runs");
     fs::write(host.work().join("go"), "").unwrap();
     wait_for("the task's end", || (!alive(pid)).then_some(()));
     assert!(host.host_pid().is_none(), "a host was started");
@@ -183,9 +188,9 @@ fn running_task_is_shown_and_followed_without_a_host() {
     let listed = host.json(["list", "--state", "running"]);
     assert_eq!(listed["tasks"][0]["phase"], "ended");
     host.up();
-    let followed = follow.wait_with_output().unwrap();
-    assert_eq!(followed.stdout, b"first\nlast\n");
-    assert!(followed.status.success());
+    output.read_to_string(&mut followed).unwrap();
+    assert_eq!(followed, "first\nlast\n");
+    assert!(follow.wait().unwrap().success());
     assert_eq!(host.finished(&queued)["outcome"], "succeeded");
 }
 

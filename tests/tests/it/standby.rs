@@ -1,7 +1,10 @@
 //! Standby: the host runs the executor of the next task early, but lets the executor start its
 //! child only when it is the task's turn. Until then, the attempt is not shown as begun.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use claudine_tests::{TestHost, wait_for};
 use serde_json::json;
@@ -9,11 +12,17 @@ use serde_json::json;
 #[test]
 fn time_limit_counts_from_the_start_and_not_from_standby() {
     let host = TestHost::builder().slots(1).build();
-    let first = host.script("sleep 2.2");
+    let first = host.script("until test -e go; do sleep 0.02; done");
+    host.live(&first);
     let second = host.text(["run", "--timeout", "1s", "--", "true"]);
-    let second = host.finished(second.trim());
+    let submitted = Instant::now();
+    wait_for("the time limit to pass on standby", || {
+        (submitted.elapsed() > Duration::from_secs(2)).then_some(())
+    });
+    fs::write(host.work().join("go"), "").unwrap();
+    let second = host.finished(&second);
     assert_eq!(second["outcome"], "succeeded", "{second:#}");
-    let first = host.status(&first);
+    let first = host.finished(&first);
     assert!(first["finished_at"].as_str() <= second["started_at"].as_str());
     assert!(
         second["usage"]["wall_ms"].as_u64() < Some(1_000),
