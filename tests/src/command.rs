@@ -3,9 +3,9 @@
 
 use std::{
     fmt, io,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -176,6 +176,40 @@ fn drain(from: &mut impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes).expect("a pipe can be read");
     bytes
+}
+
+/// A command whose standard output is read while it runs.
+pub struct Reading {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Reading {
+    #[track_caller]
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run `{}`: {error}", line_of(&command)));
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, output }
+    }
+
+    /// The next line of the output, with its line end.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it prints text");
+        line
+    }
+
+    /// The rest of the output, and how the command has ended.
+    pub fn rest(mut self) -> (String, ExitStatus) {
+        let mut rest = String::new();
+        self.output
+            .read_to_string(&mut rest)
+            .expect("it prints text");
+        (rest, self.child.wait().expect("our own child"))
+    }
 }
 
 /// Waits for the child's end without a polling loop, because the child's pidfd becomes readable.

@@ -1,14 +1,10 @@
 //! The output of tasks: `logs` with its options, and the end of the output in `status`.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
-    path::PathBuf,
-    process::Stdio,
-};
+use std::{fs, path::PathBuf};
 
 use claudine_tests::{
-    TestHost, command,
+    TestHost,
+    command::{self, Reading},
     harness::{binary, short_id},
     mcp::Client,
     wait::PATIENCE,
@@ -120,21 +116,12 @@ fn logs_with_follow_end_with_the_task() {
     let host = TestHost::new();
     let id = host.script("echo first; until test -e go; do sleep 0.1; done; echo last");
     host.live(&id);
-    let mut follow = host.command(["logs", &id, "-f"]);
-    let mut follow = follow
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(follow.stdout.take().unwrap());
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    assert_eq!(line, "first\n", "no output while the task runs");
+    let mut follow = Reading::start(host.command(["logs", &id, "-f"]));
+    assert_eq!(follow.line(), "first\n", "no output while the task runs");
     fs::write(host.work().join("go"), "").unwrap();
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
+    let (rest, ended) = follow.rest();
     assert_eq!(rest, "last\n");
-    assert!(follow.wait().unwrap().success());
+    assert!(ended.success(), "{ended}");
     host.finished(&id);
 }
 

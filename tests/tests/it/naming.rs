@@ -1,13 +1,14 @@
 //! The ways to name a task in a command: by the end of its id, a longer part of the id, its name,
 //! or a word such as `@last`.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
-    process::Stdio,
-};
+use std::fs;
 
-use claudine_tests::{TestHost, command::whole_id, mcp::Client, short_id};
+use claudine_tests::{
+    TestHost,
+    command::{Reading, whole_id},
+    mcp::Client,
+    short_id,
+};
 use serde_json::{Value, json};
 
 /// The last characters of an id.
@@ -236,19 +237,12 @@ fn newest_task_is_shown_by_default() {
     let running = host.script("echo first; until test -e go; do sleep 0.1; done");
     host.live(&running);
     host.finished(&host.script("echo later"));
-    let mut follow = host.command(["logs", "-f"]);
-    let mut follow = follow
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(follow.stdout.take().unwrap());
-    let mut shown = String::new();
-    output.read_line(&mut shown).unwrap();
+    let mut follow = Reading::start(host.command(["logs", "-f"]));
+    assert_eq!(follow.line(), "first\n");
     fs::write(host.work().join("go"), "").unwrap();
-    output.read_to_string(&mut shown).unwrap();
-    assert_eq!(shown, "first\n");
-    assert!(follow.wait().unwrap().success());
+    let (rest, ended) = follow.rest();
+    assert_eq!(rest, "");
+    assert!(ended.success(), "{ended}");
     host.finished(&running);
     assert_eq!(host.text(["logs", "-f"]), "later");
 }

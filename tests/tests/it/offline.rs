@@ -4,16 +4,16 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
 use claudine_tests::{
-    TestHost, command,
+    TestHost,
+    command::{self, Reading},
     harness::binary,
     process::{alive, kill_9},
     wait::PATIENCE,
@@ -168,16 +168,8 @@ fn running_task_is_shown_and_followed_without_a_host() {
     let why = host.json(["why", &queued]);
     assert!(why["reasons"].to_string().contains("no host is running"));
     assert_eq!(why["brief"], "no host is running");
-    let mut follow = host.command(["logs", "-f", &id]);
-    let mut follow = follow
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(follow.stdout.take().unwrap());
-    let mut followed = String::new();
-    output.read_line(&mut followed).unwrap();
-    assert_eq!(followed, "first\n", "no output while the task runs");
+    let mut follow = Reading::start(host.command(["logs", "-f", &id]));
+    assert_eq!(follow.line(), "first\n", "no output while the task runs");
     fs::write(host.work().join("go"), "").unwrap();
     wait_for("the task's end", || (!alive(pid)).then_some(()));
     assert!(host.host_pid().is_none(), "a host was started");
@@ -188,9 +180,9 @@ fn running_task_is_shown_and_followed_without_a_host() {
     let listed = host.json(["list", "--state", "running"]);
     assert_eq!(listed["tasks"][0]["phase"], "ended");
     host.up();
-    output.read_to_string(&mut followed).unwrap();
-    assert_eq!(followed, "first\nlast\n");
-    assert!(follow.wait().unwrap().success());
+    let (rest, ended) = follow.rest();
+    assert_eq!(rest, "last\n");
+    assert!(ended.success(), "{ended}");
     assert_eq!(host.finished(&queued)["outcome"], "succeeded");
 }
 
