@@ -591,8 +591,37 @@ mod tests {
         person.at(".").step(&old, &new).await.unwrap()
     }
 
+    /// A repository with the step of [`step`], and the host's git in it.
+    async fn stepped() -> (Person, Git, Step) {
+        let person = Person::with_repository("");
+        let step = step(&person, "true").await;
+        let git = person.at(".");
+        (person, git, step)
+    }
+
     fn read(person: &Person, path: &str) -> String {
         fs::read_to_string(person.work().join(path)).unwrap_or_default()
+    }
+
+    /// Opens a file as a program does that writes to it later.
+    fn opened(person: &Person, path: &str) -> fs::File {
+        let file = person.work().join(path);
+        fs::File::options().append(true).open(file).unwrap()
+    }
+
+    /// Checks that no file differs from the last commit, and that the index is not locked.
+    #[track_caller]
+    fn check_unchanged(person: &Person) {
+        assert_eq!(person.git(&["status", "--porcelain"]), "");
+        assert!(!is_locked(person));
+    }
+
+    /// Checks that the files of the old commit are in their places.
+    #[track_caller]
+    fn check_old_files(person: &Person) {
+        for path in ["file", "gone", "watched"] {
+            assert_eq!(read(person, path), "one\n", "{path}");
+        }
     }
 
     /// A step whose files are replaced, and a step whose files are left to git, each in its own
@@ -671,9 +700,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_index_is_replaced_once_the_branch_has_moved() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         for is_undone in [true, false] {
             let replacing = replaced(&git, &step).await.unwrap();
             assert_eq!(person.git(&["diff", "--cached", "--name-only"]), "");
@@ -686,8 +713,7 @@ mod tests {
                 assert!(finish(&git, replacing).await.is_none());
                 assert_eq!(person.commit("main").await, step.note.new);
             }
-            assert_eq!(person.git(&["status", "--porcelain"]), "");
-            assert!(!is_locked(&person));
+            check_unchanged(&person);
             assert_eq!(left(&person), 0);
         }
     }
@@ -727,9 +753,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_person_cannot_stage_or_commit_files_while_they_are_replaced() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         let replacing = replaced(&git, &step).await.unwrap();
         for command in [
             "add file",
@@ -750,9 +774,7 @@ mod tests {
     /// Git does not need the index to go to a new branch.
     #[tokio::test]
     async fn files_are_put_back_if_a_person_goes_to_another_branch_at_the_same_moment() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         let replacing = replaced(&git, &step).await.unwrap();
         person.git(&["switch", "-q", "-c", "other"]);
         fast_forward(&git, &replacing).await.unwrap_err();
@@ -781,8 +803,7 @@ mod tests {
                 assert!(git.drop_aside(aside).await.unwrap().is_none());
             }
             assert_eq!(person.commit("main").await, step.note.old);
-            assert_eq!(person.git(&["status", "--porcelain"]), "");
-            assert!(!is_locked(&person));
+            check_unchanged(&person);
             assert_eq!(left(&person), 0);
         }
     }
@@ -809,8 +830,7 @@ mod tests {
         assert_eq!(updated.after, After::Untouched);
         assert!(person.home().join("killed").exists());
         assert_eq!(person.commit("main").await, step.note.old);
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert!(!is_locked(&person));
+        check_unchanged(&person);
         assert_eq!(left(&person), 0);
     }
 
@@ -822,8 +842,7 @@ mod tests {
         let updated = git.update_checkout(&BranchRef::named("main"), &step).await;
         assert!(matches!(updated.result, Err(GitError::Killed { .. })));
         assert_eq!(person.commit("main").await, step.note.new);
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert!(!is_locked(&person));
+        check_unchanged(&person);
     }
 
     /// The person's next commit would undo the merge.
@@ -881,8 +900,7 @@ mod tests {
             assert!(matches!(updated.result, Err(GitError::Unmade { .. })));
             assert_eq!(person.commit("main").await, step.note.old);
             assert_eq!(read(&person, "file"), "one\n");
-            assert_eq!(person.git(&["status", "--porcelain"]), "");
-            assert!(!is_locked(&person));
+            check_unchanged(&person);
         }
     }
 
@@ -909,11 +927,8 @@ mod tests {
     /// An editor may have opened the file before the merge.
     #[tokio::test]
     async fn changes_of_a_replaced_file_are_kept_until_a_person_removes_them() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let file = person.work().join("file");
-        let mut opened = fs::File::options().append(true).open(file).unwrap();
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
+        let mut opened = opened(&person, "file");
         let replacing = replaced(&git, &step).await.unwrap();
         io::Write::write_all(&mut opened, b"mine\n").unwrap();
         let late = finish(&git, replacing).await.unwrap();
@@ -949,11 +964,8 @@ mod tests {
     /// Somebody else has saved the file meanwhile, so the changes cannot go to its place.
     #[tokio::test]
     async fn changes_of_a_replaced_file_that_cannot_be_put_back_are_kept() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let file = person.work().join("file");
-        let mut opened = fs::File::options().append(true).open(file).unwrap();
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
+        let mut opened = opened(&person, "file");
         let replacing = replaced(&git, &step).await.unwrap();
         io::Write::write_all(&mut opened, b"mine\n").unwrap();
         person.write("file", "other\n");
@@ -970,12 +982,9 @@ mod tests {
     #[tokio::test]
     async fn changes_of_a_new_file_after_it_was_taken_back_are_kept() {
         for path in ["file", "dir/new"] {
-            let person = Person::with_repository("");
-            let step = step(&person, "true").await;
-            let git = person.at(".");
+            let (person, git, step) = stepped().await;
             let replacing = replaced(&git, &step).await.unwrap();
-            let file = person.work().join(path);
-            let mut opened = fs::File::options().append(true).open(file).unwrap();
+            let mut opened = opened(&person, path);
             let aside = git.undo_replacing(replacing).await.unwrap();
             io::Write::write_all(&mut opened, b"mine\n").unwrap();
             let late = git.drop_aside(aside).await.unwrap().unwrap();
@@ -988,11 +997,8 @@ mod tests {
     /// The host ends before git has moved the branch.
     #[tokio::test]
     async fn old_files_stay_if_nobody_waits_for_the_end_of_a_merge_any_more() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let file = person.work().join("file");
-        let mut opened = fs::File::options().append(true).open(file).unwrap();
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
+        let mut opened = opened(&person, "file");
         let replacing = replaced(&git, &step).await.unwrap();
         io::Write::write_all(&mut opened, b"mine\n").unwrap();
         let aside = replacing.aside.dir.join(FILES);
@@ -1033,17 +1039,14 @@ mod tests {
             let back = git.put_back_noted(&step.note).await.unwrap();
             assert_eq!(back, Some(PutBack::Done));
             assert_eq!(read(&person, "gone"), "one\n");
-            assert_eq!(person.git(&["status", "--porcelain"]), "");
-            assert!(!is_locked(&person));
+            check_unchanged(&person);
         }
     }
 
     /// A filter that is required may fail by now, or hang.
     #[tokio::test]
     async fn files_are_put_back_without_filters_after_the_host_was_killed() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         drop(replaced(&git, &step).await.unwrap());
         let filter = |name: &str, value: &str| {
             person.git(&["config", &format!("filter.late.{name}"), value]);
@@ -1061,32 +1064,24 @@ mod tests {
         for name in ["clean", "smudge"] {
             filter(name, "cat");
         }
-        for path in ["file", "gone", "watched"] {
-            assert_eq!(read(&person, path), "one\n", "{path}");
-        }
+        check_old_files(&person);
         assert!(!person.work().join("dir").exists());
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert!(!is_locked(&person));
+        check_unchanged(&person);
         assert_eq!(left(&person), 0);
     }
 
     /// Otherwise the index would stay locked.
     #[tokio::test]
     async fn files_are_put_back_although_their_note_is_lost_in_a_power_cut() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         let replacing = replaced(&git, &step).await.unwrap();
         fs::write(replacing.aside.dir.join(NOTE), "").unwrap();
         drop(replacing);
         let back = git.put_back_noted(&step.note).await.unwrap();
         assert_eq!(back, Some(PutBack::Done));
         assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
-        for path in ["file", "gone", "watched"] {
-            assert_eq!(read(&person, path), "one\n", "{path}");
-        }
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert!(!is_locked(&person));
+        check_old_files(&person);
+        check_unchanged(&person);
         assert_eq!(left(&person), 1, "nobody knows what is in the directory");
     }
 
@@ -1106,9 +1101,7 @@ mod tests {
     /// The host may be killed after it has replaced only some of the files.
     #[tokio::test]
     async fn only_the_files_that_a_killed_host_had_replaced_are_put_back() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         let replacing = replaced(&git, &step).await.unwrap();
         let aside = replacing.aside.dir.join(FILES);
         drop(replacing);
@@ -1121,9 +1114,7 @@ mod tests {
         let back = git.put_back_noted(&step.note).await.unwrap();
         assert_eq!(back, Some(PutBack::Done));
         assert!(git.drop_left_aside(&step.note).await.unwrap().is_none());
-        for path in ["file", "gone", "watched"] {
-            assert_eq!(read(&person, path), "one\n", "{path}");
-        }
+        check_old_files(&person);
         assert_eq!(person.git(&["status", "--porcelain"]), "");
         assert_eq!(left(&person), 0);
     }
@@ -1131,9 +1122,7 @@ mod tests {
     /// A message would otherwise name files in which nothing of the step is left.
     #[tokio::test]
     async fn what_a_person_has_committed_or_removed_is_not_left_of_a_step_to_a_deleted_commit() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         drop(replaced(&git, &step).await.unwrap());
         fs::remove_file(person.work().join(".git/index.lock")).unwrap();
         person.git(&["commit", "-q", "-m", "mine", "file"]);
@@ -1175,9 +1164,7 @@ mod tests {
 
     #[tokio::test]
     async fn files_are_put_back_on_another_branch_after_the_host_was_killed() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         drop(replaced(&git, &step).await.unwrap());
         person.git(&["switch", "-q", "-c", "other"]);
         person.write("watched", "mine\n");
@@ -1195,9 +1182,7 @@ mod tests {
     #[tokio::test]
     async fn a_step_is_finished_if_the_host_was_killed_after_the_branch_had_moved() {
         for has_new_index in [true, false] {
-            let person = Person::with_repository("");
-            let step = step(&person, "true").await;
-            let git = person.at(".");
+            let (person, git, step) = stepped().await;
             let replacing = replaced(&git, &step).await.unwrap();
             fast_forward(&git, &replacing).await.unwrap();
             if has_new_index {
@@ -1211,17 +1196,14 @@ mod tests {
             assert!(late.is_none());
             assert_eq!(left(&person), 0);
             assert_eq!(read(&person, "dir/new"), "two\n");
-            assert_eq!(person.git(&["status", "--porcelain"]), "");
-            assert!(!is_locked(&person));
+            check_unchanged(&person);
         }
     }
 
     /// Otherwise the person's next commit would undo the step.
     #[tokio::test]
     async fn a_step_is_finished_without_the_lock_except_for_what_a_person_has_staged() {
-        let person = Person::with_repository("");
-        let step = step(&person, "true").await;
-        let git = person.at(".");
+        let (person, git, step) = stepped().await;
         let replacing = replaced(&git, &step).await.unwrap();
         fast_forward(&git, &replacing).await.unwrap();
         drop(replacing);
@@ -1392,8 +1374,7 @@ mod tests {
         }
         assert_eq!(person.commit("main").await, step.note.old);
         assert_eq!(read(&person, "file"), "head\none\n");
-        assert_eq!(person.git(&["status", "--porcelain"]), "");
-        assert!(!is_locked(&person));
+        check_unchanged(&person);
         assert_eq!(left(&person), 0);
     }
 
