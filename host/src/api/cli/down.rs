@@ -201,9 +201,15 @@ impl Down {
                     Asked::Ended(said) => (pid, said),
                     Asked::Interrupted => return Ok(status::INTERRUPTED.into()),
                     Asked::Failed(why) => {
+                        let tasks = noted.transpose().unwrap_or_else(|error| {
+                            output::say(&format!(
+                                "warning: not all tasks that were ended may be named: {error}"
+                            ));
+                            None
+                        });
                         let left = Left {
                             host: Some(&host),
-                            tasks: noted.and_then(Result::ok).unwrap_or_default(),
+                            tasks: tasks.unwrap_or_default(),
                             why,
                         };
                         return kill_without_host(session, left).await;
