@@ -181,6 +181,7 @@ fn variable_with_a_control_character_in_its_name_is_refused_and_an_inherited_one
     let name = "LC_\u{1b}[2J";
     let set = format!("{name}=unseen");
     host.run(["run", "--env", &set, "--", "true"])
+        .code(USAGE)
         .says(&["`LC_\\u{1b}[2J` is not a valid variable name"]);
     assert_eq!(host.json(["list"])["tasks"].as_array().unwrap().len(), 0);
     let mut command = host.command(["run", "--", "env"]);

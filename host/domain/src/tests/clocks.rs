@@ -26,7 +26,7 @@ fn begun(edit: impl FnOnce(&mut Request)) -> (Desk, TaskId) {
 /// Checks that a limit stops the attempt after this time, and not a second earlier.
 fn check_stop_after(desk: &mut Desk, task: TaskId, time: Duration, stop: &str) {
     let before = desk.word(task);
-    desk.pass(time - SECOND);
+    desk.pass(time.saturating_sub(SECOND));
     assert_eq!(desk.word(task), before);
     desk.pass(SECOND);
     assert_eq!(desk.word(task), stop);
