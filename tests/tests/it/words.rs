@@ -346,6 +346,34 @@ fn setting_is_not_written_to_an_empty_file_if_the_limits_of_the_last_host_cannot
 }
 
 #[test]
+fn setting_is_changed_although_another_part_of_the_file_is_wrong_if_a_host_could_start_with_it() {
+    let host = TestHost::builder()
+        .config("[plugins]\nclaude = 1\nshell = 2\n")
+        .build();
+    let file = host.config_dir().join("claudine/config.toml");
+    let text = || fs::read_to_string(&file).unwrap();
+    let wrong = ["plugins.claude is `1`, but", "plugins.shell is `2`, but"];
+    let set = host.run(["config", "set", "keep", "8d"]).ok();
+    set.says(&["warning: ", wrong[0], wrong[1]]);
+    let below = ["config", "set", "plugins.shell.a", "1"];
+    host.run(below).code(2).says(&[wrong[1]]);
+    let unset = ["config", "set", "--unset", "plugins.claude"];
+    let unset = host.run(unset).ok();
+    unset.says(&["warning: ", wrong[1]]);
+    assert!(!unset.complaint().contains(wrong[0]), "{unset}");
+    assert_eq!(text(), "keep = \"8d\"\n[plugins]\nshell = 2\n");
+
+    let faulty = "slots = 0\nkeep = \"soon\"\n";
+    fs::write(&file, faulty).unwrap();
+    host.run(["config", "set", "slots", "4"]).code(2).says(&[
+        "keep is `soon`, but",
+        "the file was wrong before this change",
+        "`claudine config edit` opens it",
+    ]);
+    assert_eq!(text(), faulty);
+}
+
+#[test]
 fn settings_that_many_commands_set_at_the_same_time_are_all_in_the_file() {
     let host = TestHost::new();
     let file = host.config_dir().join("claudine/config.toml");
