@@ -71,8 +71,8 @@ pub(crate) fn check_change(
 pub(crate) fn was_wrong_before(error: &ConfigError, path: &Path, before: &str, name: &str) -> bool {
     match error {
         ConfigError::Value { name: wrong, .. } => {
-            let below = name.strip_prefix(wrong.as_str());
-            !below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+            let rest = name.strip_prefix(wrong.as_str());
+            rest.is_none_or(|rest| !rest.is_empty() && !rest.starts_with('.'))
         }
         ConfigError::Parse { .. } => parse_file(path, before).is_err(),
         _ => false,
