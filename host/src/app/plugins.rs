@@ -39,7 +39,7 @@ impl Host {
     pub(super) fn plugins_without_code(&self) -> impl Iterator<Item = String> {
         self.plugins.executors().filter_map(|executor| {
             let name = &executor.manifest().name;
-            let error = executor.lacks_code()?;
+            let error = executor.told_lack()?;
             Some(format!(
                 "plugin {name} cannot be used at the moment, so its tasks wait: {error}; {}",
                 way_out()
@@ -50,7 +50,7 @@ impl Host {
     /// The names of these plugins.
     pub(super) fn names_without_code(&self) -> impl Iterator<Item = String> {
         let executors = self.plugins.executors();
-        let lacking = executors.filter(|executor| executor.lacks_code().is_some());
+        let lacking = executors.filter(|executor| executor.told_lack().is_some());
         lacking.map(|executor| executor.manifest().name.clone())
     }
 
@@ -69,7 +69,7 @@ impl Host {
         if executor.has_code() {
             return None;
         }
-        if let Some(error) = executor.lacks_code() {
+        if let Some(error) = executor.told_lack() {
             return Some(format!(
                 "plugin {name} cannot be used at the moment, so {what}: {error}; {TRIED_AGAIN}"
             ));

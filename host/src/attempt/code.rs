@@ -163,9 +163,13 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
     // Before it is tried, nobody knows whether the code can be had.
     let mut was_tried = executor.has_code();
     loop {
-        let error = lacks.borrow_and_update().as_ref().map(Lack::text);
+        let lack = lacks.borrow_and_update().clone();
+        let error = lack.as_ref().map(Lack::text);
         if was_tried || error.is_some() {
             reporter.code(name, error.as_deref()).await;
+        }
+        if let Some(lack) = &lack {
+            executor.note_told(lack);
         }
         was_tried = true;
         let changed = if let Some(error) = &error {
@@ -191,11 +195,11 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
     }
 }
 
-/// Waits until it is known of an executor that its code cannot be had.
+/// Waits until the engine knows of an executor that its code cannot be had.
 pub(super) async fn until_any_lacks(plugins: &Catalog) {
     let each = plugins.executors();
     let each: Vec<_> = each
-        .map(|executor| Box::pin(executor.until_it_lacks_code()))
+        .map(|executor| Box::pin(executor.until_lack_is_told()))
         .collect();
     if each.is_empty() {
         return pending().await;

@@ -192,8 +192,13 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
     let executor = again.executor("guest").unwrap();
     let error = executor.loaded().await.err().unwrap();
     assert!(error.is_lack_of_code(), "{error}");
-    executor.until_it_lacks_code().await;
-    assert_eq!(executor.lacks_code(), Some(error));
+    assert_eq!(executor.lacks_code(), Some(error.clone()));
+    // Nobody is shown a lack of which the engine does not know yet.
+    assert_eq!(executor.told_lack(), None);
+    let lack = executor.lack().borrow().clone().unwrap();
+    executor.note_told(&lack);
+    executor.until_lack_is_told().await;
+    assert_eq!(executor.told_lack(), Some(error));
     fs::remove_dir(&record).unwrap();
     fs::rename(&kept, &record).unwrap();
     while let Err(error) = executor.loaded().await {
@@ -203,6 +208,10 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
     }
     executor.until_it_has_code().await;
     assert_eq!(executor.lacks_code(), None);
+    assert_eq!(executor.told_lack(), None);
+    // What was told of the earlier lack does not count for a later one.
+    executor.note_told(&lack);
+    assert_eq!(executor.told_lack(), None);
 }
 
 /// A removed cache is made again, also if the host has used it before.
