@@ -9,7 +9,8 @@ use std::{
 };
 
 use claudine_tests::{
-    TestHost, command,
+    TestHost,
+    command::{self, Lines},
     process::{alive, kill_9, signal, state, suspend},
     wait::PATIENCE,
     wait_for,
@@ -156,9 +157,8 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
     let mut wait = host.command(["wait", &id]);
     wait.stdin(Stdio::null()).stdout(Stdio::null());
     let mut wait = wait.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(wait.stderr.take().unwrap()).lines();
-    let names_it = |line: String| line.contains("cannot end: plugin shell cannot be used");
-    assert!(lines.any(|line| names_it(line.unwrap())));
+    let lines = Lines::of(wait.stderr.take().unwrap());
+    lines.say("cannot end: plugin shell cannot be used");
     host.run(["cancel", &id]).check();
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
     command::ends_within(&mut wait, PATIENCE).expect("it ends");
@@ -245,13 +245,12 @@ fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
 }
 
 /// Waits until a command says something on standard error, and ends the command.
+#[track_caller]
 fn is_said_by(host: &TestHost, command: &[&str], said: &str) {
     let mut waiting = host.command(command);
     waiting.stdin(Stdio::null()).stdout(Stdio::null());
     let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    let is_said = lines.any(|line| line.unwrap().contains(said));
-    assert!(is_said, "{command:?} has ended without {said:?}");
+    Lines::of(waiting.stderr.take().unwrap()).say(said);
     waiting.kill().unwrap();
     waiting.wait().unwrap();
 }
@@ -335,8 +334,8 @@ fn compiler_that_is_stopped_by_a_signal_is_named_to_those_who_wait_for_it() {
     let compiler = compiler(&host);
     suspend(compiler);
     let way_out = format!("`kill -CONT {compiler}`");
-    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains(&way_out)));
+    let lines = Lines::of(run.stderr.take().unwrap());
+    lines.say(&way_out);
     // They do not wait for the compiler.
     let doctor = host.run(["doctor"]).code(1).text();
     assert!(doctor.contains(&way_out), "{doctor}");
