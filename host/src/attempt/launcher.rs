@@ -98,6 +98,10 @@ impl Launcher {
             .executor(&launch.task.request.executor)
             .map_err(GuestEnd::Unavailable)?
             .clone();
+        if resumed {
+            // Before the code is loaded, because this may take any time.
+            self.reporter.tell_if_it_goes_on(live, &launch.task).await;
+        }
         let is_preparing = launch.task.phase() == Some(&Phase::Preparing);
         if is_preparing {
             // If an earlier host died while preparing, its commands must not run beside the
