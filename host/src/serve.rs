@@ -264,6 +264,7 @@ async fn wire(
             Over::Failed("there will be no more reports".to_owned())
         }),
     );
+    runner.tell_of_unread_plugins().await;
     let (engine, engine_task) = engine::start(
         engine::Parts {
             store: store.clone(),

@@ -1,8 +1,12 @@
 //! Plugins that cannot be used, and the reasons that are given.
 
 use std::{
-    collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::PathBuf,
-    process::ExitStatus, sync::Arc,
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::symlink, process::ExitStatusExt},
+    path::PathBuf,
+    process::ExitStatus,
+    sync::Arc,
 };
 
 use rustix::process::Signal;
@@ -354,6 +358,9 @@ async fn broken_plugins_are_listed_with_their_reason() {
         fs::write(plugins.join(name).join("plugin.toml"), manifest).unwrap();
     }
     fs::create_dir(plugins.join("empty")).unwrap();
+    // Each of them can perhaps be read by the next host.
+    fs::create_dir_all(plugins.join("unread/plugin.toml")).unwrap();
+    symlink(plugins.join("loop"), plugins.join("loop")).unwrap();
     let catalog = open(house.dir.path(), Wasm::on_demand);
     let list = catalog.list(false).await.into_iter();
     let names: Vec<_> = list
@@ -362,21 +369,25 @@ async fn broken_plugins_are_listed_with_their_reason() {
     let expected = [
         ("empty", true),
         ("guest", false),
+        ("loop", true),
         ("other", true),
         ("torn", true),
+        ("unread", true),
     ];
     assert_eq!(
         names,
         expected.map(|(name, broken)| (name.to_owned(), broken))
     );
-    // Nobody reads it again, so that no task may wait for it.
-    let unread = catalog.executor("empty").err().unwrap();
-    assert!(!unread.is_lack_of_code(), "{unread}");
-    assert!(
-        unread
-            .to_string()
-            .ends_with("restart the host to use the plugin")
-    );
+    let waits: Vec<_> = catalog.unread().map(|(name, _)| name).collect();
+    assert_eq!(waits, ["loop", "unread"]);
+    for name in ["empty", "unread"] {
+        let error = catalog.executor(name).err().unwrap();
+        // This host does not read it again.
+        assert!(!error.is_lack_of_code(), "{error}");
+        assert_eq!(error.lets_tasks_wait(), name == "unread", "{error}");
+        let way_out = "restart the host to use the plugin";
+        assert!(error.to_string().ends_with(way_out), "{error}");
+    }
     assert!(matches!(
         catalog.executor("torn"),
         Err(PluginError::Manifest { .. })
