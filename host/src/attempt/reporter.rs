@@ -176,8 +176,9 @@ mod tests {
     };
     use futures_util::FutureExt;
 
-    use super::{super::live::ChildState, *};
+    use super::*;
     use crate::{
+        attempt::live::ChildState,
         engine::Inbox,
         store::sample_task,
         supervise::{Exit, Status},
