@@ -695,6 +695,7 @@ mod tests {
             let about_it = why.reasons.iter().filter(|reason| reason.contains(&said));
             assert_eq!(about_it.count(), 1, "{:?}", why.reasons);
             assert_eq!(why.reasons.len(), expected, "{:?}", why.reasons);
+            assert_eq!(why.reasons.last(), Some(&said));
             assert_eq!(why.halted.as_ref(), Some(&said));
         };
         let slots = Refusal::Slots {
