@@ -127,6 +127,14 @@ async fn serve(
         Over::Done
     };
     parts.spawn("the restoring of checkouts", until(&shutdown, putting_back));
+    // From the start, since attempts of the last host may need a plugin that cannot be loaded, and
+    // the engine must know this before it is asked for anything.
+    let runner = wired.runner.clone();
+    let keeping = async move {
+        runner.keep_executors_loaded().await;
+        Over::Done
+    };
+    parts.spawn("the loading of plugins", until(&shutdown, keeping));
     if clock::within(WRITING_OFF, wired.runner.written_off())
         .await
         .is_none()
@@ -140,19 +148,15 @@ async fn serve(
     // Each of these steps takes long enough to delay the host's first answer, for which the command
     // that has started the host waits.
     let (plugins, earlier) = (wired.to_warm.take(), own.clone());
-    let runner = wired.runner.clone();
     let following = async move {
         // Without a request, nobody waits for an answer.
         let _: Option<()> = clock::within(FIRST_ANSWER, answered.notified()).await;
         if let Some(own) = earlier {
             own.end_earlier().await;
         }
-        let warming = async {
-            if let Some(plugins) = plugins {
-                plugins.warm().await;
-            }
-        };
-        tokio::join!(warming, runner.keep_executors_loaded());
+        if let Some(plugins) = plugins {
+            plugins.warm().await;
+        }
         Over::Done
     };
     parts.spawn("the steps after the start", until(&shutdown, following));
@@ -260,6 +264,7 @@ async fn wire(
             Over::Failed("there will be no more reports".to_owned())
         }),
     );
+    runner.tell_of_unread_plugins().await;
     let (engine, engine_task) = engine::start(
         engine::Parts {
             store: store.clone(),

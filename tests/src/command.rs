@@ -6,8 +6,9 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::process::ExitStatusExt,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -15,6 +16,8 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use serde_json::Value;
+
+use crate::wait::PATIENCE;
 
 /// Result of a command.
 #[derive(Clone, Debug)]
@@ -230,6 +233,54 @@ pub fn ends_within(child: &mut Child, patience: Duration) -> Option<ExitStatus> 
     }
 }
 
+/// The lines that a running command writes. They are read until the stream ends or this is dropped,
+/// so the command never waits for its reader.
+pub struct Lines(mpsc::Receiver<io::Result<String>>);
+
+impl Lines {
+    pub fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut read = BufReader::new(stream).lines();
+            // Nobody waits for a line any more once it cannot be sent.
+            while read.next().is_some_and(|line| sender.send(line).is_ok()) {}
+        });
+        Self(lines)
+    }
+
+    /// Waits for a line that contains `piece`. Panics with all that was said instead if the stream
+    /// ends first, or after [`PATIENCE`].
+    #[track_caller]
+    pub fn say(&self, piece: &str) {
+        self.say_within(PATIENCE, piece);
+    }
+
+    #[track_caller]
+    fn say_within(&self, patience: Duration, piece: &str) {
+        let deadline = Instant::now() + patience;
+        let mut said = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.0.recv_timeout(left) {
+                Ok(line) => {
+                    let line = line.expect("a pipe can be read");
+                    if line.contains(piece) {
+                        return;
+                    }
+                    said.push_str(&line);
+                    said.push('\n');
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the command has ended without {piece:?}\n{said}")
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("waited {} s for {piece:?}\n{said}", patience.as_secs())
+                }
+            }
+        }
+    }
+}
+
 fn line_of(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -249,4 +300,23 @@ fn shorten(mut line: String) -> String {
         line.push('…');
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "for \"the end\"\nthe beginning")]
+    fn a_line_that_never_comes_is_not_waited_for_for_ever() {
+        let (stream, mut command) = io::pipe().unwrap();
+        command.write_all(b"the beginning\nthe").unwrap();
+        let lines = Lines::of(stream);
+        lines.say("the beginning");
+        command.write_all(b" middle\nthe beginning\n").unwrap();
+        lines.say("middle");
+        // The stream stays open.
+        lines.say_within(Duration::from_secs(1), "the end");
+        drop(command);
+    }
 }

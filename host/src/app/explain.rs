@@ -211,11 +211,15 @@ pub(super) fn why(task: &Task, in_the_way: InTheWay) -> Why {
             phase: Phase::Assigned,
             since,
         } => {
-            let mut reasons = queued(&queue, refusal.as_ref());
+            // The refusal may be about the plugin too, and does not know what helps.
+            let is_of_plugin = matches!(refusal, Some(Refusal::NoCode { .. }));
+            let mut reasons = if is_of_plugin && without_plugin.is_some() {
+                queue.reasons().collect()
+            } else {
+                queued(&queue, refusal.as_ref())
+            };
             reasons.extend(taken_by_ended);
-            // The refusal may be about the plugin too.
-            let is_told = matches!(refusal, Some(Refusal::NoCode { .. }));
-            reasons.extend(without_plugin.filter(|_| !is_told));
+            reasons.extend(without_plugin);
             (*since, reasons)
         }
         State::Running { phase, since } => {
@@ -691,6 +695,7 @@ mod tests {
             let about_it = why.reasons.iter().filter(|reason| reason.contains(&said));
             assert_eq!(about_it.count(), 1, "{:?}", why.reasons);
             assert_eq!(why.reasons.len(), expected, "{:?}", why.reasons);
+            assert_eq!(why.reasons.last(), Some(&said));
             assert_eq!(why.halted.as_ref(), Some(&said));
         };
         let slots = Refusal::Slots {

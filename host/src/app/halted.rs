@@ -102,13 +102,11 @@ fn stopped_compilers(layout: &Layout) -> Vec<Halted> {
 
 /// Whether a compiler compiles this plugin: one of its arguments is the plugin's file in the cache.
 fn is_compiler_of(pid: u32, plugin: &str) -> bool {
-    let line = fsx::read_virtual(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let begin = format!("{plugin}-");
-    let mut arguments = line.split(|byte| *byte == 0);
-    arguments.any(|argument| {
-        let name = argument.rsplit(|byte| *byte == b'/').next();
-        name.is_some_and(|name| name.starts_with(begin.as_bytes()))
-    })
+    let line = fsx::read_virtual_lossy(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut files = line
+        .split('\0')
+        .filter_map(|argument| argument.rsplit('/').next());
+    files.any(|file| plugin::belongs_to(file, plugin))
 }
 
 /// The supervisors in frozen control groups.
@@ -233,7 +231,9 @@ mod tests {
         fs::write(dir.path().join("__compile"), "echo; read line").unwrap();
         let mut compiler = Command::new("/bin/sh");
         compiler.arg0(format!("/proc/{}/exe", std::process::id()));
-        let code = layout.cache().join("shell-0.wasm");
+        let stem = "shell-x-0123456789abcdef-0123456789abcdef";
+        let code = layout.cache().join(stem);
+        let code = code.with_extension(Layout::compiled_by(std::process::id()));
         compiler.arg("__compile").arg(code);
         compiler.current_dir(dir.path());
         compiler.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -242,8 +242,10 @@ mod tests {
         let output = compiler.stdout.as_mut().unwrap();
         output.read_exact(&mut begun).unwrap();
         assert_eq!(stopped_compiler(&layout), None);
-        assert!(is_compiler_of(compiler.id(), "shell"));
-        assert!(!is_compiler_of(compiler.id(), "claude"));
+        assert!(is_compiler_of(compiler.id(), "shell-x"));
+        for other in ["shell", "shell-x-0123456789abcdef", "claude"] {
+            assert!(!is_compiler_of(compiler.id(), other), "{other}");
+        }
         let pid = Pid::from_child(&compiler);
         kill_process(pid, Signal::STOP).unwrap();
         while stopped_compiler(&layout) != Some(Halted::Suspended(compiler.id())) {

@@ -11,7 +11,7 @@ use super::{
     view::{PermissionView, PluginDetail, PluginView},
     without_code::{TRIED_AGAIN, way_out},
 };
-use crate::plugin::{Health, HealthState, Inspection, Listing, Status};
+use crate::plugin::{Health, HealthState, Inspection, Listing, PluginError, Status};
 
 impl Host {
     /// All plugins. With `refresh`, their health checks run again.
@@ -35,23 +35,28 @@ impl Host {
 }
 
 impl Host {
-    /// The plugins whose code cannot be had at the moment, one sentence for each of them.
+    /// The plugins whose code cannot be had at the moment, or whose files this host could not read,
+    /// one sentence for each of them.
     pub(super) fn plugins_without_code(&self) -> impl Iterator<Item = String> {
-        self.plugins.executors().filter_map(|executor| {
+        let lacking = self.plugins.executors().filter_map(|executor| {
             let name = &executor.manifest().name;
-            let error = executor.lacks_code()?;
+            let error = executor.told_lack()?;
             Some(format!(
                 "plugin {name} cannot be used at the moment, so its tasks wait: {error}; {}",
                 way_out()
             ))
-        })
+        });
+        let unread = self.plugins.unread();
+        lacking.chain(unread.map(|(name, error)| unread_text(name, "its tasks wait", error)))
     }
 
     /// The names of these plugins.
     pub(super) fn names_without_code(&self) -> impl Iterator<Item = String> {
         let executors = self.plugins.executors();
-        let lacking = executors.filter(|executor| executor.lacks_code().is_some());
-        lacking.map(|executor| executor.manifest().name.clone())
+        let lacking = executors.filter(|executor| executor.told_lack().is_some());
+        let lacking = lacking.map(|executor| executor.manifest().name.clone());
+        let unread = self.plugins.unread();
+        lacking.chain(unread.map(|(name, _)| name.to_owned()))
     }
 
     /// Why the plugin of a task cannot be used at the moment, so that a queued task does not start,
@@ -65,11 +70,17 @@ impl Host {
             return None;
         };
         let name = &*task.request.executor;
-        let executor = self.plugins.executor(name).ok()?;
+        let executor = match self.plugins.executor(name) {
+            Ok(executor) => executor,
+            Err(error) => {
+                let waits = error.lets_tasks_wait();
+                return waits.then(|| unread_text(name, what, &error));
+            }
+        };
         if executor.has_code() {
             return None;
         }
-        if let Some(error) = executor.lacks_code() {
+        if let Some(error) = executor.told_lack() {
             return Some(format!(
                 "plugin {name} cannot be used at the moment, so {what}: {error}; {TRIED_AGAIN}"
             ));
@@ -88,6 +99,12 @@ impl Host {
         let reasons = ended.iter().filter_map(|task| self.lack_of_plugin(task));
         Ok(taken(&reasons.collect::<Vec<_>>()))
     }
+}
+
+/// A sentence about a plugin whose files could not be read when the host started. The error says
+/// what to do.
+fn unread_text(name: &str, what: &str, error: &PluginError) -> String {
+    format!("plugin {name} cannot be used by this host, so {what}: {error}")
 }
 
 /// A sentence about the tasks that take slots although they have ended, with the reason why one of

@@ -6,6 +6,9 @@
 //! outcome, and a stop makes only a failure a cancellation. An attempt that has started nothing
 //! ends as one that never began. The engine starts no task of the executor, and the host tries
 //! again, after longer pauses each time. A request that needs the executor tries at once.
+//!
+//! Manifests, grants and digests are read only when a host starts. If one of them could not be read
+//! then, only the next host can use the executor, and everything else is the same.
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
@@ -36,10 +39,46 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Loads the executor's code for an attempt. `is_new` says that the attempt can have done
-    /// nothing yet, if it has no children. An attempt that has ended because it was stopped does
-    /// not wait long for the code.
-    pub(super) async fn load(
+    /// The executor of an attempt, with its code loaded. `is_new` says that the attempt can have
+    /// done nothing yet, if it has no children. An attempt that has ended because it was stopped
+    /// does not wait long for the code.
+    pub(super) async fn executor(
+        &self,
+        plugins: &Catalog,
+        name: &str,
+        live: &Live,
+        is_new: bool,
+    ) -> Result<Arc<Executor>, GuestEnd> {
+        match plugins.executor(name) {
+            Ok(executor) => {
+                self.load(executor, live, is_new).await?;
+                Ok(executor.clone())
+            }
+            Err(error) => {
+                if error.lets_tasks_wait() {
+                    self.wait_without(name, &error, live, is_new).await;
+                }
+                Err(GuestEnd::Unavailable(error))
+            }
+        }
+    }
+
+    /// Leaves the attempt alone, if it may have done something, until it was stopped and has ended:
+    /// this host can never use its executor, but the next one may.
+    async fn wait_without(&self, name: &str, error: &PluginError, live: &Live, is_new: bool) {
+        if is_new && live.look(|state| state.children.is_empty()) {
+            live.begun().await;
+            // Before the engine learns of the end: see `tell`.
+            return self.reporter.code(name, Some(&error.to_string())).await;
+        }
+        tokio::select! {
+            biased;
+            () = live.until(|state| state.has_ended_by_stop().then_some(())) => {}
+            never = self.tell_of_rest(live) => match never {},
+        }
+    }
+
+    async fn load(
         &self,
         executor: &Arc<Executor>,
         live: &Live,
@@ -108,10 +147,14 @@ impl Loader {
 
     /// Loads the code of the executor with this name, if it can be used at all, and tells the
     /// engine whether there is code.
-    pub(super) async fn look_for_code(&self, name: &str, executor: Option<&Arc<Executor>>) {
-        let Some(executor) = executor else {
-            // The attempts of its tasks tell why it cannot be used.
-            return self.reporter.code(name, None).await;
+    pub(super) async fn look_for_code(&self, plugins: &Catalog, name: &str) {
+        let executor = match plugins.executor(name) {
+            Ok(executor) => executor,
+            Err(error) => {
+                // If no task waits for it, the attempts of its tasks tell why it cannot be used.
+                let lacks = error.lets_tasks_wait().then(|| error.to_string());
+                return self.reporter.code(name, lacks.as_deref()).await;
+            }
         };
         if let Err(error) = self.loaded(executor).await {
             tracing::warn!("the plugin {name} cannot be used: {error}");
@@ -163,9 +206,13 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
     // Before it is tried, nobody knows whether the code can be had.
     let mut was_tried = executor.has_code();
     loop {
-        let error = lacks.borrow_and_update().as_ref().map(Lack::text);
+        let lack = lacks.borrow_and_update().clone();
+        let error = lack.as_ref().map(Lack::text);
         if was_tried || error.is_some() {
             reporter.code(name, error.as_deref()).await;
+        }
+        if let Some(lack) = &lack {
+            executor.note_told(lack);
         }
         was_tried = true;
         let changed = if let Some(error) = &error {
@@ -191,11 +238,22 @@ async fn keep_loading(executor: &Executor, reporter: &Reporter) {
     }
 }
 
-/// Waits until it is known of an executor that its code cannot be had.
+/// Tells the engine which plugins this host can never use, while their tasks wait for the next one.
+pub(super) async fn tell_of_unread(plugins: &Catalog, reporter: &Reporter) {
+    for (name, error) in plugins.unread() {
+        tracing::warn!("the plugin {name} cannot be used, and its tasks wait: {error}");
+        reporter.code(name, Some(&error.to_string())).await;
+    }
+}
+
+/// Waits until the engine knows of an executor that its code cannot be had.
 pub(super) async fn until_any_lacks(plugins: &Catalog) {
+    if plugins.unread().next().is_some() {
+        return;
+    }
     let each = plugins.executors();
     let each: Vec<_> = each
-        .map(|executor| Box::pin(executor.until_it_lacks_code()))
+        .map(|executor| Box::pin(executor.until_lack_is_told()))
         .collect();
     if each.is_empty() {
         return pending().await;

@@ -115,7 +115,7 @@ fn of_result(
         },
         Err(end) => {
             let lacks_code =
-                matches!(&end, GuestEnd::Unavailable(error) if error.is_lack_of_code());
+                matches!(&end, GuestEnd::Unavailable(error) if error.lets_tasks_wait());
             let Failure {
                 code,
                 message,
@@ -742,6 +742,7 @@ mod tests {
         let lack = || PluginError::Uncompiled { message: message() };
         check(lack(), vec![], true);
         check(lack(), vec![ChildState::Lost], false);
+        check(PluginError::Unread { message: message() }, vec![], true);
         check(PluginError::Compile { message: message() }, vec![], false);
     }
 

@@ -91,11 +91,11 @@ impl GuestHost {
             let goes_on = state.is_between_children();
             state.add_child().map(|index| (index, goes_on))
         })?;
+        let unsent = Unsent::new(&self.live, index);
         if goes_on {
             // Before the start, so that the engine's time limits count again.
             self.reporter.send(&self.live, Report::GoesOn).await;
         }
-        let unsent = Unsent::new(&self.live, index);
         let child = self.live.child(index);
         let (stdin, stream) = match self.input(index, stdin).await {
             Ok(input) => input,
@@ -550,10 +550,14 @@ mod tests {
 
     use std::{io::Read, path::Path};
 
-    use claudine_domain::{id::AttemptId, task::Task};
+    use claudine_domain::{id::AttemptId, outbox::Numbered, task::Task};
 
     use super::*;
-    use crate::{engine::Inbox, store::sample_task};
+    use crate::{
+        engine::Inbox,
+        store::sample_task,
+        supervise::{Exit, Status},
+    };
 
     /// The host of the task's first attempt, for which no supervisor can be started.
     async fn without_supervisors(dir: &Path, task: Task) -> GuestHost {
@@ -665,5 +669,42 @@ mod tests {
         assert!(state.is_over(), "{state:?}");
         // The file with the input is removed with the attempt.
         assert_eq!(state.input_files, 1);
+    }
+
+    /// An instance may crash while the engine's inbox has no room.
+    #[tokio::test]
+    async fn an_attempt_does_not_wait_for_a_child_of_which_the_engine_was_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = Inbox::new();
+        let host = GuestHost {
+            reporter: Reporter::new(inbox.reports()),
+            ..without_supervisors(dir.path(), sample_task(1)).await
+        };
+        let other = || Numbered {
+            number: 1,
+            from: 1,
+            report: Report::Alive,
+        };
+        while inbox.reports().try_send(host.live.id, other()) {}
+        host.live.change(|state| {
+            let exit = Exit::sample(Status::Code(0));
+            state.hear(0, ChildState::Exited(exit), true);
+        });
+        let start = host.spawn(SpawnSpec {
+            command: "true".to_owned(),
+            args: Vec::new(),
+            cwd: None,
+            env: Vec::new(),
+            env_remove: EnvRemove::Names(Vec::new()),
+            stdin: Stdin::Empty,
+        });
+        let is_added = |state: &State| (state.children.len() == 2).then_some(());
+        tokio::select! {
+            started = start => unreachable!("{started:?}"),
+            () = host.live.until(is_added) => {}
+        }
+        // The start was dropped.
+        let state = host.live.state();
+        assert!(state.is_over(), "{state:?}");
     }
 }

@@ -93,11 +93,10 @@ impl Launcher {
         resumed: bool,
         stopped: oneshot::Receiver<StopRequest>,
     ) -> Result<GuestOutcome, GuestEnd> {
-        let executor = self
-            .plugins
-            .executor(&launch.task.request.executor)
-            .map_err(GuestEnd::Unavailable)?
-            .clone();
+        if resumed {
+            // Before the code is loaded, because this may take any time.
+            self.reporter.tell_if_it_goes_on(live, &launch.task).await;
+        }
         let is_preparing = launch.task.phase() == Some(&Phase::Preparing);
         if is_preparing {
             // If an earlier host died while preparing, its commands must not run beside the
@@ -111,11 +110,12 @@ impl Launcher {
         let elsewhere = self.commands.for_preparing(live);
         let phase = launch.task.phase();
         let is_new = !resumed || matches!(phase, Some(Phase::Preparing | Phase::Starting));
-        {
-            let loading = self.loader.load(&executor, live, is_new);
+        let executor = {
+            let name = &launch.task.request.executor;
+            let loading = self.loader.executor(&self.plugins, name, live, is_new);
             let mut loading = Box::pin(loading);
-            unless_cut_short(live, loading.as_mut()).await?;
-        }
+            unless_cut_short(live, loading.as_mut()).await?
+        };
         // Boxed, so that the memory of this large future is free while the task runs.
         let workspace = {
             let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));

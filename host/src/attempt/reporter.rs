@@ -10,6 +10,7 @@ use std::sync::Arc;
 use claudine_domain::{
     outbox::Numbered,
     step::{Ending, Report},
+    task::Task,
 };
 
 use super::live::{Live, State};
@@ -83,6 +84,15 @@ impl Reporter {
         }
         let has_turn = |state: &State| state.may_spawn || state.stop.is_some();
         live.until(|state| has_turn(state).then_some(())).await;
+    }
+
+    /// Tells the engine that an attempt goes on which had ended, according to its row: the earlier
+    /// host that has started another process of the attempt has died before this was durable.
+    pub(super) async fn tell_if_it_goes_on(&self, live: &Live, row: &Task) {
+        let was_over = row.last_attempt().is_some_and(|last| last.is_over);
+        if was_over && !live.look(State::has_ended) {
+            self.send(live, Report::GoesOn).await;
+        }
     }
 
     /// Sends a checkpoint, and waits until this checkpoint is durable.
@@ -159,11 +169,57 @@ fn open_questions(state: State) -> impl Iterator<Item = Report> {
 mod tests {
     use std::pin::pin;
 
-    use claudine_domain::id::{AttemptId, TaskId};
+    use claudine_domain::{
+        attempt::{Attempt, Leader},
+        id::{AttemptId, TaskId},
+        time::Timestamp,
+    };
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::engine::Inbox;
+    use crate::{
+        attempt::live::ChildState,
+        engine::Inbox,
+        store::sample_task,
+        supervise::{Exit, Status},
+    };
+
+    /// Otherwise it would be shown as ended, and no time limit of the engine would count.
+    #[tokio::test]
+    async fn an_attempt_of_an_earlier_host_that_goes_on_is_not_over_any_more() {
+        let running = || {
+            ChildState::Running(Leader {
+                pid: 7,
+                start_time: 1,
+            })
+        };
+        let exited = || ChildState::Exited(Exit::sample(Status::Code(0)));
+        let check = async |is_over: bool, last: ChildState, expected: bool| {
+            let row = Task {
+                attempts: vec![Attempt {
+                    is_over,
+                    ..Attempt::new(1, Timestamp(0))
+                }],
+                ..sample_task(1)
+            };
+            let state = State {
+                children: vec![exited(), last],
+                ..State::default()
+            };
+            let attempt = AttemptId {
+                task: row.id,
+                number: 1,
+            };
+            let (live, _stopped) = Live::new(attempt, Vec::new(), state);
+            let inbox = Inbox::new();
+            let reporter = Reporter::new(inbox.reports());
+            reporter.tell_if_it_goes_on(&live, &row).await;
+            assert_eq!(live.told.has_kind_of(&Report::GoesOn), expected);
+        };
+        check(true, running(), true).await;
+        check(true, exited(), false).await;
+        check(false, running(), false).await;
+    }
 
     #[tokio::test]
     async fn a_call_that_stores_a_checkpoint_waits_for_its_own_checkpoint() {

@@ -155,6 +155,14 @@ impl Runner {
         code::keep_all_loaded(plugins, reporter).await;
     }
 
+    /// Tells the engine which plugins this host cannot use while their tasks wait.
+    pub(crate) async fn tell_of_unread_plugins(&self) {
+        let Launcher {
+            plugins, reporter, ..
+        } = &*self.launcher;
+        code::tell_of_unread(plugins, reporter).await;
+    }
+
     /// The runner of commands for requests.
     pub(crate) fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
@@ -430,8 +438,10 @@ impl Attempts for Runner {
     fn load(&self, executor: &str) {
         let (launcher, name) = (self.launcher.clone(), executor.to_owned());
         self.launcher.tasks.spawn(async move {
-            let executor = launcher.plugins.executor(&name).ok();
-            launcher.loader.look_for_code(&name, executor).await;
+            let Launcher {
+                loader, plugins, ..
+            } = &*launcher;
+            loader.look_for_code(plugins, &name).await;
         });
     }
 

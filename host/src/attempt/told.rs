@@ -50,8 +50,11 @@ impl Told {
         if is_progress && kept.outbox.kept().count() >= MOST {
             return Vec::new();
         }
-        let kind = discriminant(&report);
-        let replaces = |earlier: &Report| !is_progress && discriminant(earlier) == kind;
+        let (kind, is_of_rest) = (discriminant(&report), is_about_rest(&report));
+        let is_same = |earlier: &Report| {
+            discriminant(earlier) == kind || (is_of_rest && is_about_rest(earlier))
+        };
+        let replaces = |earlier: &Report| !is_progress && is_same(earlier);
         let numbered = kept.outbox.put(report, replaces);
         if kept.late != Late::No {
             return kept.outbox.all();
@@ -91,6 +94,12 @@ impl Told {
     }
 }
 
+/// Whether this report says that nothing of the attempt is alive, or the opposite. If such a report
+/// could not be sent yet, it would otherwise come after its opposite.
+fn is_about_rest(report: &Report) -> bool {
+    matches!(report, Report::Over | Report::GoesOn)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +129,24 @@ mod tests {
         let mut expected: Vec<Report> = (0..MOST - 1).map(progress).collect();
         expected.extend([Report::Cost(2), Report::Alive]);
         assert_eq!(reports, expected);
+    }
+
+    /// A wait for room may be given up, so that a report is only kept.
+    #[test]
+    fn an_end_that_was_not_sent_does_not_come_after_the_news_that_the_attempt_goes_on() {
+        let told = Told::default();
+        let kept = || {
+            let all = told.all().into_iter();
+            all.map(|one| one.report).collect::<Vec<_>>()
+        };
+        told.add(Report::Alive);
+        told.add(Report::Over);
+        assert_eq!(numbers(told.add(Report::GoesOn)), [3]);
+        told.acknowledge(3);
+        assert_eq!(kept(), [Report::Alive]);
+        told.add(Report::GoesOn);
+        told.add(Report::Over);
+        assert_eq!(kept(), [Report::Alive, Report::Over]);
     }
 
     #[test]

@@ -199,7 +199,13 @@ impl Catalog {
         let folders = folders
             .as_mut()
             .map_err(|error| PluginError::io(&dir, error))?;
-        folders.retain(|path| path.is_dir());
+        // A folder that cannot be looked at may be a plugin's.
+        folders.retain(|path| {
+            path.metadata().map_or_else(
+                |error| error.kind() != std::io::ErrorKind::NotFound,
+                |found| found.is_dir(),
+            )
+        });
         folders.sort();
         for folder in folders.iter().take(INSTALLED) {
             let name = folder
@@ -218,10 +224,9 @@ impl Catalog {
                 Ok((manifest, grant, source)) => {
                     self.add(manifest, grant, &places.configs, source, Origin::Installed);
                 }
-                // The files are not read again, so no task may wait until they can be read.
                 Err(error) => {
                     self.entries
-                        .insert(name, Entry::Broken(Origin::Installed, error.for_good()));
+                        .insert(name, Entry::Broken(Origin::Installed, error));
                 }
             }
         }
@@ -280,6 +285,14 @@ impl Catalog {
         })
     }
 
+    /// The plugins whose files could not be read, so that their tasks wait for the next host.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = (&str, &PluginError)> {
+        self.entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Broken(_, error) if error.lets_tasks_wait() => Some((name.as_str(), error)),
+            Entry::Broken(..) | Entry::Usable(..) => None,
+        })
+    }
+
     /// The names of the usable executors.
     pub(crate) fn executor_names(&self) -> Vec<&str> {
         let usable = self
@@ -322,7 +335,7 @@ fn read_installed(
     name: &str,
 ) -> Result<(Manifest, Grant, Source), PluginError> {
     let path = folder.join("plugin.toml");
-    let text = fsx::read_text(&path).map_err(|error| PluginError::io(&path, &error))?;
+    let text = fsx::read_text(&path).map_err(|error| PluginError::at_start(&path, &error))?;
     let manifest = Manifest::parse(&text).map_err(|error| PluginError::Manifest {
         path: path.clone(),
         message: error.to_string(),
@@ -335,7 +348,7 @@ fn read_installed(
         return Err(PluginError::Manifest { path, message });
     }
     let component = folder.join(format!("{name}.wasm"));
-    let bytes = fsx::read(&component).map_err(|error| PluginError::io(&component, &error))?;
+    let bytes = fsx::read(&component).map_err(|error| PluginError::at_start(&component, &error))?;
     let grant = Grant::read(
         &data_dir.join("grants").join(format!("{name}.toml")),
         &digest::hex(&bytes),

@@ -1,6 +1,7 @@
 //! Errors of plugins. Each error is a fault of the plugin or its files, or of the machine, never of
 //! the task.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::port::Failure;
@@ -17,9 +18,12 @@ pub(crate) enum PluginError {
     Grant { path: PathBuf, message: String },
     #[error("{} cannot be used: {message}", path.display())]
     Io { path: PathBuf, message: String },
-    /// The plugin's files could not be read when the host started, which reads them only then.
+    /// A file of the plugin could not be read when the host started, which reads it only then.
     #[error("{message}; once this is put right, restart the host to use the plugin")]
     Unread { message: String },
+    /// A file of the plugin was missing or was not text when the host started.
+    #[error("{message}; once this is put right, restart the host to use the plugin")]
+    Absent { message: String },
     #[error("it is not a WebAssembly component: {found}")]
     NotAComponent { found: &'static str },
     #[error(
@@ -63,20 +67,19 @@ pub(crate) enum PluginError {
 }
 
 impl PluginError {
-    pub(crate) fn io(path: &Path, error: &std::io::Error) -> PluginError {
+    pub(crate) fn io(path: &Path, error: &io::Error) -> PluginError {
         PluginError::Io {
             path: path.into(),
             message: error.to_string(),
         }
     }
 
-    /// The error of something that this host does not try again.
-    pub(crate) fn for_good(self) -> PluginError {
-        match self {
-            Self::Io { .. } => Self::Unread {
-                message: self.to_string(),
-            },
-            other => other,
+    /// The error of a file that is read only when the host starts.
+    pub(crate) fn at_start(path: &Path, error: &io::Error) -> PluginError {
+        let message = Self::io(path, error).to_string();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Self::Absent { message },
+            _ => Self::Unread { message },
         }
     }
 
@@ -96,6 +99,12 @@ impl PluginError {
             self,
             PluginError::Io { .. } | PluginError::NoThread { .. } | PluginError::Uncompiled { .. }
         )
+    }
+
+    /// Whether the plugin's tasks wait: until its code can be had, or, if its files could not be
+    /// read when this host started, for the next host.
+    pub(crate) fn lets_tasks_wait(&self) -> bool {
+        self.is_lack_of_code() || matches!(self, PluginError::Unread { .. })
     }
 
     /// Converts the error to an attempt's reason.

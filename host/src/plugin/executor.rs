@@ -123,6 +123,8 @@ pub(crate) struct Lack {
     error: PluginError,
     /// By the clock that does not jump.
     at: Duration,
+    /// Whether the engine was told of it, or of an earlier error since the code could last be had.
+    is_told: bool,
 }
 
 impl Lack {
@@ -226,16 +228,36 @@ impl Executor {
     /// Notes a lack of code, unless the code was had meanwhile.
     fn note(&self, error: &PluginError) {
         if error.is_lack_of_code() && !self.loaded.initialized() {
-            self.lack.send_replace(Some(Lack {
-                error: error.clone(),
-                at: clock::monotonic(),
-            }));
+            self.lack.send_modify(|lack| {
+                let is_told = lack.as_ref().is_some_and(|earlier| earlier.is_told);
+                *lack = Some(Lack {
+                    error: error.clone(),
+                    at: clock::monotonic(),
+                    is_told,
+                });
+            });
         }
     }
 
     /// Why the code cannot be had, if it could not be had when this was last tried.
     pub(crate) fn lacks_code(&self) -> Option<PluginError> {
         self.lack.borrow().as_ref().map(|lack| lack.error.clone())
+    }
+
+    /// Notes that the engine was told of this lack, unless there is another one meanwhile.
+    pub(crate) fn note_told(&self, told: &Lack) {
+        self.lack.send_if_modified(|lack| {
+            let same = lack.as_mut().filter(|lack| lack.at == told.at);
+            same.is_some_and(|lack| !std::mem::replace(&mut lack.is_told, true))
+        });
+    }
+
+    /// Why the code cannot be had, once the engine knows it: whatever a person does who was shown
+    /// this reason, the engine learns it later, so it starts no task of the executor.
+    pub(crate) fn told_lack(&self) -> Option<PluginError> {
+        let lack = self.lack.borrow();
+        let told = lack.as_ref().filter(|lack| lack.is_told);
+        told.map(|lack| lack.error.clone())
     }
 
     /// Tells of changes: whether the code cannot be had, and why.
@@ -248,9 +270,10 @@ impl Executor {
         self.until_lack(Option::is_none).await;
     }
 
-    /// Waits until it is known that the code cannot be had. Somebody else must try to load it.
-    pub(crate) async fn until_it_lacks_code(&self) {
-        self.until_lack(Option::is_some).await;
+    /// Waits until the engine knows that the code cannot be had. Somebody else must try to load it.
+    pub(crate) async fn until_lack_is_told(&self) {
+        self.until_lack(|lack| lack.as_ref().is_some_and(|lack| lack.is_told))
+            .await;
     }
 
     async fn until_lack(&self, is_so: fn(&Option<Lack>) -> bool) {

@@ -41,7 +41,7 @@ impl Grant {
         let text = match fsx::read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(nothing),
-            Err(error) => return Err(PluginError::io(path, &error)),
+            Err(error) => return Err(PluginError::at_start(path, &error)),
         };
         let grant: Grant = toml::from_str(&text).map_err(|error| PluginError::Grant {
             path: path.into(),

@@ -357,13 +357,26 @@ impl Entry {
 /// extension. The file of another plugin whose name begins with this plugin's name has more text in
 /// between.
 fn is_entry(rest: &str) -> bool {
-    let hex =
-        |part: &str| part.len() == NAME_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
     let stem = rest
         .strip_suffix(".cwasm")
         .or_else(|| rest.strip_suffix(".sha256"));
-    stem.and_then(|stem| stem.split_once('-'))
+    stem.is_some_and(are_digests)
+}
+
+fn are_digests(stem: &str) -> bool {
+    let hex =
+        |part: &str| part.len() == NAME_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    stem.split_once('-')
         .is_some_and(|(component, engine)| hex(component) && hex(engine))
+}
+
+/// Whether a file of this name in the cache belongs to the plugin, and not to another one whose
+/// name begins with the plugin's name.
+pub(crate) fn belongs_to(file: &str, plugin: &str) -> bool {
+    let rest = file.strip_prefix(plugin);
+    let rest = rest.and_then(|rest| rest.strip_prefix('-'));
+    rest.and_then(|rest| rest.split('.').next())
+        .is_some_and(are_digests)
 }
 
 #[allow(

@@ -48,7 +48,7 @@ pub(crate) use error::{GuestEnd, PluginError};
 pub(crate) use executor::{Executor, Lack};
 #[cfg(test)]
 pub(crate) use grant::Grant;
-pub(crate) use load::Compiler;
+pub(crate) use load::{Compiler, belongs_to};
 pub(crate) use port::{
     AttemptHost, BoxFuture, Channel, ChildExit, ChildRef, Draft, EnvRemove, Failure, GuestOutcome,
     GuestTask, Health, HealthState, InputPiece, InputStream, Issue, LogLevel, Output,

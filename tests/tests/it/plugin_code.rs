@@ -9,7 +9,8 @@ use std::{
 };
 
 use claudine_tests::{
-    TestHost, command,
+    TestHost,
+    command::{self, Lines},
     process::{alive, kill_9, signal, state, suspend},
     wait::PATIENCE,
     wait_for,
@@ -156,9 +157,8 @@ fn running_task_can_be_cancelled_while_its_plugin_cannot_be_loaded() {
     let mut wait = host.command(["wait", &id]);
     wait.stdin(Stdio::null()).stdout(Stdio::null());
     let mut wait = wait.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(wait.stderr.take().unwrap()).lines();
-    let names_it = |line: String| line.contains("cannot end: plugin shell cannot be used");
-    assert!(lines.any(|line| names_it(line.unwrap())));
+    let lines = Lines::of(wait.stderr.take().unwrap());
+    lines.say("cannot end: plugin shell cannot be used");
     host.run(["cancel", &id]).check();
     assert_eq!(host.finished(&id)["outcome"], "cancelled");
     command::ends_within(&mut wait, PATIENCE).expect("it ends");
@@ -245,13 +245,12 @@ fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
 }
 
 /// Waits until a command says something on standard error, and ends the command.
+#[track_caller]
 fn is_said_by(host: &TestHost, command: &[&str], said: &str) {
     let mut waiting = host.command(command);
     waiting.stdin(Stdio::null()).stdout(Stdio::null());
     let mut waiting = waiting.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    let is_said = lines.any(|line| line.unwrap().contains(said));
-    assert!(is_said, "{command:?} has ended without {said:?}");
+    Lines::of(waiting.stderr.take().unwrap()).say(said);
     waiting.kill().unwrap();
     waiting.wait().unwrap();
 }
@@ -335,8 +334,8 @@ fn compiler_that_is_stopped_by_a_signal_is_named_to_those_who_wait_for_it() {
     let compiler = compiler(&host);
     suspend(compiler);
     let way_out = format!("`kill -CONT {compiler}`");
-    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains(&way_out)));
+    let lines = Lines::of(run.stderr.take().unwrap());
+    lines.say(&way_out);
     // They do not wait for the compiler.
     let doctor = host.run(["doctor"]).code(1).text();
     assert!(doctor.contains(&way_out), "{doctor}");
@@ -450,4 +449,104 @@ fn stopped_compiler_is_named_to_those_who_wait_for_a_task_that_runs() {
     command::ends_within(&mut loaded, 4 * PATIENCE).expect("it ends");
     host.run(["cancel", &running]).check();
     assert_eq!(host.finished(&running)["outcome"], "cancelled");
+}
+
+/// The component of the plugin `shell`, as a host gives it to its compiler.
+fn component_of_shell() -> Vec<u8> {
+    let host = TestHost::builder().from_nothing().build();
+    let mut run = run_true(&host);
+    let compiler = compiler(&host);
+    suspend(compiler);
+    let line = fs::read_to_string(format!("/proc/{compiler}/cmdline")).unwrap();
+    let component = fs::read(line.split('\0').nth(2).unwrap()).unwrap();
+    kill_9(compiler);
+    command::ends_within(&mut run, PATIENCE).expect("it ends");
+    component
+}
+
+/// Installs the plugin `shell` once more, under another name, and grants it every command.
+fn install_shell_as(name: &str, host: &TestHost) {
+    let folder = host.data_dir().join("plugins").join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let manifest = include_str!("../../../plugins/shell/plugin.toml");
+    let named = manifest.replace("name = \"shell\"", &format!("name = \"{name}\""));
+    assert_ne!(named, manifest);
+    fs::write(folder.join("plugin.toml"), named).unwrap();
+    fs::write(folder.join(format!("{name}.wasm")), component_of_shell()).unwrap();
+    // The code is the same, and is not compiled again.
+    let cache = host.data_dir().join("cache");
+    for entry in fs::read_dir(&cache).unwrap() {
+        let record = entry.unwrap().path();
+        let file = record.file_name().unwrap().to_str().unwrap();
+        let Some(rest) = file.strip_prefix("shell-") else {
+            continue;
+        };
+        let Some(stem) = rest.strip_suffix(".sha256") else {
+            continue;
+        };
+        let copy = cache.join(format!("{name}-{stem}.cwasm"));
+        fs::copy(record.with_extension("cwasm"), &copy).unwrap();
+        let origin = fs::read_to_string(&record).unwrap();
+        let origin = origin.replace("\nshell ", &format!("\n{name} "));
+        fs::write(copy.with_extension("sha256"), origin).unwrap();
+    }
+    let shown = host.json(["plugin", "inspect", name]);
+    let digest = shown["digest"].as_str().unwrap();
+    let grant = format!("digest = \"{digest}\"\nprocess = [\"*\"]\n");
+    let grants = host.data_dir().join("grants");
+    fs::create_dir_all(&grants).unwrap();
+    fs::write(grants.join(format!("{name}.toml")), grant).unwrap();
+    // The next host reads the grant.
+    host.run(["down"]).check();
+}
+
+/// A manifest, unlike code, is read only when a host starts.
+#[test]
+fn running_task_outlives_a_host_that_cannot_read_the_manifest_of_its_plugin() {
+    let host = TestHost::new();
+    install_shell_as("other", &host);
+    let submit = |options: &[&str], script: &str| {
+        let run = ["run", "--executor", "other"];
+        host.text([&run[..], options, &["--script", script]].concat())
+    };
+    let running = submit(&[], "until test -e go; do sleep 0.02; done; exit 3");
+    let process = host.live(&running);
+    let cancelled = submit(&[], "exec sleep 600");
+    host.live(&cancelled);
+    let queued = submit(&["--hold"], "true");
+    host.kill_host();
+    let manifest = host.data_dir().join("plugins/other/plugin.toml");
+    let kept = host.root().join("plugin.toml");
+    fs::rename(&manifest, &kept).unwrap();
+    fs::create_dir(&manifest).unwrap();
+    let said = "plugin other cannot be used by this host";
+    let warnings = host.up()["warnings"].to_string();
+    assert!(warnings.contains(said), "{warnings}");
+    host.run(["release", &queued]).check();
+    for id in [&running, &queued] {
+        let why = host.text(["why", id]);
+        assert!(why.contains(said), "{why}");
+        assert!(why.contains("restart the host"), "{why}");
+        assert!(!why.contains("tries again"), "{why}");
+    }
+    let refused = host.run(["run", "--executor", "other", "--", "true"]);
+    refused.says(&["executor `other` cannot be used", "restart the host"]);
+    host.run(["cancel", &cancelled]).check();
+    assert_eq!(host.finished(&cancelled)["outcome"], "cancelled");
+    assert!(alive(process));
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the end of the process", || {
+        (host.status(&running)["phase"] == "ended").then_some(())
+    });
+    assert_eq!(host.status(&queued)["state"], "ready");
+    host.kill_host();
+    fs::remove_dir(&manifest).unwrap();
+    fs::rename(&kept, &manifest).unwrap();
+    host.up();
+    let task = host.finished(&running);
+    assert_eq!(task["exit_code"], 3, "{task:#}");
+    assert_eq!(attempts(&task), 1, "{task:#}");
+    let task = host.finished(&queued);
+    assert_eq!(task["outcome"], "succeeded", "{task:#}");
+    assert_eq!(attempts(&task), 1, "{task:#}");
 }

@@ -1,7 +1,12 @@
 //! Plugins that cannot be used, and the reasons that are given.
 
 use std::{
-    collections::BTreeMap, fs, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus,
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::symlink, process::ExitStatusExt},
+    path::PathBuf,
+    process::ExitStatus,
+    sync::Arc,
 };
 
 use rustix::process::Signal;
@@ -177,8 +182,13 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
     let executor = again.executor("guest").unwrap();
     let error = executor.loaded().await.err().unwrap();
     assert!(error.is_lack_of_code(), "{error}");
-    executor.until_it_lacks_code().await;
-    assert_eq!(executor.lacks_code(), Some(error));
+    assert_eq!(executor.lacks_code(), Some(error.clone()));
+    // Nobody is shown a lack of which the engine does not know yet.
+    assert_eq!(executor.told_lack(), None);
+    let lack = executor.lack().borrow().clone().unwrap();
+    executor.note_told(&lack);
+    executor.until_lack_is_told().await;
+    assert_eq!(executor.told_lack(), Some(error));
     fs::remove_dir(&record).unwrap();
     fs::rename(&kept, &record).unwrap();
     while let Err(error) = executor.loaded().await {
@@ -188,6 +198,10 @@ async fn code_that_cannot_be_had_is_no_fault_of_the_plugin_and_is_loaded_once_it
     }
     executor.until_it_has_code().await;
     assert_eq!(executor.lacks_code(), None);
+    assert_eq!(executor.told_lack(), None);
+    // What was told of the earlier lack does not count for a later one.
+    executor.note_told(&lack);
+    assert_eq!(executor.told_lack(), None);
 }
 
 /// A removed cache is made again, also if the host has used it before.
@@ -321,6 +335,9 @@ async fn broken_plugins_are_listed_with_their_reason() {
         fs::write(plugins.join(name).join("plugin.toml"), manifest).unwrap();
     }
     fs::create_dir(plugins.join("empty")).unwrap();
+    // Each of them can perhaps be read by the next host.
+    fs::create_dir_all(plugins.join("unread/plugin.toml")).unwrap();
+    symlink(plugins.join("loop"), plugins.join("loop")).unwrap();
     let catalog = open(house.dir.path(), Wasm::on_demand);
     let list = catalog.list(false).await.into_iter();
     let names: Vec<_> = list
@@ -329,21 +346,25 @@ async fn broken_plugins_are_listed_with_their_reason() {
     let expected = [
         ("empty", true),
         ("guest", false),
+        ("loop", true),
         ("other", true),
         ("torn", true),
+        ("unread", true),
     ];
     assert_eq!(
         names,
         expected.map(|(name, broken)| (name.to_owned(), broken))
     );
-    // Nobody reads it again, so that no task may wait for it.
-    let unread = catalog.executor("empty").err().unwrap();
-    assert!(!unread.is_lack_of_code(), "{unread}");
-    assert!(
-        unread
-            .to_string()
-            .ends_with("restart the host to use the plugin")
-    );
+    let waits: Vec<_> = catalog.unread().map(|(name, _)| name).collect();
+    assert_eq!(waits, ["loop", "unread"]);
+    for name in ["empty", "unread"] {
+        let error = catalog.executor(name).err().unwrap();
+        // This host does not read it again.
+        assert!(!error.is_lack_of_code(), "{error}");
+        assert_eq!(error.lets_tasks_wait(), name == "unread", "{error}");
+        let way_out = "restart the host to use the plugin";
+        assert!(error.to_string().ends_with(way_out), "{error}");
+    }
     assert!(matches!(
         catalog.executor("torn"),
         Err(PluginError::Manifest { .. })
