@@ -66,12 +66,12 @@ async fn a_command_gets_a_setting_for_each_hook_that_a_configuration_names() {
 #[tokio::test]
 async fn a_configuration_that_names_too_many_hooks_is_refused() {
     let person = somebody("");
-    let hooks: String = (0..501)
+    let hooks: Vec<String> = (0..501)
         .map(|number| format!("[hook \"h{number}\"]\n\tcommand = true\n"))
         .collect();
     let config = person.work().join(".git/config");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text + &hooks).unwrap();
+    fs::write(&config, text + &hooks.concat()).unwrap();
     let git = person.at(".");
     git.knows_named_hooks.set(true).unwrap();
     let refused = git.status().await.unwrap_err();

@@ -308,11 +308,11 @@ async fn no_missing_object_is_fetched_for_a_restrained_principal() {
 async fn a_repository_that_names_too_many_filters_is_refused_for_a_restrained_principal() {
     let person = somebody("");
     let with_filters = |count: usize| {
-        let filters: String = (0..count)
+        let filters: Vec<String> = (0..count)
             .map(|number| format!("[filter \"f{number}\"]\n\tclean = cat\n"))
             .collect();
         let included = person.home().join("included");
-        fs::write(&included, filters).unwrap();
+        fs::write(&included, filters.concat()).unwrap();
         let path = included.to_str().unwrap();
         person.git(&["config", "include.path", path]);
     };

@@ -477,10 +477,10 @@ fn worktree_of_a_person_is_not_shown_to_a_client_if_its_repository_names_filters
 fn request_of_a_client_is_refused_if_its_repository_names_too_many_filters() {
     let config = "[mcp]\nexecutors = [\"shell\"]\n";
     let repository = Repository::with(TestHost::builder().config(config));
-    let filters: String = (0..10_000)
+    let filters: Vec<String> = (0..10_000)
         .map(|number| format!("[filter \"f{number}\"]\n\tclean = cat\n"))
         .collect();
-    fs::write(repository.path().join(".git/filters"), filters).unwrap();
+    fs::write(repository.path().join(".git/filters"), filters.concat()).unwrap();
     repository.git(&["config", "include.path", "filters"]);
     let mut client = Client::connect(&repository.host);
     let asked = json!({ "prompt": "true", "executor": "shell", "useWorktree": true });
