@@ -445,6 +445,18 @@ fn host_fetches_no_missing_object_for_a_client() {
     let says = "the repository is a partial clone in which an object is missing";
     assert!(task.to_string().contains(says), "{task:#}");
     assert!(!ran.exists());
+    // Nor is one fetched for a task of the person that a client runs again.
+    let words = ["--worktree", "--base", "origin/old", "--script", "true"];
+    let mut submit = host.command(["run", "--hold"].iter().chain(&words));
+    let submitted = submit.current_dir(&clone).output().unwrap();
+    let id = String::from_utf8(submitted.stdout).unwrap();
+    let id = id.trim();
+    host.run(["cancel", id]).check();
+    client.call("RetryTask", json!({ "taskId": id }));
+    host.run(["release", id]);
+    let task = host.finished(id);
+    assert!(task.to_string().contains(says), "{task:#}");
+    assert!(!ran.exists());
     // The person's own git runs it.
     git_in(host, &clone, &["cat-file", "-p", "origin/old:file"]);
     assert!(ran.exists());
