@@ -29,7 +29,7 @@ pub(super) fn locked(spec: &Spec, finished: &Finished) -> GitError {
     }
 }
 
-fn lock_named_in(said: &str) -> Option<&str> {
+pub(super) fn lock_named_in(said: &str) -> Option<&str> {
     // A push also prints what git says on another machine.
     let mut own = said.lines().filter(|line| !line.starts_with("remote: "));
     own.find_map(|line| {

@@ -82,7 +82,7 @@ use crate::{
     clock,
     command::{Abandoned, Finished, finish_within},
     config,
-    text::{ends_on_one_line, shell_word},
+    text::{ends_on_one_line, harmless, shell_word},
 };
 
 /// How long a command is tried again while another git process holds a lock of the repository, and
@@ -120,7 +120,8 @@ pub(crate) enum GitError {
     Failed { called: String, said: String },
     /// The message is for a checkout in which nothing was changed.
     #[error(
-        "a filter that git requires has failed, so nothing was changed: {said}; make the filter work first, because git itself would leave the file missing"
+        "a filter that git requires has failed, so nothing was changed: {}; make the filter work first, because git itself would leave the file missing",
+        harmless(said)
     )]
     FilterFailed { said: String },
     #[error("`{called}` was killed before its end ({status}); it may be tried again")]
@@ -149,7 +150,10 @@ pub(crate) enum GitError {
     NotFetched { called: String, said: String },
     #[error("the output of `{called}` is too long")]
     TooMuch { called: String },
-    #[error("the output of `{called}` cannot be parsed: {printed}")]
+    #[error(
+        "the output of `{called}` cannot be parsed: {}",
+        ends_on_one_line(printed, SAID_CHARS)
+    )]
     Unreadable { called: String, printed: String },
     #[error(
         "{} is no longer a worktree of its repository: {}",
@@ -175,7 +179,11 @@ pub(crate) enum GitError {
         top: PathBuf,
         path: String,
     },
-    #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
+    #[error(
+        "git cannot read the directory {} in {}, and would leave out its files",
+        harmless(directory),
+        checkout.display()
+    )]
     Unread {
         checkout: PathBuf,
         /// The directory and the reason, in git's words.
