@@ -282,10 +282,8 @@ async fn no_missing_object_is_fetched_for_a_restrained_principal() {
     for restraint in [OFFLINE, ONLINE, Restraint::OF_A_REQUEST] {
         let git = there.clone().restrained(Some(restraint));
         let tree = person.home().join("tree");
-        let made = git
-            .in_repository(clone.join(".git"))
-            .add_worktree(&tree, &old);
-        let error = made.await.unwrap_err();
+        let repository = git.in_repository(clone.join(".git"));
+        let error = repository.add_worktree(&tree, &old).await.unwrap_err();
         assert!(matches!(error, GitError::NotFetched { .. }), "{error}");
         let missing = "0123456789012345678901234567890123456789";
         assert_eq!(git.commit_of(missing).await.unwrap(), None);
