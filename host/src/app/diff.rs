@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path};
 
+use claudine_domain::principal::Principal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use super::{
     request::TaskRef,
 };
 use crate::{
-    git::{Shape, Wanted},
+    git::{Restraint, Shape, Wanted},
     text::{harmless_lines, shortened},
     worktree::Changed,
 };
@@ -56,6 +57,7 @@ pub(crate) struct DiffView {
 impl Host {
     pub(crate) async fn diff(
         &self,
+        by: &Principal,
         reference: &TaskRef,
         query: DiffQuery,
     ) -> Result<DiffView, AppError> {
@@ -82,7 +84,10 @@ impl Host {
             path: query.path.as_deref(),
         };
         let variables = self.variables_of(task.as_ref()).await?;
-        let looking = self.worktrees.diff(id, task.as_ref(), wanted, variables);
+        let shown_to = Restraint::of_request_by(by);
+        let looking = self
+            .worktrees
+            .diff(id, task.as_ref(), wanted, shown_to, variables);
         let Changed {
             branch,
             from,

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     command::{earlier_over, supervised_by},
     environment::Kept,
-    git::Git,
+    git::{Git, Restraint},
     worktree::{Also, Found, Planned, Wish, WorktreeError, refuse_taken, stem_of},
 };
 
@@ -125,6 +125,8 @@ impl Host {
         };
         let variables = kept.variables.clone();
         let git = self.worktrees.git(&task.working_directory, variables);
+        // An agent may have written the settings of the repository.
+        let git = git.restrained(Restraint::of_request_by(by));
         let planning = self.plan_worktree(by, &git, wish, idempotency);
         let mut planned = self.supervised(planning).await?;
         if planned.worktree.branch.is_none() {
@@ -180,10 +182,14 @@ impl Host {
 
     pub(crate) async fn list_worktrees(
         &self,
+        by: &Principal,
         query: WorktreesQuery,
     ) -> Result<Vec<FoundWorktree>, AppError> {
         let meant = self.tasks_of(query.graph, Purpose::Show).await?;
-        let listing = self.worktrees.list(meant.as_ref(), Arc::default());
+        let shown_to = Restraint::of_request_by(by);
+        let listing = self
+            .worktrees
+            .list(meant.as_ref(), shown_to, Arc::default());
         let found = self.supervised(listing).await?;
         self.read(move |reader| {
             let mut list = Vec::with_capacity(found.len());

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    BranchRef, Commit, Git, GitError, Keeping, Look, is_of_half_made_checkout,
+    BranchRef, Commit, Git, GitError, Keeping, Look,
+    locked::is_of_half_made_checkout,
     place::{git_dir_of, is_same},
     spec::{LONG, SHORT, Spec},
 };
@@ -334,12 +335,13 @@ impl Git {
             spec.limit(LONG)
         };
         let add = Spec::changes(["worktree", "add", "--quiet", "--detach"]);
-        if !self.is_restrained() {
+        let knows_hooks = self.knows_named_hooks(self.folds_case().await?).await?;
+        if !self.is_restrained() && !knows_hooks {
             let add = with_reflog(add.arg(path).arg(commit.hash()));
             return self.change(&add).await.map(drop);
         }
-        // Settings may be included only in the new checkout, so its programs are not known before
-        // it exists.
+        // Settings may be included only in the new checkout, so its filters and hooks are not known
+        // before it exists.
         let add = with_reflog(add.arg("--no-checkout").arg(path).arg(commit.hash()));
         self.change(&add).await?;
         let fill = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];

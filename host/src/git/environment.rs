@@ -145,10 +145,14 @@ impl Variables {
     }
 
     /// Lets git use the index of the checkout.
-    pub(super) fn without_index(mut self) -> Self {
-        let index = OsStr::new(INDEX);
-        if self.0.contains_key(index) {
-            Arc::make_mut(&mut self.0).remove(index);
+    pub(super) fn without_index(self) -> Self {
+        self.without(INDEX)
+    }
+
+    pub(super) fn without(mut self, name: &str) -> Self {
+        let name = OsStr::new(name);
+        if self.0.contains_key(name) {
+            Arc::make_mut(&mut self.0).remove(name);
         }
         self
     }

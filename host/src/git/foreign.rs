@@ -41,9 +41,11 @@ const KEPT: &str =
 const PATTERNS: [&str; 2] = ["info/attributes", "info/exclude"];
 
 /// Variables for commands in the repository itself: git must not fetch an object that is missing.
-/// Versions before 2.45 know only the second one, by which every protocol is forbidden.
-pub(super) const NO_FETCH: [(&str, &str); 2] =
-    [("GIT_NO_LAZY_FETCH", "1"), ("GIT_ALLOW_PROTOCOL", "none")];
+/// Versions before 2.39.4, and 2.40 to 2.44 without the fixes of that time, know only the second
+/// one, by which every protocol is forbidden.
+pub(super) const NO_FETCH: [(&str, &str); 2] = [NO_LAZY_FETCH, NO_PROTOCOL];
+pub(super) const NO_LAZY_FETCH: (&str, &str) = ("GIT_NO_LAZY_FETCH", "1");
+pub(super) const NO_PROTOCOL: (&str, &str) = ("GIT_ALLOW_PROTOCOL", "none");
 
 /// The variable that names the directory with the objects of a repository.
 const OBJECTS: &str = "GIT_OBJECT_DIRECTORY";
@@ -94,7 +96,7 @@ impl Git {
     }
 
     /// The same setup, but git does not fetch an object that is missing.
-    pub(super) fn without_fetch(&self) -> Self {
+    pub(crate) fn without_fetch(&self) -> Self {
         Self {
             variables: self.variables.with_missing(&NO_FETCH),
             ..self.clone()
@@ -147,7 +149,7 @@ impl Git {
             Module::Own(git_dir) => git_dir,
         };
         // Git would compare the files there with the settings of that repository.
-        if inner.has_disabled_programs().await? {
+        if inner.has_disabled_filters().await? {
             return Ok(true);
         }
         for link in inner.submodules().await? {

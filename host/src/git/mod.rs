@@ -16,9 +16,11 @@ mod folding;
 mod foreign;
 mod forward;
 mod gh;
+mod hooks;
 mod in_the_way;
 mod index;
 mod index_lock;
+mod locked;
 mod locks;
 mod look;
 mod names;
@@ -70,7 +72,9 @@ pub(crate) use self::{
 use self::{
     environment::Variables,
     folding::folds_case,
+    locked::{is_locked, locked},
     place::is_linked_checkout,
+    restraint::reaching,
     spec::{Purpose, SHORT, Spec},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
@@ -78,7 +82,7 @@ use crate::{
     clock,
     command::{Abandoned, Finished, finish_within},
     config,
-    text::{ends_on_one_line, shell_word},
+    text::{ends_on_one_line, harmless, shell_word},
 };
 
 /// How long a command is tried again while another git process holds a lock of the repository, and
@@ -93,6 +97,8 @@ const NO: [&str; 3] = [
     // The name denotes a directory or a file.
     "expected commit type",
 ];
+/// Error messages that mean that an object of a partial clone is missing.
+const NOT_FETCHED: [&str; 2] = ["lazy fetching disabled", "from promisor remote"];
 /// The maximum number of characters of git's error output in the message of an error.
 const SAID_CHARS: usize = 300;
 /// The maximum number of characters of git's error output that an error keeps. The words that show
@@ -114,7 +120,8 @@ pub(crate) enum GitError {
     Failed { called: String, said: String },
     /// The message is for a checkout in which nothing was changed.
     #[error(
-        "a filter that git requires has failed, so nothing was changed: {said}; make the filter work first, because git itself would leave the file missing"
+        "a filter that git requires has failed, so nothing was changed: {}; make the filter work first, because git itself would leave the file missing",
+        harmless(said)
     )]
     FilterFailed { said: String },
     #[error("`{called}` was killed before its end ({status}); it may be tried again")]
@@ -125,9 +132,28 @@ pub(crate) enum GitError {
         shell_word(&lock.display().to_string())
     )]
     Locked { called: String, lock: PathBuf },
+    #[error(
+        "git is not run in {}: its settings name {count} filters, merge drivers or hooks that would have to be disabled one by one, and {most} is the limit; `git -C {} config --list --show-origin` shows in which files they are",
+        dir.display(),
+        shell_word(&dir.display().to_string())
+    )]
+    TooManyPrograms {
+        dir: PathBuf,
+        count: usize,
+        most: usize,
+    },
+    /// A person may fetch the object.
+    #[error(
+        "`{called}` failed because the repository is a partial clone in which an object is missing, and git fetches none here: {}; `git fetch --refetch --no-filter` there gets all objects",
+        ends_on_one_line(said, SAID_CHARS)
+    )]
+    NotFetched { called: String, said: String },
     #[error("the output of `{called}` is too long")]
     TooMuch { called: String },
-    #[error("the output of `{called}` cannot be parsed: {printed}")]
+    #[error(
+        "the output of `{called}` cannot be parsed: {}",
+        ends_on_one_line(printed, SAID_CHARS)
+    )]
     Unreadable { called: String, printed: String },
     #[error(
         "{} is no longer a worktree of its repository: {}",
@@ -153,7 +179,11 @@ pub(crate) enum GitError {
         top: PathBuf,
         path: String,
     },
-    #[error("git cannot read the directory {directory} in {}, and would leave out its files", checkout.display())]
+    #[error(
+        "git cannot read the directory {} in {}, and would leave out its files",
+        harmless(directory),
+        checkout.display()
+    )]
     Unread {
         checkout: PathBuf,
         /// The directory and the reason, in git's words.
@@ -264,6 +294,8 @@ pub(crate) struct Git {
     /// Whether names that differ only in case denote the same file here. This is looked up at most
     /// once.
     folds_case: Arc<OnceCell<bool>>,
+    /// Whether this git runs hooks that a configuration names.
+    knows_named_hooks: Arc<OnceCell<bool>>,
 }
 
 impl Git {
@@ -284,6 +316,7 @@ impl Git {
             restraint: None,
             variables,
             folds_case: Arc::default(),
+            knows_named_hooks: Arc::default(),
         }
     }
 
@@ -313,6 +346,7 @@ impl Git {
     fn elsewhere(&self, at: At) -> Self {
         Self {
             restraint: self.restraint,
+            knows_named_hooks: self.knows_named_hooks.clone(),
             ..Self::new(at, self.variables.clone().without_index())
         }
     }
@@ -386,12 +420,13 @@ impl Git {
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
         self.refuse_led_away().await?;
         let folds_case = self.folds_case().await?;
+        // The futures are boxed to keep those of the callers small.
+        let spec = Box::pin(self.without_named_hooks(spec, folds_case)).await?;
         if self.is_restrained() {
-            // Boxed to keep the futures of the callers small.
-            return Box::pin(self.run_restrained(spec, folds_case)).await;
+            return Box::pin(self.run_restrained(&spec, folds_case)).await;
         }
         let variables = &self.variables;
-        self.run_at(&self.at, spec, variables, folds_case).await
+        self.run_at(&self.at, &spec, variables, folds_case).await
     }
 
     async fn run_at(
@@ -406,7 +441,7 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        let command = spec.command(at, variables, folds_case);
+        let command = spec.command(at, &reaching(spec, variables), folds_case);
         match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
             Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {
                 called: spec.called(),
@@ -513,41 +548,6 @@ fn is_no(finished: &Finished) -> bool {
         || NO.iter().any(|no| said.contains(no))
 }
 
-fn is_locked(finished: &Finished) -> bool {
-    let said = String::from_utf8_lossy(&finished.stderr);
-    said.contains(".lock': File exists")
-        || said.contains("could not lock")
-        || is_of_half_made_checkout(&said)
-}
-
-/// Whether git has failed because another git process has created the file `commondir` of a new
-/// checkout and has not yet written it.
-fn is_of_half_made_checkout(said: &str) -> bool {
-    said.contains("failed to read") && said.contains("commondir")
-}
-
-/// The error of a command that a lock has prevented. Names the lock if git has named it.
-fn locked(spec: &Spec, finished: &Finished) -> GitError {
-    let said = String::from_utf8_lossy(&finished.stderr);
-    match lock_named_in(&said) {
-        Some(lock) => GitError::Locked {
-            called: spec.called(),
-            lock: lock.into(),
-        },
-        None => failed(spec, finished),
-    }
-}
-
-fn lock_named_in(said: &str) -> Option<&str> {
-    // A push also prints what git says on another machine.
-    let mut own = said.lines().filter(|line| !line.starts_with("remote: "));
-    own.find_map(|line| {
-        let (_, rest) = line.split_once("Unable to create '")?;
-        let (lock, _) = rest.split_once("': File exists")?;
-        Some(lock)
-    })
-}
-
 fn failed(spec: &Spec, finished: &Finished) -> GitError {
     let text = String::from_utf8_lossy(&finished.stderr);
     let said = ends_on_one_line(&text, KEPT_CHARS);
@@ -556,9 +556,11 @@ fn failed(spec: &Spec, finished: &Finished) -> GitError {
     } else {
         said
     };
-    GitError::Failed {
-        called: spec.called(),
-        said,
+    let called = spec.called();
+    if NOT_FETCHED.iter().any(|words| said.contains(words)) {
+        GitError::NotFetched { called, said }
+    } else {
+        GitError::Failed { called, said }
     }
 }
 

@@ -7,20 +7,25 @@
 //!   edit files writes there.
 //! - Filters that the user has configured for all repositories run, because they are the user's,
 //!   but not in the checkout: a relative command would run a file of the branch.
+//! - Git fetches no object that is missing (of a partial clone): the settings of the repository name
+//!   the server and the programs that connect to it.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
-//! one. Somebody could still add a name in the moment between this look and the command.
+//! one. Somebody could still add a name in the moment between this look and the command. What keeps
+//! git from fetching needs no look.
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
+use claudine_domain::principal::Principal;
 use serde::{Deserialize, Serialize};
 
 use super::{
     At, Git, GitError,
     environment::Variables,
     failed,
-    foreign::NO_FETCH,
+    foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
     is_no,
+    settings::few_enough,
     spec::{Program, Spec},
     whole,
 };
@@ -33,6 +38,17 @@ pub(crate) struct Restraint {
     pub(crate) has_network: bool,
 }
 
+impl Restraint {
+    /// The restraint of git while a request of a restrained principal is examined. Looking at a
+    /// repository needs no network, whatever the requested task may do.
+    pub(crate) const OF_A_REQUEST: Self = Self { has_network: false };
+
+    /// The restraint while a request of this principal is examined or answered.
+    pub(crate) fn of_request_by(by: &Principal) -> Option<Self> {
+        by.restrained.then_some(Self::OF_A_REQUEST)
+    }
+}
+
 /// Settings that name a program which git, or a filter that is its own, runs for files.
 const FOR_FILES: &str = concat!(
     r"filter\..*\.(clean|smudge|process|required)",
@@ -42,7 +58,7 @@ const FOR_FILES: &str = concat!(
 );
 
 /// Settings that name, or allow, a program which connects to a remote, or which git runs when it
-/// fetches.
+/// fetches. Git itself does not fetch, but `git lfs` reads some of them.
 const TO_CONNECT: &str = concat!(
     r"core\.(sshcommand|gitproxy|alternaterefscommand)",
     r"|credential\.(.*\.)?helper",
@@ -52,17 +68,9 @@ const TO_CONNECT: &str = concat!(
     r"|lfs\.(.*\.)?standalonetransferagent",
 );
 
-/// Commands that read settings and names only, and so run no program.
-const RUN_NOTHING: [&str; 5] = [
-    "check-ref-format",
-    "config",
-    "symbolic-ref",
-    "var",
-    "version",
-];
-
 /// Commands that are meant to connect to a remote.
-const CONNECT: [&str; 2] = ["push", "submodule"];
+const CONNECT: [&str; 2] = ["push", SUBMODULE];
+const SUBMODULE: &str = "submodule";
 
 /// The variable by which `git lfs` leaves pointers in place of files, and downloads none.
 const NO_LFS: (&str, &str) = ("GIT_LFS_SKIP_SMUDGE", "1");
@@ -82,31 +90,37 @@ const PLAIN_MERGE: &str = "git merge-file -q --marker-size=%L %A %O %B || exit 1
 #[derive(PartialEq, Eq, Debug, Default)]
 struct Limits {
     settings: Vec<(String, String)>,
-    /// Whether the repository itself names a program for its files.
-    has_own_for_files: bool,
+    /// Whether the repository itself names a filter.
+    has_own_filters: bool,
     /// Whether the repository itself names a program to connect to a remote.
     has_own_to_connect: bool,
 }
 
 impl Git {
-    /// The same setup for the task of a restrained principal, or of somebody else if there is no
-    /// restraint.
+    /// The same setup for the task or the request of a restrained principal, or of somebody else if
+    /// there is no restraint.
     pub(crate) fn restrained(self, restraint: Option<Restraint>) -> Self {
-        let is_offline = restraint.is_some_and(|it| !it.has_network);
-        let variables = if is_offline {
-            self.variables.with_missing(&[NO_LFS])
+        let Some(Restraint { has_network }) = restraint else {
+            return Self {
+                restraint: None,
+                ..self
+            };
+        };
+        let git = self.without_fetch();
+        let variables = if has_network {
+            git.variables
         } else {
-            self.variables
+            git.variables.with_missing(&[NO_LFS])
         };
         Self {
             restraint,
             variables,
-            ..self
+            ..git
         }
     }
 
     /// The same setup in a checkout of the user, where the filters of the repository must go on to
-    /// apply to its files.
+    /// apply to its files. Missing objects are not fetched there either.
     pub(crate) fn in_users_checkout(&self, dir: &Path) -> Self {
         Self {
             restraint: None,
@@ -134,9 +148,7 @@ impl Git {
         folds_case: bool,
     ) -> Result<(Cow<'a, Spec>, Variables), GitError> {
         let variables = self.variables.clone();
-        let verb = spec.verb();
-        let runs_nothing = RUN_NOTHING.iter().any(|known| verb == *known);
-        if runs_nothing {
+        if spec.reads_settings_only() {
             return Ok((Cow::Borrowed(spec), variables));
         }
         let mut limits = self.limits_at(&self.at, folds_case).await?;
@@ -147,13 +159,12 @@ impl Git {
             limits.settings.extend(there.settings);
             limits.has_own_to_connect |= there.has_own_to_connect;
         }
-        // `gh` runs git in the checkout, too.
-        let connects = spec.program == Program::Gh || CONNECT.iter().any(|known| verb == *known);
-        let variables = if limits.has_own_to_connect && !connects {
-            variables.with_missing(&NO_FETCH).with_missing(&[NO_LFS])
+        let variables = if limits.has_own_to_connect && !is_to_connect(spec) {
+            variables.with_missing(&[NO_LFS])
         } else {
             variables
         };
+        few_enough(limits.settings.len(), self.dir())?;
         let spec = limits
             .settings
             .into_iter()
@@ -163,14 +174,15 @@ impl Git {
         Ok((Cow::Owned(spec), variables))
     }
 
-    /// Whether a restraint disables a program that this repository names for its files.
-    pub(super) async fn has_disabled_programs(&self) -> Result<bool, GitError> {
+    /// Whether a restraint disables a filter that this repository names. Without it, git does not
+    /// see what its files are.
+    pub(crate) async fn has_disabled_filters(&self) -> Result<bool, GitError> {
         if !self.is_restrained() {
             return Ok(false);
         }
         let folds_case = self.folds_case().await?;
         let limits = Box::pin(self.limits_at(&self.at, folds_case)).await?;
-        Ok(limits.has_own_for_files)
+        Ok(limits.has_own_filters)
     }
 
     async fn limits_at(&self, at: &At, folds_case: bool) -> Result<Limits, GitError> {
@@ -192,6 +204,27 @@ impl Git {
             called: spec.called(),
             printed: String::from_utf8_lossy(&output).into_owned(),
         })
+    }
+}
+
+/// Whether a command is meant to connect to a remote. `gh` runs git in the checkout, too.
+fn is_to_connect(spec: &Spec) -> bool {
+    let verb = spec.verb();
+    spec.program == Program::Gh || CONNECT.iter().any(|known| verb == *known)
+}
+
+/// The variables with which a command runs. Even if git fetches no missing object here, a push and
+/// the submodules need their remotes. What a push sends may have to be fetched before.
+pub(super) fn reaching(spec: &Spec, variables: &Variables) -> Variables {
+    let variables = variables.clone();
+    if !is_to_connect(spec) {
+        return variables;
+    }
+    let variables = variables.without(NO_PROTOCOL.0);
+    if spec.verb() == SUBMODULE {
+        variables
+    } else {
+        variables.without(NO_LAZY_FETCH.0)
     }
 }
 
@@ -219,7 +252,7 @@ fn limits(output: &str) -> Option<Limits> {
         if is_of_submodule && !value.starts_with('!') {
             continue;
         }
-        limits.has_own_for_files |= !is_of_submodule;
+        limits.has_own_filters |= !is_of_submodule && !name.starts_with("merge.");
         let value = match of_user.get(name) {
             Some(value) => apart(name, value),
             None => disabled.into(),
@@ -263,6 +296,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::git::{foreign::NO_FETCH, spec::Purpose};
 
     fn check(output: &str, expected: &[(&str, &str)], connects: bool) {
         let limits = limits(output).unwrap();
@@ -327,6 +361,22 @@ mod tests {
             check(&format!("local\0{name}\nsh x\0"), &[], true);
             check(&format!("global\0{name}\nsh x\0"), &[], false);
         }
+    }
+
+    #[test]
+    fn only_commands_for_remotes_may_connect_if_missing_objects_are_not_fetched() {
+        let variables = Variables::new([], &BTreeMap::new()).with_missing(&NO_FETCH);
+        let check = |spec: &Spec, expected: [bool; 2]| {
+            let variables = reaching(spec, &variables);
+            let is_set = |(name, _): (&str, &str)| variables.iter().any(|(set, _)| set == name);
+            assert_eq!(NO_FETCH.map(is_set), expected, "{}", spec.called());
+        };
+        for verb in ["status", "worktree", "rev-parse", "merge-tree", "config"] {
+            check(&Spec::reads([verb]), [true, true]);
+        }
+        check(&Spec::changes(["submodule", "update"]), [true, false]);
+        check(&Spec::changes(["push", "origin"]), [false, false]);
+        check(&Spec::gh(Purpose::Reads, ["pr", "list"]), [false, false]);
     }
 
     #[test]

@@ -7,6 +7,10 @@
 //! filters, attributes, ignored files, line ends, merge drivers and the detection of renames in a
 //! merge.
 
+use std::path::Path;
+
+use super::GitError;
+
 /// A setting, its value, and the reason why it is fixed.
 pub(super) const FIXED: &[(&str, &str, &str)] = &[
     (
@@ -169,6 +173,22 @@ pub(super) const NO_HOOKS: (&str, &str) = ("core.hooksPath", "/dev/null");
 /// wrong.
 pub(super) const IGNORE_CASE: &str = "core.ignoreCase";
 
+/// The maximum number of names of a configuration that are disabled one by one. Git searches its
+/// whole environment for each setting, so many settings would make each command slow.
+const DISABLED_MAX: usize = 500;
+
+/// Fails if the settings of the repository of a directory name more programs than can be disabled.
+pub(super) fn few_enough(count: usize, dir: &Path) -> Result<(), GitError> {
+    if count <= DISABLED_MAX {
+        return Ok(());
+    }
+    Err(GitError::TooManyPrograms {
+        dir: dir.to_owned(),
+        count,
+        most: DISABLED_MAX,
+    })
+}
+
 /// Settings as environment variables, which git passes on to every process that it starts.
 pub(super) fn as_variables<'a>(
     settings: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -199,6 +219,18 @@ mod tests {
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(variables, expected);
+    }
+
+    #[test]
+    fn a_configuration_with_too_many_programs_is_refused_with_the_way_out() {
+        let dir = Path::new("/work/a b");
+        assert!(few_enough(DISABLED_MAX, dir).is_ok());
+        let refused = few_enough(DISABLED_MAX + 1, dir).map_err(|error| error.to_string());
+        let expected = "git is not run in /work/a b: its settings name 501 filters, merge \
+                        drivers or hooks that would have to be disabled one by one, and 500 is \
+                        the limit; `git -C '/work/a b' config --list --show-origin` shows in \
+                        which files they are";
+        assert_eq!(refused, Err(expected.to_owned()));
     }
 
     #[test]

@@ -28,6 +28,15 @@ pub(super) const LIST_BYTES: usize = 64 << 20;
 /// Maximum number of files in the arguments of one command.
 pub(super) const FILES_MAX: usize = 500;
 
+/// Commands that read settings and names only, if they change nothing.
+const READ_SETTINGS: [&str; 5] = [
+    "check-ref-format",
+    "config",
+    "symbolic-ref",
+    "var",
+    "version",
+];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Program {
     Git,
@@ -175,6 +184,11 @@ impl Spec {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
     /// Tells that git runs a command of its own in this checkout.
     pub(super) fn with_other_checkout(self, dir: &Path) -> Self {
         Self {
@@ -190,6 +204,14 @@ impl Spec {
     pub(super) fn verb(&self) -> &OsStr {
         let verb = self.arguments.first();
         verb.map_or(OsStr::new(""), OsString::as_os_str)
+    }
+
+    /// Whether the command only reads settings and names, and so runs no program.
+    pub(super) fn reads_settings_only(&self) -> bool {
+        let verb = self.verb();
+        self.program == Program::Git
+            && self.purpose == Purpose::Reads
+            && READ_SETTINGS.iter().any(|known| verb == *known)
     }
 
     /// The command in the form in which messages show it: `git merge`.
@@ -323,6 +345,15 @@ mod tests {
         let refs = command(&refs, &At::Repository("/bare".into()));
         assert_eq!(variable(&refs, "GIT_DIR").as_deref(), Some("/bare"));
         assert_eq!(variable(&refs, "GIT_INDEX_FILE").as_deref(), Some("/index"));
+    }
+
+    #[test]
+    fn a_command_that_changes_a_ref_does_not_count_as_one_that_reads_settings_only() {
+        assert!(Spec::reads(["config", "--get", "a.b"]).reads_settings_only());
+        assert!(Spec::reads(["symbolic-ref", "HEAD"]).reads_settings_only());
+        assert!(!Spec::changes(["symbolic-ref", "HEAD", "refs/heads/a"]).reads_settings_only());
+        assert!(!Spec::reads(["status"]).reads_settings_only());
+        assert!(!Spec::gh(Purpose::Reads, ["config"]).reads_settings_only());
     }
 
     #[test]

@@ -16,12 +16,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     WorktreeError, Worktrees,
     message::Message,
-    record,
+    record, restraint,
     settle::{Work, unrecorded},
 };
 use crate::{
     fsx,
-    git::{BranchRef, Commit, Git, Operation},
+    git::{BranchRef, Commit, Git, Operation, Restraint},
 };
 
 /// A request to merge the work of a task that has ended.
@@ -116,7 +116,11 @@ impl Worktrees {
         let variables = again.variables.clone();
         let git = match &record {
             Some(record) => self.git_of(record, variables),
-            None => self.git(self.path(id), variables),
+            None => {
+                let git = self.git(self.path(id), variables);
+                let of_task = again.task.and_then(restraint);
+                git.restrained(of_task.or(Restraint::of_request_by(again.by)))
+            }
         };
         let is_there = match &mut record {
             Some(record) => {

@@ -52,15 +52,26 @@ impl Worktrees {
         let _turn = self.turn(repository).await;
         let mut known = self.record(task.id).await?;
         let restraint = restraint(task);
-        // The records of earlier versions do not have it.
+        let is_without_fetch = task.requester_of(attempt).restrained;
         if let Some(record) = &mut known {
+            let noted = (record.restraint, record.is_without_fetch);
+            // The records of earlier versions do not have it.
             record.restraint = restraint;
+            record.is_without_fetch = is_without_fetch;
+            if noted != (restraint, is_without_fetch) {
+                self.write_record(record).await?;
+            }
         }
         let git = if let Some(record) = &known {
             self.git_of(record, variables)
         } else {
             let git = self.git(&path, variables).linked_to(repository);
-            git.restrained(restraint)
+            let git = git.restrained(restraint);
+            if is_without_fetch {
+                git.without_fetch()
+            } else {
+                git
+            }
         };
         let is_settled = known
             .as_ref()
@@ -224,6 +235,9 @@ impl Worktrees {
             base: worktree.base.clone().map(BranchRef::named),
             base_commit,
             restraint: restraint(task),
+            is_without_fetch: task
+                .last_attempt()
+                .is_some_and(|last| task.requester_of(last.number).restrained),
             tip: None,
             is_named: worktree.branch.is_some(),
             is_dropped: false,

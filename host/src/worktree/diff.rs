@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use claudine_domain::{id::TaskId, task::Task, worktree::Span};
 
-use super::{WorktreeError, Worktrees, record::Record};
+use super::{WorktreeError, Worktrees, record::Record, restraint};
 use crate::{
     fsx,
-    git::{Commit, Diff, Git, Wanted},
+    git::{Commit, Diff, Git, Restraint, Wanted},
 };
 
 /// The changes of a task.
@@ -23,17 +23,22 @@ pub(crate) struct Changed {
 }
 
 impl Worktrees {
+    /// The changes of a task, shown to a restrained principal or to somebody else.
     pub(crate) async fn diff(
         &self,
         id: TaskId,
         task: Option<&Task>,
         wanted: Wanted<'_>,
+        shown_to: Option<Restraint>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Changed, WorktreeError> {
         let record = self.record(id).await?;
         let git = match &record {
-            Some(record) => self.git_of(record, variables),
-            None => self.git(self.path(id), variables),
+            Some(record) => self.git_to_show(record, shown_to, variables).await?,
+            None => {
+                let git = self.git(self.path(id), variables);
+                git.restrained(shown_to.or(task.and_then(restraint)))
+            }
         };
         let noted = noted(record.as_ref(), task);
         if let Some(record) = &record {

@@ -50,6 +50,10 @@ pub(crate) enum WorktreeError {
         to.display()
     )]
     LedOut { dir: PathBuf, to: PathBuf },
+    #[error(
+        "the worktree of task {task:#} is not shown to clients: the settings of its repository itself name filters, which may be anybody's programs; `claudine diff {task:#}` shows it to a person"
+    )]
+    NotShown { task: TaskId },
     #[error("base `{base}` is not a branch, a tag or a commit of the repository")]
     NoBase { base: String },
     #[error("--merge auto needs a branch to merge into, and {base}")]
@@ -256,6 +260,7 @@ impl WorktreeError {
                 | Self::NoWorktree { .. }
                 | Self::NoRecord { .. }
                 | Self::NothingMade { .. }
+                | Self::NotShown { .. }
                 | Self::CommitGone { .. }
                 | Self::BranchGone { .. }
                 | Self::BranchMoved { .. }

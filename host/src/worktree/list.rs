@@ -11,7 +11,7 @@ use claudine_domain::{id::TaskId, worktree::Merge};
 use super::{WorktreeError, Worktrees, record::Record};
 use crate::{
     fsx,
-    git::{Git, Look},
+    git::{Git, Look, Restraint},
 };
 
 /// An existing worktree.
@@ -44,10 +44,12 @@ pub(crate) struct Content {
 }
 
 impl Worktrees {
-    /// The existing worktrees. If tasks are given, only the worktrees of these tasks.
+    /// The existing worktrees, for a restrained principal or for somebody else. If tasks are given,
+    /// only the worktrees of these tasks.
     pub(crate) async fn list(
         &self,
         meant: Option<&BTreeSet<TaskId>>,
+        shown_to: Option<Restraint>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Vec<Found>, WorktreeError> {
         let mut list = Vec::new();
@@ -59,8 +61,11 @@ impl Worktrees {
             match record {
                 Ok(record) if record.is_half_made || fsx::is_missing(&path) => {}
                 Ok(record) => {
-                    let git = self.git_of(&record, variables.clone());
-                    let content = record.content(&git).await;
+                    let git = self.git_to_show(&record, shown_to, variables.clone());
+                    let content = match git.await {
+                        Ok(git) => record.content(&git).await,
+                        Err(error) => Err(error),
+                    };
                     list.push(Found {
                         task,
                         path,

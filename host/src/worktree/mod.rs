@@ -57,6 +57,7 @@ pub(crate) use self::{
 };
 use self::{claims::Claims, record::Record};
 use crate::{
+    fsx,
     git::{Git, Restraint},
     layout::Layout,
     lock::lock,
@@ -96,8 +97,34 @@ impl Worktrees {
     /// command fails if the directory is no longer a worktree of its repository.
     fn git_of(&self, record: &Record, variables: Arc<BTreeMap<String, String>>) -> Git {
         let git = self.git(self.path(record.task), variables);
-        git.linked_to(&record.repository)
-            .restrained(record.restraint)
+        let git = git
+            .linked_to(&record.repository)
+            .restrained(record.restraint);
+        if record.is_without_fetch {
+            git.without_fetch()
+        } else {
+            git
+        }
+    }
+
+    /// The host's git to show the worktree with this record to a restrained principal, or to
+    /// somebody else. A worktree of somebody less restrained may need filters of its repository,
+    /// which nobody restrained may run, and without them its files are not what they seem.
+    async fn git_to_show(
+        &self,
+        record: &Record,
+        shown_to: Option<Restraint>,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<Git, WorktreeError> {
+        let git = self.git_of(record, variables);
+        if shown_to.is_none() || record.restraint.is_some() {
+            return Ok(git);
+        }
+        let git = git.restrained(shown_to);
+        if !fsx::is_missing(git.dir()) && git.has_disabled_filters().await? {
+            return Err(WorktreeError::NotShown { task: record.task });
+        }
+        Ok(git)
     }
 
     /// The state in which a task has left its worktree. `None` if the worktree has no record.

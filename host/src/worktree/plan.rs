@@ -240,7 +240,7 @@ async fn refuse_unmergeable(
                 standing,
             });
         }
-        let changes = git.in_dir(&path).changes().await?;
+        let changes = git.in_users_checkout(&path).changes().await?;
         if changes.known > 0 {
             return Err(WorktreeError::Dirty {
                 files: shortened(&changes.files),

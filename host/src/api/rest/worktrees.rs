@@ -19,8 +19,9 @@ pub(super) async fn list(
     sender: Sender,
     Asked(query): Asked<WorktreesQuery>,
 ) -> Answered<Vec<FoundWorktree>> {
+    let by = sender.principal(&shared).await?;
     let query = sender.meant(&shared, query).await?;
-    ok(shared.host.list_worktrees(query).await?)
+    ok(shared.host.list_worktrees(&by, query).await?)
 }
 
 pub(super) async fn clean(
@@ -53,8 +54,9 @@ pub(super) async fn resolve(
 
 pub(super) async fn diff(
     State(shared): State<Shared>,
+    By(by): By,
     NamedTask(task): NamedTask,
     Asked(query): Asked<DiffQuery>,
 ) -> Answered<DiffView> {
-    ok(shared.host.diff(&task, query).await?)
+    ok(shared.host.diff(&by, &task, query).await?)
 }

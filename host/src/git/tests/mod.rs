@@ -5,6 +5,7 @@
 mod checkouts;
 mod commits;
 mod foreign;
+mod hooks;
 mod losses;
 mod names;
 mod person;

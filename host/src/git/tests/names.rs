@@ -11,7 +11,7 @@ use std::{
 use super::{look, repository, somebody, worktree};
 use crate::{
     command::Finished,
-    git::{BranchRef, Commit, Git, Unmakable, failed, lock_named_in, spec::Spec},
+    git::{BranchRef, Commit, Git, GitError, Unmakable, failed, locked::lock_named_in, spec::Spec},
 };
 
 #[tokio::test]
@@ -268,4 +268,37 @@ fn the_reason_is_found_anywhere_in_what_git_has_said_and_the_message_is_short() 
     assert!(message.contains(" failed: first a word"), "{message}");
     assert!(message.ends_with(" one last"), "{message}");
     assert!(message.chars().count() < 400, "{message}");
+}
+
+#[test]
+fn what_git_and_filters_have_printed_cannot_control_the_terminal() {
+    let printed = || "a\u{1b}[2J\0\nb".to_owned();
+    let called = "git config".to_owned();
+    let errors = [
+        GitError::FilterFailed { said: printed() },
+        GitError::Unread {
+            checkout: "/work".into(),
+            directory: printed(),
+        },
+        GitError::Unreadable {
+            called: called.clone(),
+            printed: printed(),
+        },
+        GitError::NotFetched {
+            called: called.clone(),
+            said: printed(),
+        },
+        GitError::Failed {
+            called: called.clone(),
+            said: printed(),
+        },
+    ];
+    for error in errors {
+        let shown = error.to_string();
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert!(shown.contains("[2J"), "{shown:?}");
+    }
+    let printed = "filter.a.clean ".repeat(10_000);
+    let long = GitError::Unreadable { called, printed }.to_string();
+    assert!(long.len() < 1_000, "{}", long.len());
 }

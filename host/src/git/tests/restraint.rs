@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{Person, repository, somebody};
-use crate::git::{Git, Restraint, Shape, Stamps, Wanted, spec::Spec};
+use crate::git::{Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec};
 
 const OFFLINE: Restraint = Restraint { has_network: false };
 const ONLINE: Restraint = Restraint { has_network: true };
@@ -232,8 +232,8 @@ async fn filters_of_a_restrained_principal_are_told_whether_they_may_use_the_net
         // Python finds no module in the checkout.
         assert!(env.lines().any(|line| line == "PYTHONSAFEPATH=1"), "{env}");
     };
-    check(OFFLINE, None, ["1", ""]).await;
-    check(ONLINE, None, ["", ""]).await;
+    check(OFFLINE, None, ["1", "none"]).await;
+    check(ONLINE, None, ["", "none"]).await;
     for name in [
         "core.sshCommand",
         "core.gitProxy",
@@ -250,4 +250,78 @@ async fn filters_of_a_restrained_principal_are_told_whether_they_may_use_the_net
     ] {
         check(ONLINE, Some(name), ["1", "none"]).await;
     }
+}
+
+/// A clone without the contents of the branch `old`, which git would fetch with a program that a
+/// file names which the repository includes. Returns the path of the clone.
+fn partial_clone(person: &Person) -> PathBuf {
+    person.git(&["branch", "old"]);
+    person.write("file", "two\n");
+    person.commit_all("second");
+    person.git(&["config", "uploadpack.allowFilter", "true"]);
+    person.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let url = format!("file://{}", person.work().display());
+    let clone = person.home().join("clone");
+    let path = clone.to_str().unwrap();
+    person.git(&["clone", "-q", "--filter=blob:none", &url, path]);
+    let included = person.home().join("included");
+    let file = included.to_str().unwrap();
+    let own = format!("touch {}; git-upload-pack", ran(person).display());
+    let set = ["config", "--file", file, "remote.origin.uploadpack", &own];
+    person.git(&set);
+    person.git_in(&clone, &["config", "include.path", file]);
+    clone
+}
+
+#[tokio::test]
+async fn no_missing_object_is_fetched_for_a_restrained_principal() {
+    let person = somebody("");
+    let clone = partial_clone(&person);
+    let there = person.at(".").in_dir(&clone);
+    let old = there.commit_of("origin/old").await.unwrap().unwrap();
+    for restraint in [OFFLINE, ONLINE, Restraint::OF_A_REQUEST] {
+        let git = there.clone().restrained(Some(restraint));
+        let tree = person.home().join("tree");
+        let repository = git.in_repository(clone.join(".git"));
+        let error = repository.add_worktree(&tree, &old).await.unwrap_err();
+        assert!(matches!(error, GitError::NotFetched { .. }), "{error}");
+        let missing = "0123456789012345678901234567890123456789";
+        assert_eq!(git.commit_of(missing).await.unwrap(), None);
+        let diff = Spec::reads(["diff", old.hash(), "HEAD"]);
+        for git in [&git, &git.in_users_checkout(&clone)] {
+            let shown = git.output(&diff).await.unwrap_err();
+            assert!(matches!(shown, GitError::NotFetched { .. }), "{shown}");
+        }
+        assert!(!ran(&person).exists(), "{restraint:?}");
+        let path = tree.to_str().unwrap();
+        person.git_in(&clone, &["worktree", "remove", "--force", path]);
+    }
+    let diff = Spec::reads(["diff", old.hash(), "HEAD"]);
+    there.output(&diff).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+/// Git would search its environment for each of them, and each command would take seconds.
+#[tokio::test]
+async fn a_repository_that_names_too_many_filters_is_refused_for_a_restrained_principal() {
+    let person = somebody("");
+    let with_filters = |count: usize| {
+        let filters: Vec<String> = (0..count)
+            .map(|number| format!("[filter \"f{number}\"]\n\tclean = cat\n"))
+            .collect();
+        let included = person.home().join("included");
+        fs::write(&included, filters.concat()).unwrap();
+        let path = included.to_str().unwrap();
+        person.git(&["config", "include.path", path]);
+    };
+    let git = person.at(".").restrained(Some(Restraint::OF_A_REQUEST));
+    with_filters(500);
+    git.status().await.unwrap();
+    with_filters(501);
+    let refused = git.status().await.unwrap_err();
+    assert!(
+        matches!(refused, GitError::TooManyPrograms { count: 501, .. }),
+        "{refused}"
+    );
+    person.at(".").status().await.unwrap();
 }

@@ -403,6 +403,128 @@ fn host_runs_neither_a_file_of_a_branch_nor_a_filter_of_the_repository_for_a_cli
     assert!(ran.exists());
 }
 
+/// Without the network, an agent could let the host reach a server, or run a program, by a request:
+/// the settings that a repository includes may be in a file that the agent writes.
+#[test]
+fn host_fetches_no_missing_object_for_a_client() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let repository = Repository::with(TestHost::builder().config(config));
+    let host = &repository.host;
+    let ran = host.root().join("ran");
+    repository.git(&["branch", "old"]);
+    repository.write("file", "two\n");
+    repository.commit("second");
+    repository.git(&["config", "uploadpack.allowFilter", "true"]);
+    repository.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    let url = format!("file://{}", repository.path().display());
+    let clone = host.root().join("clone");
+    let path = clone.to_str().unwrap();
+    repository.git(&["clone", "-q", "--filter=blob:none", &url, path]);
+    let included = clone.join("included");
+    let own = format!(
+        "[remote \"origin\"]\n\tuploadpack = \"touch {}; git-upload-pack\"\n",
+        ran.display()
+    );
+    fs::write(&included, own).unwrap();
+    git_in(host, &clone, &["config", "include.path", "../included"]);
+    let mut client = Client::connect(host);
+    let asked = |base: &str| {
+        json!({
+            "prompt": "true", "executor": "shell", "workingDirectory": clone,
+            "useWorktree": true, "baseBranch": base,
+        })
+    };
+    // Git would ask the remote for an unknown commit.
+    let unknown = "0123456789012345678901234567890123456789";
+    let complaint = client.fail("DelegateTask", asked(unknown));
+    assert!(complaint.contains("is not a branch"), "{complaint}");
+    assert!(!ran.exists());
+    let taken = client.call("DelegateTask", asked("origin/old"));
+    let task = host.finished(taken["taskId"].as_str().unwrap());
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let says = "the repository is a partial clone in which an object is missing";
+    assert!(task.to_string().contains(says), "{task:#}");
+    assert!(!ran.exists());
+    // Nor is one fetched for a task of the person that a client runs again.
+    let words = ["--worktree", "--base", "origin/old", "--script", "true"];
+    let mut submit = host.command(["run", "--hold"].iter().chain(&words));
+    let submitted = submit.current_dir(&clone).output().unwrap();
+    let id = String::from_utf8(submitted.stdout).unwrap();
+    let id = id.trim();
+    host.run(["cancel", id]).check();
+    client.call("RetryTask", json!({ "taskId": id }));
+    host.run(["release", id]);
+    let task = host.finished(id);
+    assert!(task.to_string().contains(says), "{task:#}");
+    assert!(!ran.exists());
+    // The person's own git runs it.
+    git_in(host, &clone, &["cat-file", "-p", "origin/old:file"]);
+    assert!(ran.exists());
+}
+
+/// An agent may have written the settings, or the files, by which a filter runs.
+#[test]
+fn worktree_of_a_person_is_not_shown_to_a_client_if_its_repository_names_filters() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let ran = host.root().join("ran");
+    let task = repository.done(&["--keep-worktree"], "echo two > file");
+    let id = task["id"].as_str().unwrap();
+    let mut client = Client::connect(host);
+    let diff = client.call("TaskDiff", json!({ "taskId": id }));
+    let patch = diff["patch"].as_str().unwrap();
+    assert!(patch.contains("-one\n+two\n"), "{patch}");
+    repository.git(&["config", "filter.evil.clean", &evil(host)]);
+    let attributes = repository.path().join(".git/info/attributes");
+    fs::write(attributes, "* filter=evil\n").unwrap();
+    let complaint = client.fail("TaskDiff", json!({ "taskId": id }));
+    assert!(complaint.contains("is not shown to clients"), "{complaint}");
+    assert!(!ran.exists());
+    let diff = host.text(["diff", id]);
+    assert!(diff.contains("-one\n+two"), "{diff}");
+    assert!(ran.exists());
+}
+
+#[test]
+fn request_of_a_client_is_refused_if_its_repository_names_too_many_filters() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let repository = Repository::with(TestHost::builder().config(config));
+    let filters: Vec<String> = (0..10_000)
+        .map(|number| format!("[filter \"f{number}\"]\n\tclean = cat\n"))
+        .collect();
+    fs::write(repository.path().join(".git/filters"), filters.concat()).unwrap();
+    repository.git(&["config", "include.path", "filters"]);
+    let mut client = Client::connect(&repository.host);
+    let asked = json!({ "prompt": "true", "executor": "shell", "useWorktree": true });
+    let complaint = client.fail("DelegateTask", asked);
+    let says = "its settings name 10000 filters, merge drivers or hooks";
+    assert!(complaint.contains(says), "{complaint}");
+}
+
+#[test]
+fn hooks_that_settings_name_do_not_run() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let ran = host.root().join("ran");
+    let set = |name: &str, value: &str| {
+        repository.git(&["config", "--global", "--add", name, value]);
+    };
+    for event in HOOKS {
+        set("hook.evil.event", event);
+    }
+    set("hook.evil.command", &format!("touch {}", ran.display()));
+    repository.git(&["commit", "-q", "--allow-empty", "-m", "own"]);
+    if !ran.exists() {
+        eprintln!("SKIPPED: this git runs no hooks that settings name (2.54 and later do)");
+        return;
+    }
+    fs::remove_file(&ran).unwrap();
+    let task = repository.done(&["--merge", "auto"], "echo two > file");
+    merged(&task, "succeeded", "merged");
+    assert!(!repository.worktree(&task).exists());
+    assert!(!ran.exists(), "a hook was run");
+}
+
 #[test]
 fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
     let repository = Repository::new();

@@ -1,0 +1,181 @@
+//! Disables hooks that a configuration names. Git from 2.54 runs them (`hook.NAME.command`) beside
+//! those in the directory of hooks, which a setting replaces ([`NO_HOOKS`]).
+//!
+//! Git has no setting against all of them. It has two kinds of switches:
+//!
+//! - `hook.NAME.enabled` disables one of them, so the names are looked up before each command that
+//!   could run one. Somebody could still add a name in the moment between this look and the
+//!   command, or in a submodule, or in a file that is included only in a checkout that the command
+//!   makes.
+//! - `hook.EVENT.enabled` disables all hooks of an event, whatever their names are. Git from 2.55
+//!   knows it, but takes the event for a name if somebody has set `hook.EVENT.command`.
+//!
+//! [`NO_HOOKS`]: super::settings::NO_HOOKS
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use super::{
+    At, Git, GitError, failed, is_no,
+    settings::few_enough,
+    spec::{Hooks, Spec},
+    whole,
+};
+
+/// Settings that make a name one of a hook.
+const NAMED: &str = r"^hook\..*\.(command|event|parallel)$";
+
+/// The events for which commands of the host could run hooks.
+const EVENTS: [&str; 15] = [
+    "applypatch-msg",
+    "commit-msg",
+    "post-applypatch",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-rewrite",
+    "pre-applypatch",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-merge-commit",
+    "pre-rebase",
+    "prepare-commit-msg",
+    "reference-transaction",
+];
+
+/// The first version that runs hooks which a configuration names is 2.54. Builds on the way to it
+/// call themselves 2.53.
+const SINCE: (u32, u32) = (2, 53);
+
+impl Git {
+    /// The command with settings by which it runs no hook that a configuration names. A push runs
+    /// its hooks.
+    pub(super) async fn without_named_hooks<'a>(
+        &self,
+        spec: &'a Spec,
+        folds_case: bool,
+    ) -> Result<Cow<'a, Spec>, GitError> {
+        let runs_hooks = spec.hooks == Hooks::None && !spec.reads_settings_only();
+        if !runs_hooks || !self.knows_named_hooks(folds_case).await? {
+            return Ok(Cow::Borrowed(spec));
+        }
+        let mut names = self.named_hooks_at(&self.at, folds_case).await?;
+        // Settings may be included only in one of the places.
+        if let Some(dir) = spec.other_checkout() {
+            let at = At::Checkout(dir.to_owned());
+            names.extend(self.named_hooks_at(&at, folds_case).await?);
+        }
+        few_enough(names.len(), self.dir())?;
+        let names = EVENTS.into_iter().map(str::to_owned).chain(names);
+        let disabled = names.fold(spec.clone(), |spec, name| {
+            spec.setting(format!("hook.{name}.enabled"), "false")
+        });
+        Ok(Cow::Owned(disabled))
+    }
+
+    /// Whether this git runs hooks that a configuration names. This is looked up at most once.
+    pub(super) async fn knows_named_hooks(&self, folds_case: bool) -> Result<bool, GitError> {
+        let looked = self
+            .knows_named_hooks
+            .get_or_try_init(|| self.look_up_version(folds_case));
+        looked.await.copied()
+    }
+
+    async fn look_up_version(&self, folds_case: bool) -> Result<bool, GitError> {
+        let spec = Spec::reads(["version"]);
+        // The directory of the command may be missing, which the command itself reports.
+        let at = At::Checkout("/".into());
+        let found = self.run_at(&at, &spec, &self.variables, folds_case).await?;
+        if !found.status.success() {
+            return Err(failed(&spec, &found));
+        }
+        let printed = String::from_utf8_lossy(&found.stdout);
+        // An unknown version may be a newer one.
+        Ok(version(&printed).is_none_or(|version| version >= SINCE))
+    }
+
+    async fn named_hooks_at(
+        &self,
+        at: &At,
+        folds_case: bool,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let spec = Spec::reads(["config", "-z", "--name-only", "--get-regexp", NAMED]);
+        let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
+        if !found.status.success() {
+            return if is_no(&found) {
+                Ok(BTreeSet::new())
+            } else {
+                Err(failed(&spec, &found))
+            };
+        }
+        let output = whole(&spec, found)?;
+        // A name must not be changed, because it would no longer denote the same hook.
+        let text = std::str::from_utf8(&output).ok();
+        let names = text.and_then(hook_names);
+        names.ok_or_else(|| GitError::Unreadable {
+            called: spec.called(),
+            printed: String::from_utf8_lossy(&output).into_owned(),
+        })
+    }
+}
+
+/// The names of hooks in a list of names of settings; `None` if the list cannot be parsed.
+fn hook_names(output: &str) -> Option<BTreeSet<String>> {
+    let settings = output.split_terminator('\0');
+    settings
+        .map(|setting| {
+            let (name, _) = setting.strip_prefix("hook.")?.rsplit_once('.')?;
+            Some(name.to_owned())
+        })
+        .collect()
+}
+
+/// The first two numbers of the version that git has printed.
+fn version(printed: &str) -> Option<(u32, u32)> {
+    let mut numbers = printed.trim().strip_prefix("git version ")?.split('.');
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?.parse().ok()?;
+    Some((major, minor))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_names_of_hooks_are_found_whatever_characters_they_have() {
+        let output = "hook.a.command\0hook.a.event\0hook.a.event\0hook.b=c. d.größe.event\0\
+                      hook.Upper.command\0hook..command\0";
+        let names = hook_names(output).unwrap();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(names, ["", "Upper", "a", "b=c. d.größe"]);
+        assert_eq!(hook_names(""), Some(BTreeSet::new()));
+        assert_eq!(hook_names("hook.a.command\0hoo"), None);
+    }
+
+    #[test]
+    fn hooks_are_looked_up_for_each_git_that_may_run_them() {
+        let runs = |printed: &str| version(printed).is_none_or(|version| version >= SINCE);
+        for old in [
+            "git version 2.39.5\n",
+            "git version 2.47.3",
+            "git version 2.50.1 (Apple Git-155)",
+            "git version 1.99",
+        ] {
+            assert!(!runs(old), "{old}");
+        }
+        for new in [
+            "git version 2.53.GIT",
+            "git version 2.54.0.rc1\n",
+            "git version 2.100.0",
+            "git version 3.0.0",
+            "something else",
+            "git version 2",
+            "",
+        ] {
+            assert!(runs(new), "{new}");
+        }
+    }
+}
