@@ -289,7 +289,7 @@ impl Executor {
     ) -> Result<&'a Loaded, PluginError> {
         let loaded = cell.get_or_try_init(async || {
             let lack = self.lack.borrow().clone();
-            if let Some(Lack { error, at }) = lack
+            if let Some(Lack { error, at, .. }) = lack
                 && clock::monotonic() < at + JUST_NOW
             {
                 return Err(error);

@@ -6,7 +6,6 @@ use std::{
     os::unix::{fs::symlink, process::ExitStatusExt},
     path::PathBuf,
     process::ExitStatus,
-    sync::Arc,
 };
 
 use rustix::process::Signal;
