@@ -369,6 +369,9 @@ impl Git {
     /// Whether there are commits that only this checkout's own refs contain. These refs are deleted
     /// with the checkout.
     pub(super) async fn has_own_commits(&self) -> Result<bool, GitError> {
+        if !self.may_have_own_refs().await? {
+            return Ok(false);
+        }
         let spec = Spec::reads([
             "rev-list",
             "--max-count=1",
