@@ -75,7 +75,7 @@ impl Status {
 impl Git {
     /// The state of a checkout, with its submodules.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
-        Ok(self.full_status(Submodules::Inside, false).await?.state)
+        Ok(self.full_status(Submodules::Inside).await?.state)
     }
 
     /// The state in which a task has left its worktree, to be shown. It has a short time limit,
@@ -88,13 +88,13 @@ impl Git {
     /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would
     /// be neither committed nor noticed.
     pub(crate) async fn whole_status(&self) -> Result<GitState, GitError> {
-        let status = self.full_status(Submodules::Inside, false).await?;
+        let status = self.full_status(Submodules::Inside).await?;
         Ok(status.whole(self.dir())?.state)
     }
 
     /// The changes in a user's checkout that matter for a merge.
     pub(crate) async fn changes(&self) -> Result<Changes, GitError> {
-        let status = self.full_status(Submodules::Outside, false).await?;
+        let status = self.full_status(Submodules::Outside).await?;
         let known = status.state.dirty_count - status.untracked_count;
         // Git lists tracked files first.
         let mut files = status.state.dirty;
@@ -153,14 +153,26 @@ impl Git {
         Ok((known + new) as u64)
     }
 
-    pub(super) async fn full_status(
+    async fn full_status(&self, submodules: Submodules) -> Result<Status, GitError> {
+        if submodules == Submodules::Inside && self.linked_to.is_some() {
+            let links = self.submodules().await?;
+            return self.status_with(&links, false).await;
+        }
+        let spec = Self::status_spec(submodules, false).limit(LONG);
+        self.read_status(&spec, submodules).await
+    }
+
+    /// The status of this checkout, which has the submodules `links`. Changes inside them count,
+    /// unless git must not look into one of them.
+    pub(super) async fn status_with(
         &self,
-        submodules: Submodules,
+        links: &[String],
         ignored: bool,
     ) -> Result<Status, GitError> {
-        let submodules = match submodules {
-            Submodules::Inside if !self.foreign_links().await?.is_empty() => Submodules::Unopened,
-            submodules => submodules,
+        let submodules = if self.foreign_among(links).await?.is_empty() {
+            Submodules::Inside
+        } else {
+            Submodules::Unopened
         };
         let spec = Self::status_spec(submodules, ignored).limit(LONG);
         self.read_status(&spec, submodules).await
