@@ -69,6 +69,7 @@ pub(crate) use self::{
     reflog::Keeping,
     refs::Resolved,
     restraint::Restraint,
+    status::Uncommitted,
     work::Merged,
 };
 use self::{

@@ -13,7 +13,6 @@ use std::{
 };
 
 use claudine_domain::{
-    attempt::GitState,
     id::TaskId,
     worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
@@ -21,7 +20,7 @@ use claudine_domain::{
 use super::{WorktreeError, Worktrees, message::Message, record::Record};
 use crate::{
     fsx,
-    git::{Commit, Git, shortened},
+    git::{Commit, Git, Uncommitted, shortened},
     text::{harmless, shell_word},
 };
 
@@ -430,13 +429,15 @@ impl Work {
         }
         let place = self.path.display();
         let manual = self.strategy == MergeStrategy::Manual;
-        let mut left = self.git.whole_status().await?;
+        let mut left = self.git.uncommitted().await?;
         // The second round is needed after `git merge --autostash`: when git commits the merge, it
         // restores the changes that were set aside for the merge.
         for is_first in [true, false] {
             // A merge whose resolution equals the branch changes no file, but must still be
             // committed.
-            if left.dirty_count == 0 && (!is_first || manual || !self.git.is_merging().await?) {
+            if left.state.dirty_count == 0
+                && (!is_first || manual || !self.git.is_merging().await?)
+            {
                 return Ok(None);
             }
             if let Some(done) = self.refuse_to_commit(&left).await? {
@@ -447,10 +448,13 @@ impl Work {
             } else {
                 self.message.of_work()
             };
-            Box::pin(self.record.keep_staged(&self.git)).await?;
+            if left.may_be_staged {
+                Box::pin(self.record.keep_staged(&self.git)).await?;
+            }
             self.git.commit_all(&message).await?;
-            left = self.git.whole_status().await?;
+            left = self.git.uncommitted().await?;
         }
+        let left = left.state;
         if left.dirty_count == 0 {
             return Ok(None);
         }
@@ -476,23 +480,23 @@ impl Work {
     }
 
     /// Returns why these changes must not be committed; `None` if they may be.
-    async fn refuse_to_commit(&self, state: &GitState) -> Result<Option<Done>, WorktreeError> {
+    async fn refuse_to_commit(&self, left: &Uncommitted) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
         if self.strategy == MergeStrategy::Manual {
             let detail = format!(
                 "{} not committed in the worktree {place}, which stays (branch `{branch}`)",
-                text_of_changes(state.dirty_count)
+                text_of_changes(left.state.dirty_count)
             );
             return Ok(Some((MergeState::Left, detail).into()));
         }
         // To commit files with conflicts would mark the conflicts as resolved.
-        let mut conflicts = self.git.conflicting_files().await?;
+        let mut conflicts = self.git.conflicting_files(left).await?;
         let is_merging = self.git.is_merging().await?;
         if !conflicts.is_empty() && is_merging {
             // The task may have resolved the conflicts without `git add`.
-            let left = self.git.take_resolved().await?.into_iter();
-            conflicts = left.map(|file| file.path).collect();
+            let open = self.git.take_resolved().await?.into_iter();
+            conflicts = open.map(|file| file.path).collect();
         }
         if !conflicts.is_empty() {
             let way_out = if is_merging {
@@ -512,7 +516,7 @@ impl Work {
             );
             return Ok(Some(Done::conflict(conflicts, detail)));
         }
-        let foreign = self.git.foreign_repositories().await?;
+        let foreign = self.git.foreign_repositories(left).await?;
         if foreign.is_empty() {
             return Ok(None);
         }
