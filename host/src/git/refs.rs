@@ -255,6 +255,9 @@ impl Git {
         one: &Commit,
         other: &Commit,
     ) -> Result<Option<Commit>, GitError> {
+        if one == other {
+            return Ok(Some(one.clone()));
+        }
         let spec = Spec::reads(["merge-base", one.hash(), other.hash()]).of_true_history();
         let finished = self.run(&spec).await?;
         match finished.status.code() {
@@ -270,6 +273,9 @@ impl Git {
         base: &Commit,
         tip: &Commit,
     ) -> Result<u64, GitError> {
+        if base == tip {
+            return Ok(0);
+        }
         let range = format!("{}..{}", base.hash(), tip.hash());
         let spec = Spec::reads(["rev-list", "--count", &range]).of_true_history();
         let printed = self.line(&spec).await?;

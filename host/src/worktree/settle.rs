@@ -17,7 +17,11 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, message::Message, record::Record};
+use super::{
+    WorktreeError, Worktrees,
+    message::Message,
+    record::{Record, Sides},
+};
 use crate::{
     fsx,
     git::{Commit, Git, Uncommitted, shortened},
@@ -207,23 +211,22 @@ impl Worktrees {
     }
 
     async fn work(&self, work: &mut Work) -> Result<Done, WorktreeError> {
-        let branch = &work.record.branch;
         // If git has removed the worktree, everything is on the branch.
         if !fsx::is_missing(&work.path)
             && let Some(done) = work.commit_rest().await?
         {
             return Ok(done);
         }
-        let Some(tip) = work.git.branch_commit(branch).await? else {
+        // The sides are compared before the merge, because they no longer diverge after the merge.
+        let Some(sides) = work.record.sides(&work.git).await? else {
             return Err(work.record.gone(&work.git, None).await?);
         };
+        let tip = sides.tip.clone();
         // If somebody deletes the branch later, only this shows where the work is.
         work.record.tip = Some(tip.clone());
-        // This commit is looked up before the merge, because the histories no longer diverge after
-        // the merge.
-        let (from, is_in_base) = work.record.parted(&work.git, &tip).await?;
+        let from = work.record.parted_at(&sides);
         let start = work.record.start(&work.git, &from).await?;
-        let done = self.hand_over(work, &start, &tip, is_in_base).await?;
+        let done = self.hand_over(work, &start, sides).await?;
         Ok(Done {
             work: Some(Span {
                 from: from.into(),
@@ -233,21 +236,19 @@ impl Worktrees {
         })
     }
 
-    /// Hands over the commits from `start` to `tip`. `is_in_base` is true if the base has all of
-    /// them.
+    /// Hands over the commits of the branch from `start` on.
     async fn hand_over(
         &self,
         work: &mut Work,
         start: &Commit,
-        tip: &Commit,
-        is_in_base: bool,
+        sides: Sides,
     ) -> Result<Done, WorktreeError> {
-        let branch = &work.record.branch;
+        let (branch, tip) = (&work.record.branch, &sides.tip);
         let commits = work.git.commits_between(start, tip).await?;
         // The task may only have brought its branch up to date. With `auto`, an interrupted merge
         // may have brought the work into the base, which must be reported as merged.
         let is_for_others = matches!(work.strategy, MergeStrategy::Patch | MergeStrategy::Pr);
-        if commits == 0 || is_in_base && is_for_others {
+        if commits == 0 || sides.is_in_base() && is_for_others {
             return Ok((MergeState::Nothing, "no changes".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
@@ -267,7 +268,7 @@ impl Worktrees {
             MergeStrategy::Pr => work.open_request().await,
             // Boxed to keep the futures of the callers small.
             MergeStrategy::Auto => {
-                let merged = Box::pin(self.merge(work)).await;
+                let merged = Box::pin(self.merge(work, sides)).await;
                 if merged.is_err() {
                     work.record.refuse_moved_repository()?;
                 }
@@ -333,10 +334,10 @@ impl Worktrees {
         if record.is_named || record.is_dropped {
             return Ok(());
         }
-        let Some(tip) = git.branch_commit(&record.branch).await? else {
+        let [Some(tip), base] = record.tips(git).await? else {
             return Ok(());
         };
-        if record.is_merged(git, &tip).await? {
+        if record.is_merged_into(base.as_ref(), git, &tip).await? {
             git.delete_branch(&record.branch, &tip).await?;
             record.is_dropped = true;
             self.write_record(record).await?;
