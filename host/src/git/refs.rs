@@ -348,6 +348,23 @@ impl Git {
         Ok(full.and_then(|full| BranchRef::from_full(&full)))
     }
 
+    /// Does the same as [`Self::head_branch`], and also tells whether `branch` exists.
+    pub(crate) async fn head_branch_and(
+        &self,
+        branch: &BranchRef,
+    ) -> Result<(Option<BranchRef>, bool), GitError> {
+        // Git marks the branch that is checked out, which mostly is this one, with a star.
+        let spec = Spec::reads(["for-each-ref", "--format=%(HEAD)%(refname)"]).arg(branch.full());
+        let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
+        let checked_out = format!("*{}", branch.full());
+        let mut lines = output.split(|byte| *byte == b'\n');
+        if lines.any(|line| line == checked_out.as_bytes()) {
+            return Ok((Some(branch.clone()), true));
+        }
+        let head = self.head_branch().await?;
+        Ok((head, self.branch_commit(branch).await?.is_some()))
+    }
+
     /// Whether this repository has commits that no branch of its remotes has.
     pub(super) async fn tips(&self) -> Result<Tips, GitError> {
         if self.commit_of("refs/stash").await?.is_some() {

@@ -394,7 +394,7 @@ impl Work {
     pub(super) async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
-        let stands_on = self.git.head_branch().await?;
+        let (stands_on, exists) = self.git.head_branch_and(branch).await?;
         if stands_on.as_ref() != Some(branch) {
             let instead =
                 stands_on.map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
@@ -405,7 +405,7 @@ impl Work {
         }
         // If the branch is missing, the next commit would have no history, and would contain all
         // files.
-        if self.git.branch_commit(branch).await?.is_some() {
+        if exists {
             return Ok(None);
         }
         let way_back = self.git.last_commit().await?.map_or_else(String::new, |commit| {
