@@ -214,6 +214,14 @@ impl Sides {
         Ok(Self { tip, base, common })
     }
 
+    /// Whether the branch has a commit that is not in the history of `start`.
+    pub(super) async fn has_work(&self, git: &Git, start: &Commit) -> Result<bool, WorktreeError> {
+        if self.common.as_ref() == Some(start) {
+            return Ok(!self.is_in_base());
+        }
+        Ok(git.commits_between(start, &self.tip).await? > 0)
+    }
+
     /// Whether the base has everything that is on the branch.
     pub(super) fn is_in_base(&self) -> bool {
         self.common.as_ref() == Some(&self.tip)

@@ -244,11 +244,10 @@ impl Worktrees {
         sides: Sides,
     ) -> Result<Done, WorktreeError> {
         let (branch, tip) = (&work.record.branch, &sides.tip);
-        let commits = work.git.commits_between(start, tip).await?;
         // The task may only have brought its branch up to date. With `auto`, an interrupted merge
         // may have brought the work into the base, which must be reported as merged.
         let is_for_others = matches!(work.strategy, MergeStrategy::Patch | MergeStrategy::Pr);
-        if commits == 0 || sides.is_in_base() && is_for_others {
+        if !sides.has_work(&work.git, start).await? || sides.is_in_base() && is_for_others {
             return Ok((MergeState::Nothing, "no changes".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
@@ -258,6 +257,7 @@ impl Worktrees {
         }
         match work.strategy {
             MergeStrategy::Manual => {
+                let commits = work.git.commits_between(start, tip).await?;
                 let word = if commits == 1 { "commit" } else { "commits" };
                 let typed = work.git.typed(branch).await?;
                 let detail =
