@@ -110,11 +110,23 @@ impl Git {
         if self.linked_to.is_none() {
             return Ok(Vec::new());
         }
+        let submodules = self.submodules().await?;
+        self.foreign_among(&submodules).await
+    }
+
+    /// Does the same as [`Self::foreign_links`], if these are the submodules of this worktree.
+    pub(super) async fn foreign_among(
+        &self,
+        submodules: &[String],
+    ) -> Result<Vec<String>, GitError> {
+        if self.linked_to.is_none() || submodules.is_empty() {
+            return Ok(Vec::new());
+        }
         let git_dir = self.git_dir().await?;
         let mut foreign = Vec::new();
-        for link in self.submodules().await? {
-            if self.leads_away(&link, &git_dir).await? {
-                foreign.push(link);
+        for link in submodules {
+            if self.leads_away(link, &git_dir).await? {
+                foreign.push(link.clone());
             }
         }
         Ok(foreign)

@@ -209,7 +209,7 @@ impl Git {
         if !step.is_of_separate_files() || changes_attributes(step) || self.folds_case().await? {
             return Ok(Replacing::LeftToGit);
         }
-        let git_dir = self.git_dir().await?;
+        let git_dir = self.git_dir_here().await?;
         // In a sparse checkout, git leaves out some of the files.
         let sparse = git_dir.join("info/sparse-checkout");
         let aside = self.look_at_files({

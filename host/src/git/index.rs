@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Commit, Git, GitError, is_lossy, names,
+    Commit, Git, GitError, Uncommitted, is_lossy, names,
     place::Place,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal},
 };
@@ -193,7 +193,13 @@ impl Git {
     /// Nested repositories that are not submodules of this repository. If such a repository were
     /// committed, only the hash of one of its commits would be stored, and nobody else has this
     /// commit.
-    pub(crate) async fn foreign_repositories(&self) -> Result<Vec<String>, GitError> {
+    pub(crate) async fn foreign_repositories(
+        &self,
+        here: &Uncommitted,
+    ) -> Result<Vec<String>, GitError> {
+        if !here.may_have_repositories {
+            return Ok(Vec::new());
+        }
         self.repositories_beside(None).await
     }
 

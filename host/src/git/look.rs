@@ -14,7 +14,6 @@ use super::{
     place::{Place, is_top},
     refs::Tips,
     spec::{LIST_BYTES, LONG, Spec},
-    status::Submodules,
 };
 use crate::fsx;
 
@@ -117,9 +116,9 @@ impl Git {
     }
 
     async fn look_at(&self, place: &Place, first: &Stamps) -> Result<Look, GitError> {
-        let status = self.full_status(Submodules::Inside, true).await?;
-        let status = status.whole(self.dir())?;
         let listed = self.listed().await?;
+        let status = self.status_with(&listed.links, true).await?;
+        let status = status.whole(self.dir())?;
         let mut look = Look {
             state: status.state,
             unwatched: self.changed_unwatched(place, listed.unwatched).await?,
@@ -139,7 +138,8 @@ impl Git {
         if look.within.is_none() {
             look.within = self.broken_repository().await?;
         }
-        let foreign = self.foreign_links().await?;
+        // This is checked again, because comparing the files may have taken long.
+        let foreign = self.foreign_among(&listed.links).await?;
         let mut looked_at = Vec::new();
         for path in listed.links {
             let is_foreign = foreign.contains(&path);

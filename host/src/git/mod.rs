@@ -23,6 +23,7 @@ mod index_lock;
 mod locked;
 mod locks;
 mod look;
+mod makable;
 mod names;
 mod operation;
 mod patch;
@@ -60,13 +61,15 @@ pub(crate) use self::{
     gh::{Opening, Owner},
     index::Stamps,
     look::{Look, shortened},
+    makable::Unmakable,
     names::{BranchRef, Commit},
     operation::Operation,
     place::Place,
     put_back::{PutBack, Step, StepNote},
     reflog::Keeping,
-    refs::{Resolved, Unmakable},
+    refs::Resolved,
     restraint::Restraint,
+    status::Uncommitted,
     work::Merged,
 };
 use self::{

@@ -54,6 +54,19 @@ impl BranchRef {
         self.0.split('/').all(|part| part.len() <= PART_BYTES)
     }
 
+    /// Whether git accepts the name for certain: each part begins with a small letter or a digit,
+    /// and has no other characters except dashes and underscores.
+    pub(super) fn is_plain(&self) -> bool {
+        let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_plain = |part: &str| {
+            part.bytes().next().is_some_and(is_word)
+                && part
+                    .bytes()
+                    .all(|byte| is_word(byte) || b"-_".contains(&byte))
+        };
+        self.0.split('/').all(is_plain)
+    }
+
     /// Whether git has another meaning for the name in every repository: a full name or the end of
     /// one, a whole hash, or a name such as `FETCH_HEAD`.
     pub(super) fn is_reserved(&self) -> bool {
@@ -180,6 +193,35 @@ mod tests {
         };
         assert_eq!(above("a/b/c"), ["a", "a/b"]);
         assert!(above("a").is_empty());
+    }
+
+    #[test]
+    fn only_a_name_that_every_git_accepts_is_plain() {
+        let check = |name: &str, expected: bool| {
+            assert_eq!(BranchRef::named(name).is_plain(), expected, "{name:?}");
+        };
+        for plain in ["main", "claudine/fix-tests-2", "7/a_b"] {
+            check(plain, true);
+        }
+        for other in [
+            "",
+            "-x",
+            "a/-x",
+            "a//b",
+            "/a",
+            "a/",
+            "HEAD",
+            "a..b",
+            "x.lock",
+            "@",
+            "a b",
+            "a~1",
+            "größe",
+            "(detached)",
+            "a\nb",
+        ] {
+            check(other, false);
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Operation {
 impl Git {
     /// The operation that was begun here and has not ended.
     pub(crate) async fn operation(&self) -> Result<Option<Operation>, GitError> {
-        let git_dir = self.git_dir().await?;
+        let git_dir = self.git_dir_here().await?;
         self.look_at_files(move |_| Operation::open_in(&git_dir))
             .await
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{At, Git, GitError, spec::Spec};
+use super::{At, Commit, Git, GitError, spec::Spec};
 use crate::fsx;
 
 // The questions to `git rev-parse`.
@@ -100,6 +100,18 @@ impl Git {
         }
     }
 
+    /// Does the same as [`Self::git_dir`], but does not ask git in a main checkout. Git may refuse to
+    /// work there nevertheless.
+    pub(super) async fn git_dir_here(&self) -> Result<PathBuf, GitError> {
+        if matches!(self.at, At::Checkout(_))
+            && self.linked_to.is_none()
+            && let Some(git_dir) = self.look_at_files(git_dir_in).await?
+        {
+            return Ok(git_dir);
+        }
+        self.git_dir().await
+    }
+
     async fn path(&self, which: &str) -> Result<PathBuf, GitError> {
         let spec = Spec::reads(["rev-parse", "--path-format=absolute", which]);
         let mut output = self.output(&spec).await?;
@@ -151,6 +163,24 @@ pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = fsx::read(&checkout.join(".git")).ok()?;
     let path = text.strip_prefix(b"gitdir: ")?;
     Some(checkout.join(path_of(without_line_ends(path))))
+}
+
+/// The git directory in this directory; `None` if git might take it for something else, and would
+/// look for a repository in the directories above.
+fn git_dir_in(dir: &Path) -> Option<PathBuf> {
+    let git_dir = fs::canonicalize(dir).ok()?.join(".git");
+    let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let has_all = is_dir(&git_dir)
+        && ["objects", "refs"]
+            .iter()
+            .all(|it| is_dir(&git_dir.join(it)));
+    let head = git_dir.join("HEAD");
+    if !has_all || !is_pointer(&head) || fsx::is_taken(&git_dir.join("commondir")) {
+        return None;
+    }
+    let head = String::from_utf8(fsx::read(&head).ok()?).ok()?;
+    let is_head = head.starts_with("ref: refs/") || Commit::parse(head.trim_end()).is_some();
+    is_head.then_some(git_dir)
 }
 
 /// Whether a directory itself, and not a link to it, is a linked checkout of this repository, and

@@ -11,12 +11,12 @@ use std::{
 use claudine_domain::time::Timestamp;
 
 use super::{
-    BranchRef, Commit, Git, GitError,
+    BranchRef, Commit, Git, GitError, failed,
     index::OtherIndex,
     is_lossy, names,
     place::is_pointer,
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal, without},
-    unusable, without_newline,
+    unusable, whole, without_newline,
 };
 use crate::fsx;
 
@@ -250,7 +250,9 @@ impl Git {
         known: &[Commit],
         kept: &[&str],
     ) -> Result<Vec<Commit>, GitError> {
-        let lines = self.past_heads().await? + &self.own_heads().await?;
+        let past = self.past_heads().await?;
+        let own = self.own_heads(&past).await?;
+        let lines = past + &own;
         let mut seen: BTreeSet<&str> = known.iter().map(Commit::hash).collect();
         let new = lines.lines().filter(|line| seen.insert(*line));
         let past: Vec<Commit> = new.filter_map(Commit::parse).collect();
@@ -260,11 +262,15 @@ impl Git {
     /// The commits that were checked out here, the last one first, a line for each. They are read
     /// from the reflog of HEAD.
     async fn past_heads(&self) -> Result<String, GitError> {
-        if self.commit_of("HEAD").await?.is_some() {
-            let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD"]);
-            let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
-            let output = self.output(&spec).await?;
+        let spec = Spec::reads(["rev-list", "--walk-reflogs", "HEAD", "--"]);
+        let spec = spec.limit(LONG).kept_bytes(LIST_BYTES);
+        let walked = self.run(&spec).await?;
+        if walked.status.success() {
+            let output = whole(&spec, walked)?;
             return Ok(String::from_utf8_lossy(&output).into_owned());
+        }
+        if self.commit_of("HEAD").await?.is_some() {
+            return Err(failed(&spec, &walked));
         }
         // Git does not print the reflog if HEAD has no commit, for example after `git switch
         // --orphan`, or if its branch was removed.
@@ -278,34 +284,41 @@ impl Git {
         Ok(noted(&notes).flat_map(|hash| [hash, "\n"]).collect())
     }
 
-    /// The commits that refs of this checkout alone name, a line for each. Git deletes these refs
-    /// with the checkout.
-    async fn own_heads(&self) -> Result<String, GitError> {
+    /// The commits that refs of this checkout alone name, a line for each, without those in `past`.
+    /// Git deletes these refs with the checkout.
+    async fn own_heads(&self, past: &str) -> Result<String, GitError> {
         let listed = |spec: Spec| spec.limit(LONG).kept_bytes(LIST_BYTES);
-        let spec = Spec::reads(["for-each-ref", HASHES]);
-        let mut named = self
-            .output(&listed(OWN.iter().fold(spec, Spec::arg)))
-            .await?;
         let git_dir = self.git_dir().await?;
         // In every format, some refs are files, such as `MERGE_HEAD`, and git does not list them.
         let of_files = self.look_at_files(move |_| {
             let read = root_refs(&git_dir).map_err(unusable(&git_dir));
-            read.map(|read| (read, git_dir.join("reftable").exists()))
+            let is_reftable = git_dir.join("reftable").exists();
+            read.map(|read| (read, is_reftable, may_have_own_refs(&git_dir)))
         });
-        let (of_files, is_reftable) = of_files.await??;
-        named.extend(of_files);
+        let (mut named, is_reftable, may_have_own) = of_files.await??;
+        if may_have_own {
+            let spec = Spec::reads(["for-each-ref", HASHES]);
+            let spec = listed(OWN.iter().fold(spec, Spec::arg));
+            named.extend(self.output(&spec).await?);
+        }
         if is_reftable {
             let arguments = ["for-each-ref", HASHES, "--include-root-refs"];
             let spec = Spec::reads(arguments).arg("--exclude=refs");
             named.extend(self.output(&listed(spec)).await?);
         }
-        // A file with a text may have a hash of the other length, which git would take for a name.
-        let asked = Spec::reads(["rev-parse", "--show-object-format"]);
-        let is_long = self.line(&asked).await? == "sha256";
-        let length = if is_long { 64 } else { 40 };
+        let known: BTreeSet<&str> = past.lines().collect();
         let named = String::from_utf8_lossy(&named);
-        let is_hash = |line: &&str| line.len() == length && Commit::parse(line).is_some();
-        let hashes: Vec<&str> = named.lines().filter(is_hash).collect();
+        let is_new = |line: &&str| !known.contains(*line) && Commit::parse(line).is_some();
+        let mut hashes: Vec<&str> = named.lines().filter(is_new).collect();
+        if hashes.is_empty() {
+            return Ok(String::new());
+        }
+        // A file with a text may have a hash of the other length, which git would take for a name.
+        let length = match past.lines().find_map(Commit::parse) {
+            Some(commit) => commit.hash().len(),
+            None => self.hash_length().await?,
+        };
+        hashes.retain(|line| line.len() == length);
         // A hash may be that of a tag, and need not be that of an object.
         let mut commits = String::new();
         for some in hashes.chunks(COMMITS_MAX) {
@@ -315,6 +328,19 @@ impl Git {
             commits.push_str(&String::from_utf8_lossy(&output));
         }
         Ok(commits)
+    }
+
+    async fn hash_length(&self) -> Result<usize, GitError> {
+        let asked = Spec::reads(["rev-parse", "--show-object-format"]);
+        let is_long = self.line(&asked).await? == "sha256";
+        Ok(if is_long { 64 } else { 40 })
+    }
+
+    /// Whether there may be refs that only this checkout has. If not, git need not be asked.
+    pub(super) async fn may_have_own_refs(&self) -> Result<bool, GitError> {
+        let git_dir = self.git_dir().await?;
+        self.look_at_files(move |_| may_have_own_refs(&git_dir))
+            .await
     }
 
     /// The reflog of a ref, whose file is in this git directory; `None` if the repository keeps its
@@ -428,6 +454,14 @@ impl Git {
         })
         .await
     }
+}
+
+/// Whether there may be refs that only the checkout with this git directory has, apart from those
+/// outside `refs/`. Git stores each of them as a file in a directory for its kind, except in the
+/// format `reftable`. Only a main checkout has `packed-refs`, to which an old git has added them.
+fn may_have_own_refs(git_dir: &Path) -> bool {
+    let mut places = OWN.iter().chain(&["packed-refs", "reftable"]);
+    places.any(|place| !fsx::is_missing(&git_dir.join(place)))
 }
 
 /// The first word of each line in the refs outside `refs/` of a checkout with this git directory

@@ -8,7 +8,7 @@ use super::{
     failed, names,
     reflog::KEPT_ELSEWHERE,
     spec::{LIST_BYTES, LONG, SHORT, Spec},
-    without_newline,
+    whole, without_newline,
 };
 use crate::text::shell_word;
 
@@ -23,6 +23,12 @@ pub(crate) struct Resolved {
     pub(crate) branch: Option<BranchRef>,
 }
 
+/// A ref that git has listed.
+pub(super) struct ListedRef {
+    object: Commit,
+    pub(super) name: String,
+}
+
 /// Whether a repository has commits that its remotes do not have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tips {
@@ -34,16 +40,6 @@ pub(super) enum Tips {
     /// before an amend.
     Abandoned,
     Stash,
-}
-
-/// The reason why a branch cannot be created.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Unmakable {
-    /// Git does not accept the name, or no file system can store it.
-    BadName,
-    /// The name conflicts with this branch: one of the two would have to be a directory and a file
-    /// at the same time.
-    InTheWay(BranchRef),
 }
 
 impl Git {
@@ -164,14 +160,6 @@ impl Git {
         self.commits_of(branches).await
     }
 
-    /// Whether a branch, a tag or a branch of a remote has this name.
-    pub(crate) async fn is_name_taken(&self, branch: &BranchRef) -> Result<bool, GitError> {
-        let places = ["refs/heads", "refs/tags", "refs/remotes"];
-        let names = places.map(|place| format!("{place}/{branch}"));
-        let found = self.targets_of(names).await?;
-        Ok(found.iter().any(Option::is_some))
-    }
-
     async fn commits_of<const N: usize>(
         &self,
         branches: [&BranchRef; N],
@@ -184,46 +172,42 @@ impl Git {
         &self,
         names: [String; N],
     ) -> Result<[Option<Commit>; N], GitError> {
-        // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
-        // branch. `show-ref` is not used, because for it a branch that cannot be read does not
-        // exist.
-        let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
-        let spec = names.iter().fold(spec, Spec::arg);
-        let finished = self.run(&spec).await?;
-        let said = String::from_utf8_lossy(&finished.stderr);
-        let mut broken = said.lines().filter_map(|line| line.strip_prefix(BROKEN));
-        if !finished.status.success() || broken.any(|name| names.iter().any(|it| it == name)) {
-            return Err(failed(&spec, &finished));
-        }
-        let listed = without_newline(finished.stdout);
+        let listed = self.refs_at(&names).await?;
         let mut commits = [const { None::<Commit> }; N];
         for (commit, name) in commits.iter_mut().zip(&names) {
-            let mut entries = listed.lines().filter_map(|line| line.split_once(' '));
-            if let Some((hash, _)) = entries.find(|(_, listed)| listed == name) {
-                *commit = Some(read_commit(&spec, hash)?);
-            }
+            *commit = listed
+                .iter()
+                .find(|it| it.name == *name)
+                .map(|it| it.object.clone());
         }
         Ok(commits)
     }
 
-    /// The reason why no branch can have this name; `None` if a branch can have it, or already has
-    /// it.
-    pub(crate) async fn unmakable(
-        &self,
-        branch: &BranchRef,
-    ) -> Result<Option<Unmakable>, GitError> {
-        // The command below would look up the branch that such an expression (`@{-1}`, `x@{u}`)
-        // denotes. No name of a branch has this part.
-        if branch.name().contains("@{") || !branch.fits() {
-            return Ok(Some(Unmakable::BadName));
+    /// The refs with these full names, and those below them. Fails if git cannot read one of the
+    /// named refs.
+    pub(super) async fn refs_at(&self, names: &[String]) -> Result<Vec<ListedRef>, GitError> {
+        // `rev-parse` is not used, because it also accepts `main~1`, which names a commit but not a
+        // branch. `show-ref` is not used, because for it a branch that cannot be read does not
+        // exist.
+        let spec = Spec::reads(["for-each-ref", "--format=%(objectname) %(refname)"]);
+        let spec = names.iter().fold(spec, Spec::arg).kept_bytes(LIST_BYTES);
+        let finished = self.run(&spec).await?;
+        let is_broken = {
+            let said = String::from_utf8_lossy(&finished.stderr);
+            let mut broken = said.lines().filter_map(|line| line.strip_prefix(BROKEN));
+            broken.any(|name| names.iter().any(|it| it == name))
+        };
+        if is_broken || !finished.status.success() {
+            return Err(failed(&spec, &finished));
         }
-        let spec = Spec::reads(["check-ref-format", "--branch", branch.name()]);
-        if self.line_if(&spec).await?.as_deref() != Some(branch.name()) {
-            return Ok(Some(Unmakable::BadName));
-        }
-        self.in_the_way_of(branch)
-            .await
-            .map(|found| found.map(Unmakable::InTheWay))
+        let output = whole(&spec, finished)?;
+        let lines = String::from_utf8_lossy(&output);
+        let entries = lines.lines().filter_map(|line| line.split_once(' '));
+        let listed = entries.map(|(object, name)| {
+            let name = name.to_owned();
+            read_commit(&spec, object).map(|object| ListedRef { object, name })
+        });
+        listed.collect()
     }
 
     /// Whether git takes the name of a branch that does not exist for something else: for a tag, a
@@ -245,23 +229,6 @@ impl Git {
         let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", name];
         let object = self.line_if(&Spec::reads(arguments)).await?;
         Ok(object.is_some())
-    }
-
-    /// An existing branch because of which this branch cannot exist: `a` and `a/b` cannot both
-    /// exist.
-    pub(crate) async fn in_the_way_of(
-        &self,
-        branch: &BranchRef,
-    ) -> Result<Option<BranchRef>, GitError> {
-        for above in branch.above() {
-            if self.branch_commit(&above).await?.is_some() {
-                return Ok(Some(above));
-            }
-        }
-        let below = format!("{}/", branch.full());
-        let arguments = ["for-each-ref", "--count=1", "--format=%(refname)", &below];
-        let found = self.line(&Spec::reads(arguments)).await?;
-        Ok(BranchRef::from_full(&found))
     }
 
     pub(crate) async fn is_ancestor(
@@ -288,6 +255,9 @@ impl Git {
         one: &Commit,
         other: &Commit,
     ) -> Result<Option<Commit>, GitError> {
+        if one == other {
+            return Ok(Some(one.clone()));
+        }
         let spec = Spec::reads(["merge-base", one.hash(), other.hash()]).of_true_history();
         let finished = self.run(&spec).await?;
         match finished.status.code() {
@@ -303,6 +273,9 @@ impl Git {
         base: &Commit,
         tip: &Commit,
     ) -> Result<u64, GitError> {
+        if base == tip {
+            return Ok(0);
+        }
         let range = format!("{}..{}", base.hash(), tip.hash());
         let spec = Spec::reads(["rev-list", "--count", &range]).of_true_history();
         let printed = self.line(&spec).await?;
@@ -375,6 +348,23 @@ impl Git {
         Ok(full.and_then(|full| BranchRef::from_full(&full)))
     }
 
+    /// Does the same as [`Self::head_branch`], and also tells whether `branch` exists.
+    pub(crate) async fn head_branch_and(
+        &self,
+        branch: &BranchRef,
+    ) -> Result<(Option<BranchRef>, bool), GitError> {
+        // Git marks the branch that is checked out, which mostly is this one, with a star.
+        let spec = Spec::reads(["for-each-ref", "--format=%(HEAD)%(refname)"]).arg(branch.full());
+        let output = self.output(&spec.kept_bytes(LIST_BYTES)).await?;
+        let checked_out = format!("*{}", branch.full());
+        let mut lines = output.split(|byte| *byte == b'\n');
+        if lines.any(|line| line == checked_out.as_bytes()) {
+            return Ok((Some(branch.clone()), true));
+        }
+        let head = self.head_branch().await?;
+        Ok((head, self.branch_commit(branch).await?.is_some()))
+    }
+
     /// Whether this repository has commits that no branch of its remotes has.
     pub(super) async fn tips(&self) -> Result<Tips, GitError> {
         if self.commit_of("refs/stash").await?.is_some() {
@@ -402,6 +392,9 @@ impl Git {
     /// Whether there are commits that only this checkout's own refs contain. These refs are deleted
     /// with the checkout.
     pub(super) async fn has_own_commits(&self) -> Result<bool, GitError> {
+        if !self.may_have_own_refs().await? {
+            return Ok(false);
+        }
         let spec = Spec::reads([
             "rev-list",
             "--max-count=1",

@@ -44,6 +44,20 @@ pub(crate) struct Changes {
     pub(crate) untracked: u64,
 }
 
+/// The state of a worktree, with what shows which further checks a commit of its changes needs. If
+/// git has printed too much, each of them is needed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Uncommitted {
+    pub(crate) state: GitState,
+    /// Whether a file may have conflicts.
+    pub(crate) may_conflict: bool,
+    /// Whether the index may have something that HEAD does not have.
+    pub(crate) may_be_staged: bool,
+    /// Whether there may be a repository that is not a submodule. Git shows it, or the new
+    /// directory that contains it, with a slash at the end.
+    pub(crate) may_have_repositories: bool,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Status {
     pub(super) state: GitState,
@@ -52,6 +66,10 @@ pub(super) struct Status {
     /// The first few of the ignored files and of the directories that contain only ignored files.
     pub(super) ignored: Vec<String>,
     pub(super) ignored_count: u64,
+    // These are explained at `Uncommitted`.
+    may_conflict: bool,
+    may_be_staged: bool,
+    may_have_repositories: bool,
     /// Git's warning about a directory that it could not read, so that its files are missing here.
     unread: Option<String>,
 }
@@ -72,10 +90,21 @@ impl Status {
     }
 }
 
+impl From<Status> for Uncommitted {
+    fn from(status: Status) -> Self {
+        Self {
+            state: status.state,
+            may_conflict: status.may_conflict,
+            may_be_staged: status.may_be_staged,
+            may_have_repositories: status.may_have_repositories,
+        }
+    }
+}
+
 impl Git {
     /// The state of a checkout, with its submodules.
     pub(crate) async fn status(&self) -> Result<GitState, GitError> {
-        Ok(self.full_status(Submodules::Inside, false).await?.state)
+        Ok(self.full_status(Submodules::Inside).await?.state)
     }
 
     /// The state in which a task has left its worktree, to be shown. It has a short time limit,
@@ -88,13 +117,19 @@ impl Git {
     /// Like [`Self::status`], but fails if git cannot read a directory, because files in it would
     /// be neither committed nor noticed.
     pub(crate) async fn whole_status(&self) -> Result<GitState, GitError> {
-        let status = self.full_status(Submodules::Inside, false).await?;
+        let status = self.full_status(Submodules::Inside).await?;
         Ok(status.whole(self.dir())?.state)
+    }
+
+    /// Does the same as [`Self::whole_status`] before the changes are committed.
+    pub(crate) async fn uncommitted(&self) -> Result<Uncommitted, GitError> {
+        let status = self.full_status(Submodules::Inside).await?;
+        Ok(status.whole(self.dir())?.into())
     }
 
     /// The changes in a user's checkout that matter for a merge.
     pub(crate) async fn changes(&self) -> Result<Changes, GitError> {
-        let status = self.full_status(Submodules::Outside, false).await?;
+        let status = self.full_status(Submodules::Outside).await?;
         let known = status.state.dirty_count - status.untracked_count;
         // Git lists tracked files first.
         let mut files = status.state.dirty;
@@ -153,14 +188,26 @@ impl Git {
         Ok((known + new) as u64)
     }
 
-    pub(super) async fn full_status(
+    async fn full_status(&self, submodules: Submodules) -> Result<Status, GitError> {
+        if submodules == Submodules::Inside && self.linked_to.is_some() {
+            let links = self.submodules().await?;
+            return self.status_with(&links, false).await;
+        }
+        let spec = Self::status_spec(submodules, false).limit(LONG);
+        self.read_status(&spec, submodules).await
+    }
+
+    /// The status of this checkout, which has the submodules `links`. Changes inside them count,
+    /// unless git must not look into one of them.
+    pub(super) async fn status_with(
         &self,
-        submodules: Submodules,
+        links: &[String],
         ignored: bool,
     ) -> Result<Status, GitError> {
-        let submodules = match submodules {
-            Submodules::Inside if !self.foreign_links().await?.is_empty() => Submodules::Unopened,
-            submodules => submodules,
+        let submodules = if self.foreign_among(links).await?.is_empty() {
+            Submodules::Inside
+        } else {
+            Submodules::Unopened
         };
         let spec = Self::status_spec(submodules, ignored).limit(LONG);
         self.read_status(&spec, submodules).await
@@ -200,9 +247,14 @@ impl Git {
         // Output that was cut is accepted, because it still has far more entries than are used.
         let said = String::from_utf8_lossy(&finished.stderr);
         let mut unread = said.lines().filter_map(|line| line.strip_prefix(UNREAD));
+        let parsed = parse(&finished.stdout, submodules);
+        let is_cut = finished.stdout.len() >= spec.kept_bytes;
         Ok(Status {
             unread: unread.next().map(str::to_owned),
-            ..parse(&finished.stdout, submodules)
+            may_conflict: parsed.may_conflict || is_cut,
+            may_be_staged: parsed.may_be_staged || is_cut,
+            may_have_repositories: parsed.may_have_repositories || is_cut,
+            ..parsed
         })
     }
 }
@@ -233,7 +285,10 @@ fn parse(output: &[u8], submodules: Submodules) -> Status {
             heading(head, &mut status.state);
             continue;
         }
-        let path = match text.as_bytes().first() {
+        let kind = text.as_bytes().first();
+        status.may_conflict |= kind == Some(&b'u');
+        status.may_be_staged |= is_staged(line);
+        let path = match kind {
             Some(b'1') if submodules == Submodules::Outside && is_moved_submodule(&text) => None,
             // The fields before the path are `1 XY sub mH mI mW hH hI`.
             Some(b'1') => text.splitn(9, ' ').nth(8),
@@ -246,6 +301,7 @@ fn parse(output: &[u8], submodules: Submodules) -> Status {
             Some(b'u') => text.splitn(11, ' ').nth(10),
             Some(b'?') => {
                 status.untracked_count += 1;
+                status.may_have_repositories |= text.ends_with('/');
                 text.get(2..)
             }
             Some(b'!') => {
@@ -275,6 +331,15 @@ fn parse(output: &[u8], submodules: Submodules) -> Status {
 fn is_moved_submodule(line: &str) -> bool {
     let mut words = line.split(' ').skip(1);
     words.next() == Some(".M") && words.next().is_some_and(|sub| sub.starts_with('S'))
+}
+
+/// Whether a line is that of a file of which the index has another content than HEAD.
+fn is_staged(line: &[u8]) -> bool {
+    match line {
+        [b'1', b' ', staged, ..] => *staged != b'.',
+        [kind, ..] => matches!(*kind, b'2' | b'u'),
+        [] => false,
+    }
 }
 
 /// Whether a line begins with `1 XY`, where X means that the index has another content than HEAD,
@@ -360,6 +425,49 @@ mod tests {
         assert_eq!(status.state.dirty, ["new"]);
         assert_eq!((status.ignored.len(), status.ignored_count), (NAMED, 60));
         assert_eq!(status.ignored[0], "out/");
+    }
+
+    #[test]
+    fn further_checks_before_a_commit_are_left_out_only_if_they_would_find_nothing() {
+        let check = |lines: &str, expected: [bool; 3]| {
+            let status = parse(lines.as_bytes(), Submodules::Inside);
+            let found = Uncommitted::from(status);
+            let found = [
+                found.may_conflict,
+                found.may_be_staged,
+                found.may_have_repositories,
+            ];
+            assert_eq!(found, expected, "{lines:?}");
+        };
+        check("", [false; 3]);
+        let fields = "N... 100644 100644 100644 aa bb";
+        check(&format!("1 .M {fields} a/\0? new\0"), [false; 3]);
+        check(&format!("1 M. {fields} a\0"), [false, true, false]);
+        check("? new\0! x/\0", [false; 3]);
+        check(&format!("1 .M {fields} a\0? dir/\0"), [false, false, true]);
+        let both = "u UU N... 100644 100644 100644 100644 aa bb cc both\0";
+        check(both, [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn the_status_shows_a_repository_and_what_is_staged_before_a_commit() {
+        let person = Person::with_repository("");
+        person.write("file", "one");
+        person.commit_all("first");
+        let check = async |staged: bool, repositories: bool| {
+            let found = person.at(".").uncommitted().await.unwrap();
+            assert_eq!(
+                (found.may_be_staged, found.may_have_repositories),
+                (staged, repositories),
+                "{found:?}"
+            );
+        };
+        person.write("file", "two");
+        check(false, false).await;
+        person.git(&["init", "-q", "without-commit"]);
+        check(false, true).await;
+        person.git(&["add", "file"]);
+        check(true, true).await;
     }
 
     #[tokio::test]

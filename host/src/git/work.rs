@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, time::Duration};
 
 use super::{
-    BranchRef, Commit, Git, GitError, LOCKED_PAUSE, Operation, failed, names,
+    BranchRef, Commit, Git, GitError, LOCKED_PAUSE, Operation, Uncommitted, failed, names,
     refs::read_commit,
     spec::{Hooks, LONG, Spec},
 };
@@ -71,19 +71,26 @@ impl Git {
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
         let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]).limit(LONG);
         self.change(&self.without_foreign(add).await?).await?;
-        let staged = [
+        let committed = self.commit_index(message).await;
+        // If all changes are inside submodules, there is nothing to commit here.
+        let has_failed = matches!(committed, Err(GitError::Failed { .. }));
+        if has_failed && !self.is_merging().await? && !self.has_staged().await? {
+            return Ok(());
+        }
+        committed
+    }
+
+    /// Whether the index has something that HEAD does not have.
+    async fn has_staged(&self) -> Result<bool, GitError> {
+        let arguments = [
             "diff",
             "--cached",
             "--quiet",
             "--no-ext-diff",
             "--ignore-submodules=none",
         ];
-        let staged = Spec::reads(staged).limit(LONG);
-        // If all changes are inside submodules, there is nothing to commit here.
-        if self.run(&staged).await?.status.success() && !self.is_merging().await? {
-            return Ok(());
-        }
-        self.commit_index(message).await
+        let spec = Spec::reads(arguments).limit(LONG);
+        Ok(!self.run(&spec).await?.status.success())
     }
 
     /// Commits the index, and nothing else.
@@ -252,7 +259,13 @@ impl Git {
     }
 
     /// The files of a merge in progress here that have unresolved conflicts.
-    pub(crate) async fn conflicting_files(&self) -> Result<Vec<String>, GitError> {
+    pub(crate) async fn conflicting_files(
+        &self,
+        here: &Uncommitted,
+    ) -> Result<Vec<String>, GitError> {
+        if !here.may_conflict {
+            return Ok(Vec::new());
+        }
         let arguments = [
             "diff",
             "--name-only",

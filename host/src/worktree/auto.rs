@@ -10,7 +10,7 @@ use claudine_domain::worktree::MergeState;
 
 use super::{
     WorktreeError, Worktrees,
-    record::Updating,
+    record::{Sides, Updating},
     settle::{Done, Work},
 };
 use crate::{
@@ -34,30 +34,40 @@ const PUT_BACK: &str = "; its files were put back";
 const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
 impl Worktrees {
-    /// Merges the work. The record gets messages about files of a checkout that somebody has
-    /// changed while they were being replaced.
-    pub(super) async fn merge(&self, work: &mut Work) -> Result<Done, WorktreeError> {
+    /// Merges the work. `sides` are the commits of branch and base, which were just read. The record
+    /// gets messages about files of a checkout that somebody has changed while they were being
+    /// replaced.
+    pub(super) async fn merge(&self, work: &mut Work, sides: Sides) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
         let Some(base) = work.record.base.clone() else {
             let why = format!("there is no branch to merge `{branch}` into");
             return Ok((MergeState::Refused, why).into());
         };
+        // Putting a checkout back may take long.
+        let mut just_read = work.record.updating.is_none().then_some(sides);
         if let Some(why) = self.put_back_noted(&mut work.record, &work.git).await {
             return work.refused(&base, &why).await;
         }
         let (mut tries, begun) = (0, clock::monotonic());
         // Each round checks the present state. After the base was moved, the next round reports the
-        // merge.
+        // merge. The base is moved only from the commit that was read.
         loop {
-            let (old, tip) = match work.git.branch_commits([&base, &branch]).await? {
-                [Some(old), Some(tip)] => (old, tip),
-                [_, None] => return Err(work.record.gone(&work.git, None).await?),
-                [None, Some(_)] => {
-                    let why = format!("the base `{base}` no longer exists");
-                    return work.refused(&base, &why).await;
-                }
+            let sides = match just_read.take() {
+                Some(sides) => Some(sides),
+                None => work.record.sides(&work.git).await?,
             };
-            let common = work.git.common_ancestor(&old, &tip).await?;
+            let Some(Sides {
+                tip,
+                base: old,
+                common,
+            }) = sides
+            else {
+                return Err(work.record.gone(&work.git, None).await?);
+            };
+            let Some(old) = old else {
+                let why = format!("the base `{base}` no longer exists");
+                return work.refused(&base, &why).await;
+            };
             if common.as_ref() == Some(&tip) {
                 let done = format!("merged `{branch}` into `{base}`");
                 return Ok((MergeState::Merged, done).into());

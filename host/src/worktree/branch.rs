@@ -48,8 +48,11 @@ impl Worktrees {
         let candidates = had.cloned().into_iter().chain(names.map(BranchRef::named));
         for branch in candidates {
             let is_claimed = claims.is_of_another(task, Path::new(&worktree.repository), &branch);
-            if !is_claimed
-                && !repository.is_name_taken(&branch).await?
+            if is_claimed {
+                continue;
+            }
+            let others = repository.others_named(&branch).await?;
+            if !others.have_name
                 && repository
                     .checked_out_in_the_way_of(&branch, Some(&self.path(task)))
                     .await?
@@ -57,7 +60,7 @@ impl Worktrees {
             {
                 // If git cannot make a branch with this name, it cannot make the numbered branches
                 // either.
-                if repository.unmakable(&branch).await?.is_some() {
+                if others.unmakable.is_some() {
                     break;
                 }
                 return Ok(branch);

@@ -128,29 +128,39 @@ impl Record {
     /// The commit at which the branch diverges from its base. If the base was merged into the
     /// branch, this commit is later than the commit at which the branch was made.
     pub(super) async fn parting(&self, git: &Git, tip: &Commit) -> Result<Commit, WorktreeError> {
-        Ok(self.parted(git, tip).await?.0)
+        let base = self.base_tip(git).await?;
+        let sides = Sides::compared(git, tip.clone(), base).await?;
+        Ok(self.parted_at(&sides))
     }
 
-    /// The commit at which the branch diverges from its base, and whether the base has everything
-    /// that is on the branch.
-    pub(super) async fn parted(
-        &self,
-        git: &Git,
-        tip: &Commit,
-    ) -> Result<(Commit, bool), WorktreeError> {
-        let base = match &self.base {
-            Some(base) => git.branch_commit(base).await?,
-            None => None,
-        };
-        let common = match base {
-            Some(base) => git.common_ancestor(&base, tip).await?,
-            None => None,
-        };
+    /// Does the same as [`Self::parting`] if the branch and its base are at these commits.
+    pub(super) fn parted_at(&self, sides: &Sides) -> Commit {
         // A merged branch no longer diverges from its base, so the recorded commit counts.
-        let is_in_base = common.as_ref() == Some(tip);
-        let common = common.filter(|_| !is_in_base);
-        let from = common.unwrap_or_else(|| self.base_commit.clone());
-        Ok((from, is_in_base))
+        let common = sides.common.clone().filter(|_| !sides.is_in_base());
+        common.unwrap_or_else(|| self.base_commit.clone())
+    }
+
+    /// The commits of the branch and its base; `None` if the branch does not exist.
+    pub(super) async fn sides(&self, git: &Git) -> Result<Option<Sides>, WorktreeError> {
+        match self.tips(git).await? {
+            [Some(tip), base] => Sides::compared(git, tip, base).await.map(Some),
+            [None, _] => Ok(None),
+        }
+    }
+
+    /// The last commits of the branch and of its base, as far as these exist.
+    pub(super) async fn tips(&self, git: &Git) -> Result<[Option<Commit>; 2], WorktreeError> {
+        match &self.base {
+            Some(base) => Ok(git.branch_commits([&self.branch, base]).await?),
+            None => Ok([git.branch_commit(&self.branch).await?, None]),
+        }
+    }
+
+    async fn base_tip(&self, git: &Git) -> Result<Option<Commit>, WorktreeError> {
+        match &self.base {
+            Some(base) => Ok(git.branch_commit(base).await?),
+            None => Ok(None),
+        }
     }
 
     /// The commit after which everything on the branch is the task's work. If the task has merged
@@ -166,16 +176,55 @@ impl Record {
 
     /// Whether the base has everything that is on the branch.
     pub(super) async fn is_merged(&self, git: &Git, tip: &Commit) -> Result<bool, WorktreeError> {
-        let base = match &self.base {
-            Some(base) => git.branch_commit(base).await?,
-            None => None,
-        };
-        for base in base.iter().chain([&self.base_commit]) {
+        let base = self.base_tip(git).await?;
+        self.is_merged_into(base.as_ref(), git, tip).await
+    }
+
+    /// Does the same as [`Self::is_merged`] if the base is at this commit.
+    pub(super) async fn is_merged_into(
+        &self,
+        base: Option<&Commit>,
+        git: &Git,
+        tip: &Commit,
+    ) -> Result<bool, WorktreeError> {
+        for base in base.into_iter().chain([&self.base_commit]) {
             if git.is_ancestor(tip, base).await? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+}
+
+/// The commits of a branch and its base, read at the same time.
+pub(super) struct Sides {
+    pub(super) tip: Commit,
+    /// The commit of the base, if the base exists.
+    pub(super) base: Option<Commit>,
+    /// The last commit that is on both.
+    pub(super) common: Option<Commit>,
+}
+
+impl Sides {
+    async fn compared(git: &Git, tip: Commit, base: Option<Commit>) -> Result<Self, WorktreeError> {
+        let common = match &base {
+            Some(base) => git.common_ancestor(base, &tip).await?,
+            None => None,
+        };
+        Ok(Self { tip, base, common })
+    }
+
+    /// Whether the branch has a commit that is not in the history of `start`.
+    pub(super) async fn has_work(&self, git: &Git, start: &Commit) -> Result<bool, WorktreeError> {
+        if self.common.as_ref() == Some(start) {
+            return Ok(!self.is_in_base());
+        }
+        Ok(git.commits_between(start, &self.tip).await? > 0)
+    }
+
+    /// Whether the base has everything that is on the branch.
+    pub(super) fn is_in_base(&self) -> bool {
+        self.common.as_ref() == Some(&self.tip)
     }
 }
 

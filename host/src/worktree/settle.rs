@@ -13,15 +13,18 @@ use std::{
 };
 
 use claudine_domain::{
-    attempt::GitState,
     id::TaskId,
     worktree::{Merge, MergeState, MergeStrategy, Span, Worktree},
 };
 
-use super::{WorktreeError, Worktrees, message::Message, record::Record};
+use super::{
+    WorktreeError, Worktrees,
+    message::Message,
+    record::{Record, Sides},
+};
 use crate::{
     fsx,
-    git::{Commit, Git, shortened},
+    git::{Commit, Git, Uncommitted, shortened},
     text::{harmless, shell_word},
 };
 
@@ -208,23 +211,22 @@ impl Worktrees {
     }
 
     async fn work(&self, work: &mut Work) -> Result<Done, WorktreeError> {
-        let branch = &work.record.branch;
         // If git has removed the worktree, everything is on the branch.
         if !fsx::is_missing(&work.path)
             && let Some(done) = work.commit_rest().await?
         {
             return Ok(done);
         }
-        let Some(tip) = work.git.branch_commit(branch).await? else {
+        // The sides are compared before the merge, because they no longer diverge after the merge.
+        let Some(sides) = work.record.sides(&work.git).await? else {
             return Err(work.record.gone(&work.git, None).await?);
         };
+        let tip = sides.tip.clone();
         // If somebody deletes the branch later, only this shows where the work is.
         work.record.tip = Some(tip.clone());
-        // This commit is looked up before the merge, because the histories no longer diverge after
-        // the merge.
-        let (from, is_in_base) = work.record.parted(&work.git, &tip).await?;
+        let from = work.record.parted_at(&sides);
         let start = work.record.start(&work.git, &from).await?;
-        let done = self.hand_over(work, &start, &tip, is_in_base).await?;
+        let done = self.hand_over(work, &start, sides).await?;
         Ok(Done {
             work: Some(Span {
                 from: from.into(),
@@ -234,21 +236,18 @@ impl Worktrees {
         })
     }
 
-    /// Hands over the commits from `start` to `tip`. `is_in_base` is true if the base has all of
-    /// them.
+    /// Hands over the commits of the branch from `start` on.
     async fn hand_over(
         &self,
         work: &mut Work,
         start: &Commit,
-        tip: &Commit,
-        is_in_base: bool,
+        sides: Sides,
     ) -> Result<Done, WorktreeError> {
-        let branch = &work.record.branch;
-        let commits = work.git.commits_between(start, tip).await?;
+        let (branch, tip) = (&work.record.branch, &sides.tip);
         // The task may only have brought its branch up to date. With `auto`, an interrupted merge
         // may have brought the work into the base, which must be reported as merged.
         let is_for_others = matches!(work.strategy, MergeStrategy::Patch | MergeStrategy::Pr);
-        if commits == 0 || is_in_base && is_for_others {
+        if !sides.has_work(&work.git, start).await? || sides.is_in_base() && is_for_others {
             return Ok((MergeState::Nothing, "no changes".to_owned()).into());
         }
         if work.strategy != MergeStrategy::Manual
@@ -258,6 +257,7 @@ impl Worktrees {
         }
         match work.strategy {
             MergeStrategy::Manual => {
+                let commits = work.git.commits_between(start, tip).await?;
                 let word = if commits == 1 { "commit" } else { "commits" };
                 let typed = work.git.typed(branch).await?;
                 let detail =
@@ -268,7 +268,7 @@ impl Worktrees {
             MergeStrategy::Pr => work.open_request().await,
             // Boxed to keep the futures of the callers small.
             MergeStrategy::Auto => {
-                let merged = Box::pin(self.merge(work)).await;
+                let merged = Box::pin(self.merge(work, sides)).await;
                 if merged.is_err() {
                     work.record.refuse_moved_repository()?;
                 }
@@ -334,10 +334,10 @@ impl Worktrees {
         if record.is_named || record.is_dropped {
             return Ok(());
         }
-        let Some(tip) = git.branch_commit(&record.branch).await? else {
+        let [Some(tip), base] = record.tips(git).await? else {
             return Ok(());
         };
-        if record.is_merged(git, &tip).await? {
+        if record.is_merged_into(base.as_ref(), git, &tip).await? {
             git.delete_branch(&record.branch, &tip).await?;
             record.is_dropped = true;
             self.write_record(record).await?;
@@ -394,7 +394,7 @@ impl Work {
     pub(super) async fn refuse_astray(&self) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
-        let stands_on = self.git.head_branch().await?;
+        let (stands_on, exists) = self.git.head_branch_and(branch).await?;
         if stands_on.as_ref() != Some(branch) {
             let instead =
                 stands_on.map_or_else(|| "no branch".to_owned(), |branch| format!("`{branch}`"));
@@ -405,7 +405,7 @@ impl Work {
         }
         // If the branch is missing, the next commit would have no history, and would contain all
         // files.
-        if self.git.branch_commit(branch).await?.is_some() {
+        if exists {
             return Ok(None);
         }
         let way_back = self.git.last_commit().await?.map_or_else(String::new, |commit| {
@@ -430,13 +430,15 @@ impl Work {
         }
         let place = self.path.display();
         let manual = self.strategy == MergeStrategy::Manual;
-        let mut left = self.git.whole_status().await?;
+        let mut left = self.git.uncommitted().await?;
         // The second round is needed after `git merge --autostash`: when git commits the merge, it
         // restores the changes that were set aside for the merge.
         for is_first in [true, false] {
             // A merge whose resolution equals the branch changes no file, but must still be
             // committed.
-            if left.dirty_count == 0 && (!is_first || manual || !self.git.is_merging().await?) {
+            if left.state.dirty_count == 0
+                && (!is_first || manual || !self.git.is_merging().await?)
+            {
                 return Ok(None);
             }
             if let Some(done) = self.refuse_to_commit(&left).await? {
@@ -447,10 +449,13 @@ impl Work {
             } else {
                 self.message.of_work()
             };
-            Box::pin(self.record.keep_staged(&self.git)).await?;
+            if left.may_be_staged {
+                Box::pin(self.record.keep_staged(&self.git)).await?;
+            }
             self.git.commit_all(&message).await?;
-            left = self.git.whole_status().await?;
+            left = self.git.uncommitted().await?;
         }
+        let left = left.state;
         if left.dirty_count == 0 {
             return Ok(None);
         }
@@ -476,23 +481,23 @@ impl Work {
     }
 
     /// Returns why these changes must not be committed; `None` if they may be.
-    async fn refuse_to_commit(&self, state: &GitState) -> Result<Option<Done>, WorktreeError> {
+    async fn refuse_to_commit(&self, left: &Uncommitted) -> Result<Option<Done>, WorktreeError> {
         let branch = &self.record.branch;
         let place = self.path.display();
         if self.strategy == MergeStrategy::Manual {
             let detail = format!(
                 "{} not committed in the worktree {place}, which stays (branch `{branch}`)",
-                text_of_changes(state.dirty_count)
+                text_of_changes(left.state.dirty_count)
             );
             return Ok(Some((MergeState::Left, detail).into()));
         }
         // To commit files with conflicts would mark the conflicts as resolved.
-        let mut conflicts = self.git.conflicting_files().await?;
+        let mut conflicts = self.git.conflicting_files(left).await?;
         let is_merging = self.git.is_merging().await?;
         if !conflicts.is_empty() && is_merging {
             // The task may have resolved the conflicts without `git add`.
-            let left = self.git.take_resolved().await?.into_iter();
-            conflicts = left.map(|file| file.path).collect();
+            let open = self.git.take_resolved().await?.into_iter();
+            conflicts = open.map(|file| file.path).collect();
         }
         if !conflicts.is_empty() {
             let way_out = if is_merging {
@@ -512,7 +517,7 @@ impl Work {
             );
             return Ok(Some(Done::conflict(conflicts, detail)));
         }
-        let foreign = self.git.foreign_repositories().await?;
+        let foreign = self.git.foreign_repositories(left).await?;
         if foreign.is_empty() {
             return Ok(None);
         }

@@ -49,6 +49,25 @@ async fn a_directory_that_is_no_longer_a_worktree_of_the_repository_is_refused()
 }
 
 #[tokio::test]
+async fn the_git_directory_of_a_main_checkout_is_known_without_git() {
+    let person = somebody("");
+    let git_dir = person.work().join(".git");
+    assert_eq!(person.at("").git_dir_here().await.unwrap(), git_dir);
+    let git = person.with_programs(Path::new("/no/such"));
+    assert_eq!(git.git_dir_here().await.unwrap(), git_dir);
+    person.git(&["checkout", "-q", "--detach"]);
+    assert_eq!(git.git_dir_here().await.unwrap(), git_dir);
+    // Git does not take such a directory for a repository.
+    let is_asked = async || matches!(git.git_dir_here().await, Err(GitError::NotInstalled { .. }));
+    fs::rename(git_dir.join("objects"), git_dir.join("away")).unwrap();
+    assert!(is_asked().await, "without objects");
+    fs::rename(git_dir.join("away"), git_dir.join("objects")).unwrap();
+    assert!(!is_asked().await);
+    fs::write(git_dir.join("HEAD"), "damaged\n").unwrap();
+    assert!(is_asked().await, "without HEAD");
+}
+
+#[tokio::test]
 async fn the_advice_on_a_directory_that_is_no_longer_a_worktree_makes_it_one_again() {
     let person = somebody("");
     let git = worktree(&person, "work").await;

@@ -54,6 +54,33 @@ async fn a_commit_on_no_branch_is_detected() {
 }
 
 #[tokio::test]
+async fn the_branch_that_is_checked_out_is_told_from_others_and_from_one_that_does_not_exist() {
+    let person = somebody("");
+    let git = worktree(&person, "work").await;
+    let own = |arguments: &[&str]| person.git_in(git.dir(), arguments);
+    let check = async |name: &str, head: Option<&str>, exists: bool| {
+        let found = git.head_branch_and(&BranchRef::named(name)).await.unwrap();
+        assert_eq!(found, (head.map(BranchRef::named), exists), "{name}");
+    };
+    check("work", Some("work"), true).await;
+    check("main", Some("work"), true).await;
+    check("gone", Some("work"), false).await;
+    // A branch may be a symbolic ref to another branch.
+    own(&["symbolic-ref", "refs/heads/also", "refs/heads/work"]);
+    own(&["symbolic-ref", "HEAD", "refs/heads/also"]);
+    check("work", Some("work"), true).await;
+    check("also", Some("work"), true).await;
+    own(&["symbolic-ref", "HEAD", "refs/heads/gone"]);
+    check("gone", Some("gone"), false).await;
+    own(&["symbolic-ref", "HEAD", "refs/heads/work"]);
+    own(&["checkout", "-q", "--detach"]);
+    check("work", None, true).await;
+    fs::write(person.work().join(".git/refs/heads/work"), "damaged\n").unwrap();
+    let damaged = git.head_branch_and(&BranchRef::named("work")).await;
+    assert!(damaged.is_err(), "{damaged:?}");
+}
+
+#[tokio::test]
 async fn commits_on_no_branch_are_found_although_head_has_no_commit() {
     for (format, person) in people_by_format() {
         let git = worktree(&person, "beside").await;

@@ -102,7 +102,7 @@ impl Repository {
         self.write("slow", "slow\n");
         self.commit("slow");
         let waits =
-            format!("touch {root}/reached; until test -e {root}/go; do sleep 0.1; done; cat");
+            format!("touch {root}/reached; until test -e {root}/go; do sleep 0.05; done; cat");
         self.git(&["config", "filter.slow.smudge", &waits]);
     }
 
@@ -153,7 +153,7 @@ fn until_exists(file: &Path) -> String {
 }
 
 /// The script of a task that changes `file` once `go` is in its worktree.
-const THEIRS: &str = "until test -e go; do sleep 0.1; done; rm go; echo theirs > file";
+const THEIRS: &str = "until test -e go; do sleep 0.05; done; rm go; echo theirs > file";
 
 /// A task whose merge met a conflict: `theirs` on its branch, `ours` on `main`.
 #[track_caller]

@@ -20,7 +20,7 @@ esac
 "#;
 
 /// Number of tests among which the git commands of a task are divided, because every death takes a
-/// second, and a task runs about seventy such commands.
+/// second, and a task runs about fifty such commands.
 const SHARES: usize = 3;
 
 #[test]

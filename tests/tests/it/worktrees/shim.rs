@@ -23,7 +23,7 @@ if test -e "$here/hold" && { ! test -e "$here/only" || echo "$*" | grep -qE -f "
     read -r hold < "$here/hold"
     if test "$count" -eq "$hold"; then
         echo "$*" > "$here/reached.new" && mv "$here/reached.new" "$here/reached"
-        until test -e "$here/go"; do sleep 0.1; done
+        until test -e "$here/go"; do sleep 0.05; done
         if test -e "$here/fail"; then exit 1; fi
     fi
 fi
