@@ -114,13 +114,12 @@ impl Worktrees {
         let id = held.task;
         let mut record = self.record(id).await?;
         let variables = again.variables.clone();
-        let git = match &record {
-            Some(record) => self.git_of(record, variables),
-            None => {
-                let git = self.git(self.path(id), variables);
-                let of_task = again.task.and_then(restraint);
-                git.restrained(of_task.or(Restraint::of_request_by(again.by)))
-            }
+        let git = if let Some(record) = &record {
+            self.git_of(record, variables)
+        } else {
+            let git = self.git(self.path(id), variables);
+            let of_task = again.task.and_then(restraint);
+            git.restrained(of_task.or(Restraint::of_request_by(again.by)))
         };
         let is_there = match &mut record {
             Some(record) => {

@@ -33,12 +33,11 @@ impl Worktrees {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<Changed, WorktreeError> {
         let record = self.record(id).await?;
-        let git = match &record {
-            Some(record) => self.git_to_show(record, shown_to, variables).await?,
-            None => {
-                let git = self.git(self.path(id), variables);
-                git.restrained(shown_to.or(task.and_then(restraint)))
-            }
+        let git = if let Some(record) = &record {
+            self.git_to_show(record, shown_to, variables).await?
+        } else {
+            let git = self.git(self.path(id), variables);
+            git.restrained(shown_to.or(task.and_then(restraint)))
         };
         let noted = noted(record.as_ref(), task);
         if let Some(record) = &record {
