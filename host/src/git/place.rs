@@ -100,8 +100,8 @@ impl Git {
         }
     }
 
-    /// Does the same as [`Self::git_dir`], but does not ask git in a main checkout. Git may refuse to
-    /// work there nevertheless.
+    /// Does the same as [`Self::git_dir`], but does not ask git in a main checkout. Git may refuse
+    /// to work there nevertheless.
     pub(super) async fn git_dir_here(&self) -> Result<PathBuf, GitError> {
         if matches!(self.at, At::Checkout(_))
             && self.linked_to.is_none()

@@ -34,9 +34,9 @@ const PUT_BACK: &str = "; its files were put back";
 const CHANGED_MEANWHILE: &str = "somebody has changed files there at the same moment";
 
 impl Worktrees {
-    /// Merges the work. `sides` are the commits of branch and base, which were just read. The record
-    /// gets messages about files of a checkout that somebody has changed while they were being
-    /// replaced.
+    /// Merges the work. `sides` are the commits of branch and base, which were just read. The
+    /// record gets messages about files of a checkout that somebody has changed while they were
+    /// being replaced.
     pub(super) async fn merge(&self, work: &mut Work, sides: Sides) -> Result<Done, WorktreeError> {
         let branch = work.record.branch.clone();
         let Some(base) = work.record.base.clone() else {
