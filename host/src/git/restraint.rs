@@ -7,8 +7,8 @@
 //!   edit files writes there.
 //! - Filters that the user has configured for all repositories run, because they are the user's,
 //!   but not in the checkout: a relative command would run a file of the branch.
-//! - Git fetches no object that is missing (of a partial clone): the settings of the repository name
-//!   the server and the programs that connect to it.
+//! - Git fetches no object that is missing (of a partial clone): the settings of the repository
+//!   name the server and the programs that connect to it.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps
