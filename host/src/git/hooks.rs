@@ -12,7 +12,12 @@
 //!
 //! [`NO_HOOKS`]: super::settings::NO_HOOKS
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{
     At, Git, GitError, failed, is_no,
@@ -20,6 +25,7 @@ use super::{
     spec::{Hooks, Spec},
     whole,
 };
+use crate::{clock, lock::lock};
 
 /// Settings that make a name one of a hook.
 const NAMED: &str = r"^hook\..*\.(command|event|parallel)$";
@@ -47,7 +53,36 @@ const EVENTS: [&str; 15] = [
 /// call themselves 2.53.
 const SINCE: (u32, u32) = (2, 53);
 
+/// How long the version of git counts as known. A person may install another git at any time.
+const KNOWN_FOR: Duration = Duration::from_mins(1);
+
+/// Whether the installed git runs hooks that a configuration names, and the time at which this was
+/// looked up.
+#[derive(Debug, Default)]
+pub(crate) struct Installed(Mutex<Option<(bool, Duration)>>);
+
+impl Installed {
+    /// The last answer; `None` if it may be outdated.
+    fn recent(&self) -> Option<bool> {
+        let (knows_named_hooks, since) = (*lock(&self.0))?;
+        let age = clock::monotonic().saturating_sub(since);
+        (age < KNOWN_FOR).then_some(knows_named_hooks)
+    }
+
+    fn note(&self, knows_named_hooks: bool) {
+        *lock(&self.0) = Some((knows_named_hooks, clock::monotonic()));
+    }
+}
+
 impl Git {
+    /// The same setup, which uses what other gits of the host have found out about the program.
+    pub(crate) fn sharing(self, installed: &Arc<Installed>) -> Self {
+        Self {
+            installed: installed.clone(),
+            ..self
+        }
+    }
+
     /// The command with settings by which it runs no hook that a configuration names. A push runs
     /// its hooks.
     pub(super) async fn without_named_hooks<'a>(
@@ -82,6 +117,9 @@ impl Git {
     }
 
     async fn look_up_version(&self, folds_case: bool) -> Result<bool, GitError> {
+        if let Some(knows_named_hooks) = self.installed.recent() {
+            return Ok(knows_named_hooks);
+        }
         let spec = Spec::reads(["version"]);
         // The directory of the command may be missing, which the command itself reports.
         let at = At::Checkout("/".into());
@@ -91,7 +129,9 @@ impl Git {
         }
         let printed = String::from_utf8_lossy(&found.stdout);
         // An unknown version may be a newer one.
-        Ok(version(&printed).is_none_or(|version| version >= SINCE))
+        let knows_named_hooks = version(&printed).is_none_or(|version| version >= SINCE);
+        self.installed.note(knows_named_hooks);
+        Ok(knows_named_hooks)
     }
 
     async fn named_hooks_at(
@@ -153,6 +193,19 @@ mod tests {
         assert_eq!(names, ["", "Upper", "a", "b=c. d.größe"]);
         assert_eq!(hook_names(""), Some(BTreeSet::new()));
         assert_eq!(hook_names("hook.a.command\0hoo"), None);
+    }
+
+    #[test]
+    fn a_version_is_looked_up_again_after_a_while() {
+        let installed = Installed::default();
+        assert_eq!(installed.recent(), None);
+        for knows in [true, false] {
+            installed.note(knows);
+            assert_eq!(installed.recent(), Some(knows));
+        }
+        let long_ago = clock::monotonic().saturating_sub(KNOWN_FOR);
+        *lock(&installed.0) = Some((true, long_ago));
+        assert_eq!(installed.recent(), None);
     }
 
     #[test]
