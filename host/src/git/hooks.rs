@@ -56,21 +56,21 @@ const SINCE: (u32, u32) = (2, 53);
 /// How long the version of git counts as known. A person may install another git at any time.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
 
-/// Whether the installed git runs hooks that a configuration names, and the time at which this was
-/// looked up.
+/// The version that the installed git has printed, and the time at which it was asked.
 #[derive(Debug, Default)]
-pub(crate) struct Installed(Mutex<Option<(bool, Duration)>>);
+pub(crate) struct Installed(Mutex<Option<(String, Duration)>>);
 
 impl Installed {
     /// The last answer; `None` if it may be outdated.
-    fn recent(&self) -> Option<bool> {
-        let (knows_named_hooks, since) = (*lock(&self.0))?;
-        let age = clock::monotonic().saturating_sub(since);
-        (age < KNOWN_FOR).then_some(knows_named_hooks)
+    fn recent(&self) -> Option<String> {
+        let known = lock(&self.0);
+        let (printed, since) = known.as_ref()?;
+        let age = clock::monotonic().saturating_sub(*since);
+        (age < KNOWN_FOR).then(|| printed.clone())
     }
 
-    fn note(&self, knows_named_hooks: bool) {
-        *lock(&self.0) = Some((knows_named_hooks, clock::monotonic()));
+    fn note(&self, printed: &str) {
+        *lock(&self.0) = Some((printed.to_owned(), clock::monotonic()));
     }
 }
 
@@ -117,8 +117,15 @@ impl Git {
     }
 
     async fn look_up_version(&self, folds_case: bool) -> Result<bool, GitError> {
-        if let Some(knows_named_hooks) = self.installed.recent() {
-            return Ok(knows_named_hooks);
+        let printed = self.printed_version(folds_case).await?;
+        // An unknown version may be a newer one.
+        Ok(version(&printed).is_none_or(|version| version >= SINCE))
+    }
+
+    /// The text with which git tells its version.
+    pub(super) async fn printed_version(&self, folds_case: bool) -> Result<String, GitError> {
+        if let Some(printed) = self.installed.recent() {
+            return Ok(printed);
         }
         let spec = Spec::reads(["version"]);
         // The directory of the command may be missing, which the command itself reports.
@@ -127,11 +134,9 @@ impl Git {
         if !found.status.success() {
             return Err(failed(&spec, &found));
         }
-        let printed = String::from_utf8_lossy(&found.stdout);
-        // An unknown version may be a newer one.
-        let knows_named_hooks = version(&printed).is_none_or(|version| version >= SINCE);
-        self.installed.note(knows_named_hooks);
-        Ok(knows_named_hooks)
+        let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+        self.installed.note(&printed);
+        Ok(printed)
     }
 
     async fn named_hooks_at(
@@ -199,12 +204,12 @@ mod tests {
     fn a_version_is_looked_up_again_after_a_while() {
         let installed = Installed::default();
         assert_eq!(installed.recent(), None);
-        for knows in [true, false] {
-            installed.note(knows);
-            assert_eq!(installed.recent(), Some(knows));
+        for printed in ["git version 2.47.3\n", "git version 2.54.0\n"] {
+            installed.note(printed);
+            assert_eq!(installed.recent().as_deref(), Some(printed));
         }
         let long_ago = clock::monotonic().saturating_sub(KNOWN_FOR);
-        *lock(&installed.0) = Some((true, long_ago));
+        *lock(&installed.0) = Some(("git version 2.54.0\n".to_owned(), long_ago));
         assert_eq!(installed.recent(), None);
     }
 
