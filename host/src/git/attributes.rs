@@ -81,9 +81,8 @@ impl Git {
 
     /// The first two numbers of git's version. An unreadable version counts as a new one.
     async fn version(&self) -> Result<(u32, u32), GitError> {
-        let output = self.output(&Spec::reads(["version"])).await?;
-        let version = parse(&String::from_utf8_lossy(&output));
-        Ok(version.unwrap_or(MERGES_WITH_THOSE_OF_A_COMMIT))
+        let printed = self.printed_version(self.folds_case().await?).await?;
+        Ok(parse(&printed).unwrap_or(MERGES_WITH_THOSE_OF_A_COMMIT))
     }
 }
 

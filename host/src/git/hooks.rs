@@ -12,7 +12,12 @@
 //!
 //! [`NO_HOOKS`]: super::settings::NO_HOOKS
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{
     At, Git, GitError, failed, is_no,
@@ -20,6 +25,7 @@ use super::{
     spec::{Hooks, Spec},
     whole,
 };
+use crate::{clock, lock::lock};
 
 /// Settings that make a name one of a hook.
 const NAMED: &str = r"^hook\..*\.(command|event|parallel)$";
@@ -47,7 +53,36 @@ const EVENTS: [&str; 15] = [
 /// call themselves 2.53.
 const SINCE: (u32, u32) = (2, 53);
 
+/// How long the version of git counts as known. A person may install another git at any time.
+const KNOWN_FOR: Duration = Duration::from_mins(1);
+
+/// The version that the installed git has printed, and the time at which it was asked.
+#[derive(Debug, Default)]
+pub(crate) struct Installed(Mutex<Option<(String, Duration)>>);
+
+impl Installed {
+    /// The last answer; `None` if it may be outdated.
+    fn recent(&self) -> Option<String> {
+        let known = lock(&self.0);
+        let (printed, since) = known.as_ref()?;
+        let age = clock::monotonic().saturating_sub(*since);
+        (age < KNOWN_FOR).then(|| printed.clone())
+    }
+
+    fn note(&self, printed: &str) {
+        *lock(&self.0) = Some((printed.to_owned(), clock::monotonic()));
+    }
+}
+
 impl Git {
+    /// The same setup, which uses what other gits of the host have found out about the program.
+    pub(crate) fn sharing(self, installed: &Arc<Installed>) -> Self {
+        Self {
+            installed: installed.clone(),
+            ..self
+        }
+    }
+
     /// The command with settings by which it runs no hook that a configuration names. A push runs
     /// its hooks.
     pub(super) async fn without_named_hooks<'a>(
@@ -82,6 +117,16 @@ impl Git {
     }
 
     async fn look_up_version(&self, folds_case: bool) -> Result<bool, GitError> {
+        let printed = self.printed_version(folds_case).await?;
+        // An unknown version may be a newer one.
+        Ok(version(&printed).is_none_or(|version| version >= SINCE))
+    }
+
+    /// The text with which git tells its version.
+    pub(super) async fn printed_version(&self, folds_case: bool) -> Result<String, GitError> {
+        if let Some(printed) = self.installed.recent() {
+            return Ok(printed);
+        }
         let spec = Spec::reads(["version"]);
         // The directory of the command may be missing, which the command itself reports.
         let at = At::Checkout("/".into());
@@ -89,9 +134,9 @@ impl Git {
         if !found.status.success() {
             return Err(failed(&spec, &found));
         }
-        let printed = String::from_utf8_lossy(&found.stdout);
-        // An unknown version may be a newer one.
-        Ok(version(&printed).is_none_or(|version| version >= SINCE))
+        let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+        self.installed.note(&printed);
+        Ok(printed)
     }
 
     async fn named_hooks_at(
@@ -153,6 +198,19 @@ mod tests {
         assert_eq!(names, ["", "Upper", "a", "b=c. d.größe"]);
         assert_eq!(hook_names(""), Some(BTreeSet::new()));
         assert_eq!(hook_names("hook.a.command\0hoo"), None);
+    }
+
+    #[test]
+    fn a_version_is_looked_up_again_after_a_while() {
+        let installed = Installed::default();
+        assert_eq!(installed.recent(), None);
+        for printed in ["git version 2.47.3\n", "git version 2.54.0\n"] {
+            installed.note(printed);
+            assert_eq!(installed.recent().as_deref(), Some(printed));
+        }
+        let long_ago = clock::monotonic().saturating_sub(KNOWN_FOR);
+        *lock(&installed.0) = Some(("git version 2.54.0\n".to_owned(), long_ago));
+        assert_eq!(installed.recent(), None);
     }
 
     #[test]

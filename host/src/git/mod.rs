@@ -59,6 +59,7 @@ pub(crate) use self::{
     diff::{Diff, Shape, Wanted},
     forward::{After, Late, Updated},
     gh::{Opening, Owner},
+    hooks::Installed,
     index::Stamps,
     look::{Look, shortened},
     makable::Unmakable,
@@ -299,6 +300,8 @@ pub(crate) struct Git {
     folds_case: Arc<OnceCell<bool>>,
     /// Whether this git runs hooks that a configuration names.
     knows_named_hooks: Arc<OnceCell<bool>>,
+    /// What the gits of the host have found out about the program.
+    installed: Arc<Installed>,
 }
 
 impl Git {
@@ -320,6 +323,7 @@ impl Git {
             variables,
             folds_case: Arc::default(),
             knows_named_hooks: Arc::default(),
+            installed: Arc::default(),
         }
     }
 
@@ -350,6 +354,7 @@ impl Git {
         Self {
             restraint: self.restraint,
             knows_named_hooks: self.knows_named_hooks.clone(),
+            installed: self.installed.clone(),
             ..Self::new(at, self.variables.clone().without_index())
         }
     }

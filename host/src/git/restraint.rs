@@ -148,7 +148,7 @@ impl Git {
         folds_case: bool,
     ) -> Result<(Cow<'a, Spec>, Variables), GitError> {
         let variables = self.variables.clone();
-        if spec.reads_settings_only() {
+        if spec.runs_nothing_for_files() {
             return Ok((Cow::Borrowed(spec), variables));
         }
         let mut limits = self.limits_at(&self.at, folds_case).await?;

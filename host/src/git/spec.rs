@@ -37,6 +37,20 @@ const READ_SETTINGS: [&str; 5] = [
     "version",
 ];
 
+/// Commands that read refs, commits, directories and lists of files, if they change nothing. They
+/// compare no file of a checkout with its content in the repository, and so run no filter.
+/// `rev-parse` runs none either, but is the first command in a place, where a repository with too
+/// many programs is refused.
+const READ_LISTS: [&str; 7] = [
+    "diff-tree",
+    "for-each-ref",
+    "ls-files",
+    "ls-tree",
+    "merge-base",
+    "rev-list",
+    "worktree",
+];
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Program {
     Git,
@@ -214,6 +228,15 @@ impl Spec {
             && READ_SETTINGS.iter().any(|known| verb == *known)
     }
 
+    /// Whether git runs no filter, no merge driver and no update of a submodule for the command.
+    pub(super) fn runs_nothing_for_files(&self) -> bool {
+        let verb = self.verb();
+        let reads_lists = self.program == Program::Git
+            && self.purpose == Purpose::Reads
+            && READ_LISTS.iter().any(|known| verb == *known);
+        reads_lists || self.reads_settings_only()
+    }
+
     /// The command in the form in which messages show it: `git merge`.
     pub(super) fn called(&self) -> String {
         format!("{} {}", self.program.name(), self.verb().display())
@@ -345,6 +368,29 @@ mod tests {
         let refs = command(&refs, &At::Repository("/bare".into()));
         assert_eq!(variable(&refs, "GIT_DIR").as_deref(), Some("/bare"));
         assert_eq!(variable(&refs, "GIT_INDEX_FILE").as_deref(), Some("/index"));
+    }
+
+    #[test]
+    fn only_commands_that_read_lists_count_as_running_nothing_for_files() {
+        for arguments in [
+            &["for-each-ref", "refs/heads"][..],
+            &["worktree", "list"],
+            &["ls-files", "--others"],
+            &["config", "--list"],
+        ] {
+            assert!(Spec::reads(arguments).runs_nothing_for_files());
+            assert!(!Spec::changes(arguments).runs_nothing_for_files());
+            assert!(!Spec::gh(Purpose::Reads, arguments).runs_nothing_for_files());
+        }
+        for arguments in [
+            &["status"][..],
+            &["diff", "--cached"],
+            &["diff-index", "HEAD"],
+            &["add", "--intent-to-add"],
+            &["cat-file", "--filters"],
+        ] {
+            assert!(!Spec::reads(arguments).runs_nothing_for_files());
+        }
     }
 
     #[test]

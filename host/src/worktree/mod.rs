@@ -58,7 +58,7 @@ pub(crate) use self::{
 use self::{claims::Claims, record::Record};
 use crate::{
     fsx,
-    git::{Git, Restraint},
+    git::{Git, Installed, Restraint},
     layout::Layout,
     lock::lock,
 };
@@ -73,6 +73,8 @@ pub(crate) struct Worktrees {
     /// The owners of branches. They are read once, because each choice of a branch's name needs
     /// them.
     claims: OnceCell<Claims>,
+    /// What is known about the program `git`.
+    installed: Arc<Installed>,
 }
 
 impl Worktrees {
@@ -81,6 +83,7 @@ impl Worktrees {
             layout,
             turns: Mutex::default(),
             claims: OnceCell::new(),
+            installed: Arc::default(),
         }
     }
 
@@ -90,7 +93,7 @@ impl Worktrees {
         dir: impl Into<PathBuf>,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Git {
-        Git::at(dir, variables, self.layout.root())
+        Git::at(dir, variables, self.layout.root()).sharing(&self.installed)
     }
 
     /// The host's git in the worktree with this record, whether or not the worktree exists. Each

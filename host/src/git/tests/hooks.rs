@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use super::{Person, somebody, worktree};
-use crate::git::{GitError, spec::Spec};
+use crate::git::{BranchRef, GitError, spec::Spec};
 
 /// Lets the settings in a file name a hook for all events that these tests cause.
 fn name_hook(person: &Person, file: &str, name: &str) {
@@ -24,6 +24,31 @@ fn name_hook(person: &Person, file: &str, name: &str) {
     ] {
         set("event", event);
     }
+}
+
+#[tokio::test]
+async fn the_version_of_git_is_looked_up_once_for_several_commands() {
+    let person = somebody("");
+    let (programs, asked) = (person.home().join("programs"), person.home().join("asked"));
+    let script = format!(
+        "#!/bin/sh\nPATH='{}'\ncase \"$*\" in *' version') echo asked >> {};; esac\n\
+         exec git \"$@\"\n",
+        std::env::var("PATH").unwrap(),
+        asked.display(),
+    );
+    fs::create_dir(&programs).unwrap();
+    fs::write(programs.join("git"), script).unwrap();
+    fs::set_permissions(programs.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    let installed = Arc::default();
+    for _ in 0..2 {
+        let git = person.with_programs(&programs).sharing(&installed);
+        let elsewhere = git.in_repository(person.work().join(".git"));
+        for git in [git, elsewhere] {
+            let main = git.branch_commit(&BranchRef::named("main")).await.unwrap();
+            assert!(main.is_some());
+        }
+    }
+    assert_eq!(fs::read_to_string(asked).unwrap(), "asked\n");
 }
 
 /// The settings are given to every git, so that an old one shows them too.
