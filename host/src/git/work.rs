@@ -71,13 +71,13 @@ impl Git {
     pub(crate) async fn commit_all(&self, message: &str) -> Result<(), GitError> {
         let add = Spec::changes(["add", "--all", "--sparse", "--", ":(top)"]).limit(LONG);
         self.change(&self.without_foreign(add).await?).await?;
-        let committed = self.commit_index(message).await;
-        // If all changes are inside submodules, there is nothing to commit here.
-        let has_failed = matches!(committed, Err(GitError::Failed { .. }));
-        if has_failed && !self.is_merging().await? && !self.has_staged().await? {
+        // If all changes are inside submodules, there is nothing to commit here. `git commit` would
+        // find this out too, but would then look into the submodules, with the filters that their
+        // own repositories name.
+        if !self.has_staged().await? && !self.is_merging().await? {
             return Ok(());
         }
-        committed
+        self.commit_index(message).await
     }
 
     /// Whether the index has something that HEAD does not have.
