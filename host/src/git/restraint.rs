@@ -151,11 +151,11 @@ impl Git {
         if spec.reads_settings_only() {
             return Ok((Cow::Borrowed(spec), variables));
         }
-        let mut limits = self.limits_at(&self.at, folds_case).await?;
+        let mut limits = self.limits_at(&self.at, Some(spec), folds_case).await?;
         // Settings may be included only in one of the places.
         if let Some(dir) = spec.other_checkout() {
             let at = At::Checkout(dir.to_owned());
-            let there = self.limits_at(&at, folds_case).await?;
+            let there = self.limits_at(&at, Some(spec), folds_case).await?;
             limits.settings.extend(there.settings);
             limits.has_own_to_connect |= there.has_own_to_connect;
         }
@@ -181,13 +181,23 @@ impl Git {
             return Ok(false);
         }
         let folds_case = self.folds_case().await?;
-        let limits = Box::pin(self.limits_at(&self.at, folds_case)).await?;
+        let limits = Box::pin(self.limits_at(&self.at, None, folds_case)).await?;
         Ok(limits.has_own_filters)
     }
 
-    async fn limits_at(&self, at: &At, folds_case: bool) -> Result<Limits, GitError> {
+    /// The limits for the settings of a place, as they are during a command or without one.
+    async fn limits_at(
+        &self,
+        at: &At,
+        command: Option<&Spec>,
+        folds_case: bool,
+    ) -> Result<Limits, GitError> {
         let pattern = format!("^({FOR_FILES}|{TO_CONNECT})$");
         let spec = Spec::reads(["config", "--show-scope", "-z", "--get-regexp", &pattern]);
+        let spec = match command {
+            Some(command) => spec.with_settings_of(command),
+            None => spec,
+        };
         let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
         if !found.status.success() {
             return if is_no(&found) {

@@ -109,6 +109,29 @@ async fn no_filter_of_a_repository_runs_in_a_worktree_of_a_restrained_principal(
     }
 }
 
+/// The command that checks out submodules has a remote of its own.
+#[tokio::test]
+async fn no_filter_runs_that_is_included_only_with_the_settings_of_a_command() {
+    let person = somebody("");
+    let included = person.home().join("included");
+    let file = included.to_str().unwrap();
+    let clean = evil(&person);
+    person.git(&["config", "--file", file, "filter.evil.clean", &clean]);
+    let condition = "includeIf.hasconfig:remote.*.url:/elsewhere.path";
+    person.git(&["config", condition, file]);
+    let attributes = person.work().join(".git/info/attributes");
+    fs::write(attributes, "* filter=evil\n").unwrap();
+    person.write("file", "two\n");
+    let status = Spec::reads(["status", "--porcelain"]);
+    let status = status.setting("remote.other.url", "/elsewhere");
+    let git = person.at(".");
+    let restrained = git.clone().restrained(Some(OFFLINE));
+    restrained.output(&status).await.unwrap();
+    assert!(!ran(&person).exists());
+    git.output(&status).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
 #[tokio::test]
 async fn a_filter_of_the_user_runs_for_a_restrained_principal_but_not_in_the_checkout() {
     let config = "[filter \"case\"]\n\tclean = \"sh tool.sh; tr a-z A-Z\"\n\
