@@ -282,8 +282,20 @@ impl Git {
         self.line_if(&Spec::reads(["config", "--get", name])).await
     }
 
+    /// The option by which a push looks into submodules, or not. Git would fetch missing commits
+    /// there, with the programs that the repository of a submodule names. So it does not look if a
+    /// task has made such a repository, or for a restrained principal, whose agent may have written
+    /// the settings of one. [`Self::unpushed_submodules`], which fetches nothing, is asked before a
+    /// push anyway.
+    async fn look_of_push(&self) -> Result<&'static str, GitError> {
+        if self.is_restrained() || !self.foreign_links().await?.is_empty() {
+            return Ok("--recurse-submodules=no");
+        }
+        Ok("--recurse-submodules=check")
+    }
+
     /// Pushes a branch and nothing else. Refused if a submodule has commits that the submodule's
-    /// own remotes do not have.
+    /// own remotes do not have, and git may look there.
     pub(crate) async fn push(&self, remote: &str, branch: &BranchRef) -> Result<(), GitError> {
         let refspec = format!("{0}:{0}", branch.full());
         let arguments = [
@@ -291,7 +303,7 @@ impl Git {
             "--quiet",
             "--no-follow-tags",
             "--no-signed",
-            "--recurse-submodules=check",
+            self.look_of_push().await?,
             "--end-of-options",
             remote,
             &refspec,

@@ -16,7 +16,7 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{Person, somebody, worktree};
-use crate::git::{GitError, Keeping, Shape, Stamps, Wanted};
+use crate::git::{BranchRef, Git, GitError, Keeping, Restraint, Shape, Stamps, Wanted};
 
 /// Attributes with which git runs the filter `evil` for each file.
 const ATTRIBUTES: &str = "* filter=evil\n";
@@ -171,6 +171,33 @@ async fn no_missing_commit_is_fetched_in_a_submodule_that_work_refers_to() {
     assert!(!ran(&person).exists());
     let look = "alias.look=!git cat-file -e HEAD 2> /dev/null || true";
     person.git_in(&inner, &["-c", look, "look"]);
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn no_missing_commit_is_fetched_in_a_submodule_by_a_push() {
+    let person = somebody("");
+    let repository = person.work().join(".git");
+    person.git(&["init", "-q", "--bare", "../remote.git"]);
+    person.git(&["remote", "add", "origin", "../remote.git"]);
+    let there = worktree(&person, "work").await;
+    let inner = there.dir().join("inner");
+    make_repository(&person, &inner);
+    for arguments in [&["add", "-A"][..], &["commit", "-q", "-m", "inner"]] {
+        person.git_in(there.dir(), arguments);
+    }
+    let commit = person.git_in(&inner, &["rev-parse", "HEAD"]);
+    make_missing(&person, &inner, &commit);
+    let branch = BranchRef::named("work");
+    let push = async |git: Git| git.push("origin", &branch).await;
+    push(there.clone().linked_to(&repository)).await.unwrap();
+    person.git(&["push", "-q", "origin", ":work"]);
+    let restraint = Some(Restraint { has_network: true });
+    push(there.clone().restrained(restraint)).await.unwrap();
+    assert!(!ran(&person).exists());
+    person.git(&["push", "-q", "origin", ":work"]);
+    // Git may succeed or fail if it looks there.
+    let _result = push(there).await;
     assert!(ran(&person).exists());
 }
 
