@@ -467,6 +467,9 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     };
     let diff = git.diff_to_files(&from, &repository, wanted).await;
     assert!(diff.unwrap().text.contains("+++ b/new\n"));
+    assert_eq!(git.conflicting_files().await.unwrap(), [""; 0]);
+    assert!(git.take_resolved().await.unwrap().is_empty());
+    assert!(!ran(&person).exists());
     git.commit_all("work").await.unwrap();
     let look = git.look(&repository, &Stamps::default()).await.unwrap();
     let loss = look.loss().unwrap();
