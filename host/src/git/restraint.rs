@@ -5,8 +5,8 @@
 //! - Programs that the settings of the repository itself name do not run. The git directory may
 //!   have another name than `.git`, or include a file of the checkout, and an agent that may only
 //!   edit files writes there.
-//! - Filters that the user has configured for all repositories run, because they are the user's,
-//!   but not in the checkout: a relative command would run a file of the branch.
+//! - Filters and merge drivers that the user has configured for all repositories run, because they
+//!   are the user's, but not in the checkout: a relative command would run a file of the branch.
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository name
 //!   the server and the programs that connect to it.
 //!
@@ -82,6 +82,14 @@ const OF_USER: [&str; 3] = ["system", "global", "command"];
 /// What a filter begins with to leave the checkout. `git lfs` finds the checkout by the variable.
 /// Git has set it to a relative path, or not at all, and has set `GIT_DIR` to an absolute one.
 const LEAVE: &str = "GIT_WORK_TREE=$PWD && export GIT_WORK_TREE && cd / || exit 1; ";
+
+/// What a merge driver of the user begins and ends with to run in a new directory with the three
+/// versions of the file, which git names by relative paths. Git takes the exit status 129 for an
+/// error and not for a conflict. The driver may end with a comment.
+const MOVE: &str = "from=$PWD && apart=$(mktemp -d) && cp %A %O %B \"$apart\" && \
+                    cd \"$apart\" || exit 129; ( ";
+const MOVE_BACK: &str = "\n); status=$?; cp %A \"$from\" && cd / && rm -rf \"$apart\" || exit 129; \
+                         exit $status";
 
 /// Merges a file as git does if it has no driver.
 const PLAIN_MERGE: &str = "git merge-file -q --marker-size=%L %A %O %B || exit 1";
@@ -291,11 +299,15 @@ fn disabled(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The value of a setting of the user. A filter leaves the checkout first.
+/// The value of a setting of the user. A filter or a merge driver leaves the checkout first.
 fn apart<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     let is_filter = name.starts_with("filter.") && !name.ends_with(".required");
-    if is_filter && !value.is_empty() {
+    if value.is_empty() {
+        Cow::Borrowed(value)
+    } else if is_filter {
         Cow::Owned(format!("{LEAVE}{value}"))
+    } else if name.starts_with("merge.") {
+        Cow::Owned(format!("{MOVE}{value}{MOVE_BACK}"))
     } else {
         Cow::Borrowed(value)
     }
@@ -319,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_a_repository_are_disabled_and_filters_of_the_user_leave_the_checkout() {
+    fn programs_of_a_repository_are_disabled_and_those_of_the_user_leave_the_checkout() {
         check("", &[], false);
         check(
             "local\0filter.a = b.c.clean\nsh x\0worktree\0filter.a = b.c.required\0",
@@ -342,9 +354,10 @@ mod tests {
             &[("filter.a.clean", &left)],
             false,
         );
+        let moved = format!("{MOVE}cat{MOVE_BACK}");
         check(
             "global\0merge.a.driver\ncat\0local\0merge.b.driver\nsh x\0",
-            &[("merge.b.driver", PLAIN_MERGE)],
+            &[("merge.b.driver", PLAIN_MERGE), ("merge.a.driver", &moved)],
             false,
         );
         check(

@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{Person, repository, somebody};
-use crate::git::{Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec};
+use crate::git::{BranchRef, Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec};
 
 const OFFLINE: Restraint = Restraint { has_network: false };
 const ONLINE: Restraint = Restraint { has_network: true };
@@ -228,6 +228,31 @@ async fn without_a_merge_driver_of_the_repository_files_are_merged_as_text() {
     assert!(!ran(&person).exists());
     let git = person.at("");
     git.run_with_attributes_of(&ours, &merge).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn a_merge_driver_of_the_user_runs_for_a_restrained_principal_but_not_in_the_checkout() {
+    let person = somebody("");
+    person.write("tool.sh", &format!("touch {}\n", ran(&person).display()));
+    person.write(".gitattributes", "file merge=own\n");
+    person.commit_all("tool");
+    let driver = "sh tool.sh; cat %B >> %A # a comment";
+    person.configure(&format!("[merge \"own\"]\n\tdriver = \"{driver}\"\n"));
+    let git = restrained_worktree(&person, OFFLINE).await;
+    let file = git.dir().join("file");
+    fs::write(&file, "task\n").unwrap();
+    git.commit_all("work").await.unwrap();
+    person.write("file", "main\n");
+    person.commit_all("main");
+    let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+    git.begin_merge(&task, &main, "m").await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "task\nmain\n");
+    assert_eq!(git.status().await.unwrap().dirty, ["file"]);
+    assert!(!ran(&person).exists());
+    git.abort_merge().await.unwrap();
+    let unrestrained = git.in_users_checkout(git.dir());
+    unrestrained.begin_merge(&task, &main, "m").await.unwrap();
     assert!(ran(&person).exists());
 }
 
