@@ -290,10 +290,16 @@ impl Git {
     /// the settings of one. [`Self::unpushed_submodules`], which fetches nothing, is asked before a
     /// push anyway.
     async fn look_of_push(&self) -> Result<&'static str, GitError> {
-        if self.is_restrained() || !self.foreign_links().await?.is_empty() {
-            return Ok("--recurse-submodules=no");
-        }
-        Ok("--recurse-submodules=check")
+        Ok(if self.may_look_into_submodules().await? {
+            "--recurse-submodules=check"
+        } else {
+            "--recurse-submodules=no"
+        })
+    }
+
+    /// Whether a command may run git in the submodules here as it likes.
+    pub(super) async fn may_look_into_submodules(&self) -> Result<bool, GitError> {
+        Ok(!self.is_restrained() && self.foreign_links().await?.is_empty())
     }
 
     /// Pushes a branch and nothing else. Refused if a submodule has commits that the submodule's
