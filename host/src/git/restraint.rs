@@ -88,8 +88,8 @@ const LEAVE: &str = "GIT_WORK_TREE=$PWD && export GIT_WORK_TREE && cd / || exit 
 /// error and not for a conflict. The driver may end with a comment.
 const MOVE: &str = "from=$PWD && apart=$(mktemp -d) && cp %A %O %B \"$apart\" && \
                     cd \"$apart\" || exit 129; ( ";
-const MOVE_BACK: &str = "\n); status=$?; cp %A \"$from\" && cd / && rm -rf \"$apart\" || exit 129; \
-                         exit $status";
+const MOVE_BACK: &str = "\n); code=$?; cp %A \"$from\" && cd / && rm -rf \"$apart\" || exit 129; \
+                         exit $code";
 
 /// Merges a file as git does if it has no driver.
 const PLAIN_MERGE: &str = "git merge-file -q --marker-size=%L %A %O %B || exit 1";
