@@ -287,6 +287,8 @@ impl Git {
             "--diff-filter=M",
             "--no-ext-diff",
             "--no-relative",
+            // Git would compare the files in each submodule, with the programs that it names.
+            "--ignore-submodules=dirty",
             "-z",
         ];
         let spec = Spec::reads(arguments).limit(LONG).kept_bytes(LIST_BYTES);

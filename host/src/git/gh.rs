@@ -54,7 +54,7 @@ impl Git {
             &own,
         ];
         let spec = Spec::gh(Purpose::Reads, arguments).limit(LIMIT);
-        let line = self.line_if(&spec).await?;
+        let line = self.for_gh().await?.line_if(&spec).await?;
         Ok(line.and_then(|text| last_line(&text)))
     }
 
@@ -76,8 +76,17 @@ impl Git {
         if let Some(base) = base {
             spec = spec.arg(format!("--base={base}"));
         }
-        let output = self.change(&spec.limit(LIMIT)).await?;
+        let output = self.for_gh().await?.change(&spec.limit(LIMIT)).await?;
         Ok(last_line(&String::from_utf8_lossy(&output)))
+    }
+
+    /// The setup in which `gh` runs git. It counts the changed files of a checkout, and git would
+    /// compare those in submodules, too. In a git directory, there are none.
+    async fn for_gh(&self) -> Result<Self, GitError> {
+        if self.may_look_into_submodules().await? {
+            return Ok(self.clone());
+        }
+        Ok(self.in_repository(self.git_dir().await?))
     }
 }
 

@@ -94,11 +94,11 @@ impl Git {
         if !runs_hooks || !self.knows_named_hooks(folds_case).await? {
             return Ok(Cow::Borrowed(spec));
         }
-        let mut names = self.named_hooks_at(&self.at, folds_case).await?;
+        let mut names = self.named_hooks_at(&self.at, spec, folds_case).await?;
         // Settings may be included only in one of the places.
         if let Some(dir) = spec.other_checkout() {
             let at = At::Checkout(dir.to_owned());
-            names.extend(self.named_hooks_at(&at, folds_case).await?);
+            names.extend(self.named_hooks_at(&at, spec, folds_case).await?);
         }
         few_enough(names.len(), self.dir())?;
         let names = EVENTS.into_iter().map(str::to_owned).chain(names);
@@ -139,12 +139,15 @@ impl Git {
         Ok(printed)
     }
 
+    /// The names of the hooks that the configuration of a place names during a command.
     async fn named_hooks_at(
         &self,
         at: &At,
+        command: &Spec,
         folds_case: bool,
     ) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(["config", "-z", "--name-only", "--get-regexp", NAMED]);
+        let spec = spec.with_settings_of(command);
         let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
         if !found.status.success() {
             return if is_no(&found) {

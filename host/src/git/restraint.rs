@@ -5,8 +5,8 @@
 //! - Programs that the settings of the repository itself name do not run. The git directory may
 //!   have another name than `.git`, or include a file of the checkout, and an agent that may only
 //!   edit files writes there.
-//! - Filters that the user has configured for all repositories run, because they are the user's,
-//!   but not in the checkout: a relative command would run a file of the branch.
+//! - Filters and merge drivers that the user has configured for all repositories run, because they
+//!   are the user's, but not in the checkout: a relative command would run a file of the branch.
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository
 //!   name the server and the programs that connect to it.
 //!
@@ -83,6 +83,14 @@ const OF_USER: [&str; 3] = ["system", "global", "command"];
 /// Git has set it to a relative path, or not at all, and has set `GIT_DIR` to an absolute one.
 const LEAVE: &str = "GIT_WORK_TREE=$PWD && export GIT_WORK_TREE && cd / || exit 1; ";
 
+/// What a merge driver of the user begins and ends with to run in a new directory with the three
+/// versions of the file, which git names by relative paths. Git takes the exit status 129 for an
+/// error and not for a conflict. The driver may end with a comment.
+const MOVE: &str = "from=$PWD && apart=$(mktemp -d) && cp %A %O %B \"$apart\" && \
+                    cd \"$apart\" || exit 129; ( ";
+const MOVE_BACK: &str = "\n); code=$?; cp %A \"$from\" && cd / && rm -rf \"$apart\" || exit 129; \
+                         exit $code";
+
 /// Merges a file as git does if it has no driver.
 const PLAIN_MERGE: &str = "git merge-file -q --marker-size=%L %A %O %B || exit 1";
 
@@ -151,11 +159,11 @@ impl Git {
         if spec.runs_nothing_for_files() {
             return Ok((Cow::Borrowed(spec), variables));
         }
-        let mut limits = self.limits_at(&self.at, folds_case).await?;
+        let mut limits = self.limits_at(&self.at, Some(spec), folds_case).await?;
         // Settings may be included only in one of the places.
         if let Some(dir) = spec.other_checkout() {
             let at = At::Checkout(dir.to_owned());
-            let there = self.limits_at(&at, folds_case).await?;
+            let there = self.limits_at(&at, Some(spec), folds_case).await?;
             limits.settings.extend(there.settings);
             limits.has_own_to_connect |= there.has_own_to_connect;
         }
@@ -181,13 +189,23 @@ impl Git {
             return Ok(false);
         }
         let folds_case = self.folds_case().await?;
-        let limits = Box::pin(self.limits_at(&self.at, folds_case)).await?;
+        let limits = Box::pin(self.limits_at(&self.at, None, folds_case)).await?;
         Ok(limits.has_own_filters)
     }
 
-    async fn limits_at(&self, at: &At, folds_case: bool) -> Result<Limits, GitError> {
+    /// The limits for the settings of a place, as they are during a command or without one.
+    async fn limits_at(
+        &self,
+        at: &At,
+        command: Option<&Spec>,
+        folds_case: bool,
+    ) -> Result<Limits, GitError> {
         let pattern = format!("^({FOR_FILES}|{TO_CONNECT})$");
         let spec = Spec::reads(["config", "--show-scope", "-z", "--get-regexp", &pattern]);
+        let spec = match command {
+            Some(command) => spec.with_settings_of(command),
+            None => spec,
+        };
         let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
         if !found.status.success() {
             return if is_no(&found) {
@@ -281,11 +299,15 @@ fn disabled(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The value of a setting of the user. A filter leaves the checkout first.
+/// The value of a setting of the user. A filter or a merge driver leaves the checkout first.
 fn apart<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     let is_filter = name.starts_with("filter.") && !name.ends_with(".required");
-    if is_filter && !value.is_empty() {
+    if value.is_empty() {
+        Cow::Borrowed(value)
+    } else if is_filter {
         Cow::Owned(format!("{LEAVE}{value}"))
+    } else if name.starts_with("merge.") {
+        Cow::Owned(format!("{MOVE}{value}{MOVE_BACK}"))
     } else {
         Cow::Borrowed(value)
     }
@@ -309,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_a_repository_are_disabled_and_filters_of_the_user_leave_the_checkout() {
+    fn programs_of_a_repository_are_disabled_and_those_of_the_user_leave_the_checkout() {
         check("", &[], false);
         check(
             "local\0filter.a = b.c.clean\nsh x\0worktree\0filter.a = b.c.required\0",
@@ -332,9 +354,10 @@ mod tests {
             &[("filter.a.clean", &left)],
             false,
         );
+        let moved = format!("{MOVE}cat{MOVE_BACK}");
         check(
             "global\0merge.a.driver\ncat\0local\0merge.b.driver\nsh x\0",
-            &[("merge.b.driver", PLAIN_MERGE)],
+            &[("merge.b.driver", PLAIN_MERGE), ("merge.a.driver", &moved)],
             false,
         );
         check(

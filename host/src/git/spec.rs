@@ -198,6 +198,14 @@ impl Spec {
         self
     }
 
+    /// Adds the settings that apply to another command. Git then includes the same files as during
+    /// that command: a file may be included only if a remote has a certain URL
+    /// (`hasconfig:remote.*.url`).
+    pub(super) fn with_settings_of(mut self, other: &Self) -> Self {
+        self.settings.extend(other.settings.iter().cloned());
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn settings(&self) -> &[(String, String)] {
         &self.settings

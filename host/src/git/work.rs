@@ -272,6 +272,8 @@ impl Git {
             "--diff-filter=U",
             "--no-ext-diff",
             "--no-relative",
+            // Git would compare the files in each submodule, with the programs that it names.
+            "--ignore-submodules=dirty",
             "-z",
         ];
         let spec = Spec::reads(arguments).limit(LONG);
@@ -295,8 +297,26 @@ impl Git {
         self.line_if(&Spec::reads(["config", "--get", name])).await
     }
 
+    /// The option by which a push looks into submodules, or not. Git would fetch missing commits
+    /// there, with the programs that the repository of a submodule names. So it does not look if a
+    /// task has made such a repository, or for a restrained principal, whose agent may have written
+    /// the settings of one. [`Self::unpushed_submodules`], which fetches nothing, is asked before a
+    /// push anyway.
+    async fn look_of_push(&self) -> Result<&'static str, GitError> {
+        Ok(if self.may_look_into_submodules().await? {
+            "--recurse-submodules=check"
+        } else {
+            "--recurse-submodules=no"
+        })
+    }
+
+    /// Whether a command may run git in the submodules here as it likes.
+    pub(super) async fn may_look_into_submodules(&self) -> Result<bool, GitError> {
+        Ok(!self.is_restrained() && self.foreign_links().await?.is_empty())
+    }
+
     /// Pushes a branch and nothing else. Refused if a submodule has commits that the submodule's
-    /// own remotes do not have.
+    /// own remotes do not have, and git may look there.
     pub(crate) async fn push(&self, remote: &str, branch: &BranchRef) -> Result<(), GitError> {
         let refspec = format!("{0}:{0}", branch.full());
         let arguments = [
@@ -304,7 +324,7 @@ impl Git {
             "--quiet",
             "--no-follow-tags",
             "--no-signed",
-            "--recurse-submodules=check",
+            self.look_of_push().await?,
             "--end-of-options",
             remote,
             &refspec,

@@ -16,7 +16,7 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{Person, somebody, worktree};
-use crate::git::{GitError, Keeping, Shape, Stamps, Wanted};
+use crate::git::{BranchRef, Git, GitError, Keeping, Opening, Restraint, Shape, Stamps, Wanted};
 
 /// Attributes with which git runs the filter `evil` for each file.
 const ATTRIBUTES: &str = "* filter=evil\n";
@@ -171,6 +171,33 @@ async fn no_missing_commit_is_fetched_in_a_submodule_that_work_refers_to() {
     assert!(!ran(&person).exists());
     let look = "alias.look=!git cat-file -e HEAD 2> /dev/null || true";
     person.git_in(&inner, &["-c", look, "look"]);
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn no_missing_commit_is_fetched_in_a_submodule_by_a_push() {
+    let person = somebody("");
+    let repository = person.work().join(".git");
+    person.git(&["init", "-q", "--bare", "../remote.git"]);
+    person.git(&["remote", "add", "origin", "../remote.git"]);
+    let there = worktree(&person, "work").await;
+    let inner = there.dir().join("inner");
+    make_repository(&person, &inner);
+    for arguments in [&["add", "-A"][..], &["commit", "-q", "-m", "inner"]] {
+        person.git_in(there.dir(), arguments);
+    }
+    let commit = person.git_in(&inner, &["rev-parse", "HEAD"]);
+    make_missing(&person, &inner, &commit);
+    let branch = BranchRef::named("work");
+    let push = async |git: Git| git.push("origin", &branch).await;
+    push(there.clone().linked_to(&repository)).await.unwrap();
+    person.git(&["push", "-q", "origin", ":work"]);
+    let restraint = Some(Restraint { has_network: true });
+    push(there.clone().restrained(restraint)).await.unwrap();
+    assert!(!ran(&person).exists());
+    person.git(&["push", "-q", "origin", ":work"]);
+    // Git may succeed or fail if it looks there.
+    let _result = push(there).await;
     assert!(ran(&person).exists());
 }
 
@@ -440,6 +467,9 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     };
     let diff = git.diff_to_files(&from, &repository, wanted).await;
     assert!(diff.unwrap().text.contains("+++ b/new\n"));
+    assert_eq!(git.conflicting_files().await.unwrap(), [""; 0]);
+    assert!(git.take_resolved().await.unwrap().is_empty());
+    assert!(!ran(&person).exists());
     git.commit_all("work").await.unwrap();
     let look = git.look(&repository, &Stamps::default()).await.unwrap();
     let loss = look.loss().unwrap();
@@ -451,6 +481,42 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     assert!(!ran(&person).exists());
     person.git_in(git.dir(), &["reset", "-q"]);
     there.status().await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn gh_runs_no_filter_in_a_submodule_whose_repository_a_task_has_made() {
+    let person = somebody("");
+    let there = worktree(&person, "work").await;
+    let inner = there.dir().join("inner");
+    make_repository(&person, &inner);
+    for arguments in [&["add", "-A"][..], &["commit", "-q", "-m", "inner"]] {
+        person.git_in(there.dir(), arguments);
+    }
+    make_evil(&person, &inner);
+    let programs = person.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let gh = programs.join("gh");
+    let text = "#!/bin/sh\ngit status --porcelain > /dev/null\ngit symbolic-ref HEAD\n";
+    fs::write(&gh, text).unwrap();
+    fs::set_permissions(&gh, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let git = person.with_programs(Path::new(&path)).in_dir(there.dir());
+    let opened = async |git: &Git| {
+        let opening = Opening {
+            head: "work",
+            base: None,
+            title: "work",
+            body: "",
+        };
+        git.create_request(opening).await.unwrap()
+    };
+    let repository = person.work().join(".git");
+    let linked = git.clone().linked_to(&repository);
+    let branch = Some("refs/heads/work".to_owned());
+    assert_eq!(opened(&linked).await, branch);
+    assert!(!ran(&person).exists());
+    assert_eq!(opened(&git).await, branch);
     assert!(ran(&person).exists());
 }
 

@@ -60,6 +60,10 @@ async fn a_command_gets_a_setting_for_each_hook_that_a_configuration_names() {
     name_hook(&person, own.to_str().unwrap(), "a=b. c.größe");
     name_hook(&person, included.to_str().unwrap(), "Included");
     person.git(&["config", "include.path", included.to_str().unwrap()]);
+    let during = person.home().join("during");
+    name_hook(&person, during.to_str().unwrap(), "during");
+    let condition = "includeIf.hasconfig:remote.*.url:/elsewhere.path";
+    person.git(&["config", condition, during.to_str().unwrap()]);
     let git = person.at(".");
     git.knows_named_hooks.set(true).unwrap();
     let disabled = async |spec: &Spec| {
@@ -80,6 +84,10 @@ async fn a_command_gets_a_setting_for_each_hook_that_a_configuration_names() {
             assert!(disabled.contains(&name), "{name}: {disabled:?}");
         }
     }
+    let with_remote = Spec::changes(["submodule", "update"]);
+    let with_remote = with_remote.setting("remote.other.url", "/elsewhere");
+    let named = "hook.during.enabled".to_owned();
+    assert!(disabled(&with_remote).await.contains(&named));
     assert_eq!(disabled(&Spec::reads(["config", "--list"])).await, [""; 0]);
     let old = person.at(".");
     old.knows_named_hooks.set(false).unwrap();

@@ -5,7 +5,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{Person, repository, somebody};
-use crate::git::{Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec};
+use crate::git::{BranchRef, Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec};
 
 const OFFLINE: Restraint = Restraint { has_network: false };
 const ONLINE: Restraint = Restraint { has_network: true };
@@ -109,6 +109,29 @@ async fn no_filter_of_a_repository_runs_in_a_worktree_of_a_restrained_principal(
     }
 }
 
+/// The command that checks out submodules has a remote of its own.
+#[tokio::test]
+async fn no_filter_runs_that_is_included_only_with_the_settings_of_a_command() {
+    let person = somebody("");
+    let included = person.home().join("included");
+    let file = included.to_str().unwrap();
+    let clean = evil(&person);
+    person.git(&["config", "--file", file, "filter.evil.clean", &clean]);
+    let condition = "includeIf.hasconfig:remote.*.url:/elsewhere.path";
+    person.git(&["config", condition, file]);
+    let attributes = person.work().join(".git/info/attributes");
+    fs::write(attributes, "* filter=evil\n").unwrap();
+    person.write("file", "two\n");
+    let status = Spec::reads(["status", "--porcelain"]);
+    let status = status.setting("remote.other.url", "/elsewhere");
+    let git = person.at(".");
+    let restrained = git.clone().restrained(Some(OFFLINE));
+    restrained.output(&status).await.unwrap();
+    assert!(!ran(&person).exists());
+    git.output(&status).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
 #[tokio::test]
 async fn a_filter_of_the_user_runs_for_a_restrained_principal_but_not_in_the_checkout() {
     let config = "[filter \"case\"]\n\tclean = \"sh tool.sh; tr a-z A-Z\"\n\
@@ -205,6 +228,31 @@ async fn without_a_merge_driver_of_the_repository_files_are_merged_as_text() {
     assert!(!ran(&person).exists());
     let git = person.at("");
     git.run_with_attributes_of(&ours, &merge).await.unwrap();
+    assert!(ran(&person).exists());
+}
+
+#[tokio::test]
+async fn a_merge_driver_of_the_user_runs_for_a_restrained_principal_but_not_in_the_checkout() {
+    let person = somebody("");
+    person.write("tool.sh", &format!("touch {}\n", ran(&person).display()));
+    person.write(".gitattributes", "file merge=own\n");
+    person.commit_all("tool");
+    let driver = "sh tool.sh; cat %B >> %A # a comment";
+    person.configure(&format!("[merge \"own\"]\n\tdriver = \"{driver}\"\n"));
+    let git = restrained_worktree(&person, OFFLINE).await;
+    let file = git.dir().join("file");
+    fs::write(&file, "task\n").unwrap();
+    git.commit_all("work").await.unwrap();
+    person.write("file", "main\n");
+    person.commit_all("main");
+    let (task, main) = (BranchRef::named("task"), BranchRef::named("main"));
+    git.begin_merge(&task, &main, "m").await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "task\nmain\n");
+    assert_eq!(git.status().await.unwrap().dirty, ["file"]);
+    assert!(!ran(&person).exists());
+    git.abort_merge().await.unwrap();
+    let unrestrained = git.in_users_checkout(git.dir());
+    unrestrained.begin_merge(&task, &main, "m").await.unwrap();
     assert!(ran(&person).exists());
 }
 
