@@ -16,7 +16,9 @@ use std::{
 use claudine_domain::attempt::GitState;
 
 use super::{Person, somebody, worktree};
-use crate::git::{BranchRef, Git, GitError, Keeping, Opening, Restraint, Shape, Stamps, Wanted};
+use crate::git::{
+    BranchRef, Git, GitError, Keeping, Opening, Restraint, Shape, Stamps, Uncommitted, Wanted,
+};
 
 /// Attributes with which git runs the filter `evil` for each file.
 const ATTRIBUTES: &str = "* filter=evil\n";
@@ -467,7 +469,11 @@ async fn no_filter_runs_in_a_submodule_whose_repository_a_task_has_made() {
     };
     let diff = git.diff_to_files(&from, &repository, wanted).await;
     assert!(diff.unwrap().text.contains("+++ b/new\n"));
-    assert_eq!(git.conflicting_files().await.unwrap(), [""; 0]);
+    let here = Uncommitted {
+        may_conflict: true,
+        ..git.uncommitted().await.unwrap()
+    };
+    assert_eq!(git.conflicting_files(&here).await.unwrap(), [""; 0]);
     assert!(git.take_resolved().await.unwrap().is_empty());
     assert!(!ran(&person).exists());
     git.commit_all("work").await.unwrap();

@@ -61,7 +61,7 @@ fn uncommitted_changes_are_never_removed() {
     // This commit is on no branch: only the `HEAD` of the worktree refers to it.
     let adrift = repository.done(
         &[],
-        &format!("git checkout -q --detach; echo 2 > file; {COMMIT}"),
+        &format!("git checkout -q --detach; echo 3 > file; {COMMIT}"),
     );
     merged(&adrift, "failed", "refused");
     let all = repository.host.json(["worktree", "clean", "--all"]);

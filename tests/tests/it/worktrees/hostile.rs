@@ -411,6 +411,9 @@ fn host_fetches_no_missing_object_for_a_client() {
     let repository = Repository::with(TestHost::builder().config(config));
     let host = &repository.host;
     let ran = host.root().join("ran");
+    // No file of the clone has this content.
+    repository.write("file", "old\n");
+    repository.commit("old");
     repository.git(&["branch", "old"]);
     repository.write("file", "two\n");
     repository.commit("second");
