@@ -96,8 +96,8 @@ impl<S> Task<S> {
     }
 }
 
-/// The budget of the attempt. A budget that cannot be read counts as spent: without one, the attempt
-/// could cost anything.
+/// The budget of the attempt. A budget that cannot be read counts as spent: without one, the
+/// attempt could cost anything.
 fn budget_usd(more: &Attributes) -> Option<f64> {
     // The parser of JSON is in every plugin already. That of the standard library would add 10 KiB
     // to the memory of each instance.

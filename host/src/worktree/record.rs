@@ -30,8 +30,8 @@ pub(super) struct Record {
     /// What git may do in the worktree, if a restrained principal has submitted the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) restraint: Option<Restraint>,
-    /// Whether git fetches no missing object, although there is no restraint: a restrained principal
-    /// has requested the last attempt of somebody else's task.
+    /// Whether git fetches no missing object, although there is no restraint: a restrained
+    /// principal has requested the last attempt of somebody else's task.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_without_fetch: bool,
     /// The branch's last known commit, noted when the worktree was removed or another attempt

@@ -286,8 +286,8 @@ impl Worktrees {
         })
     }
 
-    /// The worktree whose merge with the base is to be resolved. A worktree that was removed is made
-    /// again. One in which somebody has begun something other than a merge is refused.
+    /// The worktree whose merge with the base is to be resolved. A worktree that was removed is
+    /// made again. One in which somebody has begun something other than a merge is refused.
     async fn work_to_resolve(
         &self,
         task: TaskId,

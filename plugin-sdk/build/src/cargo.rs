@@ -120,8 +120,8 @@ struct Target {
 }
 
 /// The last reported module, because cargo reports dependencies before the crate itself. Lines that
-/// do not belong to the report come from build scripts and macros, and are skipped. They need not be
-/// text.
+/// do not belong to the report come from build scripts and macros, and are skipped. They need not
+/// be text.
 fn find_module(report: impl BufRead) -> Option<Module> {
     let lines = report.split(b'\n').map_while(Result::ok);
     lines
