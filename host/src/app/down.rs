@@ -3,10 +3,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     future::pending,
     io,
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -86,7 +85,7 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<BTreeSet<TaskId>, AppE
         Ok(lock) => Some(lock),
         // No host can start as long as something else is in the place of the file, and a host that
         // still runs ends because of it.
-        Err(_) if is_no_file(&path) => None,
+        Err(error) if fsx::is_no_file(&error) => None,
         Err(error) => return Err(unlocked(error)),
     };
     match lock.as_ref().map(File::try_lock) {
@@ -115,11 +114,6 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<BTreeSet<TaskId>, AppE
     })?;
     drop(lock);
     Ok(tasks_of(&ended))
-}
-
-/// Whether something that is not a file, such as a directory, is at this path.
-fn is_no_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| !found.is_file())
 }
 
 /// The tasks of these attempts. Commands of a host are no attempts.
