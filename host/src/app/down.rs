@@ -105,15 +105,44 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<BTreeSet<TaskId>, AppE
         let refused = "a task may not end the tasks of its host";
         return Err(AppError::new(ErrorKind::Forbidden, refused));
     }
-    let ended = supervise::end_all(&supervisors).map_err(|error| {
-        let kind = match error {
-            SuperviseError::Copied { .. } => ErrorKind::Forbidden,
-            _ => ErrorKind::Unavailable,
-        };
-        AppError::new(kind, format!("a task may still run: {}", chain(&error)))
-    })?;
+    let ended = supervise::end_all(&supervisors).map_err(|error| not_ended(&error, layout))?;
     drop(lock);
     Ok(tasks_of(&ended))
+}
+
+/// The error if not everything has ended.
+fn not_ended(error: &SuperviseError, layout: &Layout) -> AppError {
+    match error {
+        SuperviseError::Unwritten { pid, why } => unwritten(*pid, why.as_deref(), layout),
+        SuperviseError::Copied { .. } => may_run(ErrorKind::Forbidden, error),
+        _ => may_run(ErrorKind::Unavailable, error),
+    }
+}
+
+fn may_run(kind: ErrorKind, error: &SuperviseError) -> AppError {
+    AppError::new(kind, format!("a task may still run: {}", chain(error)))
+}
+
+/// The error if all processes of tasks have ended, but a supervisor still has output of theirs.
+fn unwritten(pid: u32, why: Option<&str>, layout: &Layout) -> AppError {
+    let dir = layout.root().display();
+    let (message, way_out) = match why {
+        Some(why) => (
+            format!("all processes of tasks have ended, but their output cannot be written: {why}"),
+            format!("if the disk of {dir} is full, free space there"),
+        ),
+        None => (
+            format!(
+                "all processes of tasks have ended, but the supervisor (pid {pid}) has not; most \
+                 likely it cannot write their output"
+            ),
+            format!("let the files below {dir} be written"),
+        ),
+    };
+    AppError::new(ErrorKind::Unavailable, message).hint(format!(
+        "{way_out}; then the supervisor (pid {pid}) ends, and the next host records how the tasks \
+         have ended"
+    ))
 }
 
 /// The tasks of these attempts. Commands of a host are no attempts.
