@@ -11,7 +11,7 @@ use super::orphans;
 use super::recover;
 use crate::clock;
 use crate::fsx;
-use crate::proc_stat::Stat;
+use crate::proc_stat::{Stat, halt_text};
 use crate::supervise::SuperviseError;
 use crate::supervise::log;
 use crate::supervise::process::ASKED_FILE;
@@ -87,6 +87,10 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         } else if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
             let text = format!("its supervisor has not ended within {limit} s");
+            let text = match asked.living().map_err(fault)?.first() {
+                Some(pid) => of_supervisor(*pid, limit),
+                None => text,
+            };
             let text = match unendable(all, &open) {
                 Ok(None) => text,
                 Ok(Some(why)) => format!("{text}: {why}"),
@@ -165,6 +169,18 @@ fn only_write(supervisors: &[u32]) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Says that a supervisor has not ended, and why if that is known.
+fn of_supervisor(pid: u32, limit: u64) -> String {
+    let text = format!("its supervisor (pid {pid}) has not ended within {limit} s");
+    match halt_text(pid) {
+        Some(halt) => format!("{text}: {halt}"),
+        None if !frozen_among(vec![pid]).is_empty() => {
+            format!("{text}: its control group is frozen, and it goes on once the group is thawed")
+        }
+        None => text,
+    }
 }
 
 /// The processes of these attempts that cannot be ended now, in words.
