@@ -147,7 +147,7 @@ impl Ballast {
 /// Opens a file, and creates it if it is missing.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = fsx::private();
-    fsx::open_with(path, options.create(true).write(true).truncate(false))
+    fsx::open_own(path, options.create(true).write(true).truncate(false))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! File operations of the host: private to its user, atomic, and as durable as needed.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::{
@@ -11,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::{fs::Mode, io::Errno};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx},
+    io::Errno,
+};
 use tempfile::NamedTempFile;
 
 use crate::clock;
@@ -20,10 +24,19 @@ use crate::clock;
 const VIRTUAL_BYTES: usize = 8 << 10;
 
 /// Keeps an open from waiting for the other end of a FIFO.
-const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
+/// Keeps an open from following a symbolic link in the place of the file.
+const NOFOLLOW: i32 = OFlags::NOFOLLOW.bits().cast_signed();
 
 const NO_FILE: &str =
     "it is no regular file, but a directory, a FIFO, a socket or a device; move it away";
+const LINK: &str = "it is no regular file, but a symbolic link; move it away";
+
+/// Beginning of the names of new files that have not replaced a file yet.
+const FRESH: &str = ".new-";
+/// The age at which such a file was left by a process that was killed. A replacement takes
+/// milliseconds.
+const LEFT_AFTER: Duration = Duration::from_mins(1);
 
 /// Durability of the replacement of a file. In both cases, readers see either the whole old file or
 /// the whole new file.
@@ -40,18 +53,20 @@ pub(crate) enum Lasting {
 
 /// Replaces or creates a file. Returns the new file, to which more can be appended.
 pub(crate) fn replace(path: &Path, lasting: Lasting, bytes: &[u8]) -> io::Result<File> {
-    persist(fresh(path, bytes)?, path, lasting)
+    persist(fresh(path, OsStr::new(FRESH), bytes)?, path, lasting)
 }
 
 /// Replaces or creates a file. The new file has the permissions of the old one, if there is one.
 /// Refuses to replace anything but a regular file: root could replace `/dev/null` for the whole
-/// system.
+/// system. If this process is killed meanwhile, it leaves a file that [`remove_left_beside`]
+/// removes.
 pub(crate) fn replace_with_permissions(
     path: &Path,
     lasting: Lasting,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let fresh = fresh(path, bytes)?;
+    refuse_append_only(dir_of(path))?;
+    let fresh = fresh(path, &fresh_beside(path), bytes)?;
     match fs::metadata(path) {
         Ok(old) if !old.is_file() => {
             let message = "it is not a regular file and is not replaced";
@@ -66,11 +81,46 @@ pub(crate) fn replace_with_permissions(
     persist(fresh, path, lasting).map(drop)
 }
 
+/// Refuses a directory in which nothing can be replaced or removed: a new file would stay there
+/// beside the old one. A directory that cannot be looked at is not refused.
+fn refuse_append_only(dir: &Path) -> io::Result<()> {
+    let found = statx(CWD, dir, AtFlags::empty(), StatxFlags::TYPE);
+    if found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::APPEND)) {
+        let dir = dir.display();
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("nothing can be replaced in {dir} (`chattr +a`); `chattr -a {dir}` allows it"),
+        ));
+    }
+    Ok(())
+}
+
+/// Beginning of the names of the files that [`replace_with_permissions`] makes for this file. The
+/// directory is not one of ours, so the name tells whose the file is.
+fn fresh_beside(path: &Path) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(FRESH);
+    name
+}
+
+/// Removes the files that [`replace_with_permissions`] has left beside this file, because its
+/// process was killed. No other process may replace the file meanwhile.
+pub(crate) fn remove_left_beside(path: &Path) -> io::Result<()> {
+    remove_older_files(dir_of(path), &fresh_beside(path), None)
+}
+
+/// Removes the files that [`replace`] has left in this directory a while ago, because its process
+/// was killed.
+pub(crate) fn remove_left_in(dir: &Path) -> io::Result<()> {
+    remove_older_files(dir, OsStr::new(FRESH), Some(LEFT_AFTER))
+}
+
 /// A temporary file with these bytes that can be renamed to this path. It is readable only by its
 /// owner, and is removed on an error.
-fn fresh(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+fn fresh(path: &Path, prefix: &OsStr, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut fresh = tempfile::Builder::new()
-        .prefix(".new-")
+        .prefix(prefix)
         .append(true)
         .tempfile_in(dir_of(path))?;
     fresh.write_all(bytes)?;
@@ -115,15 +165,14 @@ pub(crate) fn is_missing(path: &Path) -> bool {
     )
 }
 
-/// Writes a file that nobody reads before this call returns. Nothing is synced, and a reader that
-/// opens the file during the call may see any part of it.
+/// Writes a file that nobody reads before this call returns. A symbolic link in its place is an
+/// error. Nothing is synced, and a reader that opens the file during the call may see any part of
+/// it.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    private()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(path)?
-        .write_all(bytes)
+    let mut options = private();
+    let options = options.create(true).write(true).truncate(true);
+    let opened = options.custom_flags(NOFOLLOW).open(path);
+    unless_link(path, opened)?.write_all(bytes)
 }
 
 /// Options for opening a file. If the file is created, only its owner may read and write it.
@@ -156,15 +205,35 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 pub(crate) const NO_FILE_HINT: &str =
     "`claudine down --kill` ends running tasks although no host can be started";
 
-/// Opens a lock file, and creates it if it does not exist: see [`open_with`].
+/// Opens a lock file, and creates it if it does not exist: see [`open_own`].
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
-    open_with(path, private().create(true).truncate(false).write(true))
+    open_own(path, private().create(true).truncate(false).write(true))
+}
+
+/// [`open_with`], for a file that nobody but this program makes. A symbolic link in its place is an
+/// error too: another file would be locked, cut or made.
+pub(crate) fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    unless_link(path, open_flagged(path, options, NONBLOCK | NOFOLLOW))
+}
+
+/// The result of an open that follows no link, with an error that says so if there is one.
+fn unless_link(path: &Path, opened: io::Result<File>) -> io::Result<File> {
+    match opened {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) && path.is_symlink() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, LINK))
+        }
+        opened => opened,
+    }
 }
 
 /// Opens a file. If it is a directory, a FIFO, a socket or a device, this is an error at once: a
 /// FIFO could block for ever.
 pub(crate) fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let opened = options.custom_flags(NONBLOCK).open(path);
+    open_flagged(path, options, NONBLOCK)
+}
+
+fn open_flagged(path: &Path, options: &mut OpenOptions, flags: i32) -> io::Result<File> {
+    let opened = options.custom_flags(flags).open(path);
     let found = match &opened {
         Ok(file) => file.metadata(),
         Err(_) => fs::metadata(path),
@@ -189,7 +258,8 @@ pub(crate) fn open_named(path: &Path, options: &mut OpenOptions) -> io::Result<F
 
 /// Whether an error of this module says that something else than a file is in the place of a file.
 pub(crate) fn is_no_file(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidInput && error.to_string().ends_with(NO_FILE)
+    let says = |text: &str| error.to_string().ends_with(text);
+    error.kind() == io::ErrorKind::InvalidInput && (says(NO_FILE) || says(LINK))
 }
 
 /// Whether an error says that the system lacks something at the moment. Other errors say something
@@ -280,8 +350,6 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
 /// Removes the files and directories in a directory whose names begin with this prefix, and that
 /// have not changed for this long. On an error, the others are still removed.
 pub(crate) fn remove_older(dir: &Path, prefix: &str, age: Duration) -> io::Result<()> {
-    let now = clock::wall().0 / 1_000;
-    let changed = |found: &fs::Metadata| u64::try_from(found.mtime()).unwrap_or(0);
     let mut result = Ok(());
     for path in entries(dir)? {
         let name = path.file_name().unwrap_or_default();
@@ -289,7 +357,7 @@ pub(crate) fn remove_older(dir: &Path, prefix: &str, age: Duration) -> io::Resul
             continue;
         }
         let removed = match fs::symlink_metadata(&path) {
-            Ok(found) if now.saturating_sub(changed(&found)) <= age.as_secs() => Ok(()),
+            Ok(found) if !is_older(&found, Some(age)) => Ok(()),
             Ok(found) if found.is_dir() => fs::remove_dir_all(&path),
             Ok(_) => fs::remove_file(&path),
             Err(error) => Err(error),
@@ -298,6 +366,33 @@ pub(crate) fn remove_older(dir: &Path, prefix: &str, age: Duration) -> io::Resul
         result = result.and(unless_gone(removed));
     }
     result
+}
+
+/// Removes the regular files in a directory whose names begin with this prefix, and that have not
+/// changed for this long. On an error, the others are still removed.
+fn remove_older_files(dir: &Path, prefix: &OsStr, age: Option<Duration>) -> io::Result<()> {
+    let mut result = Ok(());
+    for path in entries(dir)? {
+        let name = path.file_name().unwrap_or_default();
+        if !name.as_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_file() && is_older(&found, age) => fs::remove_file(&path),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        // Somebody else may have just removed it.
+        result = result.and(unless_gone(removed));
+    }
+    result
+}
+
+/// Whether a file has not changed for this long; `None` means that its age does not count.
+fn is_older(found: &fs::Metadata, age: Option<Duration>) -> bool {
+    let now = clock::wall().0 / 1_000;
+    let changed = u64::try_from(found.mtime()).unwrap_or(0);
+    age.is_none_or(|age| now.saturating_sub(changed) > age.as_secs())
 }
 
 fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
@@ -450,6 +545,73 @@ mod tests {
         assert!(read(&file).unwrap().is_empty());
         fs::write(&file, "text").unwrap();
         assert_eq!(read_text(&file).unwrap(), "text");
+    }
+
+    #[test]
+    fn a_link_in_place_of_an_own_file_is_an_error_at_once_and_its_target_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [link, target] = ["link", "target"].map(|name| dir.path().join(name));
+        let check = || {
+            let opened = open_lock(&link).map(drop);
+            for opened in [opened, write_private(&link, b"new")] {
+                let error = opened.unwrap_err();
+                assert!(error.to_string().contains("symbolic link"), "{error}");
+                assert!(is_no_file(&error), "{error}");
+            }
+        };
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        check();
+        assert!(!target.exists());
+        fs::write(&target, "kept").unwrap();
+        check();
+        assert_eq!(fs::read(&target).unwrap(), b"kept");
+        // A link to itself.
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+        check();
+        // Links above the file are followed.
+        let above = dir.path().join("above");
+        std::os::unix::fs::symlink(dir.path(), &above).unwrap();
+        open_lock(&above.join("lock")).unwrap();
+        assert!(dir.path().join("lock").exists());
+    }
+
+    #[test]
+    fn new_files_that_killed_processes_have_left_are_removed_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, is_old: bool| {
+            let path = dir.path().join(name);
+            fs::write(&path, "").unwrap();
+            if is_old {
+                let opened = File::open(&path).unwrap();
+                opened.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+            path
+        };
+        let file = dir.path().join("settings");
+        let left_in = make(".new-aaaaaa", true);
+        let left_beside = make(".settings.new-bbbbbb", false);
+        let kept = [make(".new-cccccc", false), make(".other.new-dddddd", true)];
+        remove_left_beside(&file).unwrap();
+        assert!(left_in.exists() && !left_beside.exists());
+        remove_left_in(dir.path()).unwrap();
+        assert!(!left_in.exists());
+        assert!(kept.iter().all(|path| path.exists()));
+        // The names are those under which new files are made.
+        let fresh_in = fresh(&file, OsStr::new(FRESH), b"")
+            .unwrap()
+            .keep()
+            .unwrap()
+            .1;
+        let fresh_beside = fresh(&file, &fresh_beside(&file), b"").unwrap();
+        let fresh_beside = fresh_beside.keep().unwrap().1;
+        remove_left_beside(&file).unwrap();
+        assert!(fresh_in.exists() && !fresh_beside.exists());
+        File::open(&fresh_in)
+            .and_then(|opened| opened.set_modified(std::time::UNIX_EPOCH))
+            .unwrap();
+        remove_left_in(dir.path()).unwrap();
+        assert!(!fresh_in.exists());
     }
 
     #[test]

@@ -68,6 +68,17 @@ impl Layout {
         &self.root
     }
 
+    /// The directories in which the host replaces files.
+    pub(crate) fn dirs_with_replaced_files(&self) -> [PathBuf; 5] {
+        [
+            self.root.clone(),
+            self.environments(),
+            self.supervisors(),
+            self.cache(),
+            self.worktrees(),
+        ]
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.root.join("claudine.db")
     }

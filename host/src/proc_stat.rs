@@ -44,6 +44,21 @@ impl Stat {
     }
 }
 
+/// Says why a process does nothing now, if that is certain, and what makes it go on. A process that
+/// cannot be looked at is not known to do nothing.
+pub(crate) fn halt_text(pid: u32) -> Option<String> {
+    let found = try_stat(pid).ok().flatten()?;
+    if found.is_stopped() {
+        return Some(format!(
+            "it is stopped by a signal, and `kill -CONT {pid}` continues it"
+        ));
+    }
+    (found.state == 'D').then(|| {
+        "it waits in the kernel (state D), and goes on once the disk or the network drive answers"
+            .to_owned()
+    })
+}
+
 /// Reads the state of a process; `None` if the process does not exist or its state cannot be read.
 #[cfg(test)]
 pub(crate) fn stat(pid: u32) -> Option<Stat> {

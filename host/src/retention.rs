@@ -204,7 +204,7 @@ impl Retention {
         if !attempts.is_empty() {
             let mut options = fsx::private();
             let options = options.create(true).truncate(true).write(true);
-            let mut note = fsx::open_with(&self.layout.forgetting(), options)?;
+            let mut note = fsx::open_own(&self.layout.forgetting(), options)?;
             note.write_all(attempts.join("\n").as_bytes())?;
             note.sync_data()?;
         }

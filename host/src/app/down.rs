@@ -3,10 +3,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     future::pending,
     io,
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -86,7 +85,7 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<BTreeSet<TaskId>, AppE
         Ok(lock) => Some(lock),
         // No host can start as long as something else is in the place of the file, and a host that
         // still runs ends because of it.
-        Err(_) if is_no_file(&path) => None,
+        Err(error) if fsx::is_no_file(&error) => None,
         Err(error) => return Err(unlocked(error)),
     };
     match lock.as_ref().map(File::try_lock) {
@@ -106,20 +105,44 @@ pub(crate) fn end_without_host(layout: &Layout) -> Result<BTreeSet<TaskId>, AppE
         let refused = "a task may not end the tasks of its host";
         return Err(AppError::new(ErrorKind::Forbidden, refused));
     }
-    let ended = supervise::end_all(&supervisors).map_err(|error| {
-        let kind = match error {
-            SuperviseError::Copied { .. } => ErrorKind::Forbidden,
-            _ => ErrorKind::Unavailable,
-        };
-        AppError::new(kind, format!("a task may still run: {}", chain(&error)))
-    })?;
+    let ended = supervise::end_all(&supervisors).map_err(|error| not_ended(&error, layout))?;
     drop(lock);
     Ok(tasks_of(&ended))
 }
 
-/// Whether something that is not a file, such as a directory, is at this path.
-fn is_no_file(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| !found.is_file())
+/// The error if not everything has ended.
+fn not_ended(error: &SuperviseError, layout: &Layout) -> AppError {
+    match error {
+        SuperviseError::Unwritten { pid, why } => unwritten(*pid, why.as_deref(), layout),
+        SuperviseError::Copied { .. } => may_run(ErrorKind::Forbidden, error),
+        _ => may_run(ErrorKind::Unavailable, error),
+    }
+}
+
+fn may_run(kind: ErrorKind, error: &SuperviseError) -> AppError {
+    AppError::new(kind, format!("a task may still run: {}", chain(error)))
+}
+
+/// The error if all processes of tasks have ended, but a supervisor still has output of theirs.
+fn unwritten(pid: u32, why: Option<&str>, layout: &Layout) -> AppError {
+    let dir = layout.root().display();
+    let (message, way_out) = match why {
+        Some(why) => (
+            format!("all processes of tasks have ended, but their output cannot be written: {why}"),
+            format!("if the disk of {dir} is full, free space there"),
+        ),
+        None => (
+            format!(
+                "all processes of tasks have ended, but the supervisor (pid {pid}) has not; most \
+                 likely it cannot write their output"
+            ),
+            format!("let the files below {dir} be written"),
+        ),
+    };
+    AppError::new(ErrorKind::Unavailable, message).hint(format!(
+        "{way_out}; then the supervisor (pid {pid}) ends, and the next host records how the tasks \
+         have ended"
+    ))
 }
 
 /// The tasks of these attempts. Commands of a host are no attempts.

@@ -28,7 +28,8 @@ impl Claimed {
     /// directory with its own host may be there now.
     pub(super) fn holds(&self) -> bool {
         let ours = self.lock.metadata().map(|it| (it.dev(), it.ino()));
-        let there = fs::metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));
+        // A link is not this file, wherever it leads: no other process would lock it.
+        let there = fs::symlink_metadata(self.layout.lock()).map(|it| (it.dev(), it.ino()));
         matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
     }
 
@@ -60,6 +61,7 @@ fn try_to_claim(data_dir: &Path, purpose: Purpose) -> Result<Claimed, ServeError
     match lock.try_lock() {
         Ok(()) => {
             HostProcess::note(&mut lock, purpose).map_err(io_error("cannot write", &path))?;
+            remove_left(&layout);
             Ok(Claimed { layout, lock })
         }
         Err(fs::TryLockError::WouldBlock) => Err(ServeError::Taken {
@@ -67,6 +69,15 @@ fn try_to_claim(data_dir: &Path, purpose: Purpose) -> Result<Claimed, ServeError
             by: HostProcess::of(&layout),
         }),
         Err(fs::TryLockError::Error(error)) => Err(io_error("cannot lock", &path)(error)),
+    }
+}
+
+/// Removes what hosts have left that were killed while they replaced a file.
+fn remove_left(layout: &Layout) {
+    for dir in layout.dirs_with_replaced_files() {
+        if let Err(error) = fsx::remove_left_in(&dir) {
+            tracing::warn!(dir = %dir.display(), %error, "files of a killed host stay there");
+        }
     }
 }
 
@@ -89,6 +100,32 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"second");
         second.remove(&file);
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_host_removes_the_new_files_of_killed_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let dirs = layout.dirs_with_replaced_files();
+        let left = dirs.map(|dir| dir.join(".new-aB3dE6"));
+        for file in &left {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            let made = File::create(file).unwrap();
+            made.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        let _held = claim(dir.path(), Purpose::Host).unwrap();
+        assert!(left.iter().all(|file| !file.exists()));
+    }
+
+    #[test]
+    fn a_host_notices_that_a_link_is_in_place_of_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let claimed = claim(dir.path(), Purpose::Host).unwrap();
+        assert!(claimed.holds());
+        let (lock, moved) = (claimed.layout.lock(), dir.path().join("moved"));
+        fs::rename(&lock, &moved).unwrap();
+        std::os::unix::fs::symlink(&moved, &lock).unwrap();
+        assert!(!claimed.holds());
     }
 
     #[test]

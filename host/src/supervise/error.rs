@@ -31,6 +31,14 @@ pub(crate) enum SuperviseError {
         original: Option<PathBuf>,
         pid: u32,
     },
+    /// A supervisor that was asked to end does not, although everything that it has started has
+    /// ended.
+    #[error("the supervisor (pid {pid}) does not end, as it waits to write output")]
+    Unwritten {
+        pid: u32,
+        /// Why the output cannot be written, if this is known.
+        why: Option<String>,
+    },
     #[error("the host's part that speaks to the supervisors has ended")]
     Closed,
 }

@@ -626,6 +626,38 @@ fn commands_that_wait_and_doctor_report_output_that_waits_for_a_full_disk() {
     assert_eq!(host.status(&writer)["outcome"], "cancelled");
 }
 
+/// The supervisor keeps the output until it can be written, so it does not end before that.
+#[test]
+fn down_kill_without_a_host_says_that_only_output_waits_for_a_full_disk() {
+    let disk = SmallDisk::mount(128);
+    let host = disk.host();
+    let writer = host.script("until test -e go; do sleep 0.1; done; echo written");
+    let pid = host.live(&writer);
+    host.kill_host();
+    disk.fill();
+    // This host uses up the ballast, so the next one cannot start.
+    host.up();
+    host.kill_host();
+    disk.fill();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the task's process to end", || (!alive(pid)).then_some(()));
+    let refused = host.run(["down", "--kill"]).code(125);
+    refused.says(&[
+        "all processes of tasks have ended, but their output cannot be written: less than 16.0 MiB \
+         are free",
+        &format!("if the disk of {} is full", host.data_dir().display()),
+        "then the supervisor (pid",
+        "no host can be started now",
+    ]);
+
+    disk.empty();
+    wait_for("the supervisor to end", || {
+        host.supervisor_pids().is_empty().then_some(())
+    });
+    assert_eq!(host.finished(&writer)["outcome"], "succeeded");
+    assert_eq!(host.text(["logs", &writer]), "written");
+}
+
 /// The disk has some free space, but not enough for logs.
 #[test]
 fn request_that_reads_with_git_is_refused_while_logs_have_no_room() {

@@ -395,6 +395,24 @@ fn fifo_in_place_of_a_lock_is_named_and_keeps_no_command_waiting() {
 }
 
 #[test]
+fn link_in_place_of_a_lock_is_an_error_at_once() {
+    let host = TestHost::new();
+    host.up();
+    host.run(["down"]).check();
+    let target = host.work().join("nowhere");
+    for lock in ["lock", "start.lock"] {
+        let path = host.data_dir().join(lock);
+        fs::remove_file(&path).unwrap();
+        symlink(&target, &path).unwrap();
+        let said = format!("/{lock}: it is no regular file, but a symbolic link; move it away");
+        host.run(["up"]).code(125).says(&[&said]);
+        assert!(!target.exists());
+        fs::remove_file(&path).unwrap();
+    }
+    host.up();
+}
+
+#[test]
 fn down_kill_ends_tasks_although_a_directory_is_in_place_of_a_lock() {
     for lock in ["lock", "start.lock"] {
         let host = TestHost::new();

@@ -444,6 +444,18 @@ fn configuration_is_written_to_the_file_at_which_its_links_end() {
     }
 }
 
+/// Whoever follows the link would lock or make another file.
+#[test]
+fn link_in_place_of_the_lock_of_the_configuration_is_named() {
+    let host = TestHost::new();
+    let lock = host.config_dir().join("claudine/.config.toml.lock");
+    let target = host.work().join("nowhere");
+    symlink(&target, &lock).unwrap();
+    let refused = host.run(["config", "set", "slots", "3"]).code(125);
+    refused.says(&[".config.toml.lock: it is no regular file, but a symbolic link; move it away"]);
+    assert!(!target.exists());
+}
+
 #[test]
 fn config_show_lists_the_settings_in_which_the_running_host_differs() {
     let host = TestHost::new();

@@ -285,7 +285,9 @@ async fn kill_without_host(session: &Session, left: Left<'_>) -> Result<ExitCode
                 return Err(why.into());
             }
             Ok(Err(error)) => {
-                return Err(error.hint(format!("{cause}: {why}")).into());
+                let way_out = error.hint.as_ref().map(|hint| format!("{hint}; "));
+                let hint = format!("{}{cause}: {why}", way_out.unwrap_or_default());
+                return Err(error.hint(hint).into());
             }
             Err(error) => {
                 let message = format!("the tasks cannot be ended: {error}");

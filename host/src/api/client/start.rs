@@ -331,9 +331,10 @@ impl HostStart {
                 }
             }
             if now >= give_up {
-                let limit = READY_LIMIT.as_secs();
+                let (path, limit) = (path.display(), READY_LIMIT.as_secs());
                 return Err(io::Error::other(format!(
-                    "another command has been starting the host for more than {limit} s"
+                    "another process has kept {path} locked for more than {limit} s; `lslocks` \
+                     shows it: most likely a command that starts the host and was suspended"
                 )));
             }
             std::thread::sleep(TURN_LOOK);

@@ -61,7 +61,8 @@ const READ_LIMIT: Duration = Duration::from_mins(1);
 const REFUSED_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 2_000 });
 /// Limit of the bytes of an answer that are buffered for a slow client, and of a request's head.
 const BUFFERED_BYTES: usize = 96 << 10;
-/// Pause after a failed `accept`, such as for lack of descriptors.
+/// Pause after a failed `accept`, such as for lack of descriptors, if no idle connection can be
+/// closed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serves until the shutdown, and until the last answers are written. `listeners` provides a new
@@ -90,8 +91,9 @@ pub(crate) async fn serve(
                 Ok((stream, _)) => arrived = Some(stream),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
-                    places.make_room();
-                    clock::sleep(ACCEPT_AGAIN).await;
+                    if !places.make_room().await {
+                        clock::sleep(ACCEPT_AGAIN).await;
+                    }
                 }
             },
             place = places.enter(), if arrived.is_some() => {

@@ -152,9 +152,14 @@ impl Places {
         }
     }
 
-    /// Closes the connection that has been idle longest, if one is idle.
-    pub(super) fn make_room(&self) {
-        self.idle.send_away();
+    /// Closes the connection that has been idle longest, if it has been for a moment. Returns when
+    /// it should have gone, or at once and false if no connection is idle.
+    pub(super) async fn make_room(&self) -> bool {
+        let has_idle = !self.idle.lock().by_age.is_empty();
+        if has_idle {
+            self.idle.send_one_away().await;
+        }
+        has_idle
     }
 
     async fn send_one_away(&self) {
@@ -485,6 +490,23 @@ mod tests {
         let is_sent_away = poll_fn(|it| Poll::Ready(sent_away.as_mut().poll(it).is_ready())).await;
         assert!(!is_sent_away);
         drop(busy);
+    }
+
+    #[tokio::test]
+    async fn room_is_made_only_by_an_idle_connection() {
+        let places = Places::new(2);
+        assert!(!places.make_room().await);
+        let first = Arc::new(places.enter().await);
+        let busy = whole(&first);
+        assert!(!places.make_room().await);
+        drop(busy);
+        let leaving = tokio::spawn(async move {
+            first.sent_away().await;
+            drop(first);
+        });
+        // The first look may come before the connection has been idle for a moment.
+        while places.make_room().await {}
+        leaving.await.unwrap();
     }
 
     #[tokio::test]

@@ -2,17 +2,21 @@
 //! are needed for this. The ends stay in the notes until a host has read them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::join::{identity, is_dead, list, unusable};
+use super::join::{frozen_among, identity, is_dead, list, unusable};
 use super::orphans;
 use super::recover;
 use crate::clock;
 use crate::fsx;
+use crate::proc_stat::{Stat, halt_text};
 use crate::supervise::SuperviseError;
+use crate::supervise::log;
 use crate::supervise::process::ASKED_FILE;
-use crate::supervise::sys::signals;
+use crate::supervise::protocol::Identity;
+use crate::supervise::sys::{procfs, signals};
 use crate::supervise::unended::{Unended, processes_of, unendable_text};
 use crate::supervise::words::AttemptKey;
 
@@ -21,6 +25,18 @@ use crate::supervise::words::AttemptKey;
 const ENDS_WITHIN: Duration = Duration::from_mins(1);
 /// The pause between two looks at the lock of a supervisor that was asked to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The pause between two looks at what supervisors that were asked to end have started.
+const LOOK_AT_CHILDREN: Duration = Duration::from_millis(500);
+/// How long a supervisor that was asked to end may live without a living child. It needs a second
+/// for pipes that others may hold open.
+const IDLE_FOR: Duration = Duration::from_secs(3);
+
+/// The supervisors that were asked to end, with their pinned processes.
+#[derive(Default)]
+struct Asked {
+    supervisors: Vec<Identity>,
+    processes: Vec<OwnedFd>,
+}
 
 /// Ends the supervisors in `all` with everything that they have started, and what dead supervisors
 /// have left. Returns the attempts and commands that were not over before. An error if something
@@ -43,21 +59,24 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     for (_, dir) in &supervisors {
         open.extend(recover::unended(dir).map_err(|source| unusable(dir, source))?);
     }
-    let (mut asked, mut unseen) = (Vec::new(), Vec::new());
+    let (mut asked, mut unseen) = (Asked::default(), Vec::new());
     for dir in living {
         let fault = |source| unusable(dir, source);
         if let Some(supervisor) = identity(dir).map_err(fault)? {
-            if let Err(error) = fsx::write_private(&dir.join(ASKED_FILE), b"") {
+            if let Err(error) = note_asked(dir) {
                 tracing::warn!(%error, "the ended tasks will count as lost, not as cancelled");
             }
             let pinned = signals::ask_pinned(supervisor.pid, supervisor.start_time);
-            asked.extend(pinned.map_err(fault)?);
+            if let Some(process) = pinned.map_err(fault)? {
+                asked.supervisors.push(supervisor);
+                asked.processes.push(process);
+            }
         } else {
             unseen.push(dir);
         }
     }
     let give_up = clock::monotonic() + ENDS_WITHIN;
-    recover::wait_for_ends(&asked, ENDS_WITHIN).map_err(|source| unusable(all, source))?;
+    wait_for_ends(&asked, all, give_up)?;
     for (_, dir) in &supervisors {
         let fault = |source| unusable(dir, source);
         if unseen.contains(&dir) {
@@ -68,6 +87,10 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         } else if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
             let text = format!("its supervisor has not ended within {limit} s");
+            let text = match asked.living().map_err(fault)?.first() {
+                Some(pid) => of_supervisor(*pid, limit),
+                None => text,
+            };
             let text = match unendable(all, &open) {
                 Ok(None) => text,
                 Ok(Some(why)) => format!("{text}: {why}"),
@@ -78,6 +101,86 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         recover::recover(dir)?;
     }
     Ok(open)
+}
+
+/// Notes that a person has asked the supervisor to end.
+fn note_asked(dir: &Path) -> io::Result<()> {
+    let mut options = fsx::private();
+    let options = options.create(true).write(true).truncate(true);
+    fsx::open_own(&dir.join(ASKED_FILE), options).map(drop)
+}
+
+/// Waits for the ends of the supervisors, until `give_up` at most. If the supervisors that live
+/// have no living children any more, they have only output to write. Without room for it, they do
+/// not end, so this is an error soon.
+fn wait_for_ends(asked: &Asked, all: &Path, give_up: Duration) -> Result<(), SuperviseError> {
+    let fault = |source| unusable(all, source);
+    let mut idle_since = None;
+    loop {
+        let left = give_up.saturating_sub(clock::monotonic());
+        let pause = left.min(LOOK_AT_CHILDREN);
+        recover::wait_for_ends(&asked.processes, pause).map_err(fault)?;
+        let living = asked.living().map_err(fault)?;
+        let Some(pid) = living.first().copied() else {
+            return Ok(());
+        };
+        let now = clock::monotonic();
+        let is_late = now >= give_up;
+        if !only_write(&living).map_err(fault)? {
+            idle_since = None;
+        } else if now >= *idle_since.get_or_insert(now) + IDLE_FOR {
+            let why = log::lack_of_room(all);
+            if why.is_some() || is_late {
+                return Err(SuperviseError::Unwritten { pid, why });
+            }
+        }
+        if is_late {
+            return Ok(());
+        }
+    }
+}
+
+impl Asked {
+    /// The pids of those that have not ended.
+    fn living(&self) -> io::Result<Vec<u32>> {
+        let mut living = Vec::new();
+        for one in &self.supervisors {
+            let pinned = signals::pin(one.pid, one.start_time)?;
+            living.extend(pinned.map(|_| one.pid));
+        }
+        Ok(living)
+    }
+}
+
+/// Whether these supervisors can do something, and have no living children. Processes that were
+/// started to outlive their attempt do not count.
+fn only_write(supervisors: &[u32]) -> io::Result<bool> {
+    if !frozen_among(supervisors.to_vec()).is_empty() {
+        return Ok(false);
+    }
+    let is_halted = |stat: &Stat| stat.is_stopped() || stat.state() == 'D';
+    for stat in procfs::all()? {
+        if supervisors.contains(&stat.pid) && is_halted(&stat) {
+            return Ok(false);
+        }
+        let is_child = supervisors.contains(&stat.parent) && !stat.is_zombie();
+        if is_child && !procfs::marks(stat.pid)?.detached {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Says that a supervisor has not ended, and why if that is known.
+fn of_supervisor(pid: u32, limit: u64) -> String {
+    let text = format!("its supervisor (pid {pid}) has not ended within {limit} s");
+    match halt_text(pid) {
+        Some(halt) => format!("{text}: {halt}"),
+        None if !frozen_among(vec![pid]).is_empty() => {
+            format!("{text}: its control group is frozen, and it goes on once the group is thawed")
+        }
+        None => text,
+    }
 }
 
 /// The processes of these attempts that cannot be ended now, in words.

@@ -8,10 +8,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+pub(super) use super::recover::is_dead;
 use super::{Settings, recover};
 use crate::clock;
 use crate::fsx;
@@ -19,7 +19,7 @@ use crate::proc_stat::{self, Stat, is_alive};
 use crate::supervise::SuperviseError;
 use crate::supervise::frame::{self, Incoming};
 use crate::supervise::launch;
-use crate::supervise::process::{IDENTITY_FILE, LOCK_FILE, LOG_FILE, SOCKET_FILE};
+use crate::supervise::process::{IDENTITY_FILE, LOG_FILE, SOCKET_FILE};
 use crate::supervise::protocol::{AttemptState, Hello, Identity, Message, PROTOCOL, Welcome};
 use crate::supervise::sys::files::SocketPath;
 use crate::supervise::sys::{freezer, procfs, wait};
@@ -409,23 +409,11 @@ async fn greet(dir: &Path, epoch: u64) -> Result<Joined, SuperviseError> {
     }
 }
 
-/// Whether the supervisor is dead: a living one holds the lock of its directory.
-pub(super) fn is_dead(dir: &Path) -> io::Result<bool> {
-    let lock = match fsx::open(&dir.join(LOCK_FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-        other => other?,
-    };
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::supervise::process::LOCK_FILE;
 
     #[test]
     fn a_supervisor_of_another_namespace_may_live_if_its_lock_cannot_be_examined() {

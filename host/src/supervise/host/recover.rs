@@ -21,13 +21,16 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
 use self::leftovers::end_everything;
 use crate::clock;
 use crate::fsx::{self, real};
 use crate::proc_stat::{Stat, is_alive, unless_no_room};
 use crate::supervise::SuperviseError;
 use crate::supervise::peer;
-use crate::supervise::process::journal;
+use crate::supervise::process::{LOCK_FILE, journal};
 use crate::supervise::protocol::{
     AttemptState, ChildState, ChildView, EndedState, Identity, Message,
 };
@@ -125,6 +128,9 @@ pub(super) fn refuse_copy(dir: &Path) -> Result<(), SuperviseError> {
 }
 
 fn refuse_living(dir: &Path, supervisor: &Identity) -> Result<(), SuperviseError> {
+    if works_elsewhere(dir, supervisor) {
+        return Err(copied(dir, supervisor.pid));
+    }
     match has_ended(supervisor) {
         Ok(true) => Ok(()),
         Ok(false) => Err(copied(dir, supervisor.pid)),
@@ -223,6 +229,35 @@ pub(super) fn leaders_alive(dir: &Path) -> io::Result<Vec<u32>> {
         }
     }
     Ok(alive)
+}
+
+/// Whether the supervisor certainly lives and works for another directory: that directory has its
+/// notes, and is locked. A directory that cannot be looked at proves nothing.
+fn works_elsewhere(dir: &Path, supervisor: &Identity) -> bool {
+    let Some(other) = peer::directory_of(supervisor.pid).ok().flatten() else {
+        return false;
+    };
+    let author = author(&other).ok().flatten();
+    let is_its_own = author.is_some_and(|author| {
+        (author.pid, author.start_time) == (supervisor.pid, supervisor.start_time)
+    });
+    is_its_own
+        && real(&other) != real(dir)
+        && is_dead(&other).is_ok_and(|is_dead| !is_dead)
+        && is_alive(supervisor.pid, supervisor.start_time).unwrap_or(false)
+}
+
+/// Whether the supervisor is dead: a living one holds the lock of its directory.
+pub(super) fn is_dead(dir: &Path) -> io::Result<bool> {
+    let lock = match fsx::open(&dir.join(LOCK_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        other => other?,
+    };
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether the supervisor has ended; waits a while if it has not.

@@ -41,8 +41,8 @@ use seek::Tail;
 #[cfg(test)]
 pub(crate) use tests::write;
 pub(crate) use watch::{LogWatch, Subscription, register};
-pub(super) use writer::LogWriter;
 pub(crate) use writer::no_room;
+pub(super) use writer::{LogWriter, lack_of_room};
 
 #[cfg(test)]
 mod tests;

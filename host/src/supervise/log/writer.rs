@@ -46,6 +46,11 @@ pub(crate) fn no_room() -> String {
     format!("less than {} are free on its disk", bytes_text(ROOM_BYTES))
 }
 
+/// [`no_room`], if the disk of this directory has too little free space for output now.
+pub(in crate::supervise) fn lack_of_room(dir: &Path) -> Option<String> {
+    (!fsx::has_room(dir, ROOM_BYTES)).then(no_room)
+}
+
 /// Decides to which segment each byte goes, and which segments are deleted because of the cap.
 #[derive(Debug)]
 pub(in crate::supervise) struct LogWriter {
@@ -302,7 +307,7 @@ impl Files {
     /// must still be written.
     fn has_room(&self) -> bool {
         let dir = self.base.parent().unwrap_or(&self.base);
-        fsx::has_room(dir, ROOM_BYTES)
+        lack_of_room(dir).is_none()
     }
 
     fn remove(&mut self, segment: u32) {

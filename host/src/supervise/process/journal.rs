@@ -89,7 +89,7 @@ impl Journal {
 
 fn create(path: &Path) -> io::Result<File> {
     let mut options = fsx::private();
-    fsx::open_with(path, options.write(true).create(true).truncate(true))
+    fsx::open_own(path, options.write(true).create(true).truncate(true))
 }
 
 fn line(message: &Message, to: &mut Vec<u8>) {

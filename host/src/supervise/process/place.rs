@@ -149,6 +149,10 @@ fn take_soon(mut take: impl FnMut() -> rustix::io::Result<()>) -> io::Result<()>
                 std::thread::sleep(LOOKED_AT / 100);
             }
             Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let text = "another process has locked the directory of this supervisor";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+            }
             Err(error) => return Err(error.into()),
         }
     }

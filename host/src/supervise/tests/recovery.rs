@@ -448,6 +448,7 @@ async fn the_journal_of_a_living_supervisor_is_refused_and_ends_no_process() {
     };
     let settings = Host::settings(copy.path(), 9, program);
     let orphans = Orphans::look_for(&settings.dir);
+    let begun = crate::clock::monotonic();
     let opened = open(settings, orphans).await;
     let Err(SuperviseError::Copied {
         original,
@@ -463,6 +464,10 @@ async fn the_journal_of_a_living_supervisor_is_refused_and_ends_no_process() {
         matches!(ended, Err(SuperviseError::Copied { .. })),
         "{ended:?}"
     );
+    // The original is locked by the supervisor, so nobody waits whether the supervisor is about to
+    // end, which would take twice five seconds.
+    let took = crate::clock::monotonic().saturating_sub(begun);
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(running.iter().all(|pid| is_alive(*pid)));
 }
 

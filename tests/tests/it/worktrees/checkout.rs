@@ -1,6 +1,9 @@
 //! Merges into a checkout of the base: its files are updated, or nothing in it is changed.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use claudine_tests::wait_for;
 use serde_json::Value;
@@ -173,33 +176,46 @@ fn merge_is_refused_before_anything_is_changed_if_a_required_filter_fails() {
     repository.is_untouched();
 }
 
-/// The lock of a person's git, which may have been killed, is never removed.
+/// Makes a lock of this name, and returns it with what is said of it. The lock of a person's git,
+/// which may have been killed, is never removed.
+fn locked(repository: &Repository, name: &str) -> (PathBuf, [String; 2]) {
+    let lock = repository.path().join(".git").join(name);
+    fs::write(&lock, "").unwrap();
+    let path = lock.display();
+    let says = [
+        format!("failed because of the lock {path}: "),
+        format!("`rm {path}` removes the lock"),
+    ];
+    (lock, says)
+}
+
 #[test]
 fn merge_that_meets_a_lock_of_the_repository_names_the_lock_and_the_way_to_remove_it() {
     let repository = Repository::new();
-    let host = &repository.host;
-    let meets = |name: &str| {
-        let lock = repository.path().join(".git").join(name);
-        fs::write(&lock, "").unwrap();
-        let path = lock.display();
-        let says = [
-            format!("failed because of the lock {path}: "),
-            format!("`rm {path}` removes the lock"),
-        ];
-        (lock, says)
-    };
-    let (lock, says) = meets("index.lock");
+    let (lock, says) = locked(&repository, "index.lock");
     let task = repository.done(&["--merge", "auto"], "echo two > file");
     let detail = merged(&task, "failed", "refused");
     assert!(says.iter().all(|it| detail.contains(it)), "{detail}");
     repository.is_untouched();
     fs::remove_file(lock).unwrap();
+}
 
-    // The branch cannot be deleted.
-    let (lock, says) = meets("packed-refs.lock");
-    let id = task["id"].as_str().unwrap();
-    host.run(["worktree", "merge", id]).check();
-    let detail = merged(&host.status(id), "succeeded", "merged");
+#[test]
+fn lock_that_keeps_the_branch_of_merged_work_is_named_with_the_way_to_remove_it() {
+    let repository = Repository::new();
+    let host = &repository.host;
+    let script = "until test -e go; do sleep 0.1; done; rm go; echo two > file";
+    let id = repository.submit(&["--merge", "auto"], script);
+    host.live(&id);
+    // Nothing is merged before the person's changes are committed.
+    repository.write("sub/file", "mine\n");
+    let worktree = host.data_dir().join("worktrees").join(&id);
+    fs::write(worktree.join("go"), "").unwrap();
+    merged(&host.finished(&id), "failed", "refused");
+    repository.commit("mine");
+    let (lock, says) = locked(&repository, "packed-refs.lock");
+    host.run(["worktree", "merge", &id]).check();
+    let detail = merged(&host.status(&id), "succeeded", "merged");
     assert!(says.iter().all(|it| detail.contains(it)), "{detail}");
     fs::remove_file(lock).unwrap();
     assert_eq!(fs::read(repository.path().join("file")).unwrap(), b"two\n");

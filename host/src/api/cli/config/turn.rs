@@ -37,20 +37,21 @@ impl Turn {
         let path = lock_of(file);
         let give_up = clock::monotonic() + limit;
         loop {
-            let lock = fsx::open_lock(&path)?;
+            let lock = fsx::open_lock(&path).map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?;
             fsx::unmask(&lock)?;
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_at(&lock, &path)? => return Ok(Self { path, _lock: lock }),
-                // Another command has the turn, or has removed the file since it was opened. Or a
-                // link is in the place of the file, which never becomes the one that is locked.
+                Ok(()) if is_at(&lock, &path)? => {
+                    remove_left(file);
+                    return Ok(Self { path, _lock: lock });
+                }
+                // Another command has the turn, or has removed the file since it was opened.
                 Ok(()) | Err(Errno::INTR | Errno::WOULDBLOCK) => {}
                 Err(error) => return Err(error.into()),
             }
             if clock::monotonic() >= give_up {
-                let limit = limit.as_secs();
-                return Err(io::Error::other(format!(
-                    "another command has been changing it for more than {limit} s"
-                )));
+                return Err(kept_by_another(&path, limit));
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -63,6 +64,23 @@ impl Drop for Turn {
         if let Err(error) = fsx::remove_file(&self.path) {
             tracing::debug!(%error, "an unused lock file stays beside the configuration file");
         }
+    }
+}
+
+/// The error if other processes have had the lock for all of the time. They need not be commands
+/// that change the file.
+fn kept_by_another(lock: &Path, limit: Duration) -> io::Error {
+    let (lock, limit) = (lock.display(), limit.as_secs());
+    io::Error::other(format!(
+        "other processes have kept {lock} locked for more than {limit} s; let the other `claudine \
+         config` end, or end the process that `lslocks` shows for this file"
+    ))
+}
+
+/// Removes what a command has left beside the file that was killed while it changed the file.
+fn remove_left(file: &Path) {
+    if let Err(error) = fsx::remove_left_beside(file) {
+        tracing::debug!(%error, "files of a killed command stay beside the configuration file");
     }
 }
 
@@ -124,11 +142,47 @@ mod tests {
         fs::write(lock_of(&file), "").unwrap();
         let turn = Turn::take_within(&file, Duration::ZERO).unwrap();
         let kept = Turn::take_within(&file, Duration::ZERO).err().unwrap();
-        let said = "another command has been changing it";
-        assert!(kept.to_string().starts_with(said), "{kept}");
+        let lock = lock_of(&file);
+        let said = format!("other processes have kept {} locked", lock.display());
+        assert!(kept.to_string().starts_with(&said), "{kept}");
         drop(turn);
         Turn::take_within(&file, Duration::ZERO).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("other"), lock_of(&file)).unwrap();
-        assert!(Turn::take_within(&file, Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_lock_is_refused_at_once_and_its_target_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, other] = ["config.toml", "other"].map(|name| dir.path().join(name));
+        let lock = lock_of(&file);
+        for is_there in [false, true] {
+            if is_there {
+                fs::write(&other, "kept").unwrap();
+            }
+            std::os::unix::fs::symlink(&other, &lock).unwrap();
+            let begun = clock::monotonic();
+            let refused = Turn::take(&file).err().unwrap().to_string();
+            assert!(clock::monotonic() < begun + TURN_WITHIN, "{refused}");
+            let said = format!(
+                "{}: it is no regular file, but a symbolic link",
+                lock.display()
+            );
+            assert!(refused.starts_with(&said), "{refused}");
+            assert_eq!(other.exists(), is_there);
+            fs::remove_file(&lock).unwrap();
+        }
+        assert_eq!(fs::read(&other).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn a_turn_removes_what_a_killed_command_has_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let names = [".config.toml.new-aB3dE6", ".other.new-aB3dE6"];
+        let [left, other] = names.map(|name| dir.path().join(name));
+        for path in [&left, &other] {
+            fs::write(path, "").unwrap();
+        }
+        drop(Turn::take(&file).unwrap());
+        assert!(!left.exists() && other.exists());
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     api::cli::failure::Failure,
     app::{AppError, DownMode, ErrorKind},
     identity::HostProcess,
+    proc_stat::halt_text,
 };
 
 /// Ends a host that can be reached only by a signal.
@@ -75,19 +76,22 @@ pub(super) fn wait_for(process: &OwnedFd, pid: u32) -> Result<(), AppError> {
     };
     let ended = retry_on_intr(|| poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)));
     match ended {
-        Ok(0) => Err(AppError::new(
-            ErrorKind::Unavailable,
-            format!(
-                "the host (pid {pid}) has not ended within {} s",
-                ENDS_WITHIN.as_secs()
-            ),
-        )
-        .hint(format!(
-            "see its log; `kill -KILL {pid}` ends it without loss of accepted tasks"
-        ))),
+        Ok(0) => Err(not_ended(pid)),
         Ok(_) => Ok(()),
         Err(error) => Err(cannot_wait(pid, error)),
     }
+}
+
+/// The error if a host that was asked to end has not ended in time.
+fn not_ended(pid: u32) -> AppError {
+    let limit = ENDS_WITHIN.as_secs();
+    let mut message = format!("the host (pid {pid}) has not ended within {limit} s");
+    if let Some(halt) = halt_text(pid) {
+        message = format!("{message}: {halt}");
+    }
+    AppError::new(ErrorKind::Unavailable, message).hint(format!(
+        "see its log; `kill -KILL {pid}` ends it without loss of accepted tasks"
+    ))
 }
 
 fn cannot_wait(pid: u32, error: Errno) -> AppError {
@@ -100,7 +104,29 @@ fn cannot_wait(pid: u32, error: Errno) -> AppError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::process::Command;
+
+    use rustix::process::kill_process;
+
     use super::*;
+    use crate::proc_stat::stat;
+
+    #[test]
+    fn a_host_that_does_not_end_because_it_is_stopped_is_said_to_be() {
+        let mut host = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&host);
+        kill_process(pid, Signal::STOP).unwrap();
+        while !stat(host.id()).unwrap().is_stopped() {
+            std::thread::yield_now();
+        }
+        let said = not_ended(host.id()).message;
+        // A stopped process is killed too.
+        host.kill().unwrap();
+        host.wait().unwrap();
+        let expected = format!("`kill -CONT {}` continues it", host.id());
+        assert!(said.ends_with(&expected), "{said}");
+        assert!(!not_ended(host.id()).message.contains("CONT"));
+    }
 
     #[test]
     fn a_host_that_has_ended_since_it_was_found_needs_no_signal() {
