@@ -180,7 +180,7 @@ impl Loader {
 async fn long_since_stopped(live: &Live) {
     live.until(|state| state.has_ended_by_stop().then_some(()))
         .await;
-    clock::sleep(LOADED_WITHIN).await;
+    clock::sleep_awake(LOADED_WITHIN).await;
 }
 
 /// Tells the engine whether the executor's code can be had, before it learns of an attempt that
