@@ -216,6 +216,8 @@ fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
     let said = "plugin shell cannot be used at the moment";
     let why = host.text(["why", &succeeds]);
     assert!(why.contains(said) && why.contains("have ended"), "{why}");
+    let why = host.text(["why", &after]);
+    assert!(why.contains("(now ended, but nobody"), "{why}");
     let listed = host.text(["list", "--state", "ended"]);
     assert!(listed.matches("ended").count() >= ended.len(), "{listed}");
     host.run(["cancel", &cancelled]).check();
