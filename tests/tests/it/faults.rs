@@ -318,6 +318,29 @@ fn task_that_ends_below_a_suspended_supervisor_within_its_time_limit_has_not_tim
     }
 }
 
+/// The sign of life is read only after the host was continued, when the limit has passed.
+#[test]
+fn task_that_gives_a_sign_of_life_while_the_host_is_suspended_has_not_timed_out() {
+    const LIMIT: Duration = Duration::from_secs(6);
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.02; done; echo alive; exec sleep 600";
+    let id = host.text(["run", "--start-timeout", "6s", "--script", script]);
+    wait_for("the process", || {
+        host.status(&id)["attempts"][0]["pid"].as_u64()
+    });
+    let begun = Instant::now();
+    let pid = host.host_pid().unwrap();
+    suspend(pid);
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the limit to pass", || {
+        (begun.elapsed() > LIMIT + Duration::from_secs(1)).then_some(())
+    });
+    signal(pid, Signal::CONT);
+    host.live(&id);
+    host.run(["cancel", &id]).check();
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}
+
 /// The executor, which alone can tell how the task ended, is not given up meanwhile.
 #[test]
 fn task_that_ends_below_a_suspended_supervisor_keeps_its_outcome_however_late_its_stop_is_obeyed() {
