@@ -91,6 +91,32 @@ pub(crate) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
+/// Piece of a [`sleep_awake`].
+const PIECE: Duration = Duration::from_millis(500);
+/// The delay from which a piece of a [`sleep_awake`] does not count.
+const FROZEN_FROM: Duration = Duration::from_secs(1);
+
+/// Sleeps for this time, without the time for which this process was suspended or frozen. After
+/// that, everything that has arrived meanwhile can be looked at before the sleep is over.
+pub(crate) async fn sleep_awake(duration: Duration) {
+    let mut left = duration;
+    while !left.is_zero() {
+        let piece = left.min(PIECE);
+        let begun = monotonic();
+        sleep(piece).await;
+        left = left_awake(left, piece, monotonic().saturating_sub(begun));
+    }
+}
+
+/// The rest of a sleep after a piece of it that took this time.
+fn left_awake(left: Duration, piece: Duration, took: Duration) -> Duration {
+    if took < piece + FROZEN_FROM {
+        left.saturating_sub(piece)
+    } else {
+        left
+    }
+}
+
 /// Waits for a future, but at most for this time.
 pub(crate) fn within<F: Future>(
     limit: Duration,
@@ -128,6 +154,21 @@ mod tests {
             rfc3339(Timestamp(1_795_359_093_042)),
             "2026-11-22T14:51:33.042Z"
         );
+    }
+
+    #[test]
+    fn a_piece_of_a_sleep_counts_unless_the_process_was_frozen_meanwhile() {
+        let check = |left: u64, piece: u64, took: u64, expected: u64| {
+            let [left, piece, took, expected] =
+                [left, piece, took, expected].map(Duration::from_millis);
+            assert_eq!(left_awake(left, piece, took), expected, "{left:?} {took:?}");
+        };
+        check(5_000, 500, 500, 4_500);
+        check(5_000, 500, 1_499, 4_500);
+        check(5_000, 500, 1_500, 5_000);
+        // Even the last piece: it is the time in which what has arrived is looked at.
+        check(50, 50, 60_000, 50);
+        check(50, 50, 51, 0);
     }
 
     #[test]

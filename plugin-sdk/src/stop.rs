@@ -24,7 +24,8 @@ pub enum StopReason {
 pub struct StopRequest {
     /// Reason of the stop.
     pub reason: StopReason,
-    /// Time until the instance is dropped.
+    /// Time until the instance is dropped, at least: it is not dropped as long as a child of it may
+    /// be alive, nor shortly after its end.
     pub grace: Duration,
 }
 

@@ -334,6 +334,19 @@ impl Attempt {
         }
     }
 
+    /// How long the attempt has run, once it has ended. Its end may be recorded later than its
+    /// processes have ended, and is all that is known if these were not measured.
+    pub fn ran_ms(&self) -> Option<u64> {
+        let ended = self.ended.as_ref()?;
+        let until_recorded = ended.at.0.saturating_sub(self.started_at?.0);
+        let measured = ended.usage.wall_ms;
+        Some(if measured > 0 {
+            measured
+        } else {
+            until_recorded
+        })
+    }
+
     /// Makes the attempt that records that somebody merged the task's work by hand. This attempt
     /// begins and ends at the same moment.
     pub fn merged_by_hand(number: u32, at: Timestamp, merge: Merge) -> Self {

@@ -113,6 +113,9 @@ impl ReasonClass {
 
 /// Messages for a task that a time limit has ended. The host recognises the limit by its message.
 pub const TIMEOUT: &str = "the attempt ran longer than its timeout";
+/// Message of an attempt that no supervisor had begun to carry out at its timeout.
+pub const TIMEOUT_BEFORE_START: &str =
+    "the attempt reached its timeout before any process of it was started";
 pub const IDLE_TIMEOUT: &str = "the attempt gave no output for longer than its idle timeout";
 pub const QUEUE_TIMEOUT: &str = "the task was ready for longer than its queue timeout";
 

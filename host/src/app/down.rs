@@ -15,7 +15,7 @@ use claudine_domain::{
     id::{AttemptId, TaskId},
     principal::Principal,
     step::{Input, Refused},
-    task::Task,
+    task::{Class, Task},
 };
 use futures_util::{
     future::join,
@@ -43,6 +43,9 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time limit for lifting a drain. The engine needs only a moment for it, between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
+/// Time limit of a drain for the executors that have still to say how attempts ended, once nothing
+/// else runs: their code may be had in a moment. The others are asked by the next host.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// Maximum number of cancellations in progress at once. Cancellations in progress are committed
 /// together.
 const CANCELS_AT_ONCE: usize = 64;
@@ -169,10 +172,12 @@ pub(super) fn unexamined(error: &SuperviseError) -> AppError {
     AppError::new(ErrorKind::Unavailable, message)
 }
 
-/// Whether nothing of the task's attempt is alive, and its executor has still to say how it ended.
+/// Whether nothing of the task's attempt is alive, and its executor has still to say how it ended,
+/// and nothing else. The executor of an agent may start another process of the attempt: a fresh
+/// session, if there is none to resume.
 fn is_to_be_settled(task: &Task) -> bool {
     let is_over = task.last_attempt().is_some_and(|last| last.is_over);
-    is_over && task.phase() == Some(&Phase::Finishing)
+    is_over && task.phase() == Some(&Phase::Finishing) && task.request.class == Class::Command
 }
 
 /// The reason why a host cannot end as it was asked to, if nothing can be stored.
@@ -350,6 +355,10 @@ impl Host {
     async fn drain(&self) -> Result<(), AppError> {
         self.engine.command(Input::Drain).await?;
         self.engine.idle().await?;
+        let settled = clock::within(SETTLED_WITHIN, self.engine.runs_nothing()).await;
+        if settled.is_none() {
+            tracing::warn!("the host ends before executors have said how attempts ended");
+        }
         if let Err(error) = self.commands.earlier_over().await {
             tracing::warn!(%error, "the host ends although a command of an earlier host goes on");
         }
@@ -398,8 +407,8 @@ impl Host {
         }
     }
 
-    /// The tasks with something to stop. A task whose processes have ended by themselves, and whose
-    /// executor has still to say how, is left to this host or the next one.
+    /// The tasks with something to stop. A command whose processes have ended by themselves, and
+    /// whose executor has still to say how, is left to this host or the next one.
     async fn running(&self) -> Result<Vec<TaskId>, AppError> {
         let filter = Filter::in_state(Status::Running);
         let page = self
@@ -407,5 +416,41 @@ impl Host {
             .await?;
         let running = page.tasks.iter().filter(|task| !is_to_be_settled(task));
         Ok(running.map(|task| task.id).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claudine_domain::{
+        attempt::{Attempt, StopWhy},
+        task::State,
+        time::Timestamp,
+    };
+
+    use super::*;
+    use crate::store::sample_task;
+
+    /// An agent may have another process to start, although all of its processes have ended.
+    #[test]
+    fn only_a_command_that_has_ended_is_left_to_the_next_host() {
+        let check = |class: Class, is_over: bool, phase: Phase, expected: bool| {
+            let mut task = sample_task(1);
+            let since = Timestamp(0);
+            Arc::make_mut(&mut task.request).class = class;
+            task.state = State::Running { phase, since };
+            task.attempts = vec![Attempt {
+                is_over,
+                ..Attempt::new(1, since)
+            }];
+            assert_eq!(is_to_be_settled(&task), expected, "{class:?} {is_over}");
+        };
+        check(Class::Command, true, Phase::Finishing, true);
+        check(Class::Agent, true, Phase::Finishing, false);
+        for class in [Class::Command, Class::Agent] {
+            check(class, false, Phase::Finishing, false);
+            check(class, false, Phase::Live, false);
+            let why = StopWhy::Timeout;
+            check(class, true, Phase::Stopping(why), false);
+        }
     }
 }

@@ -378,11 +378,12 @@ fn blocked(upstream: &[(Condition, Task)], more: usize) -> Vec<String> {
                 Condition::Completed => "to finish",
                 Condition::Any => "to end",
             };
-            format!(
-                "waiting for {} {end} (now {})",
-                called(task),
+            let now = if unrecorded::is_marked(task) {
+                "ended, but nobody has recorded how"
+            } else {
                 task.state.as_str()
-            )
+            };
+            format!("waiting for {} {end} (now {now})", called(task))
         })
         .collect();
     if more > 0 {

@@ -87,9 +87,7 @@ fn took(task: &Task) -> Option<u64> {
     else {
         return None;
     };
-    let attempt = task.last_run()?;
-    let ended = attempt.ended.as_ref()?;
-    Some(ended.at.0.saturating_sub(attempt.started_at?.0))
+    task.last_run()?.ran_ms()
 }
 
 fn median(runs: &[u64]) -> Option<u64> {

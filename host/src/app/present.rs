@@ -100,7 +100,7 @@ fn row(task: &Task) -> TaskRow {
         created_at: rfc3339(task.created_at),
         started_at: deciding.and_then(|attempt| attempt.started_at).map(rfc3339),
         finished_at: finished_at.map(rfc3339),
-        ran_ms: deciding.and_then(ran_ms),
+        ran_ms: deciding.and_then(Attempt::ran_ms),
         expected_ms: None,
     }
 }
@@ -108,11 +108,6 @@ fn row(task: &Task) -> TaskRow {
 /// The word for the phase of a task, if the task is running.
 pub(super) fn phase(task: &Task) -> Option<String> {
     phase_word(task).map(str::to_owned)
-}
-
-fn ran_ms(attempt: &Attempt) -> Option<u64> {
-    let ended = attempt.ended.as_ref()?;
-    Some(ended.at.0.saturating_sub(attempt.started_at?.0))
 }
 
 /// A task without its documents and its output.
@@ -340,6 +335,28 @@ mod tests {
             assert_eq!((row.ran_ms, row.finished_at), (Some(1_000), None));
             assert!(row.started_at.is_some());
         }
+    }
+
+    /// Its end may be recorded much later.
+    #[test]
+    fn the_run_time_is_that_of_the_processes_if_they_were_measured() {
+        let check = |wall_ms: u64, expected: u64| {
+            let mut task = sample_task(0);
+            let mut attempt = failed_attempt();
+            if let Some(ended) = &mut attempt.ended {
+                ended.usage.wall_ms = wall_ms;
+            }
+            task.attempts = vec![attempt];
+            task.state = State::Done {
+                at: Timestamp(2_000),
+                outcome: Outcome::Failed,
+                reason: None,
+                culprit: None,
+            };
+            assert_eq!(task_view(&task).row.ran_ms, Some(expected));
+        };
+        check(300, 300);
+        check(0, 1_000);
     }
 
     /// The task of this test was retried, and was cancelled before its next attempt.

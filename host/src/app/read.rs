@@ -346,9 +346,13 @@ fn in_the_way(reader: &Reader, reference: &TaskRef) -> Result<(Task, InTheWay), 
     let ends = reader.store.ends(&upstreams)?;
     let unfinished = |it: &&Dependency| ends.get(&it.task).is_some_and(Option::is_none);
     let open: Vec<&Dependency> = task.dependencies.iter().filter(unfinished).collect();
+    let as_shown = reader.each_as_shown();
     for dependency in open.iter().take(UPSTREAM_SHOWN) {
         match reader.store.task(dependency.task) {
-            Ok(Some(upstream)) => in_the_way.upstream.push((dependency.condition, upstream)),
+            Ok(Some(upstream)) => {
+                let upstream = as_shown(upstream);
+                in_the_way.upstream.push((dependency.condition, upstream));
+            }
             Ok(None) => {}
             Err(error @ StoreError::Corrupt { .. }) => {
                 let reason = error.to_string();

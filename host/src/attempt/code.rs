@@ -10,9 +10,8 @@
 //! Manifests, grants and digests are read only when a host starts. If one of them could not be read
 //! then, only the next host can use the executor, and everything else is the same.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
-use claudine_domain::step::Report;
 use futures_util::future::{join_all, select_all};
 use tokio_util::task::TaskTracker;
 
@@ -74,7 +73,7 @@ impl Loader {
         tokio::select! {
             biased;
             () = live.until(|state| state.has_ended_by_stop().then_some(())) => {}
-            never = self.tell_of_rest(live) => match never {},
+            never = self.reporter.tell_of_processes(live) => match never {},
         }
     }
 
@@ -99,16 +98,8 @@ impl Loader {
                     tell how it ended";
                 Err(GuestEnd::Failed(Failure::new("cancelled", message)))
             }
-            never = self.tell_of_rest(live) => match never {},
+            never = self.reporter.tell_of_processes(live) => match never {},
         }
-    }
-
-    /// Tells the engine as soon as the attempt has ended, since its executor cannot. Never returns.
-    async fn tell_of_rest(&self, live: &Live) -> Infallible {
-        live.until(|state| state.has_ended_unnoticed().then_some(()))
-            .await;
-        self.reporter.send(live, Report::Over).await;
-        pending().await
     }
 
     async fn load_in_the_end(
@@ -180,7 +171,7 @@ impl Loader {
 async fn long_since_stopped(live: &Live) {
     live.until(|state| state.has_ended_by_stop().then_some(()))
         .await;
-    clock::sleep(LOADED_WITHIN).await;
+    clock::sleep_awake(LOADED_WITHIN).await;
 }
 
 /// Tells the engine whether the executor's code can be had, before it learns of an attempt that

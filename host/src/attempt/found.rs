@@ -36,9 +36,12 @@ impl From<Found> for State {
         // If no supervisor knows a child of the attempt, no supervisor will report the attempt's
         // end.
         let ended = known.ended || known.children.is_empty();
+        let has_exited = |child: &ChildState| matches!(child, ChildState::Exited(_));
+        let had_ended = known.is_over() && known.children.iter().any(has_exited);
         Self {
             children: known.children,
             ended,
+            had_ended,
             held: known.held,
             output_cut: known.output_cut,
             compiles: known.compiles,

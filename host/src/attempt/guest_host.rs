@@ -455,6 +455,10 @@ impl AttemptHost for GuestHost {
         Box::pin(async move { self.exit_of(&child).await })
     }
 
+    fn all_ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.live.until(|state| state.has_ended().then_some(())))
+    }
+
     fn progress(&self, kind: &str, data: &str) {
         match kind {
             "alive" => self.mark_alive(),

@@ -365,10 +365,12 @@ async fn unless_cut_short_idle<T>(
     done.unwrap_or_else(|| Err(GuestEnd::Failed(live::stopped())))
 }
 
-/// How long the attempt ran, by the clock that does not jump. After a reboot, only the run time of
-/// the attempt's children is known.
+/// How long the attempt ran, by the clock that does not jump. After a reboot, or if the attempt has
+/// ended while no host ran, only the run time of the attempt's children is known.
 fn wall_ms(started: Option<MonotonicMs>, now: MonotonicMs, state: &State) -> u64 {
-    let ran = started.map(|start| now.0.saturating_sub(start.0));
+    let ended_at = state.ended_at.unwrap_or(now);
+    let started = started.filter(|_| !state.had_ended);
+    let ran = started.map(|start| ended_at.0.saturating_sub(start.0));
     let of_children = || {
         let exits = state.children.iter().filter_map(|child| match child {
             ChildState::Exited(exit) => Some(exit.usage.wall_ms),
@@ -450,6 +452,24 @@ mod tests {
         check("boot-1", vec![ran_for(40)], 2_500);
         check("boot-2", vec![], 0);
         check("boot-2", vec![ran_for(40), ran_for(70)], 70);
+    }
+
+    #[test]
+    fn the_time_in_which_nobody_could_tell_how_an_attempt_ended_is_no_run_time() {
+        let check = |ended_at: Option<u64>, had_ended: bool, expected: u64| {
+            let state = State {
+                children: vec![ran_for(40)],
+                ended_at: ended_at.map(MonotonicMs),
+                had_ended,
+                ..State::default()
+            };
+            let wall = wall_ms(Some(MonotonicMs(5_000)), MonotonicMs(60_000), &state);
+            assert_eq!(wall, expected, "{ended_at:?} {had_ended}");
+        };
+        check(None, false, 55_000);
+        check(Some(7_000), false, 2_000);
+        // It has ended without a host.
+        check(None, true, 40);
     }
 
     #[tokio::test]

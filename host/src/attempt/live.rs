@@ -17,6 +17,7 @@ use tokio::sync::{SetOnce, oneshot, watch};
 
 use super::told::Told;
 use crate::{
+    clock,
     lock::lock,
     plugin::{Failure, StopRequest},
     supervise::{
@@ -103,6 +104,11 @@ pub(super) struct State {
     /// attempt's output was drained. This is no longer valid if a child is started later: see
     /// [`State::is_over`].
     pub(super) ended: bool,
+    /// When no process of the attempt was alive any more, as far as this host knows.
+    pub(super) ended_at: Option<MonotonicMs>,
+    /// Whether this was already so when this host found the attempt, so that it does not know since
+    /// when.
+    pub(super) had_ended: bool,
     /// Whether nothing that could write output was left at the last end of a child.
     pub(super) is_drained_at_exit: bool,
     /// Whether the attempt has given a sign of life.
@@ -244,6 +250,15 @@ impl State {
     /// Why the output cannot be written, if the reason is a full disk.
     pub(super) fn without_room(&self) -> Option<&str> {
         self.held.as_deref().filter(|why| is_of_full_disk(why))
+    }
+
+    /// Notes when the attempt's processes have ended: how they ended may be told much later.
+    fn note_end(&mut self, now: impl FnOnce() -> MonotonicMs) {
+        if self.children.is_empty() || !self.is_over() {
+            (self.ended_at, self.had_ended) = (None, false);
+        } else if !self.had_ended {
+            self.ended_at.get_or_insert_with(now);
+        }
     }
 
     /// Records the state of a child, and whether no process of the attempt was alive after this
@@ -415,7 +430,10 @@ impl Live {
 
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut answer = None;
-        self.state.send_modify(|state| answer = Some(change(state)));
+        self.state.send_modify(|state| {
+            answer = Some(change(state));
+            state.note_end(clock::monotonic_ms);
+        });
         match answer {
             Some(answer) => answer,
             None => unreachable!("send_modify always calls its function"),
@@ -459,6 +477,32 @@ mod tests {
 
     fn exited() -> ChildState {
         ChildState::Exited(Exit::sample(Status::Code(0)))
+    }
+
+    #[test]
+    fn an_attempt_has_ended_when_its_last_process_has_and_not_when_its_end_is_told() {
+        let mut state = State::default();
+        let mut note = |now: u64, change: &dyn Fn(&mut State)| {
+            change(&mut state);
+            state.note_end(|| MonotonicMs(now));
+            (state.ended_at, state.had_ended)
+        };
+        let at = |now: u64| Some(MonotonicMs(now));
+        // An attempt without processes has not ended before its executor says so.
+        assert_eq!(note(1, &|state| state.ended = true), (None, false));
+        let starts = |state: &mut State| state.hear(0, running(), false);
+        assert_eq!(note(2, &starts), (None, false));
+        let ends = |state: &mut State| state.hear(0, exited(), true);
+        assert_eq!(note(3, &ends), (at(3), false));
+        assert_eq!(note(4, &|_| {}), (at(3), false));
+        let goes_on = |state: &mut State| state.hear(1, running(), false);
+        assert_eq!(note(5, &goes_on), (None, false));
+        let ends = |state: &mut State| state.hear(1, exited(), true);
+        assert_eq!(note(6, &ends), (at(6), false));
+        // This host found it so.
+        let found = |state: &mut State| (state.ended_at, state.had_ended) = (None, true);
+        assert_eq!(note(7, &found), (None, true));
+        assert_eq!(note(8, &|_| {}), (None, true));
     }
 
     /// Applies reports in order, and checks after each whether the attempt is over.

@@ -5,7 +5,7 @@
 //! so a report can be repeated and is still applied only once. Questions of an attempt to the
 //! engine are repeated too, until they are answered.
 
-use std::sync::Arc;
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use claudine_domain::{
     outbox::Numbered,
@@ -93,6 +93,23 @@ impl Reporter {
         if was_over && !live.look(State::has_ended) {
             self.send(live, Report::GoesOn).await;
         }
+    }
+
+    /// Tells the engine as soon as the attempt has a process and as soon as it has ended, since its
+    /// executor cannot: the earlier host may have died before it had stored the start. Never
+    /// returns.
+    pub(super) async fn tell_of_processes(&self, live: &Live) -> Infallible {
+        let has_ended = |state: &State| state.has_ended_unnoticed().then_some(());
+        let leader = live.until(|state| {
+            let leader = state.leader().map(Some);
+            leader.or_else(|| has_ended(state).map(|()| None))
+        });
+        if let leader @ Some(_) = leader.await {
+            self.send(live, Report::Started { leader }).await;
+        }
+        live.until(has_ended).await;
+        self.send(live, Report::Over).await;
+        pending().await
     }
 
     /// Sends a checkpoint, and waits until this checkpoint is durable.
@@ -219,6 +236,51 @@ mod tests {
         check(true, running(), true).await;
         check(true, exited(), false).await;
         check(false, running(), false).await;
+    }
+
+    /// Otherwise a task that runs would be shown as starting.
+    #[tokio::test]
+    async fn the_start_and_the_end_of_an_attempt_are_told_although_its_executor_cannot() {
+        let child = |state: ChildState| State {
+            children: vec![state],
+            ..State::default()
+        };
+        let running = || {
+            ChildState::Running(Leader {
+                pid: 7,
+                start_time: 1,
+            })
+        };
+        let exited = || ChildState::Exited(Exit::sample(Status::Code(0)));
+        let start = Report::Started { leader: None };
+        let told = |live: &Live| {
+            let told = &live.told;
+            (told.has_kind_of(&start), told.has_kind_of(&Report::Over))
+        };
+        let inbox = Inbox::new();
+        let reporter = Reporter::new(inbox.reports());
+        let attempt = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let (live, _stopped) = Live::new(attempt, Vec::new(), child(ChildState::Sent));
+        let mut telling = pin!(reporter.tell_of_processes(&live));
+        assert!(telling.as_mut().now_or_never().is_none());
+        assert_eq!(told(&live), (false, false));
+        live.change(|state| state.hear(0, running(), false));
+        assert!(telling.as_mut().now_or_never().is_none());
+        assert_eq!(told(&live), (true, false));
+        live.change(|state| state.hear(0, exited(), true));
+        assert!(telling.as_mut().now_or_never().is_none());
+        assert_eq!(told(&live), (true, true));
+        // Its process is lost, and nobody knows its identity.
+        let state = State {
+            ended: true,
+            ..child(ChildState::Lost)
+        };
+        let (live, _stopped) = Live::new(attempt, Vec::new(), state);
+        assert!(reporter.tell_of_processes(&live).now_or_never().is_none());
+        assert_eq!(told(&live), (false, true));
     }
 
     #[tokio::test]

@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// The time that an executor has, in addition to the waits of the stop ladder, to finish its
-/// answer.
+/// answer. It has at least this time after the end of its last process.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The runner of attempts that the engine uses. It has a registry of the attempts in progress, a
@@ -406,6 +406,7 @@ impl Attempts for Runner {
         live.ask_to_stop(StopRequest {
             reason: reason.to_owned(),
             grace,
+            last_words: LAST_WORDS,
         });
     }
 

@@ -320,6 +320,14 @@ impl Engine {
         }
     }
 
+    /// Resolves when no attempt runs, not even one whose end is still to be told.
+    pub(crate) async fn runs_nothing(&self) {
+        let mut snapshot = self.snapshot.clone();
+        if snapshot.wait_for(|now| now.running == 0).await.is_err() {
+            tracing::debug!("the engine has ended");
+        }
+    }
+
     /// The data that admission uses at this moment.
     pub(crate) async fn capacity(&self) -> Result<CapacityNow, EngineError> {
         self.ask(Message::Capacity).await

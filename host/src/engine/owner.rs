@@ -1,6 +1,7 @@
 //! The loop that owns the board.
 
 mod effects;
+mod passing;
 mod reload;
 mod told;
 
@@ -24,6 +25,7 @@ use claudine_domain::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::passing::Waking;
 use super::{
     Attempts, CapacityNow, EngineEnd, EngineError, Machine, Message, Parts, Snapshot, StartError,
     aside::aside,
@@ -43,12 +45,6 @@ use crate::{
 
 /// How often the machine is read while there is work.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// The longest sleep while a task waits for a time of the wall clock, so that a jump of the wall
-/// clock is noticed soon.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// If the wall clock goes back by at most this time, it does not count as set back, because it may
-/// be slewed.
-const SET_BACK: Duration = Duration::from_secs(1);
 /// The pause between a failed commit and the next try.
 const RETRY_AFTER: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 1_000 });
 /// If nobody waits for a batch, it is filled for this time before it is committed, so that short
@@ -110,6 +106,7 @@ pub(super) struct Owner {
     /// The wall clock's time at the last round. `None` after a board was loaded; the first round
     /// then treats the wall clock as set back.
     last_wall: Option<Timestamp>,
+    waking: Waking,
     stopping: bool,
     /// The number of reports from attempts that had already ended. This number is not reset when
     /// the board is loaded again.
@@ -196,6 +193,7 @@ impl Owner {
             idle: Vec::new(),
             next_sample: None,
             last_wall: None,
+            waking: Waking::default(),
             stopping: false,
             dropped_reports: 0,
             unreadable,
@@ -237,7 +235,9 @@ impl Owner {
             if self.stopping && self.in_flight.is_none() && !self.board.has_pending() {
                 return Ok(());
             }
-            let wake = self.until_next(clock::now());
+            let now = clock::now();
+            let wake = self.until_next(now);
+            self.waking.sleeps_until(now.monotonic.after(wake));
             tokio::select! {
                 biased;
                 done = self.committer.done.recv() => {
@@ -439,22 +439,6 @@ impl Owner {
                 .any_waited_for(self.board.finished_in_pending())
     }
 
-    fn board_tick(&mut self, now: Now) {
-        let (monotonic, wall) = self.board.next_tick();
-        let due = monotonic.is_some_and(|at| at <= now.monotonic)
-            || wall.is_some_and(|at| at <= now.wall);
-        let is_back = self
-            .last_wall
-            .is_none_or(|last| now.wall.after(SET_BACK) < last);
-        self.last_wall = Some(now.wall);
-        let back = is_back.then_some(Input::ClockSetBack);
-        for input in back.into_iter().chain(due.then_some(Input::Tick)) {
-            if let Err(refused) = self.board.step(now, input) {
-                tracing::error!(%refused, "a tick was refused");
-            }
-        }
-    }
-
     fn seal(&mut self) {
         (self.due, self.hurried) = (None, false);
         let (batch, effects) = self.board.seal();
@@ -558,29 +542,6 @@ impl Owner {
             .reading()
             .map_or(now.monotonic, |reading| reading.at);
         Some(last.after(SAMPLE_EVERY))
-    }
-
-    fn until_next(&self, now: Now) -> Duration {
-        let (monotonic, wall) = self.board.next_tick();
-        let monotonic = monotonic.into_iter().chain(self.next_sample).min();
-        let by_monotonic =
-            monotonic.map(|at| Duration::from_millis(at.0.saturating_sub(now.monotonic.0)));
-        let by_batch = match (&self.in_flight, self.due) {
-            (None, Some(due)) => Some(due.saturating_sub(clock::monotonic())),
-            _ => None,
-        };
-        let by_wall = wall.map(|at| Duration::from_millis(at.0.saturating_sub(now.wall.0)));
-        by_monotonic
-            .into_iter()
-            .chain(by_wall)
-            .chain(by_batch)
-            .min()
-            .unwrap_or(Duration::from_hours(1))
-            .min(if wall.is_some() {
-                LONGEST_SLEEP
-            } else {
-                Duration::from_hours(1)
-            })
     }
 }
 

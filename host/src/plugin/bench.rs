@@ -355,6 +355,10 @@ impl AttemptHost for Host {
         })
     }
 
+    fn all_ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     fn progress(&self, _kind: &str, _data: &str) {
         self.alive.fetch_add(1, Ordering::Relaxed);
     }

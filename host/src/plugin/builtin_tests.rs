@@ -402,6 +402,7 @@ async fn a_stop_ends_an_attempt_whether_or_not_the_guest_answers() {
         ask.send(StopRequest {
             reason: "cancelled".into(),
             grace,
+            last_words: Duration::ZERO,
         })
         .unwrap();
         attempt.await.unwrap()

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
@@ -308,6 +308,8 @@ pub(crate) struct Recorder {
     /// The input streams of children.
     pub(crate) streams: Mutex<Vec<InputStream>>,
     pub(crate) streamed: Notify,
+    /// Whether a child of a stopped attempt is still alive.
+    pub(crate) is_child_alive: watch::Sender<bool>,
 }
 
 impl Recorder {
@@ -382,6 +384,14 @@ impl AttemptHost for Recorder {
                 signal: None,
                 usage: Usage::default(),
             })
+        })
+    }
+
+    fn all_ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let mut alive = self.is_child_alive.subscribe();
+            // Fails only if the sender is dropped, and it is a field of this recorder.
+            alive.wait_for(|alive| !alive).await.unwrap();
         })
     }
 

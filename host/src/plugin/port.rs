@@ -38,6 +38,9 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     /// Signals the child's process group; does nothing if the child has ended.
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure>;
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
+    /// Returns when no child is alive or may still be started. It is only for an attempt that is
+    /// being stopped, which can start no other child.
+    fn all_ended(&self) -> BoxFuture<'_, ()>;
     /// Reports progress of the attempt; `data` is JSON, at most 64 KiB.
     fn progress(&self, kind: &str, data: &str);
     /// Stores a state; returns when the state is on disk. `run` remembers the state too, for a
@@ -285,8 +288,12 @@ pub(crate) enum Start {
 pub(crate) struct StopRequest {
     /// `cancelled` or `timed_out`.
     pub(crate) reason: String,
-    /// The time after which the instance is dropped.
+    /// The time after which the instance is dropped, unless a child may still be alive then.
     pub(crate) grace: Duration,
+    /// The least time that the instance has once no child is alive: only the instance can tell what
+    /// the children have done. If their supervisor is suspended, the children may have ended before
+    /// the stop, and nobody knows it until the supervisor continues.
+    pub(crate) last_words: Duration,
 }
 
 /// How an attempt ended, as its executor sees it.

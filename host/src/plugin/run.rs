@@ -3,7 +3,8 @@
 //! Each instance has its own Store. wasmtime cannot cancel one of several calls in a Store, and a
 //! timeout inside its event loop may not fire. So `stop` is called while `run` is pending, the
 //! grace period is timed outside the Store, and an instance that does not end is ended by dropping
-//! its Store. The children belong to the host and are not affected. After a crash, another instance
+//! its Store, but not as long as a child may be alive: only the instance can tell what its children
+//! have done. The children belong to the host and are not affected. After a crash, another instance
 //! is asked to `resume` from the last checkpoint.
 
 use std::future::Future;
@@ -164,8 +165,8 @@ impl Attempt<'_> {
         (end, checkpoint)
     }
 
-    /// Runs the call; returns `None` if the guest was asked to stop and did not end within the
-    /// grace period.
+    /// Runs the call; returns `None` if the guest was asked to stop and did not end in the time
+    /// that it had for that.
     async fn called(
         &self,
         store: &mut Store<Guest>,
@@ -180,11 +181,30 @@ impl Attempt<'_> {
             biased;
             result = &mut call => Some(result),
             request = stop.asked() => {
-                let grace = request.grace;
+                // Boxed, so that it takes memory only while an attempt is stopped.
+                let given_up = Box::pin(self.time_to_stop(&request));
                 // Fails if the guest has ended meanwhile and needs no request.
                 drop(tell.send(request));
-                clock::within(grace, call).await
+                tokio::select! {
+                    biased;
+                    result = call => Some(result),
+                    () = given_up => None,
+                }
             }
+        }
+    }
+
+    /// Waits as long as a guest has to end after a request to stop. Time in which the host is
+    /// suspended does not count: the guest must see what has happened meanwhile.
+    fn time_to_stop(&self, request: &StopRequest) -> impl Future<Output = ()> + Send + use<> {
+        let (grace, last_words) = (request.grace, request.last_words);
+        let host = Arc::clone(&self.host);
+        async move {
+            let ended = async {
+                host.all_ended().await;
+                clock::sleep_awake(last_words).await;
+            };
+            tokio::join!(clock::sleep_awake(grace), ended);
         }
     }
 

@@ -318,6 +318,83 @@ fn task_that_ends_below_a_suspended_supervisor_within_its_time_limit_has_not_tim
     }
 }
 
+/// The sign of life is read only after the host was continued, when the limit has passed.
+#[test]
+fn task_that_gives_a_sign_of_life_while_the_host_is_suspended_has_not_timed_out() {
+    const LIMIT: Duration = Duration::from_secs(6);
+    let host = TestHost::new();
+    let script = "until test -e go; do sleep 0.02; done; echo alive; exec sleep 600";
+    let id = host.text(["run", "--start-timeout", "6s", "--script", script]);
+    wait_for("the process", || {
+        host.status(&id)["attempts"][0]["pid"].as_u64()
+    });
+    let begun = Instant::now();
+    let pid = host.host_pid().unwrap();
+    suspend(pid);
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the limit to pass", || {
+        (begun.elapsed() > LIMIT + Duration::from_secs(1)).then_some(())
+    });
+    signal(pid, Signal::CONT);
+    host.live(&id);
+    host.run(["cancel", &id]).check();
+    assert_eq!(host.finished(&id)["outcome"], "cancelled");
+}
+
+/// The executor, which alone can tell how the task ended, is not given up meanwhile.
+#[test]
+fn task_that_ends_below_a_suspended_supervisor_keeps_its_outcome_however_late_its_stop_is_obeyed() {
+    // Longer than an executor has to end after a stop.
+    const LATER: Duration = Duration::from_secs(12);
+    let host = TestHost::new();
+    let kinds = [
+        (&["--retries", "1"][..], 0, "succeeded"),
+        (&["--timeout", "8s", "--retries", "1"][..], 0, "succeeded"),
+        (&["--timeout", "8s"][..], 7, "failed"),
+        (&["--retries", "0"][..], 7, "cancelled"),
+    ];
+    let ids = kinds.map(|(options, code, _)| {
+        let script = format!("until test -e go; do sleep 0.05; done; exit {code}");
+        let options = options.iter().copied();
+        host.text(
+            ["run"]
+                .into_iter()
+                .chain(options)
+                .chain(["--script", &script]),
+        )
+    });
+    let processes = ids.each_ref().map(|id| host.live(id));
+    let supervisor = host.supervisor_pids()[0];
+    suspend(supervisor);
+    fs::write(host.work().join("go"), "").unwrap();
+    for process in processes {
+        wait_for("the process's end", || (!alive(process)).then_some(()));
+    }
+    for (id, (options, ..)) in ids.iter().zip(kinds) {
+        if !options.contains(&"--timeout") {
+            host.run(["cancel", id]).check();
+        }
+    }
+    for id in &ids {
+        wait_for("the stop", || {
+            // The task is shown as ended, whether it is to be stopped or not.
+            let events = host.text(["events", id]);
+            events.contains("is being stopped").then_some(())
+        });
+    }
+    let stopped = Instant::now();
+    wait_for("an executor to be given up", || {
+        (stopped.elapsed() > LATER).then_some(())
+    });
+    signal(supervisor, Signal::CONT);
+    for (id, (options, code, outcome)) in ids.iter().zip(kinds) {
+        let end = host.finished(id);
+        assert_eq!(end["outcome"], outcome, "{options:?} {code}: {end:#}");
+        let attempts = end["attempts"].as_array().map(Vec::len);
+        assert_eq!(attempts, Some(1), "{options:?} {code}: {end:#}");
+    }
+}
+
 /// The supervisor is as silent in a frozen control group. New tasks get another supervisor once the
 /// host has noticed the silence.
 #[test]

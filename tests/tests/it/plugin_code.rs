@@ -12,11 +12,14 @@ use claudine_tests::{
     TestHost,
     command::{self, Lines},
     process::{alive, kill_9, signal, state, suspend},
+    short_id,
     wait::PATIENCE,
     wait_for,
 };
 use rustix::process::Signal;
 use serde_json::Value;
+
+use crate::authority::with_agent;
 
 /// The code of a plugin that was made unusable. A directory in the place of each record stands for
 /// a disk that is full or cannot be read, since root may read and write whatever has a mode. There
@@ -213,6 +216,8 @@ fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
     let said = "plugin shell cannot be used at the moment";
     let why = host.text(["why", &succeeds]);
     assert!(why.contains(said) && why.contains("have ended"), "{why}");
+    let why = host.text(["why", &after]);
+    assert!(why.contains("(now ended, but nobody"), "{why}");
     let listed = host.text(["list", "--state", "ended"]);
     assert!(listed.matches("ended").count() >= ended.len(), "{listed}");
     host.run(["cancel", &cancelled]).check();
@@ -238,6 +243,8 @@ fn task_that_has_ended_keeps_its_end_while_its_plugin_cannot_be_loaded() {
         let task = host.finished(id);
         assert_eq!(task["outcome"], outcome, "{task:#}");
         assert_eq!(attempts(&task), 1, "{task:#}");
+        // It has ended within its limit, and this was recorded later.
+        assert!(task["ran_ms"].as_u64() < Some(12_000), "{task:#}");
     }
     assert_eq!(host.finished(&fails)["exit_code"], 3);
     let runs = fs::read_to_string(host.work().join("runs")).unwrap();
@@ -549,4 +556,78 @@ fn running_task_outlives_a_host_that_cannot_read_the_manifest_of_its_plugin() {
     let task = host.finished(&queued);
     assert_eq!(task["outcome"], "succeeded", "{task:#}");
     assert_eq!(attempts(&task), 1, "{task:#}");
+}
+
+/// A copy of the data directory would not have the end, which its supervisor keeps.
+#[test]
+fn drain_names_the_task_whose_end_nobody_could_record() {
+    let host = TestHost::new();
+    let id = host.script("until test -e go; do sleep 0.02; done");
+    host.live(&id);
+    host.kill_host();
+    let code = Unusable::make(&host, "shell");
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the end of the process", || {
+        (host.status(&id)["phase"] == "ended").then_some(())
+    });
+    host.run(["down", "--drain"]).code(125).says(&[
+        "nobody could record how these tasks ended",
+        short_id(&id),
+        "their ends are kept",
+    ]);
+    assert_eq!(host.host_pid(), None);
+    code.repair();
+    host.up();
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+}
+
+/// An agent whose session cannot be resumed: its second process begins a fresh one.
+const FORGETFUL: &str = r#"case "$*" in
+*--version*) echo '2.1.0 (Claude Code)'; exit 0;;
+esac
+cat > /dev/null
+echo call >> calls
+session=11111111-1111-1111-1111-111111111111
+case "$*" in
+*--resume*)
+    until test -e go; do sleep 0.02; done
+    why="No conversation found with session ID: $session"
+    echo '{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,'\
+'"duration_ms":0,"total_cost_usd":0,"usage":{},"session_id":"'$session'","errors":["'"$why"'"]}'
+    exit 1;;
+esac
+echo '{"type":"system","subtype":"init","tools":[],"model":"m",'\
+'"session_id":"'$session'","cwd":"'"$PWD"'"}'
+echo '{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1,'\
+'"duration_ms":1,"total_cost_usd":0.25,"session_id":"'$session'"}'"#;
+
+/// It would start the process, which costs money, after the user has ended everything.
+#[test]
+fn down_kill_cancels_an_agent_that_has_still_to_start_another_process() {
+    let (host, _agent) = with_agent("", FORGETFUL);
+    let calls = || {
+        let calls = fs::read_to_string(host.work().join("calls")).unwrap_or_default();
+        calls.lines().count()
+    };
+    let id = host.text(["delegate", "p"]);
+    assert_eq!(host.finished(&id)["outcome"], "succeeded");
+    host.run(["resume", &id, "--context", "go on"]).check();
+    wait_for("the process with the session", || {
+        (calls() == 2).then_some(())
+    });
+    host.kill_host();
+    let code = Unusable::make(&host, "claude");
+    host.up();
+    fs::write(host.work().join("go"), "").unwrap();
+    wait_for("the end of the process", || {
+        (host.status(&id)["phase"] == "ended").then_some(())
+    });
+    let down = host.run(["down", "--kill"]).ok();
+    down.says(&["the next host records how these tasks ended"]);
+    code.repair();
+    host.up();
+    let task = host.finished(&id);
+    assert_eq!(task["outcome"], "cancelled", "{task:#}");
+    assert_eq!(calls(), 2);
 }

@@ -3,7 +3,7 @@
 use super::{Cause, Ending, cancel::cancelled};
 use crate::{
     attempt::{Attempt, Phase, StopWhy},
-    outcome::{IDLE_TIMEOUT, Outcome, Reason, ReasonClass, TIMEOUT},
+    outcome::{IDLE_TIMEOUT, Outcome, Reason, ReasonClass, TIMEOUT, TIMEOUT_BEFORE_START},
 };
 
 #[derive(Clone, PartialEq, Debug)]
@@ -49,7 +49,11 @@ pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Con
     if let Some(why) = asked.or(ending.stopped.as_ref())
         && !finished_first
     {
-        return stopped(why);
+        // The start may have waited for a supervisor that did nothing. Of a lost attempt, nobody
+        // knows.
+        let is_lost = ending.cause == Cause::Class(ReasonClass::Lost);
+        let may_have_started = is_lost || attempt.leader.is_some() || ending.usage.cpu_ms.is_some();
+        return stopped(why, may_have_started);
     }
     match ending.cause {
         Cause::Success => Conclusion::End {
@@ -71,7 +75,9 @@ pub(super) fn conclude(phase: &Phase, attempt: &Attempt, ending: &Ending) -> Con
     }
 }
 
-fn stopped(why: &StopWhy) -> Conclusion {
+/// The conclusion from the reason of a stop. `may_have_started` says whether a process of the
+/// attempt may have run.
+fn stopped(why: &StopWhy, may_have_started: bool) -> Conclusion {
     let timed_out = |message: &str| Conclusion::End {
         outcome: Outcome::TimedOut,
         reason: Some(Reason::new(ReasonClass::Timeout, message)),
@@ -81,7 +87,8 @@ fn stopped(why: &StopWhy) -> Conclusion {
             outcome: Outcome::Cancelled,
             reason: Some(cancelled(reason.clone())),
         },
-        StopWhy::Timeout => timed_out(TIMEOUT),
+        StopWhy::Timeout if may_have_started => timed_out(TIMEOUT),
+        StopWhy::Timeout => timed_out(TIMEOUT_BEFORE_START),
         StopWhy::PrepareTimeout => {
             timed_out("the preparation of the attempt took longer than its limit")
         }
@@ -232,6 +239,33 @@ mod tests {
         // Its processes had ended long before.
         check(StopWhy::SettleTimeout, true, None, "timed_out");
         check(StopWhy::Cancelled { reason: None }, true, None, "cancelled");
+    }
+
+    #[test]
+    fn attempt_without_a_process_is_not_said_to_have_run_longer_than_its_timeout() {
+        let check = |class: ReasonClass, has_leader: bool, cpu_ms: Option<u64>, expected: &str| {
+            let mut ending = ending(Cause::Class(class), None, false);
+            ending.usage.cpu_ms = cpu_ms;
+            let leader = has_leader.then_some(Leader {
+                pid: 1,
+                start_time: 1,
+            });
+            let attempt = Attempt {
+                leader,
+                ..Attempt::new(1, Timestamp(0))
+            };
+            let found = conclude(&Phase::Stopping(StopWhy::Timeout), &attempt, &ending);
+            let timed_out = Conclusion::End {
+                outcome: Outcome::TimedOut,
+                reason: Some(Reason::new(ReasonClass::Timeout, expected)),
+            };
+            assert_eq!(found, timed_out, "{has_leader} {cpu_ms:?}");
+        };
+        let of_stop = ReasonClass::Cancelled;
+        check(of_stop, true, None, TIMEOUT);
+        check(of_stop, false, Some(0), TIMEOUT);
+        check(of_stop, false, None, TIMEOUT_BEFORE_START);
+        check(ReasonClass::Lost, false, None, TIMEOUT);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use self::{
         halt, halted, held_up, hold_up, out_of_reach, unreached, unsettled, without_plugin,
     },
     process::{end, open, wait_for},
-    said::{NAMED, ended, ended_text, interrupted, none_runs},
+    said::{NAMED, ended, ended_text, interrupted, none_runs, unrecorded, unrecorded_text},
     unended::{all_ended, held_up_by, ids},
 };
 use super::{
@@ -221,9 +221,16 @@ impl Down {
         // A host that is killed while it ends counts as crashed, which the next client would undo.
         // If another host has started since, it is left alone.
         is_over(&client, mode, &mut is_told).await?;
-        let (ended, runs_on) = of_what_ran(session, &running, begun_at).await;
+        let WhatRan {
+            ended,
+            unrecorded: left,
+            runs_on,
+        } = of_what_ran(session, &running, begun_at).await;
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
+        }
+        if mode == DownMode::Drain && !left.is_empty() {
+            return Err(unrecorded(&left).into());
         }
         if mode == DownMode::Kill {
             all_ended(&client, &ids(&running)).await?;
@@ -238,6 +245,10 @@ impl Down {
         } else {
             let said = match ended_text(mode, &ended) {
                 Some(told) => format!("{told}; {said}"),
+                None => said,
+            };
+            let said = match unrecorded_text(&left) {
+                Some(told) => format!("{said}; {told}"),
                 None => said,
             };
             output::say(&said);
@@ -324,14 +335,18 @@ fn ended_without_host(tasks: &BTreeSet<TaskId>, cause: &str, why: &AppError) -> 
     format!("{ended}; {cause}: {}{hint}", why.message)
 }
 
-/// Looks up the tasks that were running when the command began. Returns the tasks that have ended,
-/// and the number of tasks that still run. A task whose processes had ended by then does not run,
-/// even if nobody could record how it ended.
-async fn of_what_ran(
-    session: &Session,
-    running: &[TaskRow],
-    begun_at: Timestamp,
-) -> (Vec<TaskRow>, usize) {
+/// The tasks that were running when the command began.
+struct WhatRan {
+    /// The tasks that have ended.
+    ended: Vec<TaskRow>,
+    /// The tasks whose processes have ended, but of which nobody could record how.
+    unrecorded: Vec<TaskRow>,
+    /// The number of tasks that still run.
+    runs_on: usize,
+}
+
+/// Looks up the tasks that were running when the command began.
+async fn of_what_ran(session: &Session, running: &[TaskRow], begun_at: Timestamp) -> WhatRan {
     let step_ms = u64::try_from(CLOCK_STEP.as_millis()).unwrap_or(u64::MAX);
     let filter = ListFilter {
         state: vec!["running".to_owned(), "done".to_owned()],
@@ -346,11 +361,21 @@ async fn of_what_ran(
         let found = now.remove(row.id.as_str())?;
         Some((found, row.has_ended()))
     });
-    let (ended, unrecorded): (Vec<_>, Vec<_>) = ran.partition(|(found, _)| found.outcome.is_some());
-    let run_on = unrecorded.iter().filter(|(_, had_ended)| !had_ended);
-    let run_on = run_on.count();
-    let ended = ended.into_iter().map(|(found, _)| found.clone());
-    (ended.collect(), run_on)
+    let mut what = WhatRan {
+        ended: Vec::new(),
+        unrecorded: Vec::new(),
+        runs_on: 0,
+    };
+    for (found, had_ended) in ran {
+        if found.outcome.is_some() {
+            what.ended.push(found.clone());
+        } else if had_ended || found.has_ended() {
+            what.unrecorded.push(found.clone());
+        } else {
+            what.runs_on += 1;
+        }
+    }
+    what
 }
 
 /// The error if the host ended while tasks were running. This happens if another `down` replaces
@@ -692,6 +717,19 @@ mod tests {
             .collect();
         let expected = "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, 2 more ended";
         check(DownMode::Drain, &many, Some(expected));
+    }
+
+    #[test]
+    fn the_message_names_the_tasks_whose_ends_are_still_to_be_recorded() {
+        let task =
+            |name: &str| crate::api::cli::exit::tests::task(serde_json::json!({"name": name})).row;
+        assert_eq!(unrecorded_text(&[]), None);
+        let two = [task("suite"), task("ren")];
+        let expected = "the next host records how these tasks ended: suite, ren";
+        assert_eq!(unrecorded_text(&two).as_deref(), Some(expected));
+        let error = unrecorded(&two);
+        assert!(error.message.ends_with(": suite, ren"), "{}", error.message);
+        assert_eq!(error.kind, ErrorKind::Unavailable);
     }
 
     #[test]

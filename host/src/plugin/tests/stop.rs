@@ -1,6 +1,6 @@
 //! Attempts that are stopped.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -15,21 +15,25 @@ use crate::{
 };
 
 async fn stopped(wat: Wat, grace: Duration) -> Result<GuestOutcome, GuestEnd> {
+    stopped_in(&Arc::default(), wat, grace).await
+}
+
+async fn stopped_in(
+    host: &Arc<Recorder>,
+    wat: Wat,
+    grace: Duration,
+) -> Result<GuestOutcome, GuestEnd> {
     let house = House::with(&wat.component());
     let (ask, stop) = oneshot::channel();
     ask.send(StopRequest {
         reason: "cancelled".into(),
         grace,
+        last_words: SHORT,
     })
     .unwrap();
     house
         .executor()
-        .run(
-            fixtures::task(),
-            Start::Fresh,
-            Arc::new(Recorder::default()),
-            stop,
-        )
+        .run(fixtures::task(), Start::Fresh, host.clone(), stop)
         .await
 }
 
@@ -72,6 +76,30 @@ async fn a_guest_that_does_not_stop_is_dropped() {
     ] {
         assert_eq!(stopped(wat, SHORT).await.unwrap_err(), GuestEnd::Dropped);
     }
+}
+
+/// Only the guest can tell what the child has done, which may be known long after the stop: its
+/// supervisor may be suspended.
+#[tokio::test]
+async fn a_guest_is_not_dropped_as_long_as_a_child_may_be_alive() {
+    let host = Arc::<Recorder>::default();
+    host.is_child_alive.send_replace(true);
+    let sleeps = Wat::good().run(fixtures::SLEEP_FOR_A_DAY);
+    let mut run = pin!(stopped_in(&host, sleeps, SHORT));
+    let asked_about_children = async {
+        // The guest is told to stop, and then its children are watched.
+        while host.is_child_alive.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        end = &mut run => panic!("{end:?} while a child is alive"),
+        () = asked_about_children => {}
+    }
+    let waits = clock::within(SHORT * 4, &mut run).await;
+    assert!(waits.is_none(), "{waits:?} while a child is alive");
+    host.is_child_alive.send_replace(false);
+    assert_eq!(run.await.unwrap_err(), GuestEnd::Dropped);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What `claudine down` says at its end.
 
 use super::super::{progress, text};
-use crate::app::{DownMode, TaskRow};
+use crate::app::{AppError, DownMode, ErrorKind, TaskRow};
 
 /// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
 pub(super) const NAMED: usize = 10;
@@ -11,12 +11,6 @@ pub(super) fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
     if mode == DownMode::Leave || ended.is_empty() {
         return None;
     }
-    let names = |tasks: &[&TaskRow]| -> String {
-        let named = tasks.iter().take(NAMED).map(|task| progress::called(task));
-        let more = tasks.len().saturating_sub(NAMED);
-        let more = (more > 0).then(|| format!("{more} more"));
-        named.chain(more).collect::<Vec<_>>().join(", ")
-    };
     let is_cancelled = |task: &&TaskRow| task.outcome.as_deref() == Some("cancelled");
     let (cancelled, others): (Vec<&TaskRow>, Vec<&TaskRow>) = ended.iter().partition(is_cancelled);
     let mut parts = Vec::new();
@@ -27,6 +21,35 @@ pub(super) fn ended_text(mode: DownMode, ended: &[TaskRow]) -> Option<String> {
         parts.push(format!("{} ended", names(&others)));
     }
     Some(parts.join("; "))
+}
+
+fn names(tasks: &[&TaskRow]) -> String {
+    let named = tasks.iter().take(NAMED).map(|task| progress::called(task));
+    let more = tasks.len().saturating_sub(NAMED);
+    let more = (more > 0).then(|| format!("{more} more"));
+    named.chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// Names the tasks of which the next host records how they ended. `None` if there are none.
+pub(super) fn unrecorded_text(tasks: &[TaskRow]) -> Option<String> {
+    let named: Vec<&TaskRow> = tasks.iter().collect();
+    let named = (!named.is_empty()).then(|| names(&named))?;
+    Some(format!(
+        "the next host records how these tasks ended: {named}"
+    ))
+}
+
+/// The error if a drain has ended, and nobody could record how tasks ended.
+pub(super) fn unrecorded(tasks: &[TaskRow]) -> AppError {
+    let named: Vec<&TaskRow> = tasks.iter().collect();
+    let message = format!(
+        "the host has ended, and nothing runs, but nobody could record how these tasks ended: {}",
+        names(&named)
+    );
+    AppError::new(ErrorKind::Unavailable, message).hint(
+        "their ends are kept: the next host (`claudine up`) records them; until then, do not copy \
+         the data directory; `claudine doctor` names a plugin that cannot be used",
+    )
 }
 
 /// The message if the user interrupts the wait. `drains` says whether the host has begun to drain.
