@@ -10,7 +10,7 @@ use std::{
 
 use claudine_domain::{
     idempotency::stored_key,
-    ladder::Rung,
+    ladder::{self, Rung},
     outcome::ReasonClass,
     principal::Principal,
     retry_policy::{Backoff, RetryPolicy, may_be_retried},
@@ -140,14 +140,12 @@ pub(super) fn class_of(manifest: &Manifest) -> Class {
     }
 }
 
-pub(super) fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
-    let rungs = manifest.stop.iter();
-    rungs
-        .map(|rung| Rung {
-            signal: rung.signal.to_string(),
-            wait_ms: claudine_domain::time::millis(rung.wait),
-        })
-        .collect()
+pub(super) fn ladder_of(manifest: &Manifest) -> Arc<[Rung]> {
+    let steps = manifest.stop.iter();
+    ladder::of(steps.map(|step| {
+        let wait_ms = claudine_domain::time::millis(step.wait);
+        (step.signal.as_str(), wait_ms)
+    }))
 }
 
 /// The requested retry policy; [`Backoff`] has the defaults.

@@ -313,7 +313,7 @@ impl Host {
             account,
             serial_start,
             idempotency: idempotency.map(Box::new),
-            ladder: ladder_of(manifest).into(),
+            ladder: ladder_of(manifest),
             name: task.name.clone(),
             priority: task.priority,
             labels: task.labels.clone(),
