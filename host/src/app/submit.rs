@@ -318,7 +318,15 @@ impl Host {
             priority: task.priority,
             labels: task.labels.clone(),
             group: task.group.clone(),
-            ..Request::new(task.executor.as_str(), class_of(manifest))
+            executor: task.executor.as_str().into(),
+            class: class_of(manifest),
+            // The places in a graph and under a parent are known when all tasks are prepared.
+            with_output_of: Vec::new(),
+            graph_budget: None,
+            graph: None,
+            parent: None,
+            above_parent: Vec::new(),
+            attached_above: 0,
         };
         Ok(Prepared {
             request,
