@@ -14,6 +14,8 @@ use crate::fsx;
 /// Length limit of a path in a socket address on Linux, without the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
+const ENVIRONMENTS: &str = "env";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
@@ -149,11 +151,15 @@ impl Layout {
     }
 
     pub(crate) fn environments(&self) -> PathBuf {
-        self.root.join("env")
+        self.root.join(ENVIRONMENTS)
     }
 
     pub(crate) fn environment(&self, digest: &str) -> PathBuf {
-        self.environments().join(digest)
+        // Every task has one. Two joins would allocate five times.
+        let names = ENVIRONMENTS.len() + digest.len() + "//".len();
+        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + names);
+        path.extend([self.root.as_path(), ENVIRONMENTS.as_ref(), digest.as_ref()]);
+        path
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
