@@ -98,7 +98,7 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let Checked { executor, kept, .. } = &tasks[0];
     let env = visible(executor.manifest(), &kept.variables);
     let drafts = tasks.iter().map(|one| one.draft(env.clone()));
-    match executor.validate_each(&drafts.collect::<Vec<_>>()).await {
+    match executor.validate_each(drafts.collect()).await {
         Ok(found) => {
             let faulty = found.iter().position(|issues| !issues.is_empty());
             faulty.map_or(Ok(()), |at| Err((first + at, told(&found[at]))))

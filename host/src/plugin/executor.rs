@@ -398,7 +398,7 @@ impl Executor {
             env: env.clone(),
             ..super::fixtures::draft(spec)
         };
-        let each = self.validate_each(std::slice::from_ref(&draft)).await?;
+        let each = self.validate_each(vec![draft]).await?;
         Ok(each.into_iter().flatten().collect())
     }
 
@@ -406,7 +406,7 @@ impl Executor {
     /// single question.
     pub(crate) async fn validate_each(
         &self,
-        drafts: &[Draft],
+        drafts: Vec<Draft>,
     ) -> Result<Vec<Vec<Issue>>, PluginError> {
         self.ask(async |plugin, store| {
             let mut found = Vec::with_capacity(drafts.len());
@@ -433,7 +433,7 @@ impl Executor {
         let asked = self
             .ask(async |plugin, store| {
                 let executor = plugin.claudine_plugin_executor();
-                executor.call_authority(store, &draft.into()).await
+                executor.call_authority(store, &draft.clone().into()).await
             })
             .await;
         match asked {

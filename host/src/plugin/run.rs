@@ -20,7 +20,7 @@ use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{JSON_BYTES, RUN_CPU, Spun};
 use super::load::Loaded;
 use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start, StopRequest};
-use super::v0_1::ExecutorPlugin;
+use super::v0_1::{ExecutorPlugin, executor};
 use crate::clock;
 
 /// The maximum number of times that an attempt is resumed after a crash.
@@ -209,7 +209,7 @@ impl Attempt<'_> {
         told: oneshot::Receiver<StopRequest>,
     ) -> wasmtime::Result<()> {
         let plugin = self.loaded.pre.instantiate_async(&mut *store).await?;
-        let task = self.task.clone();
+        let task = executor::Task::from(&self.task);
         store
             .run_concurrent(async |accessor| {
                 call_and_stop(accessor, &plugin, task, start, told).await
@@ -223,15 +223,15 @@ impl Attempt<'_> {
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
     plugin: &ExecutorPlugin,
-    task: GuestTask,
+    task: executor::Task,
     start: Start,
     told: oneshot::Receiver<StopRequest>,
 ) -> wasmtime::Result<()> {
     let executor = plugin.claudine_plugin_executor();
     let mut run = pin!(async {
         match start {
-            Start::Fresh => executor.call_run(accessor, task.into()).await,
-            Start::Resume(state) => executor.call_resume(accessor, task.into(), state).await,
+            Start::Fresh => executor.call_run(accessor, task).await,
+            Start::Resume(state) => executor.call_resume(accessor, task, state).await,
         }
     });
     let mut stop = pin!(async {
