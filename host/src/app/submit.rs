@@ -212,7 +212,7 @@ impl Host {
                 .filter_map(|one| one.request.worktree.as_deref()),
         )?;
         let graph = Graph {
-            ids: prepared.iter().map(|_| self.new_id()).collect(),
+            ids: self.new_ids(prepared.len()),
             members: prepared,
             parent,
             name,
@@ -411,9 +411,12 @@ impl Host {
         Ok(found.filter(|task| runs_attempt(task, number)))
     }
 
-    fn new_id(&self) -> TaskId {
+    fn new_ids(&self, count: usize) -> Vec<TaskId> {
+        let random = random::many_128(count);
         let mut ids = lock(&self.ids);
-        ids.next(clock::wall().0, random::bits_128())
+        random
+            .map(|random| ids.next(clock::wall().0, random))
+            .collect()
     }
 
     pub(super) fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {
