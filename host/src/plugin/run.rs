@@ -149,10 +149,13 @@ impl Attempt<'_> {
             let mut call = pin!(self.called(&mut instance.store, start, stop));
             let mut pump = pin!(states.pump(&*self.host));
             std::future::poll_fn(|context| {
+                let called = call.as_mut().poll(context);
                 // Delayed progress reports are sent while the call runs.
-                let pumped = pump.as_mut().poll(context);
-                debug_assert!(pumped.is_pending(), "the pump never ends");
-                call.as_mut().poll(context)
+                if called.is_pending() {
+                    let pumped = pump.as_mut().poll(context);
+                    debug_assert!(pumped.is_pending(), "the pump never ends");
+                }
+                called
             })
             .await
         };
