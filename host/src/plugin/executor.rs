@@ -214,7 +214,9 @@ impl Executor {
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
         let wasm = self.shared.wasm().inspect_err(|error| self.note(error))?;
         let loaded = self.loaded_once(wasm, &self.loaded).await;
-        if !loaded.as_ref().is_err_and(PluginError::is_lack_of_code) {
+        // All workers come here for each attempt, and a lack is seldom there to be taken.
+        if !loaded.as_ref().is_err_and(PluginError::is_lack_of_code) && self.lack.borrow().is_some()
+        {
             self.lack.send_if_modified(|lack| lack.take().is_some());
         }
         loaded
