@@ -373,7 +373,7 @@ impl Executor {
             .instantiate_pre(&component)
             .map_err(wrong_types)?;
         let pre = ExecutorPluginPre::new(instance_pre).map_err(wrong_types)?;
-        Ok(Loaded { pre, surface })
+        Loaded::new(pre, surface).map_err(wrong_types)
     }
 
     /// The JSON Schema of a task's spec.

@@ -20,7 +20,7 @@ use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{JSON_BYTES, RUN_CPU, Spun};
 use super::load::Loaded;
 use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start, StopRequest};
-use super::v0_1::{ExecutorPlugin, executor};
+use super::v0_1::executor;
 use crate::clock;
 
 /// The maximum number of times that an attempt is resumed after a crash.
@@ -211,11 +211,11 @@ impl Attempt<'_> {
         start: Start,
         told: oneshot::Receiver<StopRequest>,
     ) -> wasmtime::Result<()> {
-        let plugin = self.loaded.pre.instantiate_async(&mut *store).await?;
+        let executor = self.loaded.executor(store).await?;
         let task = executor::Task::from(&self.task);
         store
             .run_concurrent(async |accessor| {
-                call_and_stop(accessor, &plugin, task, start, told).await
+                call_and_stop(accessor, &executor, task, start, told).await
             })
             .await?
     }
@@ -225,12 +225,11 @@ impl Attempt<'_> {
 /// of the guest is left.
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
-    plugin: &ExecutorPlugin,
+    executor: &executor::Guest,
     task: executor::Task,
     start: Start,
     told: oneshot::Receiver<StopRequest>,
 ) -> wasmtime::Result<()> {
-    let executor = plugin.claudine_plugin_executor();
     let mut run = pin!(async {
         match start {
             Start::Fresh => executor.call_run(accessor, task).await,
