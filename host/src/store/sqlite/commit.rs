@@ -223,6 +223,9 @@ fn write_documents(
     transaction: &Transaction<'_>,
     documents: &[(DocumentKey, std::sync::Arc<[u8]>)],
 ) -> Result<(), Fault> {
+    if documents.is_empty() {
+        return Ok(());
+    }
     let mut write = transaction.prepare_cached(
         "REPLACE INTO document (task, kind, attempt, bytes) VALUES (?1, ?2, ?3, ?4)",
     )?;
