@@ -15,6 +15,7 @@ use crate::fsx;
 const SOCKET_PATH_MAX: usize = 107;
 
 const ENVIRONMENTS: &str = "env";
+const LOGS: &str = "logs";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -155,15 +156,20 @@ impl Layout {
     }
 
     pub(crate) fn environment(&self, digest: &str) -> PathBuf {
-        // Every task has one. Two joins would allocate five times.
-        let names = ENVIRONMENTS.len() + digest.len() + "//".len();
-        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + names);
-        path.extend([self.root.as_path(), ENVIRONMENTS.as_ref(), digest.as_ref()]);
+        self.below(&[ENVIRONMENTS, digest])
+    }
+
+    /// A path below the root, for paths that every task has. Each join would allocate twice.
+    fn below(&self, names: &[&str]) -> PathBuf {
+        let bytes: usize = names.iter().map(|name| "/".len() + name.len()).sum();
+        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + bytes);
+        path.push(&self.root);
+        path.extend(names);
         path
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
-        self.root.join("logs")
+        self.root.join(LOGS)
     }
 
     /// Whether there is the log of any attempt. An error if a directory cannot be looked at: there
@@ -193,7 +199,7 @@ impl Layout {
     pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
         let task = attempt.task.to_string();
         let shard = task.get(task.len() - 2..).unwrap_or("00");
-        self.logs().join(shard).join(format!("{attempt}.log"))
+        self.below(&[LOGS, shard, &format!("{attempt}.log")])
     }
 
     /// Attempt and segment of the log with this file name. Segments are counted from 0.
