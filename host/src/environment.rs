@@ -310,7 +310,10 @@ impl Environments {
 
 /// Encodes variables as in `/proc/PID/environ`: `NAME=VALUE`, each followed by a NUL byte.
 fn encode(variables: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let lengths = variables
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
+    let mut bytes = Vec::with_capacity(lengths.map(|length| length + "=\0".len()).sum());
     for (name, value) in variables {
         bytes.extend_from_slice(name.as_bytes());
         bytes.push(b'=');

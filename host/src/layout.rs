@@ -14,6 +14,9 @@ use crate::fsx;
 /// Length limit of a path in a socket address on Linux, without the NUL at its end.
 const SOCKET_PATH_MAX: usize = 107;
 
+const ENVIRONMENTS: &str = "env";
+const LOGS: &str = "logs";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     root: PathBuf,
@@ -160,15 +163,24 @@ impl Layout {
     }
 
     pub(crate) fn environments(&self) -> PathBuf {
-        self.root.join("env")
+        self.root.join(ENVIRONMENTS)
     }
 
     pub(crate) fn environment(&self, digest: &str) -> PathBuf {
-        self.environments().join(digest)
+        self.below(&[ENVIRONMENTS, digest])
+    }
+
+    /// A path below the root, for paths that every task has. Each join would allocate twice.
+    fn below(&self, names: &[&str]) -> PathBuf {
+        let bytes: usize = names.iter().map(|name| "/".len() + name.len()).sum();
+        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + bytes);
+        path.push(&self.root);
+        path.extend(names);
+        path
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
-        self.root.join("logs")
+        self.root.join(LOGS)
     }
 
     /// Whether there is the log of any attempt. An error if a directory cannot be looked at: there
@@ -198,7 +210,7 @@ impl Layout {
     pub(crate) fn log(&self, attempt: AttemptId) -> PathBuf {
         let task = attempt.task.to_string();
         let shard = task.get(task.len() - 2..).unwrap_or("00");
-        self.logs().join(shard).join(format!("{attempt}.log"))
+        self.below(&[LOGS, shard, &format!("{attempt}.log")])
     }
 
     /// Attempt and segment of the log with this file name. Segments are counted from 0.

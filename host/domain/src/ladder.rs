@@ -27,6 +27,21 @@ pub(crate) fn usual() -> Arc<[Rung]> {
     USUAL.clone()
 }
 
+/// The steps with these signals and waits in milliseconds.
+pub fn of<'a>(steps: impl Iterator<Item = (&'a str, u64)> + Clone) -> Arc<[Rung]> {
+    let of_usual = USUAL.iter();
+    let of_usual = of_usual.map(|rung| (rung.signal.as_str(), rung.wait_ms));
+    // Most tasks have these steps, and a copy for each would be made only to be dropped.
+    if steps.clone().eq(of_usual) {
+        return usual();
+    }
+    let rung = |(signal, wait_ms): (&str, u64)| Rung {
+        signal: signal.to_owned(),
+        wait_ms,
+    };
+    steps.map(rung).collect()
+}
+
 pub(crate) fn is_usual(ladder: &Arc<[Rung]>) -> bool {
     **ladder == **USUAL
 }
@@ -46,6 +61,10 @@ mod tests {
         let usual = vec![rung("TERM", 5_000), rung("KILL", 0)];
         let longer = vec![rung("INT", 1), rung("TERM", 5_000), rung("KILL", 0)];
         for (ladder, is_stored) in [(usual, false), (longer, true), (Vec::new(), true)] {
+            let steps = ladder
+                .iter()
+                .map(|rung| (rung.signal.as_str(), rung.wait_ms));
+            assert_eq!(*of(steps), *ladder);
             let request = Request {
                 ladder: ladder.into(),
                 ..Request::new("shell", Class::Command)

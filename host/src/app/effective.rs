@@ -72,7 +72,7 @@ impl Host {
         if !self.is_absent() {
             return Ok(());
         }
-        let asked = executor.validate_each(&[]).await;
+        let asked = executor.validate_each(Vec::new()).await;
         asked.map(drop).map_err(|error| {
             let name = &executor.manifest().name;
             let message = format!("executor `{name}` cannot be asked: {error}");

@@ -1,11 +1,16 @@
 //! Turns a client's request for a task into a request for the board, with the additions of the
 //! executor's manifest and a summary for lists.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use claudine_domain::{
     idempotency::stored_key,
-    ladder::Rung,
+    ladder::{self, Rung},
     outcome::ReasonClass,
     principal::Principal,
     retry_policy::{Backoff, RetryPolicy, may_be_retried},
@@ -32,9 +37,17 @@ const SUMMARY_CHARS: usize = 120;
 
 /// The path without a trailing slash and without `.`. `..` is kept, because the component before it
 /// may be a symbolic link.
-pub(super) fn plain(path: &std::path::Path) -> String {
-    let path: std::path::PathBuf = path.components().collect();
-    path.to_string_lossy().into_owned()
+pub(super) fn plain(path: &Path) -> Cow<'_, str> {
+    // Most paths are plain already, and every task of a request has one.
+    let is_plain = |text: &&str| {
+        let parts = text.strip_prefix('/').map(|rest| rest.split('/'));
+        parts.is_some_and(|mut parts| parts.all(|part| !matches!(part, "" | ".")))
+    };
+    if let Some(text) = path.to_str().filter(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let path: PathBuf = path.components().collect();
+    Cow::Owned(path.to_string_lossy().into_owned())
 }
 
 /// A validated request with the input for its executor.
@@ -52,7 +65,7 @@ impl Checked {
         Draft {
             spec: self.task.spec.get().to_owned(),
             env,
-            workspace: plain(&self.task.working_directory),
+            workspace: plain(&self.task.working_directory).into_owned(),
             labels: self.task.labels.clone().into_iter().collect(),
         }
     }
@@ -85,7 +98,7 @@ async fn ask(first: usize, tasks: &[Checked]) -> Result<(), (usize, AppError)> {
     let Checked { executor, kept, .. } = &tasks[0];
     let env = visible(executor.manifest(), &kept.variables);
     let drafts = tasks.iter().map(|one| one.draft(env.clone()));
-    match executor.validate_each(&drafts.collect::<Vec<_>>()).await {
+    match executor.validate_each(drafts.collect()).await {
         Ok(found) => {
             let faulty = found.iter().position(|issues| !issues.is_empty());
             faulty.map_or(Ok(()), |at| Err((first + at, told(&found[at]))))
@@ -127,14 +140,12 @@ pub(super) fn class_of(manifest: &Manifest) -> Class {
     }
 }
 
-pub(super) fn ladder_of(manifest: &Manifest) -> Vec<Rung> {
-    let rungs = manifest.stop.iter();
-    rungs
-        .map(|rung| Rung {
-            signal: rung.signal.to_string(),
-            wait_ms: claudine_domain::time::millis(rung.wait),
-        })
-        .collect()
+pub(super) fn ladder_of(manifest: &Manifest) -> Arc<[Rung]> {
+    let steps = manifest.stop.iter();
+    ladder::of(steps.map(|step| {
+        let wait_ms = claudine_domain::time::millis(step.wait);
+        (step.signal.as_str(), wait_ms)
+    }))
 }
 
 /// The requested retry policy; [`Backoff`] has the defaults.
@@ -229,7 +240,7 @@ pub(super) fn summary(spec: &str) -> String {
             .or(known.script)
             .or_else(|| known.argv.map(|argv| shell_line(&argv)))
     });
-    let text = text.unwrap_or_else(|| spec.to_owned());
+    let text = text.map_or(Cow::Borrowed(spec), Cow::Owned);
     let line = text
         .lines()
         .find(|line| !line.trim().is_empty())
@@ -248,6 +259,25 @@ mod tests {
     use claudine_domain::principal::Kind;
 
     use super::*;
+
+    #[test]
+    fn a_plain_path_has_no_slash_at_its_end_and_no_dot() {
+        let check = |path: &str, expected: &str| {
+            assert_eq!(plain(Path::new(path)), expected, "{path}");
+            let normal: PathBuf = Path::new(path).components().collect();
+            assert_eq!(normal.to_str(), Some(expected), "{path}");
+        };
+        for path in ["/", "/a", "/a/b.c/..", "/.a/..b", "/a b", "a", ".."] {
+            check(path, path);
+        }
+        check("/a/", "/a");
+        check("//a", "/a");
+        check("/a//b", "/a/b");
+        check("/./a", "/a");
+        check("/a/./b", "/a/b");
+        check("/a/.", "/a");
+        check("a/./b/", "a/b");
+    }
 
     #[test]
     fn a_long_first_delay_of_a_backoff_raises_the_usual_maximum_and_no_other() {

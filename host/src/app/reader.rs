@@ -280,9 +280,9 @@ impl Reader {
         } else if task.request.class == Class::Command
             && let Some(last) = latest_first.find(|it| it.started_at.is_some())
         {
-            let log = self.log(attempt_id(task, last.number));
-            let path = log.path().to_owned();
-            match log.channel(Channel::Stdout).tail(OUTPUT_BYTES) {
+            let attempt = attempt_id(task, last.number);
+            let stdout = self.log(attempt).channel(Channel::Stdout);
+            match stdout.tail(OUTPUT_BYTES) {
                 Ok(tail) => {
                     view.output = Some(String::from_utf8_lossy(&tail.bytes).into_owned());
                     view.output_truncated = tail.truncated;
@@ -291,7 +291,7 @@ impl Reader {
                 }
                 // A command that waits for the task does not need its output.
                 Err(error) => {
-                    view.log_fault = Some(log::unreadable(&path, &error));
+                    view.log_fault = Some(log::unreadable(&self.layout.log(attempt), &error));
                     (view.output, view.output_truncated) = (Some(String::new()), true);
                 }
             }
@@ -300,8 +300,10 @@ impl Reader {
             && let Some(number) = begun(task)
         {
             let fault = self.fault(task, number);
-            let log = self.layout.log(attempt_id(task, number));
-            view.log_fault = fault.unwrap_or_else(|error| Some(log::unreadable(&log, &error)));
+            view.log_fault = fault.unwrap_or_else(|error| {
+                let log = self.layout.log(attempt_id(task, number));
+                Some(log::unreadable(&log, &error))
+            });
         }
         view.steps = steps(task);
         view.hint = way_out(&Left {

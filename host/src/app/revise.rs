@@ -109,8 +109,8 @@ impl Host {
             workspace: request.cwd.to_string(),
             labels: new.labels.clone().into_iter().collect(),
         };
-        let drafts = [draft];
-        let issues = executor.validate_each(&drafts).await.map_err(|error| {
+        let drafts = vec![draft.clone()];
+        let issues = executor.validate_each(drafts).await.map_err(|error| {
             let message = format!(
                 "executor `{}` cannot validate the request: {error}",
                 request.executor
@@ -123,7 +123,6 @@ impl Host {
         if request.class == Class::Command && !by.restrained {
             return Ok(None);
         }
-        let [draft] = drafts;
         Ok(Some(Arc::new(executor.authority(&draft).await)))
     }
 }

@@ -212,7 +212,7 @@ impl Host {
                 .filter_map(|one| one.request.worktree.as_deref()),
         )?;
         let graph = Graph {
-            ids: prepared.iter().map(|_| self.new_id()).collect(),
+            ids: self.new_ids(prepared.len()),
             members: prepared,
             parent,
             name,
@@ -313,12 +313,20 @@ impl Host {
             account,
             serial_start,
             idempotency: idempotency.map(Box::new),
-            ladder: ladder_of(manifest).into(),
+            ladder: ladder_of(manifest),
             name: task.name.clone(),
             priority: task.priority,
             labels: task.labels.clone(),
             group: task.group.clone(),
-            ..Request::new(task.executor.as_str(), class_of(manifest))
+            executor: task.executor.as_str().into(),
+            class: class_of(manifest),
+            // The places in a graph and under a parent are known when all tasks are prepared.
+            with_output_of: Vec::new(),
+            graph_budget: None,
+            graph: None,
+            parent: None,
+            above_parent: Vec::new(),
+            attached_above: 0,
         };
         Ok(Prepared {
             request,
@@ -403,9 +411,12 @@ impl Host {
         Ok(found.filter(|task| runs_attempt(task, number)))
     }
 
-    fn new_id(&self) -> TaskId {
+    fn new_ids(&self, count: usize) -> Vec<TaskId> {
+        let random = random::many_128(count);
         let mut ids = lock(&self.ids);
-        ids.next(clock::wall().0, random::bits_128())
+        random
+            .map(|random| ids.next(clock::wall().0, random))
+            .collect()
     }
 
     pub(super) fn executor(&self, name: &str) -> Result<std::sync::Arc<Executor>, AppError> {

@@ -82,37 +82,41 @@ fn of_result(
     let stopped = stopped(state);
     let lost = state.children.contains(&ChildState::Lost);
     match result {
-        Ok(outcome) => Ending {
-            denied: denied(&outcome.outputs),
-            output_bytes: output_bytes(state),
-            is_all_output: is_all_output(state),
-            limit: limit(&outcome.outputs),
-            cause: cause(&outcome.cause),
-            message: {
-                let message = bounded(outcome.summary);
-                let message = match cause(&outcome.cause) {
-                    Cause::Success => message,
-                    Cause::Class(_) => with_broken_input(message, state),
-                };
-                with_unread_costs(with_cut_output(message, state), &outcome.outputs)
-            },
-            exit_code: outcome.code.or_else(|| never_begun(state)),
-            signal: outcome.signal,
-            usage,
-            cost_micro_usd: cost_micro_usd(&outcome.outputs),
-            cost_at_most_micro_usd: cost_at_most_micro_usd(&outcome.outputs),
-            outputs: Some(outcome.outputs.into_bytes().into())
-                .filter(|bytes: &std::sync::Arc<[u8]>| **bytes != *b"{}"),
-            git: None,
-            merge: None,
-            files: None,
-            retry_after: outcome.retry_after,
-            stopped,
-            failed_by_itself: false,
-            never_received: false,
-            no_room: false,
-            no_code: false,
-        },
+        Ok(outcome) => {
+            let costs = Costs::of(&outcome.outputs);
+            Ending {
+                denied: denied(&outcome.outputs),
+                output_bytes: output_bytes(state),
+                is_all_output: is_all_output(state),
+                limit: limit(&outcome.outputs),
+                cause: cause(&outcome.cause),
+                message: {
+                    let message = bounded(outcome.summary);
+                    let message = match cause(&outcome.cause) {
+                        Cause::Success => message,
+                        Cause::Class(_) => with_broken_input(message, state),
+                    };
+                    with_unread_costs(with_cut_output(message, state), &costs)
+                },
+                exit_code: outcome.code.or_else(|| never_begun(state)),
+                signal: outcome.signal,
+                usage,
+                cost_micro_usd: micro_usd(costs.cost_usd.as_deref()),
+                cost_at_most_micro_usd: micro_usd(costs.cost_at_most_usd.as_deref()),
+                outputs: Some(outcome.outputs)
+                    .filter(|outputs| outputs != "{}")
+                    .map(|outputs| outputs.into_bytes().into()),
+                git: None,
+                merge: None,
+                files: None,
+                retry_after: outcome.retry_after,
+                stopped,
+                failed_by_itself: false,
+                never_received: false,
+                no_room: false,
+                no_code: false,
+            }
+        }
         Err(end) => {
             let lacks_code =
                 matches!(&end, GuestEnd::Unavailable(error) if error.lets_tasks_wait());
@@ -244,18 +248,15 @@ fn with_cut_output(message: String, state: &State) -> String {
     with(message, cut)
 }
 
-/// Adds to the message which costs in the outputs cannot be read, because they count as not told.
-fn with_unread_costs(message: String, outputs: &str) -> String {
-    let Costs {
-        cost_usd,
-        cost_at_most_usd,
-    } = Costs::of(outputs);
+/// Adds to the message which costs cannot be read, because they count as not told.
+fn with_unread_costs(message: String, costs: &Costs) -> String {
     let told = [
-        ("cost_usd", cost_usd),
-        ("cost_at_most_usd", cost_at_most_usd),
+        ("cost_usd", &costs.cost_usd),
+        ("cost_at_most_usd", &costs.cost_at_most_usd),
     ];
     let unread = told.into_iter().filter_map(|(name, told)| {
-        let told = told.filter(|told| micro_usd(Some(told)).is_none())?;
+        let told = told.as_deref();
+        let told = told.filter(|told| micro_usd(Some(*told)).is_none())?;
         let shown = shortened(&harmless(told.get()), COST_CHARS);
         Some(format!("{name} is {shown}"))
     });
@@ -396,6 +397,7 @@ fn is_all_output(state: &State) -> bool {
 #[serde(default)]
 struct Costs {
     cost_usd: Option<Box<RawValue>>,
+    /// An upper bound of a cost that the executor does not know.
     cost_at_most_usd: Option<Box<RawValue>>,
 }
 
@@ -409,12 +411,6 @@ impl Costs {
 /// The `cost_usd` of the outputs, if it is valid.
 pub(super) fn cost_micro_usd(outputs: &str) -> Option<u64> {
     micro_usd(Costs::of(outputs).cost_usd.as_deref())
-}
-
-/// The `cost_at_most_usd` of the outputs, if it is valid: an upper bound of a cost that the
-/// executor does not know.
-fn cost_at_most_micro_usd(outputs: &str) -> Option<u64> {
-    micro_usd(Costs::of(outputs).cost_at_most_usd.as_deref())
 }
 
 fn micro_usd(told: Option<&RawValue>) -> Option<u64> {
@@ -812,7 +808,7 @@ mod tests {
     fn a_cost_that_cannot_be_read_is_told_in_the_message() {
         let check = |outputs: &str, expected: Option<&str>| {
             for (message, begin) in [("", ""), ("done", "done; ")] {
-                let told = with_unread_costs(message.to_owned(), outputs);
+                let told = with_unread_costs(message.to_owned(), &Costs::of(outputs));
                 let expected = expected.map_or_else(
                     || message.to_owned(),
                     |unread| {
@@ -849,7 +845,8 @@ mod tests {
     #[test]
     fn an_upper_bound_of_an_unknown_cost_is_read_from_the_outputs() {
         let check = |outputs: &str, expected: Option<u64>| {
-            assert_eq!(cost_at_most_micro_usd(outputs), expected, "{outputs}");
+            let told = Costs::of(outputs).cost_at_most_usd;
+            assert_eq!(micro_usd(told.as_deref()), expected, "{outputs}");
         };
         check(r#"{"cost_at_most_usd": 0.5}"#, Some(500_000));
         check(r#"{"cost_at_most_usd": 1e-9}"#, Some(1));

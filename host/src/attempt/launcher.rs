@@ -2,10 +2,12 @@
 //! is alive, and reports its end.
 
 use std::{
+    future::poll_fn,
     io,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -340,15 +342,21 @@ fn broken(panic: &str) -> GuestEnd {
 /// Drops the work as soon as the attempt is stopped, if no child of the attempt was started.
 async fn unless_cut_short<T>(
     live: &Live,
-    work: Pin<&mut impl Future<Output = Result<T, GuestEnd>>>,
+    mut work: Pin<&mut impl Future<Output = Result<T, GuestEnd>>>,
 ) -> Result<T, GuestEnd> {
-    tokio::select! {
-        biased;
-        () = live.until(|state| state.is_cut_short().then_some(())) => {
-            Err(GuestEnd::Failed(live::stopped()))
+    let mut stopped = pin!(live.until(|state| state.is_cut_short().then_some(())));
+    poll_fn(|context| {
+        // Most work is done at once, so that nothing has to wait for a change of the state.
+        if live.look(State::is_cut_short) {
+            return Poll::Ready(Err(GuestEnd::Failed(live::stopped())));
         }
-        result = work => result,
-    }
+        if let Poll::Ready(result) = work.as_mut().poll(context) {
+            return Poll::Ready(result);
+        }
+        let stopped = stopped.as_mut().poll(context);
+        stopped.map(|()| Err(GuestEnd::Failed(live::stopped())))
+    })
+    .await
 }
 
 /// Like [`unless_cut_short`], for work that runs commands. If a command is running when the attempt

@@ -140,7 +140,7 @@ async fn allocation(
             labels: Vec::new(),
         };
         let validate = median(async || {
-            let drafts = std::slice::from_ref(&draft);
+            let drafts = vec![draft.clone()];
             executor.validate_each(drafts).await.map(drop).map_err(text)
         })
         .await?;

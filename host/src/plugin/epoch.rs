@@ -65,7 +65,9 @@ impl Ticker {
             }
             let _turn = self.turn();
             let result = future.as_mut().poll(context);
-            left_at = Some(clock::monotonic());
+            if result.is_pending() {
+                left_at = Some(clock::monotonic());
+            }
             result
         })
         .await

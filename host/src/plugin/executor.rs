@@ -214,7 +214,9 @@ impl Executor {
     pub(crate) async fn loaded(&self) -> Result<&Loaded, PluginError> {
         let wasm = self.shared.wasm().inspect_err(|error| self.note(error))?;
         let loaded = self.loaded_once(wasm, &self.loaded).await;
-        if !loaded.as_ref().is_err_and(PluginError::is_lack_of_code) {
+        // All workers come here for each attempt, and a lack is seldom there to be taken.
+        if !loaded.as_ref().is_err_and(PluginError::is_lack_of_code) && self.lack.borrow().is_some()
+        {
             self.lack.send_if_modified(|lack| lack.take().is_some());
         }
         loaded
@@ -371,7 +373,7 @@ impl Executor {
             .instantiate_pre(&component)
             .map_err(wrong_types)?;
         let pre = ExecutorPluginPre::new(instance_pre).map_err(wrong_types)?;
-        Ok(Loaded { pre, surface })
+        Loaded::new(pre, surface).map_err(wrong_types)
     }
 
     /// The JSON Schema of a task's spec.
@@ -398,7 +400,7 @@ impl Executor {
             env: env.clone(),
             ..super::fixtures::draft(spec)
         };
-        let each = self.validate_each(std::slice::from_ref(&draft)).await?;
+        let each = self.validate_each(vec![draft]).await?;
         Ok(each.into_iter().flatten().collect())
     }
 
@@ -406,7 +408,7 @@ impl Executor {
     /// single question.
     pub(crate) async fn validate_each(
         &self,
-        drafts: &[Draft],
+        drafts: Vec<Draft>,
     ) -> Result<Vec<Vec<Issue>>, PluginError> {
         self.ask(async |plugin, store| {
             let mut found = Vec::with_capacity(drafts.len());
@@ -433,7 +435,7 @@ impl Executor {
         let asked = self
             .ask(async |plugin, store| {
                 let executor = plugin.claudine_plugin_executor();
-                executor.call_authority(store, &draft.into()).await
+                executor.call_authority(store, &draft.clone().into()).await
             })
             .await;
         match asked {

@@ -13,11 +13,12 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Store};
 
 use super::builtin::Builtin;
 use super::check::Surface;
@@ -26,7 +27,7 @@ use super::engine::Allocation;
 use super::engine::OPTIMISES;
 use super::error::PluginError;
 use super::guest::Guest;
-use super::v0_1::ExecutorPluginPre;
+use super::v0_1::{ExecutorPluginPre, executor, lifecycle};
 use crate::{
     aside::{self, AsideError},
     command::{Abandoned, finish_within},
@@ -54,6 +55,36 @@ const NAME_DIGITS: usize = 16;
 pub(crate) struct Loaded {
     pub(crate) pre: ExecutorPluginPre<Guest>,
     pub(crate) surface: Surface,
+    executor: executor::GuestIndices,
+    /// Whether the types of the exports were checked that an executor's instance does not call.
+    are_others_checked: AtomicBool,
+}
+
+impl Loaded {
+    pub(super) fn new(pre: ExecutorPluginPre<Guest>, surface: Surface) -> wasmtime::Result<Loaded> {
+        Ok(Loaded {
+            executor: executor::GuestIndices::new(pre.instance_pre())?,
+            pre,
+            surface,
+            are_others_checked: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes an instance that is called only as an executor. The types of the other exports are the
+    /// same in each instance, so they are not checked again each time.
+    pub(super) async fn executor(
+        &self,
+        store: &mut Store<Guest>,
+    ) -> wasmtime::Result<executor::Guest> {
+        let instance_pre = self.pre.instance_pre();
+        let instance = instance_pre.instantiate_async(&mut *store).await?;
+        if !self.are_others_checked.load(Ordering::Relaxed) {
+            let others = lifecycle::GuestIndices::new(instance_pre)?;
+            others.load(&mut *store, &instance)?;
+            self.are_others_checked.store(true, Ordering::Relaxed);
+        }
+        self.executor.load(&mut *store, &instance)
+    }
 }
 
 /// A component that may have to be compiled.

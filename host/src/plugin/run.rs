@@ -21,7 +21,7 @@ use super::guest::{Guest, Identity, Place, Purpose};
 use super::limits::{JSON_BYTES, RUN_CPU, Spun};
 use super::load::Loaded;
 use super::port::{AttemptHost, Failure, GuestOutcome, GuestTask, LogLevel, Start, StopRequest};
-use super::v0_1::ExecutorPlugin;
+use super::v0_1::executor;
 use crate::clock;
 
 /// The maximum number of times that an attempt is resumed after a crash.
@@ -150,10 +150,13 @@ impl Attempt<'_> {
             let mut call = pin!(self.called(&mut instance.store, start, stop));
             let mut pump = pin!(states.pump(&*self.host));
             std::future::poll_fn(|context| {
+                let called = call.as_mut().poll(context);
                 // Delayed progress reports are sent while the call runs.
-                let pumped = pump.as_mut().poll(context);
-                debug_assert!(pumped.is_pending(), "the pump never ends");
-                call.as_mut().poll(context)
+                if called.is_pending() {
+                    let pumped = pump.as_mut().poll(context);
+                    debug_assert!(pumped.is_pending(), "the pump never ends");
+                }
+                called
             })
             .await
         };
@@ -228,11 +231,11 @@ impl Attempt<'_> {
         start: Start,
         told: oneshot::Receiver<StopRequest>,
     ) -> wasmtime::Result<()> {
-        let plugin = self.loaded.pre.instantiate_async(&mut *store).await?;
-        let task = self.task.clone();
+        let executor = self.loaded.executor(store).await?;
+        let task = executor::Task::from(&self.task);
         store
             .run_concurrent(async |accessor| {
-                call_and_stop(accessor, &plugin, task, start, told).await
+                call_and_stop(accessor, &executor, task, start, told).await
             })
             .await?
     }
@@ -242,16 +245,15 @@ impl Attempt<'_> {
 /// of the guest is left.
 async fn call_and_stop(
     accessor: &wasmtime::component::Accessor<Guest>,
-    plugin: &ExecutorPlugin,
-    task: GuestTask,
+    executor: &executor::Guest,
+    task: executor::Task,
     start: Start,
     told: oneshot::Receiver<StopRequest>,
 ) -> wasmtime::Result<()> {
-    let executor = plugin.claudine_plugin_executor();
     let mut run = pin!(async {
         match start {
-            Start::Fresh => executor.call_run(accessor, task.into()).await,
-            Start::Resume(state) => executor.call_resume(accessor, task.into(), state).await,
+            Start::Fresh => executor.call_run(accessor, task).await,
+            Start::Resume(state) => executor.call_resume(accessor, task, state).await,
         }
     });
     let mut stop = pin!(async {

@@ -150,37 +150,40 @@ impl From<log::Level> for port::LogLevel {
     }
 }
 
-impl From<port::GuestTask> for executor::Task {
-    fn from(task: port::GuestTask) -> executor::Task {
+impl From<&port::GuestTask> for executor::Task {
+    fn from(task: &port::GuestTask) -> executor::Task {
         let budget = task.budget_micro_usd.map(|left| Usd(left).to_string());
         let budget = budget.map(|usd| ("budget-usd".to_owned(), usd));
         executor::Task {
-            id: task.id,
+            id: task.id.clone(),
             attempt: task.attempt,
-            spec: task.spec,
-            workspace: task.workspace,
-            env: task.env,
-            labels: task.labels,
-            previous: task.previous.map(|previous| executor::PreviousAttempt {
-                number: previous.number,
-                outcome: previous.outcome,
-                class: previous.class,
-                outputs: previous.outputs,
-                resume: previous.resume,
-                more: Vec::new(),
-            }),
+            spec: task.spec.clone(),
+            workspace: task.workspace.clone(),
+            env: task.env.clone(),
+            labels: task.labels.clone(),
+            previous: task
+                .previous
+                .clone()
+                .map(|previous| executor::PreviousAttempt {
+                    number: previous.number,
+                    outcome: previous.outcome,
+                    class: previous.class,
+                    outputs: previous.outputs,
+                    resume: previous.resume,
+                    more: Vec::new(),
+                }),
             more: budget.into_iter().collect(),
         }
     }
 }
 
-impl From<&port::Draft> for executor::Draft {
-    fn from(draft: &port::Draft) -> executor::Draft {
+impl From<port::Draft> for executor::Draft {
+    fn from(draft: port::Draft) -> executor::Draft {
         executor::Draft {
-            spec: draft.spec.clone(),
-            env: draft.env.clone(),
-            workspace: draft.workspace.clone(),
-            labels: draft.labels.clone(),
+            spec: draft.spec,
+            env: draft.env,
+            workspace: draft.workspace,
+            labels: draft.labels,
             more: Vec::new(),
         }
     }

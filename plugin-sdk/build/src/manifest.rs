@@ -98,16 +98,22 @@ pub enum StopSignal {
     Usr2,
 }
 
-impl std::fmt::Display for StopSignal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl StopSignal {
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Hup => "HUP",
             Self::Int => "INT",
             Self::Kill => "KILL",
             Self::Term => "TERM",
             Self::Usr1 => "USR1",
             Self::Usr2 => "USR2",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -91,10 +91,8 @@ impl Board {
 
     /// Takes from the batch being filled the effects that wait only for batches up to `durable`.
     pub fn take_released(&mut self, durable: BatchNumber) -> Vec<Effect> {
-        let (released, kept) = std::mem::take(&mut self.pending.effects)
-            .into_iter()
-            .partition(|effect| effect.after <= durable);
-        self.pending.effects = kept;
-        released
+        let effects = &mut self.pending.effects;
+        let released = effects.extract_if(.., |effect| effect.after <= durable);
+        released.collect()
     }
 }

@@ -103,6 +103,9 @@ impl Board {
     /// this, its dependants in turn. Only edges below the ended task are followed, so the cost does
     /// not depend on the whole graph.
     pub(super) fn tell_dependants(&mut self, now: Now, ended: TaskId, end: End) {
+        if !self.dependants.contains_key(&ended) {
+            return;
+        }
         let mut ends = vec![(ended, end)];
         while let Some((upstream, end)) = ends.pop() {
             let Some(dependants) = self.dependants.get(&upstream) else {

@@ -248,13 +248,14 @@ impl Board {
 
     /// Sorts the dependencies and checks that they are allowed.
     fn depends_well(&self, tasks: &mut [Submission], ended: &Ends) -> Result<(), Refused> {
+        if tasks.iter().all(|task| task.dependencies.is_empty()) {
+            return Ok(());
+        }
         let members: FxHashSet<TaskId> = tasks.iter().map(|task| task.id).collect();
-        let mut any = false;
         for Submission {
             id, dependencies, ..
         } in &mut *tasks
         {
-            any |= !dependencies.is_empty();
             dependencies.sort_unstable();
             dependencies.dedup();
             let (count, limit) = (dependencies.len(), self.bounds.dependencies);
@@ -279,7 +280,7 @@ impl Board {
                 return Err(Refused::Moved { task: unknown.task });
             }
         }
-        match cycle::find(tasks).filter(|_| any) {
+        match cycle::find(tasks) {
             Some(path) => Err(Refused::Cycle { path }),
             None => Ok(()),
         }

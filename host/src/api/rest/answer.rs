@@ -154,8 +154,7 @@ impl IntoResponse for Encoded {
 }
 
 /// Refuses a body that would be read without being decoded.
-pub(super) async fn undecoded(request: extract::Request) -> Result<extract::Request, Encoded> {
-    let headers = request.headers();
+pub(super) fn undecoded(headers: &HeaderMap) -> Result<(), Encoded> {
     let refused = |status, name: &HeaderName, encoding: &str| {
         let message = format!("the body's encoding `{encoding}` ({name}) is not supported");
         let hint = "send the body as it is: JSON, with a `content-length` or in chunks";
@@ -174,7 +173,7 @@ pub(super) async fn undecoded(request: extract::Request) -> Result<extract::Requ
     if let Some(encoding) = encoding(headers, &TRANSFER_ENCODING, "chunked") {
         return refused(StatusCode::NOT_IMPLEMENTED, &TRANSFER_ENCODING, &encoding);
     }
-    Ok(request)
+    Ok(())
 }
 
 /// The first encoding in a header, other than the supported one.
@@ -202,7 +201,7 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> Response {
     response
 }
 
-pub(super) async fn with_version(mut response: Response) -> Response {
+pub(super) fn with_version(mut response: Response) -> Response {
     let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
     response.headers_mut().insert(VERSION_HEADER, version);
     response

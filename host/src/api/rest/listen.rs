@@ -6,11 +6,12 @@ use std::{
 
 use axum::{
     Router,
-    body::to_bytes,
+    body::{Body, to_bytes},
+    extract,
     middleware::map_response,
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::Either};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -128,7 +129,10 @@ pub(crate) fn converse_here(stream: DuplexStream, host: Arc<Host>) {
     let router = super::router(host, GoingDown(shutdown), Places::of_this_process());
     tokio::spawn(async move {
         let answers = TowerToHyperService::new(router);
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answers);
+        let service = service_fn(move |request: Request<Incoming>| {
+            answer_of(&answers, request.map(Body::new))
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection within this process broke off");
         }
@@ -177,7 +181,7 @@ async fn converse(
         head.extensions.insert(connected.clone());
         head.extensions.insert(cut.clone());
         let (busy, body) = place.begin(body);
-        let answer = answers.call(Request::from_parts(head, body));
+        let answer = answer_of(&answers, Request::from_parts(head, Body::new(body)));
         let answer = answer_to(answer, going_down.clone());
         async move {
             let answer = answer.await;
@@ -263,7 +267,7 @@ async fn too_slow(stream: UnixStream, limit: Duration) -> io::Result<()> {
 
 /// Writes an error on a connection that hyper serves no longer.
 async fn refuse(mut stream: UnixStream, status: StatusCode, refusal: AppError) -> io::Result<()> {
-    let answer = answer::with_version(Refusal(refusal).into_response()).await;
+    let answer = answer::with_version(Refusal(refusal).into_response());
     let (head, body) = answer.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
     let length = body.len();
@@ -276,6 +280,19 @@ async fn refuse(mut stream: UnixStream, status: StatusCode, refusal: AppError) -
     bytes.extend(body);
     let written = clock::within(REFUSED_WITHIN, stream.write_all(&bytes)).await;
     written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The answer of the router, with what all requests and answers have in common. A layer of the
+/// router would do the same, but put each handler into a box that is cloned for each request.
+fn answer_of(
+    answers: &TowerToHyperService<Router>,
+    request: extract::Request,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    let answer = match answer::undecoded(request.headers()) {
+        Ok(()) => Either::Left(answers.call(request)),
+        Err(refused) => Either::Right(ready(Ok(refused.into_response()))),
+    };
+    answer.map(|answer| answer.map(answer::with_version))
 }
 
 /// The answer of a handler. A panic or a shutdown is answered with an error too, because a client
@@ -307,7 +324,7 @@ async fn answer_to(
         },
         () = given_up => going_down_before(),
     };
-    answer::with_version(Refusal(refusal).into_response()).await
+    answer::with_version(Refusal(refusal).into_response())
 }
 
 fn going_down_before() -> AppError {

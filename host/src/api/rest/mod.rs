@@ -74,7 +74,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    middleware::{map_request, map_response},
     routing::{get, post},
 };
 use tokio::sync::watch;
@@ -177,8 +176,6 @@ fn router(host: Arc<Host>, going_down: GoingDown, places: Places) -> Router {
         .route("/v1/host/up", post(host::up))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
-        .layer(map_request(answer::undecoded))
-        .layer(map_response(answer::with_version))
         .with_state(Shared {
             host,
             going_down,

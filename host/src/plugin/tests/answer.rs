@@ -19,7 +19,7 @@ async fn a_good_guest_answers_every_question() {
     assert_eq!(authority.step, AuthorityStep::Edit);
     // Each of several documents in one request gets an answer.
     let several = ["{}", "{}", "{}"].map(fixtures::draft);
-    let each = executor.validate_each(&several).await.unwrap();
+    let each = executor.validate_each(several.into()).await.unwrap();
     assert_eq!(each, [[], [], []]);
     assert_eq!(executor.task_schema().await.unwrap(), "{}");
     let inspection = house.catalog.inspect("guest").await.unwrap();

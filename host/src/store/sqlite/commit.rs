@@ -168,6 +168,7 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
             status = excluded.status, finished_at = excluded.finished_at, body = excluded.body,
             culprit = excluded.culprit",
     )?;
+    let mut encoder = row::Encoder::default();
     for task in &batch.tasks {
         let request = &task.request;
         write.execute(params![
@@ -182,7 +183,7 @@ fn write_tasks(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Fault
                 .idempotency
                 .as_ref()
                 .map(|idempotency| &idempotency.key),
-            row::encode("task", &**task)?,
+            encoder.encode("task", &**task)?,
             row::culprit(task),
             request.group,
             request.graph.as_ref().map(|graph| graph.first.to_bytes()),
@@ -222,6 +223,9 @@ fn write_documents(
     transaction: &Transaction<'_>,
     documents: &[(DocumentKey, std::sync::Arc<[u8]>)],
 ) -> Result<(), Fault> {
+    if documents.is_empty() {
+        return Ok(());
+    }
     let mut write = transaction.prepare_cached(
         "REPLACE INTO document (task, kind, attempt, bytes) VALUES (?1, ?2, ?3, ?4)",
     )?;
@@ -291,11 +295,12 @@ pub(super) fn write_numbered_events<'a>(
 ) -> Result<(), Fault> {
     let mut write =
         transaction.prepare_cached("INSERT INTO event (sequence, at, body) VALUES (?1, ?2, ?3)")?;
+    let mut encoder = row::Encoder::default();
     for (sequence, event) in events {
         write.execute(params![
             row::integer(sequence),
             row::time(event.at),
-            row::encode("event", event)?
+            encoder.encode("event", event)?
         ])?;
     }
     Ok(())

@@ -140,11 +140,10 @@ impl InPlace {
 
     /// The error if the file or its log was cut or overwritten.
     pub(super) fn spoilt(&self) -> Option<StoreError> {
-        let path = self.0.database.clone();
-        self.0
-            .is_spoilt
-            .borrow()
-            .then_some(StoreError::Overwritten { path })
+        let is_spoilt = *self.0.is_spoilt.borrow();
+        is_spoilt.then(|| StoreError::Overwritten {
+            path: self.0.database.clone(),
+        })
     }
 
     /// Resolves once it is noticed that the file or its log was cut or overwritten.

@@ -133,10 +133,27 @@ pub(super) fn time(at: Timestamp) -> i64 {
 const USUAL_BYTES: usize = 1 << 10;
 
 pub(super) fn encode(what: &'static str, value: &impl Serialize) -> Result<String, Fault> {
-    let mut body = Vec::with_capacity(USUAL_BYTES);
-    let written = serde_json::to_writer(&mut body, value);
-    let text = written.and_then(|()| String::from_utf8(body).map_err(serde::ser::Error::custom));
-    text.map_err(|source| Fault::Encode { what, source })
+    Ok(Encoder::default().encode(what, value)?.to_owned())
+}
+
+/// Encodes the bodies of many rows in the same memory.
+#[derive(Default)]
+pub(super) struct Encoder(Vec<u8>);
+
+impl Encoder {
+    /// The body of a row, until the next one is encoded.
+    pub(super) fn encode(
+        &mut self,
+        what: &'static str,
+        value: &impl Serialize,
+    ) -> Result<&str, Fault> {
+        let body = &mut self.0;
+        body.clear();
+        body.reserve(USUAL_BYTES);
+        let written = serde_json::to_writer(&mut *body, value);
+        let text = written.and_then(|()| str::from_utf8(body).map_err(serde::ser::Error::custom));
+        text.map_err(|source| Fault::Encode { what, source })
+    }
 }
 
 /// Reads a task from a row with its body, its id and its status. The task's dependencies are in

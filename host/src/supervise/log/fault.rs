@@ -99,16 +99,21 @@ pub(crate) fn unreadable(log: &Path, error: &io::Error) -> String {
 }
 
 fn seems_whole(log: &Path, written: Written) -> io::Result<bool> {
+    let segments = segments(log)?;
+    if segments.is_empty() {
+        return Ok(written.bytes == 0);
+    }
     let mut reader = LogReader::new(log);
     let end = reader.end()?;
     // The search for the end stops at damage, and this tells of it.
     reader.header()?;
+    let is_one = segments == [0];
     Ok(reader.damage.is_none()
         && !reader.is_cut
         && end >= written.bytes
         && !written.is_exceeded_by(end)
-        && missing(log)?.is_none()
-        && cut_segment(log)?.is_none())
+        // Most logs have one segment, which needs no others.
+        && (is_one || missing(log)?.is_none() && cut_segment(log)?.is_none()))
 }
 
 fn fault_in_whole(log: &Path, written: Written) -> io::Result<Option<String>> {
