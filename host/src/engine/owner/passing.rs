@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claudine_domain::{
     step::Input,
-    time::{MonotonicMs, Now, millis},
+    time::{MonotonicMs, Now},
 };
 
 use super::Owner;
@@ -101,6 +101,8 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    use claudine_domain::time::millis;
+
     use super::*;
 
     #[test]
