@@ -47,6 +47,13 @@ const PLAN_ONLY: &str = r#""useAutoModeDuringPlan":false"#;
 /// user's settings say.
 const MEMORY_PLACE: &str = r#""autoMemoryDirectory":"~/.claude/no-memory""#;
 
+/// Keeps Claude Code from telling an agent the state of the repository. Before the first message,
+/// it would look up the filters that the repository names, and then run `git status` without them;
+/// another agent could add a filter in between. The variable is stronger than the setting, and the
+/// user's settings could set it to 0.
+const NO_GIT_STATUS: &str =
+    r#""includeGitInstructions":false,"env":{"CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS":"1"}"#;
+
 /// Takes away what Claude Code allows without a permission, in every permission mode: a tool that
 /// makes a worktree and a branch, subagents with a worktree of their own, tools that change
 /// `.claude/scheduled_tasks.json` in the directory, where prompts for later sessions are kept, and
@@ -329,9 +336,11 @@ impl Start {
         }
         // If the option is given twice, Claude Code uses only the last one.
         let plan_only = (mode == PermissionMode::Plan).then_some(PLAN_ONLY);
+        let forbids_commands = limits.is_some_and(Limits::forbids_commands);
         let settings: Vec<&str> = plan_only
             .into_iter()
             .chain(limits.map(|_| MEMORY_PLACE))
+            .chain(forbids_commands.then_some(NO_GIT_STATUS))
             .collect();
         if !settings.is_empty() {
             arguments.push(format!("--settings={{{}}}", settings.join(",")));
@@ -688,7 +697,10 @@ mod tests {
             let programs = "--safe-mode|--no-chrome";
             let expected = format!("|{WITHOUT}{programs}|--tools={tools}|{UNASKED}{network}");
             assert!(found.ends_with(&expected), "{found}");
-            let settings = format!("|--settings={{{MEMORY_PLACE}}}|");
+            let settings = match step {
+                Step::Run => format!("|--settings={{{MEMORY_PLACE}}}|"),
+                _ => format!("|--settings={{{MEMORY_PLACE},{NO_GIT_STATUS}}}|"),
+            };
             assert!(found.contains(&settings), "{found}");
         }
         for option in ["--safe-mode", "--tools", "--no-chrome"] {

@@ -493,6 +493,36 @@ fn clients_agent_that_may_only_read_has_no_tools_that_run_commands_or_write() {
     assert!(by_git.exists());
 }
 
+/// For the state of a repository, Claude Code looks up the filters that the repository names, and
+/// then runs `git status` without them. A client's other agent could add a filter in between.
+#[test]
+fn clients_agent_is_not_told_the_state_of_its_repository() {
+    let script = Script::always(Answer::text("done"));
+    let world = World::with(script, Login::ApiKey, |host| host.config(EDITS));
+    git(&world, &["init", "-q"]);
+    let settings = json!({"env": {"CLAUDE_CODE_DISABLE_GIT_INSTRUCTIONS": "0"}});
+    write(
+        &world.host.home().join(".claude/settings.json"),
+        &settings.to_string(),
+    );
+    let is_told = |before: usize| {
+        let asked = world.api.message_requests();
+        assert!(asked.len() > before);
+        let says = "This is the git status at the start of the conversation";
+        let mut asked = asked[before..].iter();
+        asked.any(|asked| asked.body.to_string().contains(says))
+    };
+    for mode in ["plan", "acceptEdits"] {
+        let before = world.api.message_requests().len();
+        succeeded(&of_client(&world, mode), "done");
+        assert!(!is_told(before), "{mode}");
+    }
+    let before = world.api.message_requests().len();
+    let id = world.delegate(&["go", "--permission-mode", "plan"]);
+    succeeded(&world.host.finished(&id), "done");
+    assert!(is_told(before));
+}
+
 /// Otherwise a client's agent would have tools that a variable or a plugin of the user adds, and
 /// those that a later version adds.
 #[test]

@@ -231,8 +231,9 @@ pub(super) fn leaders_alive(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(alive)
 }
 
-/// Whether the supervisor certainly lives and works for another directory: that directory has its
-/// notes, and is locked. A directory that cannot be looked at proves nothing.
+/// Whether the supervisor certainly works for another directory and is not about to end: that
+/// directory has its notes, and is locked, and a process of a task runs. A directory that cannot be
+/// looked at proves nothing.
 fn works_elsewhere(dir: &Path, supervisor: &Identity) -> bool {
     let Some(other) = peer::directory_of(supervisor.pid).ok().flatten() else {
         return false;
@@ -245,6 +246,7 @@ fn works_elsewhere(dir: &Path, supervisor: &Identity) -> bool {
         && real(&other) != real(dir)
         && is_dead(&other).is_ok_and(|is_dead| !is_dead)
         && is_alive(supervisor.pid, supervisor.start_time).unwrap_or(false)
+        && leaders_alive(&other).is_ok_and(|alive| !alive.is_empty())
 }
 
 /// Whether the supervisor is dead: a living one holds the lock of its directory.
