@@ -163,6 +163,11 @@ impl Variables {
         self
     }
 
+    /// The directories in which git is looked for.
+    pub(super) fn path(&self) -> Option<&OsStr> {
+        self.0.get(OsStr::new(PATH)).map(OsString::as_os_str)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         let pairs = self.0.iter();
         pairs.map(|(name, value)| (name.as_os_str(), value.as_os_str()))

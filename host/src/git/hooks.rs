@@ -15,6 +15,10 @@
 use std::{
     borrow::Cow,
     collections::BTreeSet,
+    env,
+    ffi::OsStr,
+    fs,
+    os::unix::fs::MetadataExt,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -53,24 +57,62 @@ const EVENTS: [&str; 15] = [
 /// call themselves 2.53.
 const SINCE: (u32, u32) = (2, 53);
 
-/// How long the version of git counts as known. A person may install another git at any time.
+/// How long the version of git counts as known, if its file is the same. A person may install
+/// another git at any time, and the file may be a script that starts another one.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
 
-/// The version that the installed git has printed, and the time at which it was asked.
+/// What the installed git has said about itself.
 #[derive(Debug, Default)]
-pub(crate) struct Installed(Mutex<Option<(String, Duration)>>);
+pub(crate) struct Installed(Mutex<Option<Said>>);
+
+#[derive(Debug)]
+struct Said {
+    /// The file that was git just before it was asked.
+    file: Option<ProgramFile>,
+    /// The text with which it told its version.
+    printed: String,
+    /// The time at which it was asked.
+    at: Duration,
+}
+
+/// A file of a program. It is another one after an upgrade.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ProgramFile {
+    device: u64,
+    inode: u64,
+    /// The time of the last change of the file, in seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl ProgramFile {
+    /// The file that runs if a program is looked for in these directories.
+    fn find(program: &str, path: &OsStr) -> Option<Self> {
+        let mut found =
+            env::split_paths(path).filter_map(|dir| fs::metadata(dir.join(program)).ok());
+        let is_program = |file: &fs::Metadata| file.is_file() && file.mode() & 0o111 != 0;
+        found.find(is_program).map(|file| Self {
+            device: file.dev(),
+            inode: file.ino(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+}
 
 impl Installed {
-    /// The last answer; `None` if it may be outdated.
-    fn recent(&self) -> Option<String> {
-        let known = lock(&self.0);
-        let (printed, since) = known.as_ref()?;
-        let age = clock::monotonic().saturating_sub(*since);
-        (age < KNOWN_FOR).then(|| printed.clone())
+    /// The last answer; `None` if it may be outdated, or if git was another file.
+    fn recent(&self, file: Option<ProgramFile>, now: Duration) -> Option<String> {
+        let said = lock(&self.0);
+        let said = said.as_ref().filter(|said| said.file == file)?;
+        let age = now.saturating_sub(said.at);
+        (age < KNOWN_FOR).then(|| said.printed.clone())
     }
 
-    fn note(&self, printed: &str) {
-        *lock(&self.0) = Some((printed.to_owned(), clock::monotonic()));
+    fn note(&self, file: Option<ProgramFile>, printed: &str) {
+        *lock(&self.0) = Some(Said {
+            file,
+            printed: printed.to_owned(),
+            at: clock::monotonic(),
+        });
     }
 }
 
@@ -124,10 +166,15 @@ impl Git {
 
     /// The text with which git tells its version.
     pub(super) async fn printed_version(&self, folds_case: bool) -> Result<String, GitError> {
-        if let Some(printed) = self.installed.recent() {
+        let spec = Spec::reads(["version"]);
+        let program = spec.program.name();
+        let path = self.variables.path().map(OsStr::to_owned);
+        let file = self
+            .look_at_files(move |_| path.and_then(|path| ProgramFile::find(program, &path)))
+            .await?;
+        if let Some(printed) = self.installed.recent(file, clock::monotonic()) {
             return Ok(printed);
         }
-        let spec = Spec::reads(["version"]);
         // The directory of the command may be missing, which the command itself reports.
         let at = At::Checkout("/".into());
         let found = self.run_at(&at, &spec, &self.variables, folds_case).await?;
@@ -135,7 +182,7 @@ impl Git {
             return Err(failed(&spec, &found));
         }
         let printed = String::from_utf8_lossy(&found.stdout).into_owned();
-        self.installed.note(&printed);
+        self.installed.note(file, &printed);
         Ok(printed)
     }
 
@@ -206,14 +253,13 @@ mod tests {
     #[test]
     fn a_version_is_looked_up_again_after_a_while() {
         let installed = Installed::default();
-        assert_eq!(installed.recent(), None);
+        let now = clock::monotonic;
+        assert_eq!(installed.recent(None, now()), None);
         for printed in ["git version 2.47.3\n", "git version 2.54.0\n"] {
-            installed.note(printed);
-            assert_eq!(installed.recent().as_deref(), Some(printed));
+            installed.note(None, printed);
+            assert_eq!(installed.recent(None, now()).as_deref(), Some(printed));
         }
-        let long_ago = clock::monotonic().saturating_sub(KNOWN_FOR);
-        *lock(&installed.0) = Some(("git version 2.54.0\n".to_owned(), long_ago));
-        assert_eq!(installed.recent(), None);
+        assert_eq!(installed.recent(None, now() + KNOWN_FOR), None);
     }
 
     #[test]

@@ -232,6 +232,8 @@ impl Git {
                 "--ignored=no"
             },
         ])
+        // The cache does not show that a directory has become a repository.
+        .setting("core.untrackedCache", "false")
     }
 
     /// Runs a command that [`Self::status_spec`] has made.
@@ -363,6 +365,11 @@ fn heading(head: &str, state: &mut GitState) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::{
+        fs::{self, File},
+        time::{Duration, UNIX_EPOCH},
+    };
+
     use super::*;
     use crate::git::tests::Person;
 
@@ -468,6 +475,25 @@ mod tests {
         check(false, true).await;
         person.git(&["add", "file"]);
         check(true, true).await;
+    }
+
+    /// Otherwise the repository would be committed as a hash that nobody else has.
+    #[tokio::test]
+    async fn a_repository_is_seen_in_a_directory_that_git_has_cached() {
+        let person = Person::with_repository("[core]\n\tuntrackedCache = true\n");
+        person.write("file", "one");
+        person.commit_all("first");
+        let inner = person.work().join("inner");
+        fs::create_dir(&inner).unwrap();
+        // Git does not trust its cache of a directory that has just changed.
+        let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for dir in [inner, person.work()] {
+            File::open(dir).unwrap().set_modified(long_ago).unwrap();
+        }
+        person.git(&["status"]);
+        person.git(&["init", "-q", "inner"]);
+        let found = person.at(".").uncommitted().await.unwrap();
+        assert!(found.may_have_repositories, "{found:?}");
     }
 
     #[tokio::test]

@@ -8,7 +8,6 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract,
-    middleware::map_response,
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, future::Either};
@@ -78,10 +77,6 @@ pub(crate) async fn serve(
     let going_down = GoingDown(shutdown);
     let places = Places::of_this_process();
     let router = super::router(host, going_down.clone(), places.clone());
-    let router = router.layer(map_response(move |answer: Response| {
-        answered.notify_one();
-        ready(answer)
-    }));
     let mut connections = JoinSet::new();
     // An accepted connection that has no place yet.
     let mut arrived = None;
@@ -99,9 +94,12 @@ pub(crate) async fn serve(
             },
             place = places.enter(), if arrived.is_some() => {
                 if let Some(stream) = arrived.take() {
-                    let router = router.clone();
-                    let going_down = going_down.clone();
-                    connections.spawn(converse(stream, router, going_down, place, HEAD_LIMIT));
+                    let serving = Serving {
+                        router: router.clone(),
+                        going_down: going_down.clone(),
+                        answered: answered.clone(),
+                    };
+                    connections.spawn(converse(stream, serving, place, HEAD_LIMIT));
                 }
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
@@ -156,14 +154,21 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
     Ok(Peer::new(cred.uid(), pid.filter(|pid| *pid != 0)))
 }
 
-/// Serves a connection. A head has to be complete within `head_limit`.
-async fn converse(
-    stream: UnixStream,
+/// What all connections of the listener have in common.
+struct Serving {
     router: Router,
     going_down: GoingDown,
-    place: Place,
-    head_limit: Duration,
-) {
+    /// Is told of each answer.
+    answered: Arc<Notify>,
+}
+
+/// Serves a connection. A head has to be complete within `head_limit`.
+async fn converse(stream: UnixStream, serving: Serving, place: Place, head_limit: Duration) {
+    let Serving {
+        router,
+        going_down,
+        answered,
+    } = serving;
     let connected = match peer_of(&stream) {
         Ok(peer) => Connected::new(peer),
         Err(error) => {
@@ -183,8 +188,10 @@ async fn converse(
         let (busy, body) = place.begin(body);
         let answer = answer_of(&answers, Request::from_parts(head, Body::new(body)));
         let answer = answer_to(answer, going_down.clone());
+        let answered = answered.clone();
         async move {
             let answer = answer.await;
+            answered.notify_one();
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
@@ -350,14 +357,24 @@ mod tests {
 
     use super::*;
 
+    /// What a connection needs, with the sender that shuts the host down.
+    fn serving_of(router: Router) -> (Serving, watch::Sender<bool>) {
+        let (shut, shutdown) = watch::channel(false);
+        let serving = Serving {
+            router,
+            going_down: GoingDown(shutdown),
+            answered: Arc::new(Notify::new()),
+        };
+        (serving, shut)
+    }
+
     /// Sends a request, and returns everything that the host writes until the connection ends. With
     /// `under_way`, the host shuts down as soon as the handler has begun.
     async fn said(request: &str, router: Router, under_way: Option<Arc<Notify>>) -> String {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let (shut, shutdown) = watch::channel(false);
+        let (serving, shut) = serving_of(router);
         let place = Places::of_this_process().enter().await;
-        let going_down = GoingDown(shutdown);
-        let serving = tokio::spawn(converse(server, router, going_down, place, HEAD_LIMIT));
+        let serving = tokio::spawn(converse(server, serving, place, HEAD_LIMIT));
         client.write_all(request.as_bytes()).await.unwrap();
         if let Some(under_way) = under_way {
             under_way.notified().await;
@@ -383,15 +400,40 @@ mod tests {
         assert!(answer.contains(super::super::VERSION_HEADER), "{answer}");
     }
 
+    /// The steps after the host's start wait for the first answer, whatever it is.
+    #[tokio::test]
+    async fn each_answer_is_told_even_one_that_no_handler_gives() {
+        let check = async |header: &str, status: &str| {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            let (serving, _shut) = serving_of(Router::new().fallback(|| async { "handled" }));
+            let answered = serving.answered.clone();
+            let place = Places::of_this_process().enter().await;
+            let serving = tokio::spawn(converse(server, serving, place, HEAD_LIMIT));
+            let head = "GET / HTTP/1.1\r\nhost: claudine\r\nconnection: close\r\n";
+            let request = format!("{head}{header}\r\n");
+            assert!(answered.notified().now_or_never().is_none(), "{header}");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            serving.await.unwrap();
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(answer.contains(super::super::VERSION_HEADER), "{answer}");
+            assert!(answered.notified().now_or_never().is_some(), "{answer}");
+        };
+        check("", "200").await;
+        check("content-encoding: gzip\r\n", "415").await;
+    }
+
     #[tokio::test]
     async fn a_request_that_is_not_understood_is_answered_with_the_reason() {
         let check = async |request: &[u8], status: &str, reason: &str| {
             let (mut client, server) = UnixStream::pair().unwrap();
-            let (_shut, shutdown) = watch::channel(false);
+            let (serving, _shut) = serving_of(Router::new().fallback(|| async { "understood" }));
             let place = Places::of_this_process().enter().await;
-            let router = Router::new().fallback(|| async { "understood" });
-            let going_down = GoingDown(shutdown);
-            let serving = tokio::spawn(converse(server, router, going_down, place, HEAD_LIMIT));
+            let serving = tokio::spawn(converse(server, serving, place, HEAD_LIMIT));
             client.write_all(request).await.unwrap();
             serving.await.unwrap();
             let mut answer = Vec::new();
@@ -426,12 +468,9 @@ mod tests {
         let check = async |sent: &str, statuses: &[&str]| {
             let (mut client, server) = UnixStream::pair().unwrap();
             client.write_all(sent.as_bytes()).await.unwrap();
-            let (_shut, shutdown) = watch::channel(false);
-            let going_down = GoingDown(shutdown);
+            let (serving, _shut) = serving_of(Router::new().fallback(|| async { "understood" }));
             let place = Places::of_this_process().enter().await;
-            let router = Router::new().fallback(|| async { "understood" });
-            let limit = Duration::from_millis(50);
-            converse(server, router, going_down, place, limit).await;
+            converse(server, serving, place, Duration::from_millis(50)).await;
             let mut answers = String::new();
             client.read_to_string(&mut answers).await.unwrap();
             let heads = answers.split("HTTP/1.1 ").skip(1);

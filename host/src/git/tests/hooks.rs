@@ -51,6 +51,27 @@ async fn the_version_of_git_is_looked_up_once_for_several_commands() {
     assert_eq!(fs::read_to_string(asked).unwrap(), "asked\n");
 }
 
+/// Otherwise a git from 2.54 would run hooks in the first minute after its installation.
+#[tokio::test]
+async fn the_version_of_a_git_that_was_replaced_is_looked_up_again() {
+    let person = somebody("");
+    let programs = person.home().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let install = |version: &str| {
+        let (new, program) = (programs.join("new"), programs.join("git"));
+        fs::write(&new, format!("#!/bin/sh\necho git version {version}\n")).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, program).unwrap();
+    };
+    let installed = Arc::default();
+    for (version, knows) in [("2.47.3", false), ("2.54.0", true), ("2.39.5", false)] {
+        install(version);
+        let git = person.with_programs(&programs).sharing(&installed);
+        let found = git.knows_named_hooks(false).await.unwrap();
+        assert_eq!(found, knows, "{version}");
+    }
+}
+
 /// The settings are given to every git, so that an old one shows them too.
 #[tokio::test]
 async fn a_command_gets_a_setting_for_each_hook_that_a_configuration_names() {
