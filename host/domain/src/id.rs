@@ -14,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
+/// Length of a task's id in text.
+const TEXT_BYTES: usize = PREFIX.len() + DIGITS;
 /// Bits per digit.
 const ID_DIGIT_BITS: usize = 5;
 /// Number of digits in the short form of a task's id, which people use. The short form is the end
@@ -56,6 +58,18 @@ impl TaskId {
 
     fn number(self) -> u128 {
         u128::from_be_bytes(self.0)
+    }
+
+    fn text(self) -> [u8; TEXT_BYTES] {
+        let mut text = [0; TEXT_BYTES];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        let mut rest = self.number();
+        for place in digits.iter_mut().rev() {
+            *place = ALPHABET[(rest & 31) as usize];
+            rest >>= 5;
+        }
+        text
     }
 
     fn from_number(number: u128) -> Self {
@@ -143,14 +157,7 @@ impl IdEnd {
 /// Writes the whole id or, with `{:#}`, its last digits, by which people name a task.
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; PREFIX.len() + DIGITS];
-        let (prefix, digits) = text.split_at_mut(PREFIX.len());
-        prefix.copy_from_slice(PREFIX.as_bytes());
-        let mut rest = self.number();
-        for place in digits.iter_mut().rev() {
-            *place = ALPHABET[(rest & 31) as usize];
-            rest >>= 5;
-        }
+        let text = self.text();
         let begin = if f.alternate() {
             text.len() - SHORT_DIGITS
         } else {
@@ -225,7 +232,23 @@ pub struct AttemptId {
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.task, self.number)
+        const LONGEST: usize = TEXT_BYTES + ".4294967295".len();
+        let mut text = [b'.'; LONGEST];
+        let mut begin = LONGEST;
+        let mut rest = self.number;
+        loop {
+            begin -= 1;
+            text[begin] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let end_of_task = begin - ".".len();
+        begin = end_of_task - TEXT_BYTES;
+        text[begin..end_of_task].copy_from_slice(&self.task.text());
+        // One call, because each call may let a string grow.
+        f.write_str(str::from_utf8(&text[begin..]).map_err(|_| fmt::Error)?)
     }
 }
 
