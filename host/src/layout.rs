@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use claudine_domain::id::{AttemptId, TaskId};
@@ -19,7 +20,7 @@ const LOGS: &str = "logs";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    root: PathBuf,
+    root: Arc<Path>,
 }
 
 impl Layout {
@@ -47,13 +48,14 @@ impl Layout {
     pub(crate) const PASSED: [&str; 1] = ["inputs"];
 
     pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
+        let root: PathBuf = root.into();
         Self { root: root.into() }
     }
 
     /// Creates the directories that must exist.
     pub(crate) fn create(&self) -> io::Result<()> {
         for dir in [
-            &self.root,
+            &self.root.to_path_buf(),
             &self.logs(),
             &self.environments(),
             &self.stdin(),
@@ -299,7 +301,7 @@ impl Layout {
     /// directory that others can use.
     pub(crate) fn create_socket_dir(&self) -> io::Result<()> {
         let socket = self.socket();
-        if let Some(dir) = socket.parent().filter(|dir| *dir != self.root) {
+        if let Some(dir) = socket.parent().filter(|dir| *dir != &*self.root) {
             fsx::make_private_dir(dir)?;
         }
         self.check_socket_dir()
@@ -313,7 +315,7 @@ impl Layout {
         let Some(dir) = socket.parent() else {
             return Ok(());
         };
-        let (meta, forbidden) = if dir == self.root {
+        let (meta, forbidden) = if dir == &*self.root {
             // Before the first host runs in the directory, it has the mode that the user chose, so
             // the mode is not checked.
             let is_used = fs::symlink_metadata(&socket).is_ok();
