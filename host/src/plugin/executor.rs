@@ -513,7 +513,7 @@ impl Executor {
     /// to the host.
     pub(crate) async fn run(
         &self,
-        task: GuestTask,
+        mut task: GuestTask,
         start: Start,
         host: Arc<dyn AttemptHost>,
         stop: oneshot::Receiver<StopRequest>,
@@ -526,7 +526,7 @@ impl Executor {
             wasm: seat.wasm,
             loaded: seat.loaded,
             identity: &self.identity,
-            place: Arc::new(Place::of(&task)),
+            place: Arc::new(Place::of(&mut task)),
             task,
             host,
             permit: seat.permit,

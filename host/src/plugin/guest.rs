@@ -42,10 +42,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn of(task: &GuestTask) -> Place {
+    /// The place of an attempt. Takes its `PATH`, which nothing else needs.
+    pub(crate) fn of(task: &mut GuestTask) -> Place {
         Place {
             workspace: task.workspace.clone(),
-            path: task.path.clone(),
+            path: task.path.take(),
             found: Mutex::default(),
         }
     }
