@@ -12,6 +12,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Crockford's base32 in lower case. Its strings sort like the numbers that they encode. It lacks
 /// `i`, `l`, `o` and `u`, which are easily misread.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Values of the digits in [`ALPHABET`]. A stored task has several ids, each with many digits.
+static VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut index = 0;
+    while (index as usize) < ALPHABET.len() {
+        values[ALPHABET[index as usize] as usize] = index;
+        index += 1;
+    }
+    values
+};
+const NO_DIGIT: u8 = u8::MAX;
 const PREFIX: &str = "task_";
 const DIGITS: usize = 26;
 /// Length of a task's id in text.
@@ -105,8 +116,8 @@ fn decode(digits: &str) -> Option<u128> {
 
 fn value(digits: &str) -> Option<u128> {
     digits.bytes().try_fold(0u128, |value, digit| {
-        let index = ALPHABET.iter().position(|known| *known == digit)?;
-        Some((value << ID_DIGIT_BITS) + index as u128)
+        let index = VALUES[usize::from(digit)];
+        (index != NO_DIGIT).then(|| (value << ID_DIGIT_BITS) + u128::from(index))
     })
 }
 
