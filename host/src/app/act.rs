@@ -1,6 +1,6 @@
 //! Cancels tasks and waits for them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use claudine_domain::{
     id::{AttemptId, TaskId},
@@ -100,7 +100,7 @@ impl Host {
         let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
         // The task is read after `finish_of`, so that an end between the two is not missed.
         let turn = self.looks.acquire().await;
-        if self.task(reference).await?.is_done() {
+        if self.has_ended(id).await? {
             return self.status(reference).await;
         }
         drop(turn);
@@ -111,6 +111,21 @@ impl Host {
         }
         let _turn = self.looks.acquire().await;
         self.status(reference).await
+    }
+
+    /// Whether a task is done. The whole task is read only if its row may be one that cannot be
+    /// read, or if no host runs.
+    async fn has_ended(&self, id: TaskId) -> Result<bool, AppError> {
+        let snapshot = self.engine.snapshot();
+        if snapshot.no_host || !snapshot.unreadable.is_empty() {
+            return Ok(self.task(&TaskRef(id.to_string())).await?.is_done());
+        }
+        let look = self.read(move |reader| {
+            let ends = reader.store.ends(&BTreeSet::from([id]))?;
+            let end = ends.get(&id).ok_or_else(|| unknown(&id.to_string()))?;
+            Ok(end.is_some())
+        });
+        look.await
     }
 
     /// The known obstacle to the end of a task that is being stopped.
