@@ -76,7 +76,7 @@ impl Layout {
     /// The directories in which the host replaces files.
     pub(crate) fn dirs_with_replaced_files(&self) -> [PathBuf; 5] {
         [
-            self.root.clone(),
+            self.root.to_path_buf(),
             self.environments(),
             self.supervisors(),
             self.cache(),

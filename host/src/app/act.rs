@@ -100,7 +100,7 @@ impl Host {
         let ends_at = clock::monotonic() + limit.min(WAIT_MAX);
         // The task is read after `finish_of`, so that an end between the two is not missed.
         let turn = self.looks.acquire().await;
-        if self.has_ended(id).await? {
+        if self.has_task_ended(id).await? {
             return self.status(reference).await;
         }
         drop(turn);
@@ -115,7 +115,7 @@ impl Host {
 
     /// Whether a task is done. The whole task is read only if its row may be one that cannot be
     /// read, or if no host runs.
-    async fn has_ended(&self, id: TaskId) -> Result<bool, AppError> {
+    async fn has_task_ended(&self, id: TaskId) -> Result<bool, AppError> {
         let snapshot = self.engine.snapshot();
         if snapshot.no_host || !snapshot.unreadable.is_empty() {
             return Ok(self.task(&TaskRef(id.to_string())).await?.is_done());
