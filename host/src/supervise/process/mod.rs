@@ -440,8 +440,7 @@ impl Supervisor {
     }
 
     fn is_done(&mut self) -> bool {
-        let all_quiet = || self.attempts.values().all(Attempt::is_quiet);
-        if self.terminated && all_quiet() && self.has_noted_all() {
+        if self.terminated && self.has_ended_all() {
             return true;
         }
         if !self.attempts.is_empty() || (self.host.is_some() && !self.quitting) {
@@ -452,10 +451,12 @@ impl Supervisor {
         self.quitting || clock::monotonic() >= since + LINGER
     }
 
-    /// Whether the notes say how all attempts ended, if there is a host that needs to know it. On a
-    /// full disk they cannot, and the ends would be lost with this process.
-    fn has_noted_all(&self) -> bool {
-        self.attempts.is_empty() || self.journal.is_written() || self.place.is_removed()
+    /// Whether all attempts have ended, and the notes say how, if a host has still to learn it. On a
+    /// full disk they cannot say it, and the ends would be lost with this process.
+    fn has_ended_all(&self) -> bool {
+        let is_noted =
+            || self.attempts.is_empty() || self.journal.is_written() || self.place.is_removed();
+        self.attempts.values().all(Attempt::is_quiet) && is_noted()
     }
 
     /// Removes the files by which a host would find this supervisor. The lock is released at the
