@@ -451,8 +451,8 @@ impl Supervisor {
         self.quitting || clock::monotonic() >= since + LINGER
     }
 
-    /// Whether all attempts have ended, and the notes say how, if a host has still to learn it. On a
-    /// full disk they cannot say it, and the ends would be lost with this process.
+    /// Whether all attempts have ended, and the notes say how, if a host has still to learn it. If
+    /// they cannot (on a full disk), the ends would be lost with this process.
     fn has_ended_all(&self) -> bool {
         let is_noted =
             || self.attempts.is_empty() || self.journal.is_written() || self.place.is_removed();
