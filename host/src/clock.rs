@@ -99,21 +99,41 @@ const FROZEN_FROM: Duration = Duration::from_secs(1);
 /// Sleeps for this time, without the time for which this process was suspended or frozen. After
 /// that, everything that has arrived meanwhile can be looked at before the sleep is over.
 pub(crate) async fn sleep_awake(duration: Duration) {
-    let mut left = duration;
-    while !left.is_zero() {
-        let piece = left.min(PIECE);
+    let mut sleep_left = AwakeSleep::of(duration);
+    while let Some(piece) = sleep_left.piece() {
         let begun = monotonic();
         sleep(piece).await;
-        left = left_awake(left, piece, monotonic().saturating_sub(begun));
+        sleep_left.slept(piece, monotonic().saturating_sub(begun));
     }
 }
 
-/// The rest of a sleep after a piece of it that took this time.
-fn left_awake(left: Duration, piece: Duration, took: Duration) -> Duration {
-    if took < piece + FROZEN_FROM {
-        left.saturating_sub(piece)
-    } else {
-        left
+/// The rest of a [`sleep_awake`].
+struct AwakeSleep {
+    left: Duration,
+    /// Whether the last piece did not count.
+    was_frozen: bool,
+}
+
+impl AwakeSleep {
+    fn of(duration: Duration) -> Self {
+        Self {
+            left: duration,
+            was_frozen: false,
+        }
+    }
+
+    /// How long to sleep next; `None` if the sleep is over.
+    fn piece(&self) -> Option<Duration> {
+        (!self.left.is_zero()).then(|| self.left.min(PIECE))
+    }
+
+    /// Notes that a piece took this time. After a piece that did not count, the next one counts in
+    /// any case: on a machine on which this process always wakes late, the sleep must end too.
+    fn slept(&mut self, piece: Duration, took: Duration) {
+        self.was_frozen = !self.was_frozen && took >= piece + FROZEN_FROM;
+        if !self.was_frozen {
+            self.left = self.left.saturating_sub(piece);
+        }
     }
 }
 
@@ -158,17 +178,30 @@ mod tests {
 
     #[test]
     fn a_piece_of_a_sleep_counts_unless_the_process_was_frozen_meanwhile() {
-        let check = |left: u64, piece: u64, took: u64, expected: u64| {
-            let [left, piece, took, expected] =
-                [left, piece, took, expected].map(Duration::from_millis);
-            assert_eq!(left_awake(left, piece, took), expected, "{left:?} {took:?}");
+        let check = |left: u64, took: u64, expected: u64| {
+            let [left, took, expected] = [left, took, expected].map(Duration::from_millis);
+            let mut sleep = AwakeSleep::of(left);
+            sleep.slept(sleep.piece().unwrap_or_default(), took);
+            assert_eq!(sleep.left, expected, "{left:?} {took:?}");
         };
-        check(5_000, 500, 500, 4_500);
-        check(5_000, 500, 1_499, 4_500);
-        check(5_000, 500, 1_500, 5_000);
+        check(5_000, 500, 4_500);
+        check(5_000, 1_499, 4_500);
+        check(5_000, 1_500, 5_000);
         // Even the last piece: it is the time in which what has arrived is looked at.
-        check(50, 50, 60_000, 50);
-        check(50, 50, 51, 0);
+        check(50, 60_000, 50);
+        check(50, 51, 0);
+    }
+
+    #[test]
+    fn a_sleep_ends_although_this_process_always_wakes_late() {
+        let mut sleep = AwakeSleep::of(PIECE * 3);
+        let mut pieces = 0;
+        while let Some(piece) = sleep.piece() {
+            sleep.slept(piece, Duration::from_secs(10));
+            pieces += 1;
+            assert!(pieces <= 6, "{:?} are left", sleep.left);
+        }
+        assert_eq!(pieces, 6);
     }
 
     #[test]

@@ -34,6 +34,8 @@ const LINK: &str = "it is no regular file, but a symbolic link; move it away";
 
 /// Beginning of the names of new files that have not replaced a file yet.
 const FRESH: &str = ".new-";
+/// Number of random letters and digits at the end of such a name.
+const FRESH_RANDOM: usize = 6;
 /// The age at which such a file was left by a process that was killed. A replacement takes
 /// milliseconds.
 const LEFT_AFTER: Duration = Duration::from_mins(1);
@@ -107,13 +109,13 @@ fn fresh_beside(path: &Path) -> OsString {
 /// Removes the files that [`replace_with_permissions`] has left beside this file, because its
 /// process was killed. No other process may replace the file meanwhile.
 pub(crate) fn remove_left_beside(path: &Path) -> io::Result<()> {
-    remove_older_files(dir_of(path), &fresh_beside(path), None)
+    remove_fresh(dir_of(path), &fresh_beside(path), None)
 }
 
 /// Removes the files that [`replace`] has left in this directory a while ago, because its process
 /// was killed.
 pub(crate) fn remove_left_in(dir: &Path) -> io::Result<()> {
-    remove_older_files(dir, OsStr::new(FRESH), Some(LEFT_AFTER))
+    remove_fresh(dir, OsStr::new(FRESH), Some(LEFT_AFTER))
 }
 
 /// A temporary file with these bytes that can be renamed to this path. It is readable only by its
@@ -121,6 +123,7 @@ pub(crate) fn remove_left_in(dir: &Path) -> io::Result<()> {
 fn fresh(path: &Path, prefix: &OsStr, bytes: &[u8]) -> io::Result<NamedTempFile> {
     let mut fresh = tempfile::Builder::new()
         .prefix(prefix)
+        .rand_bytes(FRESH_RANDOM)
         .append(true)
         .tempfile_in(dir_of(path))?;
     fresh.write_all(bytes)?;
@@ -368,13 +371,12 @@ pub(crate) fn remove_older(dir: &Path, prefix: &str, age: Duration) -> io::Resul
     result
 }
 
-/// Removes the regular files in a directory whose names begin with this prefix, and that have not
-/// changed for this long. On an error, the others are still removed.
-fn remove_older_files(dir: &Path, prefix: &OsStr, age: Option<Duration>) -> io::Result<()> {
+/// Removes the files in a directory that [`fresh`] may have made with this prefix, and that have
+/// not changed for this long. On an error, the others are still removed.
+fn remove_fresh(dir: &Path, prefix: &OsStr, age: Option<Duration>) -> io::Result<()> {
     let mut result = Ok(());
     for path in entries(dir)? {
-        let name = path.file_name().unwrap_or_default();
-        if !name.as_bytes().starts_with(prefix.as_bytes()) {
+        if !is_fresh_name(path.file_name().unwrap_or_default(), prefix) {
             continue;
         }
         let removed = match fs::symlink_metadata(&path) {
@@ -386,6 +388,15 @@ fn remove_older_files(dir: &Path, prefix: &OsStr, age: Option<Duration>) -> io::
         result = result.and(unless_gone(removed));
     }
     result
+}
+
+/// Whether [`fresh`] may have made a file of this name with this prefix. A person may have files
+/// whose names only begin with it.
+fn is_fresh_name(name: &OsStr, prefix: &OsStr) -> bool {
+    let random = name.as_bytes().strip_prefix(prefix.as_bytes());
+    random.is_some_and(|random| {
+        random.len() == FRESH_RANDOM && random.iter().all(u8::is_ascii_alphanumeric)
+    })
 }
 
 /// Whether a file has not changed for this long; `None` means that its age does not count.
@@ -591,7 +602,15 @@ mod tests {
         let file = dir.path().join("settings");
         let left_in = make(".new-aaaaaa", true);
         let left_beside = make(".settings.new-bbbbbb", false);
-        let kept = [make(".new-cccccc", false), make(".other.new-dddddd", true)];
+        let kept = [
+            make(".new-cccccc", false),
+            make(".other.new-dddddd", true),
+            // Files of a person.
+            make(".new-ideas.txt", true),
+            make(".new-", true),
+            make(".settings.new-ideas.txt", true),
+            make(".settings.new-a.toml", true),
+        ];
         remove_left_beside(&file).unwrap();
         assert!(left_in.exists() && !left_beside.exists());
         remove_left_in(dir.path()).unwrap();

@@ -126,18 +126,22 @@ fn may_run(kind: ErrorKind, error: &SuperviseError) -> AppError {
     AppError::new(kind, format!("a task may still run: {}", chain(error)))
 }
 
-/// The error if all processes of tasks have ended, but a supervisor still has output of theirs.
+/// The error if all processes of tasks have ended, but a supervisor still has output of theirs, or
+/// notes of their ends.
 fn unwritten(pid: u32, why: Option<&str>, layout: &Layout) -> AppError {
     let dir = layout.root().display();
     let (message, way_out) = match why {
         Some(why) => (
-            format!("all processes of tasks have ended, but their output cannot be written: {why}"),
+            format!(
+                "all processes of tasks have ended, but their output or how they ended cannot be \
+                 written: {why}"
+            ),
             format!("if the disk of {dir} is full, free space there"),
         ),
         None => (
             format!(
                 "all processes of tasks have ended, but the supervisor (pid {pid}) has not; most \
-                 likely it cannot write their output"
+                 likely it cannot write their output or how they ended"
             ),
             format!("let the files below {dir} be written"),
         ),

@@ -110,6 +110,7 @@ impl GuestHost {
             }),
             ..start
         };
+        self.live.sends(index);
         match self.supervisors.start(start).done().await {
             Ok(()) => unsent.sent(),
             Err(error) => {
@@ -456,7 +457,8 @@ impl AttemptHost for GuestHost {
     }
 
     fn all_ended(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.live.until(|state| state.has_ended().then_some(())))
+        let ended = |state: &State| (!state.may_be_alive()).then_some(());
+        Box::pin(self.live.until(ended))
     }
 
     fn progress(&self, kind: &str, data: &str) {
@@ -673,6 +675,40 @@ mod tests {
         assert!(state.is_over(), "{state:?}");
         // The file with the input is removed with the attempt.
         assert_eq!(state.input_files, 1);
+    }
+
+    /// Otherwise no limit and no cancellation would end the attempt, because its executor is not
+    /// given up as long as a child may be alive, and no child is started before its input is there.
+    #[tokio::test]
+    async fn a_child_whose_input_cannot_be_written_is_not_alive_before_its_start_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = without_supervisors(dir.path(), sample_task(1)).await;
+        let input = host.layout.stdin_file(host.live.id, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &input, rustix::fs::Mode::RWXU).unwrap();
+        let start = host.spawn(SpawnSpec {
+            command: "cat".to_owned(),
+            args: Vec::new(),
+            cwd: None,
+            env: Vec::new(),
+            env_remove: EnvRemove::Names(Vec::new()),
+            stdin: Stdin::Bytes(b"input".to_vec()),
+        });
+        let is_added = |state: &State| (!state.children.is_empty()).then_some(());
+        let given_up = async {
+            host.live.until(is_added).await;
+            clock::within(Duration::from_mins(1), host.all_ended()).await
+        };
+        let is_given_up = tokio::select! {
+            started = start => unreachable!("{started:?}"),
+            given_up = given_up => given_up.is_some(),
+        };
+        // Lets the writer end.
+        std::io::copy(
+            &mut std::fs::File::open(input).unwrap(),
+            &mut std::io::sink(),
+        )
+        .unwrap();
+        assert!(is_given_up);
     }
 
     /// An instance may crash while the engine's inbox has no room.

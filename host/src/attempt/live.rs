@@ -100,6 +100,8 @@ impl ChildState {
 pub(super) struct State {
     /// The children, by index.
     pub(super) children: Vec<ChildState>,
+    /// The children whose start the executor has asked for, and that no supervisor can have yet.
+    pub(super) unsent: Vec<u16>,
     /// Whether the supervisor's last report said that no process of the attempt was alive and the
     /// attempt's output was drained. This is no longer valid if a child is started later: see
     /// [`State::is_over`].
@@ -167,6 +169,7 @@ impl State {
             return Err(Failure::new("resource", message));
         };
         self.children.push(ChildState::Sent);
+        self.unsent.push(index);
         Ok(index)
     }
 
@@ -179,6 +182,14 @@ impl State {
     /// Whether no child of the attempt is alive, according to the reports so far.
     pub(super) fn has_ended(&self) -> bool {
         !self.children.iter().any(ChildState::is_open)
+    }
+
+    /// Whether a child of the attempt may be alive, or may be started without the executor. A start
+    /// that is not sent yet may never be, because the input of the child cannot be written.
+    pub(super) fn may_be_alive(&self) -> bool {
+        let is_unsent = |index: usize| self.unsent.iter().any(|it| usize::from(*it) == index);
+        let mut children = self.children.iter().enumerate();
+        children.any(|(index, child)| child.is_open() && !is_unsent(index))
     }
 
     /// Whether the attempt has ended because it was stopped, so that its executor has nothing to
@@ -440,6 +451,14 @@ impl Live {
         }
     }
 
+    /// Notes that the start of a child is sent now. Nobody waits for this, so nobody is woken.
+    pub(super) fn sends(&self, child: u16) {
+        self.state.send_if_modified(|state| {
+            state.unsent.retain(|unsent| *unsent != child);
+            false
+        });
+    }
+
     /// Waits until `look` returns a value for the state.
     pub(super) async fn until<T>(&self, mut look: impl FnMut(&State) -> Option<T>) -> T {
         let mut changes = self.state.subscribe();
@@ -675,6 +694,24 @@ mod tests {
             );
             assert!(state.is_cut_short() && state.children.is_empty());
         }
+    }
+
+    #[test]
+    fn a_child_may_be_alive_from_the_sending_of_its_start_to_its_end() {
+        let mut state = State::default();
+        for child in 0..2 {
+            assert_eq!(state.add_child().ok(), Some(child));
+        }
+        assert!(!state.has_ended() && !state.may_be_alive());
+        let attempt = "task_00000000000000000000000000.1";
+        let id: AttemptId = attempt.parse().unwrap_or_else(|_| unreachable!());
+        let (live, _stopped) = Live::new(id, Vec::new(), state);
+        live.sends(1);
+        assert!(live.look(State::may_be_alive));
+        live.change(|state| state.hear(1, running(), false));
+        assert!(live.look(State::may_be_alive));
+        live.change(|state| state.hear(1, exited(), true));
+        assert!(!live.look(State::may_be_alive));
     }
 
     #[test]

@@ -38,8 +38,9 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     /// Signals the child's process group; does nothing if the child has ended.
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure>;
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
-    /// Returns when no child is alive or may still be started. It is only for an attempt that is
-    /// being stopped, which can start no other child.
+    /// Returns when no child is alive, and none may be started but by a [`Self::spawn`] that waits,
+    /// which is given up with its instance. It is only for an attempt that is being stopped, which
+    /// can start no other child.
     fn all_ended(&self) -> BoxFuture<'_, ()>;
     /// Reports progress of the attempt; `data` is JSON, at most 64 KiB.
     fn progress(&self, kind: &str, data: &str);

@@ -33,10 +33,10 @@ pub(crate) enum SuperviseError {
     },
     /// A supervisor that was asked to end does not, although everything that it has started has
     /// ended.
-    #[error("the supervisor (pid {pid}) does not end, as it waits to write output")]
+    #[error("the supervisor (pid {pid}) does not end, as it waits to write output or notes")]
     Unwritten {
         pid: u32,
-        /// Why the output cannot be written, if this is known.
+        /// Why nothing can be written, if this is known.
         why: Option<String>,
     },
     #[error("the host's part that speaks to the supervisors has ended")]

@@ -643,8 +643,8 @@ fn down_kill_without_a_host_says_that_only_output_waits_for_a_full_disk() {
     wait_for("the task's process to end", || (!alive(pid)).then_some(()));
     let refused = host.run(["down", "--kill"]).code(125);
     refused.says(&[
-        "all processes of tasks have ended, but their output cannot be written: less than 16.0 MiB \
-         are free",
+        "all processes of tasks have ended, but their output or how they ended cannot be written: \
+         less than 16.0 MiB are free",
         &format!("if the disk of {} is full", host.data_dir().display()),
         "then the supervisor (pid",
         "no host can be started now",

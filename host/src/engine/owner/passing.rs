@@ -23,6 +23,9 @@ const FROZEN_FROM: Duration = Duration::from_secs(1);
 /// For how long no time limit is applied after that. Until then, attempts tell what has happened
 /// meanwhile: they may have given their signs of life, or ended, before their limits.
 const LOOK_AROUND: Duration = Duration::from_secs(2);
+/// The maximum number of late rounds in a row that postpone time limits: a process may be suspended
+/// again as soon as it goes on, but a loop that is always late must apply them too.
+const IN_A_ROW: u32 = 3;
 
 /// Notices that the loop has woken too late.
 #[derive(Default)]
@@ -31,6 +34,8 @@ pub(super) struct Waking {
     due: Option<MonotonicMs>,
     /// Until when no time limit is applied.
     postponed: Option<MonotonicMs>,
+    /// The number of late rounds that have postponed time limits since they were applied last.
+    in_a_row: u32,
 }
 
 impl Waking {
@@ -40,14 +45,16 @@ impl Waking {
     }
 
     /// Whether time limits must not be applied in this round. A loop that is late again and again
-    /// applies them between two postponements.
+    /// applies them after some postponements.
     fn postpones(&mut self, now: MonotonicMs) -> bool {
         let due = self.due.take();
         let is_late = due.is_some_and(|due| due.after(FROZEN_FROM) <= now);
-        self.postponed = match self.postponed {
-            Some(until) => (now < until).then_some(until),
-            None => is_late.then(|| now.after(LOOK_AROUND)),
-        };
+        if is_late && self.in_a_row < IN_A_ROW {
+            self.postponed = Some(now.after(LOOK_AROUND));
+            self.in_a_row += 1;
+        } else if self.postponed.is_none_or(|until| until <= now) {
+            (self.postponed, self.in_a_row) = (None, 0);
+        }
         self.postponed.is_some()
     }
 
@@ -123,9 +130,27 @@ mod tests {
         assert_eq!(round(34_500, 36_500), (true, 2_000));
         assert_eq!(round(35_000, 36_500), (true, 1_500));
         assert_eq!(round(36_500, 37_500), (false, 0));
-        // Late in each round: time limits are applied nevertheless.
-        assert_eq!(round(39_000, 40_000), (true, 2_000));
-        assert_eq!(round(42_000, 43_000), (false, 0));
-        assert_eq!(round(45_000, 46_000), (true, 2_000));
+        assert_eq!(round(68_000, 69_000), (true, 2_000));
+        assert_eq!(round(68_500, 70_000), (true, 1_500));
+        // Frozen again within that moment: what has happened meanwhile is told once more.
+        assert_eq!(round(99_000, 101_000), (true, 2_000));
+        assert_eq!(round(101_000, 102_000), (false, 0));
+    }
+
+    #[test]
+    fn a_loop_that_is_always_late_applies_time_limits_nevertheless() {
+        for every in [1_500, 3_000, 60_000] {
+            let mut waking = Waking::default();
+            let rounds = (1..=100).map(|round| {
+                let now = MonotonicMs(round * every);
+                let postpones = waking.postpones(now);
+                // Each round is late by a second or more.
+                waking.sleeps_until(MonotonicMs(now.0 + every - 1_000));
+                postpones
+            });
+            let postpones: Vec<bool> = rounds.collect();
+            let applied = |rounds: &[bool]| rounds.iter().any(|postpones| !postpones);
+            assert!(postpones.windows(6).all(applied), "{every}: {postpones:?}");
+        }
     }
 }

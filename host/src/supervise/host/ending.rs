@@ -111,8 +111,8 @@ fn note_asked(dir: &Path) -> io::Result<()> {
 }
 
 /// Waits for the ends of the supervisors, until `give_up` at most. If the supervisors that live
-/// have no living children any more, they have only output to write. Without room for it, they do
-/// not end, so this is an error soon.
+/// have no living children any more, they have only output and notes to write. Without room for
+/// these, they do not end, so this is an error soon.
 fn wait_for_ends(asked: &Asked, all: &Path, give_up: Duration) -> Result<(), SuperviseError> {
     let fault = |source| unusable(all, source);
     let mut idle_since = None;

@@ -10,7 +10,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::clock;
 use crate::fsx::{self, Lasting};
 use crate::supervise::protocol::Message;
 
@@ -18,6 +20,8 @@ pub(in crate::supervise) const FILE: &str = "exits.log";
 
 /// The size from which the journal is rewritten with the lines that are still needed.
 const REWRITE_BYTES: usize = 1 << 20;
+/// The pause before lines that could not be written are written again.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -25,6 +29,8 @@ pub(super) struct Journal {
     file: File,
     /// Lines that are not in the file yet.
     waiting: Vec<u8>,
+    /// The time at which the waiting lines are written again, if they could not be written.
+    try_again: Option<Duration>,
     in_file: usize,
     rewrite_at: usize,
 }
@@ -36,6 +42,7 @@ impl Journal {
             path,
             file,
             waiting: Vec::new(),
+            try_again: None,
             in_file: 0,
             rewrite_at: REWRITE_BYTES,
         })
@@ -46,7 +53,7 @@ impl Journal {
     }
 
     /// Writes the waiting lines, and returns whether all of them are in the file now. On a full
-    /// disk they stay in memory until the next flush.
+    /// disk they stay in memory until the next flush, which [`Self::due`] tells the time of.
     pub(super) fn flush(&mut self) -> bool {
         while !self.waiting.is_empty() {
             match self.file.write(&self.waiting) {
@@ -56,20 +63,34 @@ impl Journal {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    say!("cannot write {}: {error}", self.path.display());
+                    if self.try_again.is_none() {
+                        say!("cannot write {}: {error}", self.path.display());
+                    }
+                    self.try_again = Some(clock::monotonic() + TRY_AGAIN);
                     return false;
                 }
             }
         }
+        self.try_again = None;
         true
+    }
+
+    /// The time of the next flush, if the last one has failed.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.try_again
+    }
+
+    /// Whether all lines are in the file.
+    pub(super) fn is_written(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     pub(super) fn is_long(&self) -> bool {
         self.in_file > self.rewrite_at
     }
 
-    /// Replaces the file by one with these lines. `path` leads to the file, which may have been
-    /// moved since it was created.
+    /// Replaces the file by one with these lines, which say all that the waiting lines say. `path`
+    /// leads to the file, which may have been moved since it was created.
     pub(super) fn rewrite(
         &mut self,
         path: &Path,
@@ -81,6 +102,9 @@ impl Journal {
         self.rewrite_at = self.in_file.max(lines.len()) + REWRITE_BYTES;
         // Need not be synced: its content is useless once the machine has died.
         self.file = fsx::replace(path, Lasting::Process, &lines)?;
+        // The first of them may have been written in part, and its rest would be no line.
+        self.waiting.clear();
+        self.try_again = None;
         self.in_file = lines.len();
         self.rewrite_at = lines.len() + REWRITE_BYTES;
         Ok(())
@@ -123,6 +147,26 @@ mod tests {
             }
             journal.note(&starting);
             assert_eq!(journal.flush(), is_written);
+            assert_eq!(journal.is_written(), is_written);
+            assert_eq!(journal.due().is_none(), is_written);
         }
+    }
+
+    #[test]
+    fn a_new_file_does_not_begin_with_the_rest_of_a_line_of_the_old_one() {
+        let lines = || {
+            std::iter::once(Message::Forgotten {
+                attempt: AttemptKey::new("t.1"),
+            })
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut journal = Journal::create(path.clone()).unwrap();
+        journal.waiting = b"attempt\":\"t.1\"}\n".to_vec();
+        journal.rewrite(&path, lines()).unwrap();
+        assert!(journal.flush());
+        let mut expected = Vec::new();
+        lines().for_each(|message| line(&message, &mut expected));
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
     }
 }

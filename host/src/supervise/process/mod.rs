@@ -8,7 +8,8 @@
 //!
 //! A running supervisor needs neither a host nor its own executable file. It ends by itself when no
 //! host is connected, no child lives and every attempt is acknowledged. It also ends, together with
-//! all its children, if its directory is removed, because no host could find it any more.
+//! all its children, if its directory is removed, because no host could find it any more. If it is
+//! told to end, it ends all its children, and stays until their output and their ends are written.
 //!
 //! | module | content |
 //! |---|---|
@@ -428,6 +429,7 @@ impl Supervisor {
             self.deaf_until,
             self.look_at,
             self.list_again,
+            self.journal.due(),
         ];
         let next = [timer, linger].into_iter().chain(others).flatten().min()?;
         let wait = next.saturating_sub(clock::monotonic());
@@ -438,7 +440,7 @@ impl Supervisor {
     }
 
     fn is_done(&mut self) -> bool {
-        if self.terminated && self.attempts.values().all(Attempt::is_quiet) {
+        if self.terminated && self.has_ended_all() {
             return true;
         }
         if !self.attempts.is_empty() || (self.host.is_some() && !self.quitting) {
@@ -447,6 +449,14 @@ impl Supervisor {
         }
         let since = *self.idle_since.get_or_insert_with(clock::monotonic);
         self.quitting || clock::monotonic() >= since + LINGER
+    }
+
+    /// Whether all attempts have ended, and the notes say how, if a host has still to learn it. If
+    /// they cannot (on a full disk), the ends would be lost with this process.
+    fn has_ended_all(&self) -> bool {
+        let is_noted =
+            || self.attempts.is_empty() || self.journal.is_written() || self.place.is_removed();
+        self.attempts.values().all(Attempt::is_quiet) && is_noted()
     }
 
     /// Removes the files by which a host would find this supervisor. The lock is released at the

@@ -207,13 +207,79 @@ impl Lab {
 
     /// Sets the largest size of files for the supervisor.
     pub(super) fn limit_files(&self, bytes: Option<u64>) {
-        let supervisor = Pid::from_raw(self.supervisor_pid().cast_signed());
-        let limit = Rlimit {
-            current: bytes,
-            ..getrlimit(Resource::Fsize)
-        };
-        prlimit(supervisor, Resource::Fsize, limit).unwrap();
+        limit_files_of(self.supervisor_pid(), bytes);
     }
+}
+
+fn limit_files_of(supervisor: u32, bytes: Option<u64>) {
+    let limit = Rlimit {
+        current: bytes,
+        ..getrlimit(Resource::Fsize)
+    };
+    let supervisor = Pid::from_raw(supervisor.cast_signed());
+    prlimit(supervisor, Resource::Fsize, limit).unwrap();
+}
+
+/// The next host reads in the notes how the process ended. The limit stands for a full disk.
+#[tokio::test]
+async fn a_supervisor_that_is_told_to_end_stays_until_the_ends_are_in_its_notes() {
+    let mut lab = Lab::new().await;
+    let start = lab.command("t.1", &["sleep", "1000"]);
+    let child = start.child.clone();
+    lab.start(start).await;
+    lab.host.started(&child).await;
+    let stat = procfs::stat(lab.supervisor_pid()).unwrap();
+    let dir = lab.leave().await;
+    let own = dir.path().join("supervisors/1");
+    let notes = std::fs::metadata(own.join(process::journal::FILE)).unwrap();
+    limit_files_of(stat.pid, Some(notes.len()));
+    assert!(sys::signals::signal_process(stat.pid, stat.start_time, Signal::Term).unwrap());
+    let log = own.join(process::LOG_FILE);
+    let tried = async {
+        while !std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("cannot write")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tried)
+        .await
+        .expect("the supervisor did not try to note the end");
+
+    limit_files_of(stat.pid, getrlimit(Resource::Fsize).current);
+    tokio::task::spawn_blocking(move || wait_gone(stat.pid))
+        .await
+        .unwrap();
+    let host = Host::open(dir.path(), 2).await;
+    let [found] = &host.found[..] else {
+        panic!("{:?}", host.found)
+    };
+    let state = &found.children[0].state;
+    let is_stopped =
+        |state: &FoundState| matches!(state, FoundState::Exited(exit) if exit.stopped.is_some());
+    assert!(found.ended && is_stopped(state), "{found:?}");
+    host.close().await;
+}
+
+/// Nobody could find the notes.
+#[tokio::test]
+async fn a_supervisor_does_not_stay_to_write_notes_in_a_directory_that_was_removed() {
+    let mut lab = Lab::new().await;
+    let start = lab.command("t.1", &["sleep", "1000"]);
+    let child = start.child.clone();
+    lab.start(start).await;
+    let (running, _) = lab.host.started(&child).await;
+    let stat = procfs::stat(lab.supervisor_pid()).unwrap();
+    let dir = lab.leave().await;
+    let own = dir.path().join("supervisors/1");
+    let notes = std::fs::metadata(own.join(process::journal::FILE)).unwrap();
+    limit_files_of(stat.pid, Some(notes.len()));
+    std::fs::remove_dir_all(&own).unwrap();
+    assert!(sys::signals::signal_process(stat.pid, stat.start_time, Signal::Term).unwrap());
+    tokio::task::spawn_blocking(move || [running, stat.pid].map(wait_gone))
+        .await
+        .unwrap();
 }
 
 /// The end of the output is in the pipe, and a part of what was read is in the log.
