@@ -17,7 +17,7 @@ use crate::{
         files::{self, Given},
         words::{Resumed, Used, before_prompt},
     },
-    config::{McpCeiling, PATH, PRIVATE, RESTRAINED, absolute_lists},
+    config::{McpCeiling, PATH, PRIVATE, RESTRAINED, without_relative},
     engine::Launch,
     environment::Environments,
     layout::Layout,
@@ -132,10 +132,10 @@ impl Inputs {
         let mut own = handed.variables;
         if is_restrained {
             // The workspace may contain anything, even a program of the executor's name.
-            let lists = absolute_lists(&variables);
-            if !lists.is_empty() {
-                Arc::make_mut(&mut variables).extend(lists.iter().cloned());
-                own.extend(lists);
+            let changed = without_relative(&variables);
+            if !changed.is_empty() {
+                Arc::make_mut(&mut variables).extend(changed.iter().cloned());
+                own.extend(changed);
             }
         }
         let mut env = visible(manifest, &variables);

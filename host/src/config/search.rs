@@ -1,8 +1,8 @@
-//! Lists of directories in which programs look for code, such as `PATH`.
+//! Variables that name places in which programs look for code and settings, such as `PATH`.
 //!
-//! A relative entry of such a list, and an empty one, means the directory in which a program
-//! happens to run. For a task of a restrained principal, and for git of the host, this directory is
-//! one that a client names, and its files may come from anywhere.
+//! A relative place, and an empty entry of a list, means the directory in which a program happens
+//! to run. For a task of a restrained principal, and for git of the host, this directory is one
+//! that a client names, and its files may come from anywhere.
 
 use std::{
     collections::BTreeMap,
@@ -24,15 +24,46 @@ const LISTS: [&str; 8] = [
 ];
 /// The list whose entries may also be separated by semicolons.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
+/// Lists of libraries that every program loads. A name without a slash is not looked up in the
+/// directory in which the program runs.
+const PRELOADED: [&str; 2] = ["LD_AUDIT", "LD_PRELOAD"];
+/// Variables with a single path. The programs for which they are ignore them if they are empty.
+const PLACES: [&str; 9] = [
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "BASH_ENV",
+    "BUN_INSPECT_PRELOAD",
+    "GH_CONFIG_DIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+];
+/// Variables with options of the programs in which Claude Code may run.
+const OPTIONS: [&str; 2] = ["BUN_OPTIONS", "NODE_OPTIONS"];
+/// Those of the options that name code or settings, without their dashes.
+const LOADING: [&str; 11] = [
+    "config",
+    "env-file",
+    "env-file-if-exists",
+    "experimental-config-file",
+    "experimental-default-config-file",
+    "experimental-loader",
+    "import",
+    "loader",
+    "openssl-config",
+    "preload",
+    "require",
+];
 /// With this variable Perl looks in the directory in which it runs, too.
 const UNSAFE_PERL: &str = "PERL_USE_UNSAFE_INC";
 pub(crate) const PATH: &str = "PATH";
 /// The `PATH` if no entry is left. An empty one would mean the directory of the program.
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Those of the variables that are lists with entries that are not absolute, without these entries,
-/// and [`UNSAFE_PERL`] without effect.
-pub(crate) fn absolute_lists(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+/// Those of the variables that name relative places, without these places, and [`UNSAFE_PERL`]
+/// without effect.
+pub(crate) fn without_relative(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let lists = LISTS.iter().filter_map(|name| {
         let value = variables.get(*name)?;
         let separates = |it: char| it == ':' || (*name == LIBRARIES && it == ';');
@@ -46,9 +77,53 @@ pub(crate) fn absolute_lists(variables: &BTreeMap<String, String>) -> Vec<(Strin
         };
         (left != *value).then(|| ((*name).to_owned(), left))
     });
+    let preloaded = PRELOADED.iter().filter_map(|name| {
+        let value = variables.get(*name)?;
+        let all = value.split(|it: char| it == ':' || it.is_whitespace());
+        let is_safe = |it: &&str| it.starts_with('/') || !it.contains('/');
+        let left: Vec<&str> = all.filter(is_safe).collect();
+        let left = left.join(":");
+        (left != *value).then(|| ((*name).to_owned(), left))
+    });
+    let places = variables
+        .iter()
+        .filter(|(name, value)| is_relative_place(name.as_ref(), value.as_ref()));
+    let options = OPTIONS.iter().filter_map(|name| {
+        let value = variables.get_key_value(*name)?;
+        loads_by_relative_name(value.1).then_some(value)
+    });
+    let emptied = places.chain(options);
+    let emptied = emptied.map(|(name, _)| (name.clone(), String::new()));
     let perl = variables.get(UNSAFE_PERL).filter(|value| *value != "0");
     let perl = perl.map(|_| (UNSAFE_PERL.to_owned(), "0".to_owned()));
-    lists.chain(perl).collect()
+    lists.chain(preloaded).chain(emptied).chain(perl).collect()
+}
+
+/// Whether a variable names a single place, and the place is relative.
+pub(crate) fn is_relative_place(name: &OsStr, value: &OsStr) -> bool {
+    let value = value.as_bytes();
+    let names_a_place = PLACES.iter().any(|known| name == *known);
+    names_a_place && !value.is_empty() && !value.starts_with(b"/")
+}
+
+/// Whether one of these options names code or settings without an absolute path. Such a name may be
+/// looked up in the directory in which the program runs, and so may that of a package. Short
+/// options count as such, because most of them are.
+fn loads_by_relative_name(options: &str) -> bool {
+    let words: Vec<&str> = options.split_whitespace().collect();
+    words.iter().enumerate().any(|(at, word)| {
+        if word.starts_with('/') {
+            return false;
+        }
+        let Some(option) = word.strip_prefix("--") else {
+            return true;
+        };
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, words.get(at + 1).copied()),
+        };
+        LOADING.contains(&name) && !value.is_some_and(|value| value.starts_with('/'))
+    })
 }
 
 /// A `PATH` without the entries that are not absolute.
@@ -69,7 +144,7 @@ mod tests {
     #[test]
     fn relative_and_empty_entries_of_lists_are_left_out() {
         let left = |name: &str, value: &str| {
-            let lists = absolute_lists(&BTreeMap::from([(name.to_owned(), value.to_owned())]));
+            let lists = without_relative(&BTreeMap::from([(name.to_owned(), value.to_owned())]));
             lists.into_iter().next().map(|(_, value)| value)
         };
         let check = |value: &str, expected: &str| {
@@ -95,5 +170,49 @@ mod tests {
         assert_eq!(left("PERL_USE_UNSAFE_INC", "1").as_deref(), Some("0"));
         assert_eq!(left("PERL_USE_UNSAFE_INC", "0"), None);
         assert_eq!(left("CDPATH", "."), None);
+    }
+
+    #[test]
+    fn relative_places_and_options_that_load_by_relative_names_are_left_out() {
+        let check = |name: &str, value: &str, expected: Option<&str>| {
+            let given = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            let found = without_relative(&given).pop().map(|(_, value)| value);
+            assert_eq!(found.as_deref(), expected, "{name}={value}");
+        };
+        check("XDG_CONFIG_HOME", ".xdg", Some(""));
+        check("XDG_CONFIG_HOME", "~/.config", Some(""));
+        check("XDG_CONFIG_HOME", "/home/me/.config", None);
+        check("XDG_CONFIG_HOME", "", None);
+        check("BASH_ENV", "./benv", Some(""));
+        check("ENV", "production", None);
+        check("LD_PRELOAD", "./pl.so", Some(""));
+        check(
+            "LD_PRELOAD",
+            "lib/a.so /b.so:libc.so.6",
+            Some("/b.so:libc.so.6"),
+        );
+        check("LD_PRELOAD", "libjemalloc.so.2", None);
+        check("LD_AUDIT", "../a.so", Some(""));
+        for kept in [
+            "",
+            "--max-old-space-size=4096 --dns-result-order=ipv4first",
+            "--require /opt/a.js --import=/opt/b.js",
+            "--openssl-legacy-provider",
+        ] {
+            check("NODE_OPTIONS", kept, None);
+        }
+        for emptied in [
+            "--require ./a.js",
+            "--require=tsx",
+            "--import tsx",
+            "-r /opt/a.js",
+            "--max-old-space-size=4096 --require",
+            "--experimental-default-config-file",
+        ] {
+            check("NODE_OPTIONS", emptied, Some(""));
+        }
+        check("BUN_OPTIONS", "--preload ./setup.ts", Some(""));
+        check("BUN_OPTIONS", "--config=bunfig.toml", Some(""));
+        check("BUN_OPTIONS", "--smol", None);
     }
 }

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::{DATA_DIR, PATH, absolute_path};
+use crate::config::{DATA_DIR, PATH, absolute_path, is_relative_place};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
 /// contains no `GIT_…` variable that could name a repository, a program or a setting.
@@ -101,7 +101,8 @@ impl Variables {
     ) -> Self {
         let of_the_host = host
             .into_iter()
-            .filter(|(name, _)| OF_THE_HOST.iter().any(|known| name == known));
+            .filter(|(name, _)| OF_THE_HOST.iter().any(|known| name == known))
+            .filter(|(name, value)| !is_relative_place(name, value));
         // Git looks for programs in the repository in which it runs.
         let of_the_host = of_the_host.map(|(name, value)| {
             let value = if name == PATH {
@@ -200,6 +201,8 @@ mod tests {
     fn git_looks_for_no_program_in_the_repository_in_which_it_runs() {
         let path = left(&[("PATH", ".:/bin:tools:")], &[]);
         assert_eq!(path, [("PATH".to_owned(), "/bin".to_owned())]);
+        // Nor for the settings of the user.
+        assert_eq!(left(&[("XDG_CONFIG_HOME", ".xdg")], &[]), []);
     }
 
     #[test]

@@ -127,27 +127,34 @@ pub(crate) struct Directory<'a>(&'a str);
 
 impl<'a> Directory<'a> {
     /// The value of this variable as such a directory. Fails if a rule would take a character of it
-    /// for a part of a pattern, because the rule would then hold for another directory.
+    /// for a part of a pattern, because the rule would then hold for another directory. A relative
+    /// directory, and an empty one, would be one of the directory that a client names.
     pub(crate) fn of(variable: &str, value: Option<&'a str>) -> Result<Option<Self>, Failure> {
-        let Some(path) = value.filter(|value| !value.is_empty()) else {
+        let Some(path) = value else {
             return Ok(None);
         };
-        if is_plain(path) {
+        let message = if !path.starts_with('/') {
+            format!(
+                "an agent of an MCP client would take the settings of Claude Code from the \
+                 directory in which it works, because `{variable}` is no absolute path; set it to \
+                 one, or unset it"
+            )
+        } else if is_plain(path) {
             return Ok(Some(Self(path)));
-        }
-        let message = format!(
-            "an agent of an MCP client cannot be kept from writing to the directory that \
-             `{variable}` names, because its name has an unusual character, `.` or `..`; give it another name"
-        );
+        } else {
+            format!(
+                "an agent of an MCP client cannot be kept from writing to the directory that \
+                 `{variable}` names, because its name has an unusual character, `.` or `..`; give it another name"
+            )
+        };
         Err(Failure::new(Class::Invalid, message))
     }
 
     /// The rule for all that is in the directory. In a rule, two slashes begin an absolute path.
     fn rule(self) -> String {
-        let root = if self.0.starts_with('/') { "//" } else { "" };
         let names = self.0.split('/').filter(|name| !name.is_empty());
         let path: Vec<&str> = names.chain(["**"]).collect();
-        format!(",Edit({root}{})", path.join("/"))
+        format!(",Edit(//{})", path.join("/"))
     }
 }
 
@@ -607,16 +614,14 @@ mod tests {
         };
         for (value, expected) in [
             ("//home/me//claude 2/", ",Edit(//home/me/claude 2/**)"),
-            ("own", ",Edit(own/**)"),
             ("/", ",Edit(//**)"),
-            ("", "Edit(.claude/**)"),
         ] {
             let line = rule(value);
             assert!(line.contains(expected), "{line}");
         }
-        assert!(!rule("").contains("Edit(//"));
         for unusual in [
-            "/a*", "/a)", "/a\n", "/{a,b}", "/a\\b", "!/a", "~/a", "/a ", "/a/../b", "./a",
+            "/a*", "/a)", "/a\n", "/{a,b}", "/a\\b", "!/a", "~/a", "/a ", "/a/../b", "./a", "own",
+            "",
         ] {
             let refused = Directory::of(ELSEWHERE[0], Some(unusual)).err().unwrap();
             assert_eq!(refused.class, Class::Invalid, "{unusual}");
