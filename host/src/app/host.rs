@@ -27,6 +27,7 @@ use crate::{
     config::{Begin, Settings},
     engine::{Engine, EngineError},
     environment::Environments,
+    git,
     layout::Layout,
     plugin::Catalog,
     store::{Store, StoreError},
@@ -143,7 +144,11 @@ impl Host {
         let by = Arc::default();
         let wanted = mode.map(|mode| Wanted { mode, by });
         let transcripts = Transcripts::new(plugins.clone(), layout.clone());
-        let places = Arc::new(Places::new(layout.root(), &settings.place));
+        let places = Arc::new(Places::new(
+            layout.root(),
+            &settings.place,
+            git::users_files(),
+        ));
         Self {
             engine,
             ids: Mutex::default(),

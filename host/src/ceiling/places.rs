@@ -1,6 +1,7 @@
 //! Keeps the tasks of restrained principals out of the places that belong to Claudine itself: its
 //! data directory, which has the environments of all tasks, and the directory of its settings. The
-//! worktrees in the data directory belong to tasks.
+//! worktrees in the data directory belong to tasks. The tasks do not change the user's settings of
+//! git either, because git of the host runs what these name.
 
 use std::{
     fs,
@@ -23,11 +24,14 @@ pub(crate) struct Places {
     settings: Vec<PathBuf>,
     /// The configuration file.
     file: Vec<PathBuf>,
+    /// The files with the user's settings of git, by the paths that were given.
+    git: Vec<PathBuf>,
 }
 
 impl Places {
-    /// The places of a host with this data directory and this configuration file. Reads links.
-    pub(crate) fn new(data_dir: &Path, file: &Path) -> Self {
+    /// The places of a host with this data directory, this configuration file and these files with
+    /// the user's settings of git. Reads links.
+    pub(crate) fn new(data_dir: &Path, file: &Path, git: Vec<PathBuf>) -> Self {
         let data = names_of(data_dir);
         let directory = file.parent().filter(|directory| directory.ends_with(OWN));
         let settings = directory.map(names_of).unwrap_or_default();
@@ -47,6 +51,7 @@ impl Places {
             data,
             settings,
             file,
+            git,
         }
     }
 
@@ -61,7 +66,10 @@ impl Places {
         let data = data.map(|root| kept(root, &Layout::PRIVATE, &Layout::PASSED));
         let settings = self.settings.iter().map(|root| kept(root, &["**"], &[]));
         let file = self.file.iter().map(|root| kept(root, &[""], &[]));
-        let all: Vec<Value> = data.chain(settings).chain(file).collect();
+        // Somebody may have replaced such a file by a link since the start of the host.
+        let git = self.git.iter().flat_map(|file| names_of(file));
+        let git = git.map(|file| kept(&file, &[], &[""]));
+        let all: Vec<Value> = data.chain(settings).chain(file).chain(git).collect();
         Value::from(all).to_string()
     }
 
@@ -137,7 +145,11 @@ mod tests {
         link("state", "data");
         link("state/env", "own/env");
         link("state/env", "state/worktrees/task_1/env");
-        let places = Places::new(&root.join("data"), &root.join("claudine/config.toml"));
+        let places = Places::new(
+            &root.join("data"),
+            &root.join("claudine/config.toml"),
+            Vec::new(),
+        );
         let check = |path: &str, expected: Option<&str>| {
             let found = places.may_work_in(&chat(), &root.join(path)).err();
             let found = found.map(|refusal| refusal.message);
@@ -181,7 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let told = |data: &str, file: &str| {
-            let places = Places::new(&root.join(data), &root.join(file));
+            let places = Places::new(&root.join(data), &root.join(file), Vec::new());
             let told: Vec<Value> = serde_json::from_str(&places.told()).unwrap();
             let name = |one: &Value| {
                 let path = Path::new(one["root"].as_str().unwrap());
@@ -213,5 +225,25 @@ mod tests {
         let found = told("state/claudine", "state/claudine/config.toml");
         let names: Vec<&str> = found.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["state/claudine", "state/claudine/config.toml"]);
+    }
+
+    #[test]
+    fn executors_are_told_of_the_users_settings_of_git_and_of_what_their_links_lead_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let git = root.join("gitconfig");
+        let places = Places::new(&root, &root.join("config.toml"), vec![git.clone()]);
+        let told = || {
+            let told: Vec<Value> = serde_json::from_str(&places.told()).unwrap();
+            let of_git = told
+                .into_iter()
+                .filter(|one| one["unwritten"] == json!([""]));
+            let names = of_git.map(|one| one["root"].as_str().unwrap().into());
+            names.collect::<Vec<PathBuf>>()
+        };
+        assert_eq!(told(), [git.clone()]);
+        fs::write(root.join("dotfile"), "").unwrap();
+        symlink(root.join("dotfile"), &git).unwrap();
+        assert_eq!(told(), [git, root.join("dotfile")]);
     }
 }

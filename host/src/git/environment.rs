@@ -8,11 +8,11 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use crate::config::{DATA_DIR, PATH, absolute_path, is_relative_place};
+use crate::config::{self, DATA_DIR, PATH, absolute_path, is_relative_place};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
 /// contains no `GIT_…` variable that could name a repository, a program or a setting.
@@ -94,7 +94,27 @@ pub(super) const INDEX: &str = "GIT_INDEX_FILE";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Variables(Arc<BTreeMap<OsString, OsString>>);
 
+/// The files from which git of the host takes the user's settings and attributes, whether they exist
+/// or not.
+pub(crate) fn users_files() -> Vec<PathBuf> {
+    Variables::new(config::whole_environment(), &BTreeMap::new()).users_files()
+}
+
 impl Variables {
+    fn users_files(&self) -> Vec<PathBuf> {
+        let place = |name: &str| {
+            let place = self.0.get(OsStr::new(name)).map(PathBuf::from);
+            place.filter(|place| place.is_absolute())
+        };
+        let home = place("HOME");
+        let in_home = home.as_ref().map(|home| home.join(".gitconfig"));
+        let settings = place("XDG_CONFIG_HOME").or_else(|| Some(home?.join(".config")));
+        let beside = settings
+            .iter()
+            .flat_map(|settings| ["git/config", "git/attributes"].map(|name| settings.join(name)));
+        in_home.into_iter().chain(beside).collect()
+    }
+
     pub(super) fn new(
         host: impl IntoIterator<Item = (OsString, OsString)>,
         task: &BTreeMap<String, String>,
@@ -203,6 +223,33 @@ mod tests {
         assert_eq!(path, [("PATH".to_owned(), "/bin".to_owned())]);
         // Nor for the settings of the user.
         assert_eq!(left(&[("XDG_CONFIG_HOME", ".xdg")], &[]), []);
+    }
+
+    #[test]
+    fn files_with_the_users_settings_are_where_git_looks_for_them() {
+        let check = |host: &[(&str, &str)], expected: &[&str]| {
+            let host = host.iter().map(|(name, value)| (name.into(), value.into()));
+            let found = Variables::new(host, &BTreeMap::new()).users_files();
+            assert_eq!(
+                found,
+                expected.iter().map(PathBuf::from).collect::<Vec<_>>()
+            );
+        };
+        let home = ("HOME", "/h");
+        let usual = [
+            "/h/.gitconfig",
+            "/h/.config/git/config",
+            "/h/.config/git/attributes",
+        ];
+        check(&[home], &usual);
+        check(&[home, ("XDG_CONFIG_HOME", "etc")], &usual);
+        let elsewhere = [
+            "/h/.gitconfig",
+            "/etc/x/git/config",
+            "/etc/x/git/attributes",
+        ];
+        check(&[home, ("XDG_CONFIG_HOME", "/etc/x")], &elsewhere);
+        check(&[], &[]);
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(crate) use self::{
     checkouts::{Checkout, Standing},
     conflicts::Unresolved,
     diff::{Diff, Shape, Wanted},
+    environment::users_files,
     forward::{After, Late, Updated},
     gh::{Opening, Owner},
     hooks::Installed,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use claudine_tests::{
@@ -617,6 +618,10 @@ fn clients_agent_reads_and_writes_no_files_of_the_host() {
     let written = |path: &Path| json!({"file_path": path, "content": "words\n"});
     let (grant, inside) = (data.join("grants/any.toml"), root.join("made.txt"));
     let settings = world.host.config_dir().join("claudine/other.toml");
+    // The user's settings of git, which has a link in its usual place.
+    let of_git = root.join("dotfile");
+    fs::write(&of_git, "# one\n").unwrap();
+    symlink(&of_git, world.host.home().join(".gitconfig")).unwrap();
     let search = json!({"pattern": "words-of", "path": data, "output_mode": "content"});
     let calls = || {
         calling([
@@ -624,6 +629,8 @@ fn clients_agent_reads_and_writes_no_files_of_the_host() {
             ("Grep", search.clone()),
             ("Write", written(&grant)),
             ("Write", written(&settings)),
+            ("Read", json!({ "file_path": of_git })),
+            ("Write", json!({"file_path": of_git, "content": "# two\n"})),
             ("Write", written(&inside)),
         ])
     };
@@ -645,6 +652,7 @@ fn clients_agent_reads_and_writes_no_files_of_the_host() {
     assert!(inside.exists());
     assert!(!has_read(0));
     assert!(!grant.exists() && !settings.exists());
+    assert_eq!(fs::read(&of_git).unwrap(), b"# one\n");
 
     // An agent of the owner does all of it.
     let before = world.api.message_requests().len();
@@ -655,6 +663,7 @@ fn clients_agent_reads_and_writes_no_files_of_the_host() {
     succeeded(&task, "done");
     assert!(has_read(before));
     assert!(grant.exists() && settings.exists());
+    assert_eq!(fs::read(&of_git).unwrap(), b"# two\n");
 }
 
 /// A tool that writes needs a pattern within the directory: without one it may write anywhere.
