@@ -37,7 +37,7 @@ use crate::{
     config::McpCeiling,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
-    fsx,
+    fsx, git,
     layout::Layout,
     plugin::{Catalog, StopRequest},
     store::Store,
@@ -105,7 +105,11 @@ impl Runner {
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
             ceiling: Arc::new(ceiling),
-            places: Arc::new(Places::new(layout.root(), &settings_file)),
+            places: Arc::new(Places::new(
+                layout.root(),
+                &settings_file,
+                git::users_files(),
+            )),
             most_output,
         };
         let workspaces = Workspaces {

@@ -241,7 +241,7 @@ mod tests {
             let names = of_git.map(|one| one["root"].as_str().unwrap().into());
             names.collect::<Vec<PathBuf>>()
         };
-        assert_eq!(told(), [git.clone()]);
+        assert_eq!(told(), std::slice::from_ref(&git));
         fs::write(root.join("dotfile"), "").unwrap();
         symlink(root.join("dotfile"), &git).unwrap();
         assert_eq!(told(), [git, root.join("dotfile")]);
