@@ -94,8 +94,8 @@ pub(super) const INDEX: &str = "GIT_INDEX_FILE";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Variables(Arc<BTreeMap<OsString, OsString>>);
 
-/// The files from which git of the host takes the user's settings and attributes, whether they exist
-/// or not.
+/// The files from which git of the host takes the user's settings and attributes, whether they
+/// exist or not.
 pub(crate) fn users_files() -> Vec<PathBuf> {
     Variables::new(config::whole_environment(), &BTreeMap::new()).users_files()
 }
