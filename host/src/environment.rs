@@ -6,7 +6,7 @@
 //! task that refers to it is committed.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     fs, io,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bounds::Bounds,
-    config::{BOUNDS, EnvRules, UMASK},
+    config::{self, BOUNDS, EnvRules, UMASK},
     digest,
     fsx::{self, Lasting},
     layout::Layout,
@@ -53,6 +53,19 @@ pub(crate) struct Environments {
     /// Cache of the environments that were handed out or read last, the newest at the end. It is
     /// small, because consecutive tasks usually have the same environment.
     recent: Mutex<VecDeque<Recent>>,
+    named: Mutex<Named>,
+}
+
+/// The directories that variables of stored environments name. The files of environments never
+/// change, so each is read once.
+#[derive(Default)]
+struct Named {
+    /// The variables that are looked up.
+    variables: BTreeSet<String>,
+    /// The names of the files that were read for them.
+    read: HashSet<String>,
+    /// The variables with their values.
+    directories: BTreeSet<(String, PathBuf)>,
 }
 
 type Variables = Arc<BTreeMap<String, String>>;
@@ -101,6 +114,16 @@ impl Drop for Hold {
     }
 }
 
+impl Named {
+    /// Adds the absolute paths among the values of the variables that are looked up.
+    fn add(&mut self, environment: impl Iterator<Item = (String, PathBuf)>) {
+        let looked_up = &self.variables;
+        let directories =
+            environment.filter(|(name, value)| looked_up.contains(name) && value.is_absolute());
+        self.directories.extend(directories);
+    }
+}
+
 /// Number of environments that had no hold when [`Environments::let_go`] was called before a prune.
 pub(crate) struct LetGo(usize);
 
@@ -129,6 +152,7 @@ impl Environments {
             writes: true,
             handed_out: Mutex::default(),
             recent: Mutex::default(),
+            named: Mutex::default(),
         }
     }
 
@@ -246,6 +270,52 @@ impl Environments {
         let variables = Arc::new(decode(&fsx::read(&self.file(digest))?));
         self.remember(digest, &variables);
         Ok(variables)
+    }
+
+    /// The absolute paths that these variables have in the stored environments and in that of this
+    /// process. Those of environments that are stored no longer are forgotten only by the next host.
+    /// Reads the environments that were stored since the last call.
+    pub(crate) fn directories_of(
+        &self,
+        variables: &BTreeSet<String>,
+    ) -> io::Result<BTreeSet<(String, PathBuf)>> {
+        let mut named = lock(&self.named);
+        if !named.variables.is_superset(variables) {
+            named.variables.extend(variables.iter().cloned());
+            named.read.clear();
+            let own = config::whole_environment().into_iter();
+            let own =
+                own.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into())));
+            named.add(own);
+        }
+        let mut stored = HashSet::new();
+        for file in fs::read_dir(self.layout.environments())? {
+            let name = file?.file_name().to_string_lossy().into_owned();
+            // A name with a dot is a file that is being written. Its task is still to be stored.
+            if name.contains('.') {
+                continue;
+            }
+            if !named.read.contains(&name) {
+                match fsx::read(&self.layout.environment(&name)) {
+                    Ok(bytes) => {
+                        let all = decode(&bytes).into_iter();
+                        named.add(all.map(|(name, value)| (name, value.into())));
+                    }
+                    // It was removed meanwhile.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => {
+                        // No task can run with it either.
+                        tracing::warn!(%error, %name, "an environment cannot be read");
+                        continue;
+                    }
+                }
+            }
+            stored.insert(name);
+        }
+        named.read = stored;
+        let of_these = named.directories.iter();
+        let of_these = of_these.filter(|(name, _)| variables.contains(name));
+        Ok(of_these.cloned().collect())
     }
 
     fn remember(&self, digest: &str, variables: &Variables) {
@@ -420,6 +490,50 @@ mod tests {
         environments.prune(environments.let_go(), &[]).unwrap();
         assert_eq!(fs::read_dir(layout.environments()).unwrap().count(), 0);
         assert!(environments.let_go().is_nothing());
+    }
+
+    #[test]
+    fn directories_that_variables_of_stored_environments_name_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        layout.create().unwrap();
+        let open = || Environments::new(layout.clone(), EnvRules::default());
+        let keep = |environments: &Environments, name: &str, value: &str| {
+            let base = pairs(&[(name, value)]);
+            let set = BTreeMap::new();
+            environments.keep_blocking(Environment { base, set })
+        };
+        let check = |environments: &Environments, names: &[&str], expected: &[(&str, &str)]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let found = environments.directories_of(&names).unwrap();
+            let expected = expected.iter();
+            let expected: BTreeSet<(String, PathBuf)> = expected
+                .map(|(name, value)| ((*name).to_owned(), PathBuf::from(value)))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        let environments = open();
+        check(&environments, &["ONE_DIR"], &[]);
+        let first = keep(&environments, "ONE_DIR", "/a").unwrap();
+        for (name, value) in [("ONE_DIR", "b"), ("ONE_DIR", "~/c"), ("TWO_DIR", "/d")] {
+            keep(&environments, name, value).unwrap();
+        }
+        check(&environments, &["ONE_DIR"], &[("ONE_DIR", "/a")]);
+        let both = [("ONE_DIR", "/a"), ("TWO_DIR", "/d")];
+        check(&environments, &["ONE_DIR", "TWO_DIR"], &both);
+        check(&environments, &["TWO_DIR"], &both[1..]);
+        // A removed environment is forgotten only by the next host, and one that cannot be read
+        // keeps no other from being read.
+        fs::remove_file(layout.environment(&first)).unwrap();
+        fs::create_dir(layout.environment("unreadable")).unwrap();
+        keep(&environments, "ONE_DIR", "/e").unwrap();
+        let all = [("ONE_DIR", "/a"), ("ONE_DIR", "/e")];
+        check(&environments, &["ONE_DIR"], &all);
+        check(&open(), &["ONE_DIR"], &all[1..]);
+        // The host's own environment counts too.
+        let path = std::env::var("PATH").unwrap();
+        let own = open().directories_of(&BTreeSet::from(["PATH".to_owned()]));
+        assert_eq!(own.unwrap().len(), usize::from(path.starts_with('/')));
     }
 
     #[tokio::test]

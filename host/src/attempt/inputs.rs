@@ -10,6 +10,7 @@ use claudine_domain::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
+use super::elsewhere::Elsewhere;
 use crate::{
     ceiling::places::Places,
     checkpoint::{
@@ -149,7 +150,8 @@ impl Inputs {
             own.push(mark);
             env.retain(|(name, _)| name != PRIVATE);
             if manifest.reads_env.iter().any(|name| name == PRIVATE) {
-                env.push((PRIVATE.to_owned(), self.places.told()));
+                let told = Box::pin(self.told(manifest, variables.clone())).await;
+                env.push((PRIVATE.to_owned(), told.map_err(GuestEnd::Failed)?));
             }
         }
         let guest = GuestTask {
@@ -180,6 +182,29 @@ impl Inputs {
             checkpoint,
             variables: own,
         })
+    }
+
+    /// The places that an agent of a restrained principal does not use, or only reads, for the
+    /// executor with this manifest. The task has these variables.
+    async fn told(
+        &self,
+        manifest: &Manifest,
+        variables: Arc<BTreeMap<String, String>>,
+    ) -> Result<String, Failure> {
+        let (places, environments) = (self.places.clone(), self.environments.clone());
+        let elsewhere = Elsewhere::of(manifest);
+        let read = move || {
+            let directories = elsewhere.directories(&environments, &variables);
+            let directories = directories.map_err(|error| {
+                let message = format!(
+                    "an agent of an MCP client cannot be kept from the settings of other tasks, \
+                     because their environments cannot be listed: {error}"
+                );
+                Failure::new("resource", message)
+            })?;
+            Ok(places.told(&directories))
+        };
+        aside(read).await
     }
 
     /// Reads the documents that are not in memory, on a thread that may block.

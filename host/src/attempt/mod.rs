@@ -10,6 +10,7 @@ mod allowed;
 mod code;
 mod commands;
 mod directory;
+mod elsewhere;
 mod ending;
 mod found;
 mod guest_host;

@@ -1,21 +1,31 @@
 //! Keeps the tasks of restrained principals out of the places that belong to Claudine itself: its
 //! data directory, which has the environments of all tasks, and the directory of its settings. The
 //! worktrees in the data directory belong to tasks. The tasks do not change the user's settings of
-//! git either, because git of the host runs what these name.
+//! git either, nor what these lead to, because git of the host runs what they name. The same holds
+//! for the directories in which programs of executors keep the settings of other tasks.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::{self, Component, Path, PathBuf},
 };
 
 use claudine_domain::principal::Principal;
 use serde_json::{Value, json};
 
 use super::{Refusal, SHOWN, way};
-use crate::{layout::Layout, text::shortened};
+use crate::{
+    git::{Led, UsersFiles},
+    layout::Layout,
+    text::shortened,
+};
 
 /// The name of a directory that has nothing but Claudine's settings.
 const OWN: &str = "claudine";
+
+/// How many links are followed on the way to a place. Linux follows no more.
+const LINKS_MAX: usize = 40;
 
 /// The places of a host, each by the path that was given and by the path without symbolic links.
 pub(crate) struct Places {
@@ -24,14 +34,13 @@ pub(crate) struct Places {
     settings: Vec<PathBuf>,
     /// The configuration file.
     file: Vec<PathBuf>,
-    /// The files with the user's settings of git, by the paths that were given.
-    git: Vec<PathBuf>,
+    git: UsersFiles,
 }
 
 impl Places {
     /// The places of a host with this data directory, this configuration file and these files with
     /// the user's settings of git. Reads links.
-    pub(crate) fn new(data_dir: &Path, file: &Path, git: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(data_dir: &Path, file: &Path, git: UsersFiles) -> Self {
         let data = names_of(data_dir);
         let directory = file.parent().filter(|directory| directory.ends_with(OWN));
         let settings = directory.map(names_of).unwrap_or_default();
@@ -56,8 +65,9 @@ impl Places {
     }
 
     /// The places as executors are told of them: for each root the patterns of the names that an
-    /// agent may neither read nor write, and of those that it may only read.
-    pub(crate) fn told(&self) -> String {
+    /// agent may neither read nor write, and of those that it may only read. `elsewhere` are the
+    /// directories with settings of other tasks. Reads the user's settings of git.
+    pub(crate) fn told(&self, elsewhere: &BTreeSet<PathBuf>) -> String {
         let kept = |root: &PathBuf, unread: &[&str], unwritten: &[&str]| {
             let root = root.to_string_lossy();
             json!({"root": root, "unread": unread, "unwritten": unwritten})
@@ -66,10 +76,14 @@ impl Places {
         let data = data.map(|root| kept(root, &Layout::PRIVATE, &Layout::PASSED));
         let settings = self.settings.iter().map(|root| kept(root, &["**"], &[]));
         let file = self.file.iter().map(|root| kept(root, &[""], &[]));
-        // Somebody may have replaced such a file by a link since the start of the host.
-        let git = self.git.iter().flat_map(|file| names_of(file));
-        let git = git.map(|file| kept(&file, &[], &[""]));
-        let all: Vec<Value> = data.chain(settings).chain(file).chain(git).collect();
+        // Somebody may have changed a file or a link since the start of the host.
+        let Led { files, directories } = self.git.led_to();
+        let files = all_names_of(&files);
+        let files = files.iter().map(|file| kept(file, &[], &[""]));
+        let directories = all_names_of(directories.union(elsewhere));
+        let directories = directories.iter().map(|root| kept(root, &[], &["**"]));
+        let of_host = data.chain(settings).chain(file);
+        let all: Vec<Value> = of_host.chain(files).chain(directories).collect();
         Value::from(all).to_string()
     }
 
@@ -105,10 +119,47 @@ impl Places {
     }
 }
 
-/// The path, and the path without symbolic links if that is another one.
+/// The names of all these paths.
+fn all_names_of<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {
+    paths.into_iter().flat_map(|path| names_of(path)).collect()
+}
+
+/// The path, unless it has `..`, and the path without symbolic links if that is another one. What
+/// does not exist yet has names too.
 fn names_of(path: &Path) -> Vec<PathBuf> {
-    let real = fs::canonicalize(path).ok().filter(|real| real != path);
-    [path.to_owned()].into_iter().chain(real).collect()
+    // Without a current directory, a relative path means nothing.
+    let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = without_links(&path);
+    let is_plain = !path.components().any(|part| part == Component::ParentDir);
+    let given = Some(path).filter(|path| is_plain && *path != real);
+    given.into_iter().chain([real]).collect()
+}
+
+/// The path without symbolic links, `.` and `..`. A link may lead to what does not exist, and what
+/// does not exist may be made.
+fn without_links(path: &Path) -> PathBuf {
+    let parts = |path: &Path| -> Vec<OsString> {
+        let parts = path.components().rev();
+        let parts = parts.filter(|part| *part != Component::CurDir);
+        parts.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let (mut real, mut left, mut links) = (PathBuf::new(), parts(path), 0);
+    while let Some(part) = left.pop() {
+        if part == ".." {
+            real.pop();
+            continue;
+        }
+        let next = real.join(&part);
+        // All that is no link cannot be read as one.
+        match fs::read_link(&next) {
+            Ok(target) if links < LINKS_MAX => {
+                links += 1;
+                left.extend(parts(&target));
+            }
+            _ => real = next,
+        }
+    }
+    real
 }
 
 #[cfg(test)]
@@ -148,7 +199,7 @@ mod tests {
         let places = Places::new(
             &root.join("data"),
             &root.join("claudine/config.toml"),
-            Vec::new(),
+            UsersFiles::default(),
         );
         let check = |path: &str, expected: Option<&str>| {
             let found = places.may_work_in(&chat(), &root.join(path)).err();
@@ -193,8 +244,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let told = |data: &str, file: &str| {
-            let places = Places::new(&root.join(data), &root.join(file), Vec::new());
-            let told: Vec<Value> = serde_json::from_str(&places.told()).unwrap();
+            let git = UsersFiles::default();
+            let places = Places::new(&root.join(data), &root.join(file), git);
+            let told = places.told(&BTreeSet::new());
+            let told: Vec<Value> = serde_json::from_str(&told).unwrap();
             let name = |one: &Value| {
                 let path = Path::new(one["root"].as_str().unwrap());
                 let path = path.strip_prefix(&root).unwrap().display().to_string();
@@ -227,23 +280,81 @@ mod tests {
         assert_eq!(names, ["state/claudine", "state/claudine/config.toml"]);
     }
 
+    /// The roots below which an agent may only read, without the root of the test.
+    fn unwritten(places: &Places, elsewhere: &[PathBuf], root: &Path) -> Vec<(String, String)> {
+        let elsewhere = elsewhere.iter().cloned().collect();
+        let told: Vec<Value> = serde_json::from_str(&places.told(&elsewhere)).unwrap();
+        let only_read = told.iter().filter(|one| one["unread"] == json!([]));
+        let name = |one: &Value| {
+            let path = Path::new(one["root"].as_str().unwrap());
+            let path = path.strip_prefix(root).unwrap().display().to_string();
+            (path, one["unwritten"][0].as_str().unwrap().to_owned())
+        };
+        only_read.map(name).collect()
+    }
+
     #[test]
-    fn executors_are_told_of_the_users_settings_of_git_and_of_what_their_links_lead_to() {
+    fn executors_are_told_of_the_users_settings_of_git_and_of_what_they_lead_to() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        let git = root.join("gitconfig");
-        let places = Places::new(&root, &root.join("config.toml"), vec![git.clone()]);
-        let told = || {
-            let told: Vec<Value> = serde_json::from_str(&places.told()).unwrap();
-            let of_git = told
-                .into_iter()
-                .filter(|one| one["unwritten"] == json!([""]));
-            let names = of_git.map(|one| one["root"].as_str().unwrap().into());
-            names.collect::<Vec<PathBuf>>()
+        let git = UsersFiles::of_home(&root);
+        let places = Places::new(&root, &root.join("config.toml"), git);
+        let check = |expected: &[(&str, &str)]| {
+            let found = unwritten(&places, &[], &root);
+            let found: Vec<_> = found.iter().map(|(one, two)| (&**one, &**two)).collect();
+            assert_eq!(found, expected);
         };
-        assert_eq!(told(), std::slice::from_ref(&git));
-        fs::write(root.join("dotfile"), "").unwrap();
-        symlink(root.join("dotfile"), &git).unwrap();
-        assert_eq!(told(), [git, root.join("dotfile")]);
+        check(&[(".gitconfig", "")]);
+        // The link leads to nothing yet.
+        symlink(root.join("dot/config"), root.join(".gitconfig")).unwrap();
+        check(&[(".gitconfig", ""), ("dot/config", "")]);
+        fs::create_dir(root.join("dot")).unwrap();
+        symlink("dot", root.join("link")).unwrap();
+        let text = "[include]\npath = ~/more/../link/new\npath = link/other\n\
+                    [core]\nhooksPath = ~/link/hooks\n";
+        fs::write(root.join("dot/config"), text).unwrap();
+        check(&[
+            (".gitconfig", ""),
+            ("dot/config", ""),
+            ("dot/new", ""),
+            ("dot/other", ""),
+            ("link/other", ""),
+            ("dot/hooks", "**"),
+            ("link/hooks", "**"),
+        ]);
+    }
+
+    #[test]
+    fn executors_are_told_of_directories_with_settings_of_other_tasks() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        symlink(root.join("profile"), root.join("link")).unwrap();
+        let config = root.join("config.toml");
+        let places = Places::new(&root, &config, UsersFiles::default());
+        let elsewhere = [root.join("link"), root.join("./other/")];
+        let found = unwritten(&places, &elsewhere, &root);
+        let expected = ["link", "other", "profile"].map(|name| (name.to_owned(), "**".to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn real_path_of_a_place_that_does_not_exist_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        symlink("./b/c", root.join("a")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        for (path, expected) in [
+            ("a/d", "b/c/d"),
+            ("a/../d", "b/d"),
+            ("no/../a", "b/c"),
+            ("no/such", "no/such"),
+            ("loop", "loop"),
+        ] {
+            assert_eq!(
+                without_links(&root.join(path)),
+                root.join(expected),
+                "{path}"
+            );
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use super::users::UsersFiles;
 use crate::config::{self, DATA_DIR, PATH, absolute_path, is_relative_place};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
@@ -90,29 +91,58 @@ const FIXED: &[(&str, &str)] = &[
 /// The variable that names the index.
 pub(super) const INDEX: &str = "GIT_INDEX_FILE";
 
+/// The directory with the settings of a system, for git as distributions install it.
+const SYSTEM: &str = "/etc";
+
 /// The variables with which git and `gh` are run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Variables(Arc<BTreeMap<OsString, OsString>>);
 
-/// The files from which git of the host takes the user's settings and attributes, whether they
-/// exist or not.
-pub(crate) fn users_files() -> Vec<PathBuf> {
+/// The files with which git of the host begins to read settings and attributes that are no
+/// repository's.
+pub(crate) fn users_files() -> UsersFiles {
     Variables::new(config::whole_environment(), &BTreeMap::new()).users_files()
 }
 
 impl Variables {
-    fn users_files(&self) -> Vec<PathBuf> {
+    fn users_files(&self) -> UsersFiles {
         let place = |name: &str| {
             let place = self.0.get(OsStr::new(name)).map(PathBuf::from);
             place.filter(|place| place.is_absolute())
         };
         let home = place("HOME");
         let in_home = home.as_ref().map(|home| home.join(".gitconfig"));
-        let settings = place("XDG_CONFIG_HOME").or_else(|| Some(home?.join(".config")));
-        let beside = settings
-            .iter()
-            .flat_map(|settings| ["git/config", "git/attributes"].map(|name| settings.join(name)));
-        in_home.into_iter().chain(beside).collect()
+        let beside = place("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+        let prefix = self.prefix();
+        // Only git that is installed elsewhere has settings of its own in place of those in `/etc`.
+        let elsewhere = prefix.as_ref().filter(|prefix| !has_usual_settings(prefix));
+        let system: Vec<PathBuf> = elsewhere
+            .map(|prefix| prefix.join("etc"))
+            .into_iter()
+            .chain([SYSTEM.into()])
+            .collect();
+        let of_system = |name: &'static str| system.iter().map(move |place| place.join(name));
+        let beside = |name: &str| beside.as_ref().map(|beside| beside.join(name));
+        UsersFiles {
+            settings: in_home
+                .into_iter()
+                .chain(beside("git/config"))
+                .chain(of_system("gitconfig"))
+                .collect(),
+            attributes: beside("git/attributes")
+                .into_iter()
+                .chain(of_system("gitattributes"))
+                .collect(),
+            home,
+            prefix,
+        }
+    }
+
+    /// The directory in which git is installed, which has a directory of programs.
+    fn prefix(&self) -> Option<PathBuf> {
+        let mut places = std::env::split_paths(self.path()?);
+        let place = places.find(|place| place.join("git").is_file())?;
+        place.parent().map(Path::to_owned)
     }
 
     pub(super) fn new(
@@ -195,8 +225,16 @@ impl Variables {
     }
 }
 
+/// Whether git that is installed in this directory reads the settings in [`SYSTEM`].
+fn has_usual_settings(prefix: &Path) -> bool {
+    prefix == Path::new("/") || prefix == Path::new("/usr")
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::fs;
+
     use super::*;
 
     /// The resulting variables, without the fixed ones.
@@ -227,29 +265,36 @@ mod tests {
 
     #[test]
     fn files_with_the_users_settings_are_where_git_looks_for_them() {
-        let check = |host: &[(&str, &str)], expected: &[&str]| {
+        let check = |host: &[(&str, &str)], settings: &[&str], attributes: &[&str]| {
             let host = host.iter().map(|(name, value)| (name.into(), value.into()));
             let found = Variables::new(host, &BTreeMap::new()).users_files();
-            assert_eq!(
-                found,
-                expected.iter().map(PathBuf::from).collect::<Vec<_>>()
-            );
+            let paths = |names: &[&str], last: &str| {
+                let names = names.iter().chain([&last]);
+                names.map(PathBuf::from).collect::<Vec<_>>()
+            };
+            assert_eq!(found.settings, paths(settings, "/etc/gitconfig"));
+            assert_eq!(found.attributes, paths(attributes, "/etc/gitattributes"));
         };
         let home = ("HOME", "/h");
-        let usual = [
-            "/h/.gitconfig",
-            "/h/.config/git/config",
-            "/h/.config/git/attributes",
-        ];
-        check(&[home], &usual);
-        check(&[home, ("XDG_CONFIG_HOME", "etc")], &usual);
-        let elsewhere = [
-            "/h/.gitconfig",
-            "/etc/x/git/config",
-            "/etc/x/git/attributes",
-        ];
-        check(&[home, ("XDG_CONFIG_HOME", "/etc/x")], &elsewhere);
-        check(&[], &[]);
+        let usual = ["/h/.gitconfig", "/h/.config/git/config"];
+        check(&[home], &usual, &["/h/.config/git/attributes"]);
+        let relative = [home, ("XDG_CONFIG_HOME", "etc")];
+        check(&relative, &usual, &["/h/.config/git/attributes"]);
+        let elsewhere = [home, ("XDG_CONFIG_HOME", "/etc/x")];
+        let settings = ["/h/.gitconfig", "/etc/x/git/config"];
+        check(&elsewhere, &settings, &["/etc/x/git/attributes"]);
+        check(&[], &[], &[]);
+        // Git that is installed elsewhere has settings of a system there.
+        let dir = tempfile::tempdir().unwrap();
+        let prefix = dir.path().to_str().unwrap();
+        fs::create_dir(dir.path().join("bin")).unwrap();
+        fs::write(dir.path().join("bin/git"), "").unwrap();
+        let path = format!("/no/such:{prefix}/bin");
+        let [settings, attributes] =
+            ["gitconfig", "gitattributes"].map(|name| format!("{prefix}/etc/{name}"));
+        let host = [("PATH", path.as_str())];
+        check(&host, &[settings.as_str()], &[attributes.as_str()]);
+        assert!(has_usual_settings(Path::new("/usr")));
     }
 
     #[test]

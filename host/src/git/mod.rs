@@ -40,6 +40,7 @@ mod taken;
 #[cfg(test)]
 pub(crate) mod tests;
 mod undo;
+mod users;
 mod work;
 
 use std::{
@@ -72,6 +73,7 @@ pub(crate) use self::{
     refs::Resolved,
     restraint::Restraint,
     status::Uncommitted,
+    users::{Led, UsersFiles},
     work::Merged,
 };
 use self::{

@@ -165,7 +165,8 @@ fn is_plain(path: &str) -> bool {
     path.chars().all(is_plain) && path.split('/').all(is_name)
 }
 
-/// Files of the host below a path.
+/// Files below a path that an agent must not change: those of the host, those that the user's
+/// settings of git lead to, and those of Claude Code for other tasks.
 #[derive(Debug, Deserialize)]
 struct Private {
     root: String,
@@ -175,8 +176,8 @@ struct Private {
     unwritten: Vec<String>,
 }
 
-/// Rules that keep an agent from the files of the host that `told` lists. A rule that denies
-/// something is stronger than all that allow it.
+/// Rules that keep an agent from the files that `told` lists. A rule that denies something is
+/// stronger than all that allow it.
 pub(crate) fn without_private(told: &str) -> Result<String, Failure> {
     let all: Vec<Private> = serde_json::from_str(told).map_err(|error| {
         let message = format!("the list of the host's own files cannot be read: {error}");
@@ -191,8 +192,9 @@ pub(crate) fn without_private(told: &str) -> Result<String, Failure> {
     {
         if !is_plain(&root) {
             let message = format!(
-                "an agent of an MCP client cannot be kept from the files of Claudine in `{root}`, \
-                 because its name has an unusual character, `.` or `..`; give it another name"
+                "an agent of an MCP client cannot be kept from `{root}`, which has files of \
+                 Claudine, of your settings of git or of another task's Claude Code, because its \
+                 name has an unusual character, `.` or `..`; give it another name"
             );
             return Err(Failure::new(Class::Invalid, message));
         }

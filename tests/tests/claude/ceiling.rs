@@ -666,6 +666,48 @@ fn clients_agent_reads_and_writes_no_files_of_the_host() {
     assert_eq!(fs::read(&of_git).unwrap(), b"# two\n");
 }
 
+/// The host's git would run the filters that these settings name, and Claude Code the helpers.
+#[test]
+fn clients_agent_changes_neither_included_settings_of_git_nor_the_directory_of_another_task() {
+    let mut world = World::with(Script::default(), Login::ApiKey, |host| host.config(EDITS));
+    world.host.up();
+    let root = world.host.root().to_owned();
+    let home = world.host.home();
+    fs::write(home.join(".gitconfig"), "[include]\npath = dot/config\n").unwrap();
+    let included = home.join("dot/config");
+    let (planted, inside) = (root.join("profile/planted.json"), root.join("made.txt"));
+    let places = [&included, &planted, &inside];
+    let input = |path: &Path| json!({"file_path": path, "content": "# words\n"});
+    let calls = || calling(places.map(|path| ("Write", input(path))));
+
+    // An agent of the owner does all of it.
+    world.api.set_script(calls());
+    let place = root.to_str().unwrap();
+    let task = world.done(&["go", "--permission-mode", "acceptEdits", "-w", place]);
+    succeeded(&task, "done");
+    for path in places {
+        fs::remove_file(path).unwrap();
+    }
+
+    let mut client = Client::connect(&world.host);
+    let profile = root.join("profile");
+    world.host.set_env("CLAUDE_CONFIG_DIR", &profile);
+    world.api.set_script(Script::always(Answer::text("done")));
+    let task = world.done(&["go", "--permission-mode", "plan"]);
+    succeeded(&task, "done");
+    world.api.set_script(calls());
+    let asked = json!({
+        "prompt": "go",
+        "permissionMode": "acceptEdits",
+        "workingDirectory": root,
+    });
+    let taken = client.call("DelegateTask", asked);
+    let task = world.host.finished(taken["taskId"].as_str().unwrap());
+    succeeded(&task, "done");
+    assert!(inside.exists());
+    assert!(!included.exists() && !planted.exists());
+}
+
 /// A tool that writes needs a pattern within the directory: without one it may write anywhere.
 #[test]
 fn client_cannot_allow_a_tool_that_writes_outside_of_the_directory() {

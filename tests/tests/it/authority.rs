@@ -755,3 +755,62 @@ fn settings_for_mcp_also_limit_agents_that_use_the_command_line() {
     assert_eq!(host.run(["release", "gate"]).status.code(), Some(0));
     host.finished("gate");
 }
+
+/// A script in place of Claude Code that shows the rules of a client's agent in the file `rules`.
+const SHOWS_RULES: &str =
+    r#"case "$*" in *disallowedTools*) printf '%s\n' "$@" > rules;; esac; exit 3"#;
+
+/// The rules that deny something to an agent of a client.
+#[track_caller]
+fn rules(host: &TestHost, client: &mut Client) -> String {
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let taken = client.call("DelegateTask", asked);
+    host.finished(taken["taskId"].as_str().unwrap());
+    said(host, "rules")
+}
+
+/// Otherwise the host's git runs the filters that an agent which may edit files names there.
+#[test]
+fn clients_agent_is_denied_changes_to_what_the_users_settings_of_git_lead_to() {
+    let (host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let mut client = Client::connect(&host);
+    let home = host.home();
+    let check = |rules: &str, is_denied: bool| {
+        for name in ["dot/config", "dot/more", "hooks/**", "clean"] {
+            let rule = format!("Edit(/{})", home.join(name).display());
+            assert_eq!(rules.contains(&rule), is_denied, "{rule}: {rules}");
+        }
+    };
+    check(&rules(&host, &mut client), false);
+    fs::create_dir(home.join("dot")).unwrap();
+    let included = "[include]\npath = more\n[filter \"x\"]\nclean = sh ~/clean\n";
+    fs::write(home.join("dot/config"), included).unwrap();
+    let settings = "[includeIf \"gitdir:/no/such/\"]\npath = ~/dot/config\n\
+                    [core]\nhooksPath = ~/hooks\n";
+    fs::write(home.join(".gitconfig"), settings).unwrap();
+    check(&rules(&host, &mut client), true);
+}
+
+/// Otherwise an agent that may edit files names programs there, which Claude Code runs for the next
+/// task with this directory.
+#[test]
+fn clients_agent_is_denied_changes_to_the_directory_of_claude_code_of_another_task() {
+    let (mut host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let mut client = Client::connect(&host);
+    let [other, of_host] = ["a profile", "another"].map(|name| host.root().join(name));
+    let denied = |path: &Path| format!("Edit(/{}/**)", path.display());
+    assert!(!rules(&host, &mut client).contains(&denied(&other)));
+    host.set_env("CLAUDE_CONFIG_DIR", &other);
+    host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
+    assert!(rules(&host, &mut client).contains(&denied(&other)));
+    // The next host knows it too, and its own.
+    host.set_env("CLAUDE_CONFIG_DIR", &of_host);
+    host.run(["down"]).check();
+    host.up();
+    let rules = rules(&host, &mut client);
+    for path in [&other, &of_host] {
+        assert!(rules.contains(&denied(path)), "{rules}");
+    }
+}
