@@ -55,8 +55,9 @@ pub(super) struct GuestHost {
     pub(super) env_file: PathBuf,
     pub(super) reporter: Reporter,
     pub(super) tasks: TaskTracker,
-    /// Variables of the attempt's children, in addition to the variables of the task.
-    pub(super) variables: Vec<(String, String)>,
+    /// Variables of the attempt's children, in addition to the variables of the task. `None` stands
+    /// for a variable that they do not get.
+    pub(super) variables: Vec<(String, Option<String>)>,
     /// Whether the executor itself reports its first sign of life, which it does if its manifest
     /// has a start timeout. For other executors, the first output is the sign of life if the task
     /// has a start timeout, and otherwise a running child.
@@ -250,7 +251,14 @@ impl GuestHost {
             EnvRemove::Names(names) => (Some(self.env_file.clone()), names),
         };
         let mut env_set = env;
-        env_set.extend(self.variables.iter().cloned());
+        for (name, value) in &self.variables {
+            if let Some(value) = value {
+                env_set.push((name.clone(), value.clone()));
+            } else {
+                env_set.retain(|(set, _)| set != name);
+                env_remove.push(name.clone());
+            }
+        }
         if request.worktree.is_some() {
             // If the task was submitted from a git hook, these variables would make the child's git
             // use the user's checkout.

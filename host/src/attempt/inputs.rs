@@ -47,8 +47,9 @@ pub(super) struct Inputs {
 pub(super) struct Prepared {
     pub(super) task: GuestTask,
     pub(super) checkpoint: Option<Vec<u8>>,
-    /// Variables of the attempt's children, in addition to the variables of the task.
-    pub(super) variables: Vec<(String, String)>,
+    /// Variables of the attempt's children, in addition to the variables of the task. `None` stands
+    /// for a variable that they do not get.
+    pub(super) variables: Vec<(String, Option<String>)>,
 }
 
 /// The documents of a task that are not in its row.
@@ -130,12 +131,17 @@ impl Inputs {
                 context: None,
             }
         };
-        let mut own = handed.variables;
+        let given = handed.variables.into_iter();
+        let mut own: Vec<_> = given.map(|(name, value)| (name, Some(value))).collect();
         if is_restrained {
             // The workspace may contain anything, even a program of the executor's name.
             let changed = without_relative(&variables);
             if !changed.is_empty() {
-                Arc::make_mut(&mut variables).extend(changed.iter().cloned());
+                let left = Arc::make_mut(&mut variables);
+                for (name, value) in &changed {
+                    left.remove(name);
+                    left.extend(value.iter().map(|value| (name.clone(), value.clone())));
+                }
                 own.extend(changed);
             }
         }
@@ -147,7 +153,7 @@ impl Inputs {
             if manifest.reads_env.contains(&mark.0) {
                 env.push(mark.clone());
             }
-            own.push(mark);
+            own.push((mark.0, Some(mark.1)));
             env.retain(|(name, _)| name != PRIVATE);
             if manifest.reads_env.iter().any(|name| name == PRIVATE) {
                 let told = Box::pin(self.told(manifest, variables.clone())).await;

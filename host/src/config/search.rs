@@ -10,8 +10,7 @@ use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
-/// Variables with such lists. The programs for which they are ignore them if they are empty, except
-/// for `PATH`.
+/// Variables with such lists.
 const LISTS: [&str; 8] = [
     PATH,
     LIBRARIES,
@@ -27,8 +26,7 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// Lists of libraries that every program loads. A name without a slash is not looked up in the
 /// directory in which the program runs.
 const PRELOADED: [&str; 2] = ["LD_AUDIT", "LD_PRELOAD"];
-/// Variables with a single path. The programs for which they are ignore them if they are empty,
-/// except for Bun, which does not start then.
+/// Variables with a single path.
 const PLACES: [&str; 9] = [
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
@@ -63,8 +61,11 @@ pub(crate) const PATH: &str = "PATH";
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Those of the variables that name relative places, without these places, and [`UNSAFE_PERL`]
-/// without effect.
-pub(crate) fn without_relative(variables: &BTreeMap<String, String>) -> Vec<(String, String)> {
+/// without effect. `None` stands for a variable of which nothing is left: it is to be removed,
+/// because Bun, for example, fails if a variable is empty.
+pub(crate) fn without_relative(
+    variables: &BTreeMap<String, String>,
+) -> Vec<(String, Option<String>)> {
     let lists = LISTS.iter().filter_map(|name| {
         let value = variables.get(*name)?;
         let separates = |it: char| it == ':' || (*name == LIBRARIES && it == ';');
@@ -86,6 +87,10 @@ pub(crate) fn without_relative(variables: &BTreeMap<String, String>) -> Vec<(Str
         let left = left.join(":");
         (left != *value).then(|| ((*name).to_owned(), left))
     });
+    let perl = variables.get(UNSAFE_PERL).filter(|value| *value != "0");
+    let perl = perl.map(|_| (UNSAFE_PERL.to_owned(), "0".to_owned()));
+    let changed = lists.chain(preloaded).chain(perl);
+    let changed = changed.map(|(name, left)| (name, Some(left).filter(|left| !left.is_empty())));
     let places = variables
         .iter()
         .filter(|(name, value)| is_relative_place(name.as_ref(), value.as_ref()));
@@ -93,11 +98,9 @@ pub(crate) fn without_relative(variables: &BTreeMap<String, String>) -> Vec<(Str
         let value = variables.get_key_value(*name)?;
         loads_by_relative_name(value.1).then_some(value)
     });
-    let emptied = places.chain(options);
-    let emptied = emptied.map(|(name, _)| (name.clone(), String::new()));
-    let perl = variables.get(UNSAFE_PERL).filter(|value| *value != "0");
-    let perl = perl.map(|_| (UNSAFE_PERL.to_owned(), "0".to_owned()));
-    lists.chain(preloaded).chain(emptied).chain(perl).collect()
+    let removed = places.chain(options);
+    let removed = removed.map(|(name, _)| (name.clone(), None));
+    changed.chain(removed).collect()
 }
 
 /// Whether a variable names a single place, and the place is relative.
@@ -146,7 +149,9 @@ mod tests {
     fn relative_and_empty_entries_of_lists_are_left_out() {
         let left = |name: &str, value: &str| {
             let lists = without_relative(&BTreeMap::from([(name.to_owned(), value.to_owned())]));
-            lists.into_iter().next().map(|(_, value)| value)
+            let first = lists.into_iter().next();
+            // An empty value stands for a removed variable.
+            first.map(|(_, value)| value.unwrap_or_default())
         };
         let check = |value: &str, expected: &str| {
             assert_eq!(left(PATH, value).as_deref(), Some(expected), "{value}");
@@ -177,7 +182,9 @@ mod tests {
     fn relative_places_and_options_that_load_by_relative_names_are_left_out() {
         let check = |name: &str, value: &str, expected: Option<&str>| {
             let given = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-            let found = without_relative(&given).pop().map(|(_, value)| value);
+            let found = without_relative(&given).pop();
+            // An empty value stands for a removed variable.
+            let found = found.map(|(_, value)| value.unwrap_or_default());
             assert_eq!(found.as_deref(), expected, "{name}={value}");
         };
         check("XDG_CONFIG_HOME", ".xdg", Some(""));
@@ -202,7 +209,7 @@ mod tests {
         ] {
             check("NODE_OPTIONS", kept, None);
         }
-        for emptied in [
+        for removed in [
             "--require ./a.js",
             "--require=tsx",
             "--import tsx",
@@ -210,10 +217,15 @@ mod tests {
             "--max-old-space-size=4096 --require",
             "--experimental-default-config-file",
         ] {
-            check("NODE_OPTIONS", emptied, Some(""));
+            check("NODE_OPTIONS", removed, Some(""));
         }
         check("BUN_OPTIONS", "--preload ./setup.ts", Some(""));
         check("BUN_OPTIONS", "--config=bunfig.toml", Some(""));
         check("BUN_OPTIONS", "--smol", None);
+        // An empty variable would not do for every program.
+        for name in ["BUN_INSPECT_PRELOAD", "LD_PRELOAD", "PYTHONPATH"] {
+            let given = BTreeMap::from([(name.to_owned(), "./a".to_owned())]);
+            assert_eq!(without_relative(&given), [(name.to_owned(), None)]);
+        }
     }
 }

@@ -628,7 +628,8 @@ fn host_started_inside_a_task_takes_no_settings_from_the_task() {
 fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client_names() {
     let (mut host, agent) = with_agent(
         SMALLEST,
-        "printenv PATH > path; printenv PYTHONPATH > python; printenv PYTHONSAFEPATH > safe",
+        "printenv PATH > path; printenv PYTHONPATH > python; printenv PYTHONSAFEPATH > safe; \
+         printenv BUN_INSPECT_PRELOAD > bun; echo $? >> bun",
     );
     let absolute = format!(
         "{}:{}",
@@ -637,6 +638,7 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     );
     host.set_env("PATH", format!("./bin::{absolute}:."));
     host.set_env("PYTHONPATH", "/lib/python:");
+    host.set_env("BUN_INSPECT_PRELOAD", "./planted.js");
     for place in ["claude", "bin/claude", "bin/git"] {
         let planted = host.work().join(place);
         fs::create_dir_all(planted.parent().unwrap()).unwrap();
@@ -649,6 +651,8 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     host.finished(id.as_str().unwrap());
     assert_eq!(said(&host, "path"), format!("{absolute}\n"));
     assert_eq!(said(&host, "python"), "/lib/python\n");
+    // The agent does not have the variable at all.
+    assert_eq!(said(&host, "bun"), "1\n");
     // The agent runs a helper of the user in this directory, perhaps `python3 -m MODULE`.
     assert_eq!(said(&host, "safe"), "1\n");
     assert!(!host.work().join("planted").exists());
