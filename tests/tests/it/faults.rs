@@ -288,7 +288,7 @@ fn task_that_has_ended_below_a_suspended_supervisor_is_not_shown_as_running() {
 /// The host orders a stop when the hard limit has passed, and the supervisor enforces both limits.
 #[test]
 fn task_that_ends_below_a_suspended_supervisor_within_its_time_limit_has_not_timed_out() {
-    const LIMIT: Duration = Duration::from_secs(8);
+    const LIMIT: Duration = Duration::from_secs(10);
     let host = TestHost::new();
     let kinds = [
         ("--timeout", 0, "succeeded"),
@@ -298,7 +298,7 @@ fn task_that_ends_below_a_suspended_supervisor_within_its_time_limit_has_not_tim
     ];
     let limited = kinds.map(|(limit, code, _)| {
         let script = format!("until test -e go; do sleep 0.05; done; exit {code}");
-        host.text(["run", limit, "8s", "--script", &script])
+        host.text(["run", limit, "10s", "--script", &script])
     });
     let processes = limited.each_ref().map(|id| host.live(id));
     let begun = Instant::now();
