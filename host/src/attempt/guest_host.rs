@@ -21,6 +21,7 @@ use super::{
     reporter::Reporter,
 };
 use crate::{
+    bounds::Bounds,
     clock,
     config::{DATA_DIR, TASK_ID},
     fsx, git,
@@ -272,7 +273,7 @@ impl GuestHost {
             env_remove,
             env_set,
             umask: request.umask,
-            bounds: request.bounds.as_ref().and_then(|text| text.parse().ok()),
+            bounds: self.bounds(),
             stdin: supervise::Stdin::Empty,
             log: self.layout.log(self.live.id),
             cap_bytes: kept_bytes(request),
@@ -281,6 +282,18 @@ impl GuestHost {
             ladder: self.live.ladder.clone(),
         };
         (start, stdin)
+    }
+
+    /// The limits that the task was given. Without them, a child has those of its supervisor.
+    fn bounds(&self) -> Option<Bounds> {
+        let text = self.request.bounds.as_ref()?;
+        let read = text.parse::<Bounds>().inspect_err(|error| {
+            tracing::warn!(
+                attempt = %self.live.id, %error,
+                "the limits that the task was given cannot be read, and do not apply"
+            );
+        });
+        read.ok()
     }
 
     fn index(child: &ChildRef) -> Option<(supervise::ChildId, usize)> {
