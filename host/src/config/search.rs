@@ -27,8 +27,8 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// Lists of libraries that every program loads. A name without a slash is not looked up in the
 /// directory in which the program runs.
 const PRELOADED: [&str; 2] = ["LD_AUDIT", "LD_PRELOAD"];
-/// Variables with a single path. The programs for which they are ignore them if they are empty,
-/// except for Bun, which does not start then.
+/// Variables with a single path. The programs that read them ignore them if they are empty, except
+/// for Bun, which does not start then.
 const PLACES: [&str; 9] = [
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
