@@ -670,10 +670,10 @@ mod tests {
         }
     }
 
-    /// Starts a child whose input nobody reads yet, so that the start waits while the input is
-    /// written, and drops the start after `until`. Returns the result of `until`, and the state of
-    /// the attempt after the drop.
-    async fn start_at_the_input<T>(host: &GuestHost, until: impl Future<Output = T>) -> (T, State) {
+    /// Begins to start a child whose input nobody reads yet, so that the start waits while the
+    /// input is written, and drops the start after `until`. Returns the result of `until`, and the
+    /// state of the attempt after the drop.
+    async fn begin_start<T>(host: &GuestHost, until: impl Future<Output = T>) -> (T, State) {
         let pipe = host.layout.stdin_file(host.live.id, 0);
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
         let start = host.spawn(spec("cat", Stdin::Bytes(b"input".to_vec())));
@@ -695,7 +695,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let host = without_supervisors(dir.path(), sample_task(1)).await;
         let is_added = |state: &State| (!state.children.is_empty()).then_some(());
-        let ((), state) = start_at_the_input(&host, host.live.until(is_added)).await;
+        let ((), state) = begin_start(&host, host.live.until(is_added)).await;
         assert!(state.is_over(), "{state:?}");
         // The file with the input is removed with the attempt.
         assert_eq!(state.input_files, 1);
@@ -712,7 +712,7 @@ mod tests {
             host.live.until(is_added).await;
             clock::within(Duration::from_mins(1), host.all_ended()).await
         };
-        let (given_up, _) = start_at_the_input(&host, given_up).await;
+        let (given_up, _) = begin_start(&host, given_up).await;
         assert_eq!(given_up, Some(()), "its executor is not given up");
     }
 
