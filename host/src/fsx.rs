@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_file_is_an_error_at_once_and_its_target_stays_as_it_is() {
+    fn a_link_in_the_place_of_a_file_is_an_error_and_its_target_stays_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let [link, target] = ["link", "target"].map(|name| dir.path().join(name));
         let check = || {

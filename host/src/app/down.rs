@@ -44,7 +44,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Time limit for lifting a drain. The engine needs only a moment for it, between two inputs.
 const LIFTED: Duration = Duration::from_secs(5);
 /// Time limit of a drain for the executors that have still to say how attempts ended, once nothing
-/// else runs: their code may be had in a moment. The others are asked by the next host.
+/// else runs: their code may be had in a moment. Later, the next host asks them.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// Maximum number of cancellations in progress at once. Cancellations in progress are committed
 /// together.

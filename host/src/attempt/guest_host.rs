@@ -21,6 +21,7 @@ use super::{
     reporter::Reporter,
 };
 use crate::{
+    bounds::Bounds,
     clock,
     config::{DATA_DIR, TASK_ID},
     fsx, git,
@@ -280,7 +281,7 @@ impl GuestHost {
             env_remove,
             env_set,
             umask: request.umask,
-            bounds: request.bounds.as_ref().and_then(|text| text.parse().ok()),
+            bounds: self.bounds(),
             stdin: supervise::Stdin::Empty,
             log: self.layout.log(self.live.id),
             cap_bytes: kept_bytes(request),
@@ -289,6 +290,18 @@ impl GuestHost {
             ladder: self.live.ladder.clone(),
         };
         (start, stdin)
+    }
+
+    /// The limits that the task was given. Without them, a child has those of its supervisor.
+    fn bounds(&self) -> Option<Bounds> {
+        let text = self.request.bounds.as_ref()?;
+        let read = text.parse::<Bounds>().inspect_err(|error| {
+            tracing::warn!(
+                attempt = %self.live.id, %error,
+                "the limits that the task was given cannot be read, and do not apply"
+            );
+        });
+        read.ok()
     }
 
     fn index(child: &ChildRef) -> Option<(supervise::ChildId, usize)> {
@@ -654,32 +667,43 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
-        let dir = tempfile::tempdir().unwrap();
-        let host = without_supervisors(dir.path(), sample_task(1)).await;
-        // The input is a pipe, so writing it waits until somebody reads it.
-        let input = host.layout.stdin_file(host.live.id, 0);
-        rustix::fs::mkfifoat(rustix::fs::CWD, &input, rustix::fs::Mode::RWXU).unwrap();
-        let start = host.spawn(SpawnSpec {
-            command: "cat".to_owned(),
+    fn spec(command: &str, stdin: Stdin) -> SpawnSpec {
+        SpawnSpec {
+            command: command.to_owned(),
             args: Vec::new(),
             cwd: None,
             env: Vec::new(),
             env_remove: EnvRemove::Names(Vec::new()),
-            stdin: Stdin::Bytes(b"input".to_vec()),
-        });
-        let is_added = |state: &State| (!state.children.is_empty()).then_some(());
-        tokio::select! {
-            started = start => unreachable!("{started:?}"),
-            () = host.live.until(is_added) => {}
+            stdin,
         }
-        // The start was dropped.
+    }
+
+    /// Begins to start a child whose input nobody reads yet, so that the start waits while the
+    /// input is written, and drops the start after `until`. Returns the result of `until`, and the
+    /// state of the attempt after the drop.
+    async fn begin_start<T>(host: &GuestHost, until: impl Future<Output = T>) -> (T, State) {
+        let pipe = host.layout.stdin_file(host.live.id, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let start = host.spawn(spec("cat", Stdin::Bytes(b"input".to_vec())));
+        let result = tokio::select! {
+            started = start => unreachable!("{started:?}"),
+            result = until => result,
+        };
         let state = host.live.state();
+        // Lets the thread that writes the input end.
         let mut written = String::new();
-        let mut input = std::fs::File::open(input).unwrap();
-        input.read_to_string(&mut written).unwrap();
+        let mut pipe = std::fs::File::open(pipe).unwrap();
+        pipe.read_to_string(&mut written).unwrap();
         assert_eq!(written, "input");
+        (result, state)
+    }
+
+    #[tokio::test]
+    async fn an_attempt_does_not_wait_for_a_child_whose_start_was_interrupted_before_it_was_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = without_supervisors(dir.path(), sample_task(1)).await;
+        let is_added = |state: &State| (!state.children.is_empty()).then_some(());
+        let ((), state) = begin_start(&host, host.live.until(is_added)).await;
         assert!(state.is_over(), "{state:?}");
         // The file with the input is removed with the attempt.
         assert_eq!(state.input_files, 1);
@@ -691,32 +715,13 @@ mod tests {
     async fn a_child_whose_input_cannot_be_written_is_not_alive_before_its_start_is_sent() {
         let dir = tempfile::tempdir().unwrap();
         let host = without_supervisors(dir.path(), sample_task(1)).await;
-        let input = host.layout.stdin_file(host.live.id, 0);
-        rustix::fs::mkfifoat(rustix::fs::CWD, &input, rustix::fs::Mode::RWXU).unwrap();
-        let start = host.spawn(SpawnSpec {
-            command: "cat".to_owned(),
-            args: Vec::new(),
-            cwd: None,
-            env: Vec::new(),
-            env_remove: EnvRemove::Names(Vec::new()),
-            stdin: Stdin::Bytes(b"input".to_vec()),
-        });
         let is_added = |state: &State| (!state.children.is_empty()).then_some(());
         let given_up = async {
             host.live.until(is_added).await;
             clock::within(Duration::from_mins(1), host.all_ended()).await
         };
-        let is_given_up = tokio::select! {
-            started = start => unreachable!("{started:?}"),
-            given_up = given_up => given_up.is_some(),
-        };
-        // Lets the writer end.
-        std::io::copy(
-            &mut std::fs::File::open(input).unwrap(),
-            &mut std::io::sink(),
-        )
-        .unwrap();
-        assert!(is_given_up);
+        let (given_up, _) = begin_start(&host, given_up).await;
+        assert_eq!(given_up, Some(()), "its executor is not given up");
     }
 
     /// An instance may crash while the engine's inbox has no room.
@@ -738,14 +743,7 @@ mod tests {
             let exit = Exit::sample(Status::Code(0));
             state.hear(0, ChildState::Exited(exit), true);
         });
-        let start = host.spawn(SpawnSpec {
-            command: "true".to_owned(),
-            args: Vec::new(),
-            cwd: None,
-            env: Vec::new(),
-            env_remove: EnvRemove::Names(Vec::new()),
-            stdin: Stdin::Empty,
-        });
+        let start = host.spawn(spec("true", Stdin::Empty));
         let is_added = |state: &State| (state.children.len() == 2).then_some(());
         tokio::select! {
             started = start => unreachable!("{started:?}"),

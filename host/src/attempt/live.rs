@@ -108,8 +108,8 @@ pub(super) struct State {
     pub(super) ended: bool,
     /// When no process of the attempt was alive any more, as far as this host knows.
     pub(super) ended_at: Option<MonotonicMs>,
-    /// Whether this was already so when this host found the attempt, so that it does not know since
-    /// when.
+    /// Whether this was already so when this host found the attempt. Then this host does not know
+    /// since when.
     pub(super) had_ended: bool,
     /// Whether nothing that could write output was left at the last end of a child.
     pub(super) is_drained_at_exit: bool,

@@ -38,12 +38,15 @@ pub(super) fn name() -> String {
     format!("{ASIDE}{}", random::hex_64())
 }
 
-/// Whether a file contains the name of such a directory. Then it is the lock with which a host has
-/// locked an index (see `index_lock`).
-pub(super) fn is_name_in(file: &Path) -> bool {
+/// Whether a file contains the name of such a directory, or may contain it because it cannot be
+/// read. Then it is, or may be, the lock with which a host has locked an index (see `index_lock`).
+pub(super) fn may_contain_name(file: &Path) -> bool {
     let mut start = [0; ASIDE.len()];
-    let read = fs::File::open(file).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *ASIDE.as_bytes()
+    match fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)) {
+        Ok(()) => start == *ASIDE.as_bytes(),
+        // A shorter file has no room for a name.
+        Err(error) => error.kind() != io::ErrorKind::UnexpectedEof,
+    }
 }
 
 /// Keeps a directory for files that are not in their places. Returns its new path.
@@ -95,6 +98,23 @@ pub(super) fn make_aside(git_dir: &Path, name: &str) -> io::Result<TempDir> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    /// Otherwise the lock of a host could be removed, for example for lack of descriptors.
+    #[test]
+    fn a_file_that_cannot_be_read_may_contain_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("index.lock");
+        let check = |text: &str, expected: bool| {
+            fs::write(&file, text).unwrap();
+            assert_eq!(may_contain_name(&file), expected, "{text:?}");
+        };
+        check("", false);
+        check("claudine", false);
+        check(&name(), true);
+        check("DIRC, the index of a git that was killed", false);
+        // A directory can be opened and not be read.
+        assert!(may_contain_name(dir.path()));
+    }
 
     #[test]
     fn only_old_directories_of_killed_hosts_are_removed() {

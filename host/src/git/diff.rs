@@ -59,7 +59,8 @@ impl Git {
     }
 
     /// The diff from a commit to the files in the checkout, including untracked files that are not
-    /// ignored. Changes nothing in the checkout or its repository.
+    /// ignored. If git cannot look at one of these, the diff begins with a line that says so.
+    /// Changes nothing in the checkout or its repository.
     pub(crate) async fn diff_to_files(
         &self,
         from: &Commit,
@@ -69,14 +70,19 @@ impl Git {
         let place = self.own_place(repository).await?;
         let index = self.copied_index(&place.git_dir).await?;
         // Only the names of new files are added to the temporary index, not their contents.
-        let add = Spec::reads(["add", "--intent-to-add", "--all", "--", ":(top)"]);
+        let add = ["add", "--intent-to-add", "--ignore-errors", "--all"];
+        let add = Spec::reads(add.into_iter().chain(["--", ":(top)"]));
         let add = self.without_foreign(add).await?.index(index.path());
-        let added = self.run(&add.limit(LONG)).await?;
-        if !added.status.success() {
-            tracing::debug!(dir = %self.dir().display(), "new files cannot be added to the diff");
-        }
+        let add = add.limit(LONG);
+        let added = self.run(&add).await?;
         let spec = spec(wanted, &[from]).index(index.path());
-        self.read_diff(&spec).await
+        let mut diff = self.read_diff(&spec).await?;
+        if !added.status.success() {
+            let why = failed(&add, &added);
+            // For git, text before the first file is no part of a patch.
+            diff.text = format!("new files may be missing: {why}\n{}", diff.text);
+        }
+        Ok(diff)
     }
 
     async fn copied_index(&self, git_dir: &Path) -> Result<OtherIndex, GitError> {
@@ -153,6 +159,32 @@ mod tests {
 [color]
 	ui = always
 ";
+
+    /// Git adds no repository without a commit.
+    #[tokio::test]
+    async fn a_diff_says_that_new_files_may_be_missing_and_shows_the_others() {
+        let person = Person::with_repository("");
+        person.write("file", "one\n");
+        person.commit_all("first");
+        let base = person.commit("HEAD").await;
+        let beside = person.home().join("beside");
+        let path = beside.to_str().unwrap();
+        person.git(&["worktree", "add", "-q", "-b", "task", path]);
+        fs::write(beside.join("new"), "new\n").unwrap();
+        let git = person.at(path);
+        let repository = git.place().await.unwrap().repository;
+        let all = Wanted {
+            shape: Shape::Patch,
+            path: None,
+        };
+        let says = "new files may be missing: `git add` failed: ";
+        let diff = git.diff_to_files(&base, &repository, all).await.unwrap();
+        assert!(diff.text.starts_with("diff --git "), "{}", diff.text);
+        person.git_in(&beside, &["init", "-q", "inner"]);
+        let diff = git.diff_to_files(&base, &repository, all).await.unwrap();
+        assert!(diff.text.starts_with(says), "{}", diff.text);
+        assert!(diff.text.contains("+++ b/new\n"), "{}", diff.text);
+    }
 
     #[tokio::test]
     async fn a_diff_runs_no_programs_and_shows_new_files() {

@@ -24,10 +24,9 @@ use std::{
 };
 
 use super::{
-    At, Git, GitError, failed, is_no,
+    At, Git, GitError, failed,
     settings::few_enough,
     spec::{Hooks, Spec},
-    whole,
 };
 use crate::{clock, lock::lock};
 
@@ -195,22 +194,7 @@ impl Git {
     ) -> Result<BTreeSet<String>, GitError> {
         let spec = Spec::reads(["config", "-z", "--name-only", "--get-regexp", NAMED]);
         let spec = spec.with_settings_of(command);
-        let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
-        if !found.status.success() {
-            return if is_no(&found) {
-                Ok(BTreeSet::new())
-            } else {
-                Err(failed(&spec, &found))
-            };
-        }
-        let output = whole(&spec, found)?;
-        // A name must not be changed, because it would no longer denote the same hook.
-        let text = std::str::from_utf8(&output).ok();
-        let names = text.and_then(hook_names);
-        names.ok_or_else(|| GitError::Unreadable {
-            called: spec.called(),
-            printed: String::from_utf8_lossy(&output).into_owned(),
-        })
+        self.settings_at(at, &spec, folds_case, hook_names).await
     }
 }
 

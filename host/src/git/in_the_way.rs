@@ -85,11 +85,12 @@ impl Git {
 }
 
 /// Whether the path is a directory that is a repository or contains one; `true` if a directory
-/// cannot be read.
+/// cannot be examined or read.
 fn has_repository(path: PathBuf) -> bool {
     let mut dirs = vec![path];
     while let Some(dir) = dirs.pop() {
-        if !fs::symlink_metadata(&dir).is_ok_and(|found| found.is_dir()) {
+        let found = fs::symlink_metadata(&dir);
+        if fsx::is_missing(&dir) || found.is_ok_and(|found| !found.is_dir()) {
             continue;
         }
         if !fsx::is_missing(&dir.join(".git")) {
@@ -108,6 +109,17 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
     use crate::git::tests::Person;
+
+    #[test]
+    fn a_directory_that_cannot_be_examined_may_be_a_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+        assert!(has_repository(link.join("inner")));
+        for without in [dir.path().to_owned(), link, dir.path().join("missing")] {
+            assert!(!has_repository(without));
+        }
+    }
 
     #[tokio::test]
     async fn a_repository_that_a_committed_file_would_replace_is_found() {

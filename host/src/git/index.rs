@@ -179,12 +179,13 @@ impl Git {
         Ok(differing)
     }
 
+    /// Those of the paths at which something is, or may be, because they cannot be examined.
     async fn only_there(&self, mut paths: Vec<String>) -> Result<BTreeSet<String>, GitError> {
         if paths.is_empty() {
             return Ok(BTreeSet::new());
         }
         self.look_at_files(move |top| {
-            paths.retain(|path| is_lossy(path) || fs::symlink_metadata(top.join(path)).is_ok());
+            paths.retain(|path| is_lossy(path) || !fsx::is_missing(&top.join(path)));
             paths.into_iter().collect()
         })
         .await

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Git, GitError,
-    aside::is_name_in,
+    aside::may_contain_name,
     index::OTHER,
     place::{common_dir_of, git_dir_of},
 };
@@ -121,7 +121,7 @@ fn add_locks(git_dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
 /// worktree may be the checkout of another task's base, and have some files of its merge.
 fn lock_at(path: PathBuf) -> Option<Lock> {
     let found = fs::symlink_metadata(&path).ok()?;
-    (found.is_file() && !is_name_in(&path)).then(|| Lock {
+    (found.is_file() && !may_contain_name(&path)).then(|| Lock {
         inode: found.ino(),
         changed: (found.ctime(), found.ctime_nsec()),
         path,
@@ -175,12 +175,16 @@ fn dirs_with_git() -> io::Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
-/// Whether a directory is in a repository itself or in one of its checkouts.
+/// Whether a directory is in a repository itself or in one of its checkouts. It may be, if the
+/// system lacks something to look at it.
 fn is_of(repository: &Path, dir: &Path) -> bool {
     let repository = fsx::real(repository);
     let is_top = |top: &Path| {
         let git_dir = git_dir_of(top).unwrap_or_else(|| top.join(".git"));
-        common_dir_of(&git_dir).is_ok_and(|found| found == repository)
+        match common_dir_of(&git_dir) {
+            Ok(found) => found == repository,
+            Err(error) => fsx::is_of_the_system(&error),
+        }
     };
     dir.starts_with(&repository) || dir.ancestors().any(is_top)
 }

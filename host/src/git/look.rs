@@ -398,12 +398,13 @@ pub(super) fn has_files(path: PathBuf) -> bool {
     false
 }
 
-/// The directory, or one below it, whose `.git` has files. A directory that cannot be read may be
-/// one.
+/// The directory, or one below it, whose `.git` has files. A directory that cannot be examined or
+/// read may be one.
 fn with_repository(dir: PathBuf) -> Option<PathBuf> {
     let mut dirs = vec![dir];
     while let Some(dir) = dirs.pop() {
-        if !fs::symlink_metadata(&dir).is_ok_and(|found| found.is_dir()) {
+        let found = fs::symlink_metadata(&dir);
+        if fsx::is_missing(&dir) || found.is_ok_and(|found| !found.is_dir()) {
             continue;
         }
         if has_files(dir.join(".git")) {
@@ -453,6 +454,17 @@ pub(crate) fn shortened(files: &[String]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_examined_may_be_a_repository() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+        assert!(with_repository(link.join("inner")).is_some());
+        for without in [dir.path().to_owned(), link, dir.path().join("missing")] {
+            assert_eq!(with_repository(without), None);
+        }
+    }
 
     #[test]
     fn an_unreadable_directory_does_not_count_as_empty() {

@@ -8,6 +8,7 @@
 mod aside;
 mod attributes;
 mod checkouts;
+mod configured;
 mod conflicts;
 mod diff;
 mod entries;

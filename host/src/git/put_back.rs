@@ -429,7 +429,8 @@ impl Git {
         .await
     }
 
-    /// The files of a step that exist here but differ from the new commit.
+    /// The files of a step that exist here but differ from the new commit. A file that cannot be
+    /// examined may differ.
     pub(super) async fn not_as_new(&self, step: &Step) -> Result<BTreeSet<String>, GitError> {
         let fresh = OtherIndex::new(&self.git_dir().await?);
         let new = step.files.iter().filter(|file| file.in_new);
@@ -438,14 +439,15 @@ impl Git {
         let files = step.files.clone();
         self.look_at_files(move |top| {
             let is_other = |file: &Changed| {
-                let Ok(found) = fs::symlink_metadata(top.join(&file.path)) else {
+                let path = top.join(&file.path);
+                if fsx::is_missing(&path) {
                     return false;
-                };
+                }
                 // If the new commit does not have the file, it may have a directory at this path.
                 let is_as_new = if file.in_new {
                     !differing.contains(&file.path)
                 } else {
-                    found.is_dir()
+                    fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir())
                 };
                 !is_as_new
             };

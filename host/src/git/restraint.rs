@@ -22,12 +22,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     At, Git, GitError,
     environment::Variables,
-    failed,
     foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
-    is_no,
     settings::few_enough,
     spec::{Program, Spec},
-    whole,
 };
 use crate::command::Finished;
 
@@ -206,22 +203,7 @@ impl Git {
             Some(command) => spec.with_settings_of(command),
             None => spec,
         };
-        let found = self.run_at(at, &spec, &self.variables, folds_case).await?;
-        if !found.status.success() {
-            return if is_no(&found) {
-                Ok(Limits::default())
-            } else {
-                Err(failed(&spec, &found))
-            };
-        }
-        let output = whole(&spec, found)?;
-        // A name must not be changed, because it would no longer denote the same program.
-        let text = std::str::from_utf8(&output).ok();
-        let limits = text.and_then(limits);
-        limits.ok_or_else(|| GitError::Unreadable {
-            called: spec.called(),
-            printed: String::from_utf8_lossy(&output).into_owned(),
-        })
+        self.settings_at(at, &spec, folds_case, limits).await
     }
 }
 

@@ -265,7 +265,8 @@ impl Swaps {
     fn is_replaced(&self, file: &Swap) -> bool {
         let (here, aside) = self.places(file);
         let is_removed = file.old.is_none() && fsx::is_missing(&here);
-        !is_removed && stamp(&aside).is_ok_and(|aside| aside != file.new)
+        // If it cannot be examined, nobody knows that the new version is still there.
+        !is_removed && !stamp(&aside).is_ok_and(|aside| aside == file.new)
     }
 
     /// Sets the modification times of the old files that were put aside to now, because they are

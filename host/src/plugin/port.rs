@@ -39,8 +39,8 @@ pub(crate) trait AttemptHost: Send + Sync + 'static {
     fn signal(&self, child: &ChildRef, signal: Signal) -> Result<(), Failure>;
     fn wait(&self, child: &ChildRef) -> BoxFuture<'_, Result<ChildExit, Failure>>;
     /// Returns when no child is alive, and none may be started but by a [`Self::spawn`] that waits,
-    /// which is given up with its instance. It is only for an attempt that is being stopped, which
-    /// can start no other child.
+    /// which is given up with its instance. This is only for an attempt that is being stopped, and
+    /// that can start no other child.
     fn all_ended(&self) -> BoxFuture<'_, ()>;
     /// Reports progress of the attempt; `data` is JSON, at most 64 KiB.
     fn progress(&self, kind: &str, data: &str);

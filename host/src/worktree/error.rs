@@ -270,6 +270,16 @@ impl WorktreeError {
                 | Self::HalfOpened { .. }
                 | Self::Open { .. }
                 | Self::GoneWithoutGit { .. }
+                // The repository, its settings or its worktree are the reason, not the request.
+                | Self::Git(
+                    GitError::Failed { .. }
+                        | GitError::FilterFailed { .. }
+                        | GitError::NotFetched { .. }
+                        | GitError::TooManyPrograms { .. }
+                        | GitError::NotItsOwn { .. }
+                        | GitError::NotASubmodule { .. }
+                        | GitError::Unread { .. }
+                )
         )
     }
 

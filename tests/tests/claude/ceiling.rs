@@ -618,7 +618,7 @@ fn clients_agent_reads_and_writes_no_files_of_the_host() {
     let written = |path: &Path| json!({"file_path": path, "content": "words\n"});
     let (grant, inside) = (data.join("grants/any.toml"), root.join("made.txt"));
     let settings = world.host.config_dir().join("claudine/other.toml");
-    // The user's settings of git, which has a link in its usual place.
+    // The user's settings of git, with a link in their usual place.
     let of_git = root.join("dotfile");
     fs::write(&of_git, "# one\n").unwrap();
     symlink(&of_git, world.host.home().join(".gitconfig")).unwrap();

@@ -14,20 +14,18 @@ fn time_limit_counts_from_the_start_and_not_from_standby() {
     let host = TestHost::builder().slots(1).build();
     let first = host.script("until test -e go; do sleep 0.02; done");
     host.live(&first);
-    let second = host.text(["run", "--timeout", "1s", "--", "true"]);
+    let second = host.text(["run", "--timeout", "5s", "--", "true"]);
     let submitted = Instant::now();
     wait_for("the time limit to pass on standby", || {
-        (submitted.elapsed() > Duration::from_secs(2)).then_some(())
+        (submitted.elapsed() > Duration::from_secs(6)).then_some(())
     });
     fs::write(host.work().join("go"), "").unwrap();
     let second = host.finished(&second);
     assert_eq!(second["outcome"], "succeeded", "{second:#}");
     let first = host.finished(&first);
     assert!(first["finished_at"].as_str() <= second["started_at"].as_str());
-    assert!(
-        second["usage"]["wall_ms"].as_u64() < Some(1_000),
-        "{second:#}"
-    );
+    let wall_ms = second["usage"]["wall_ms"].as_u64().unwrap();
+    assert!(wall_ms < 5_000, "{second:#}");
 }
 
 #[test]

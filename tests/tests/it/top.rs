@@ -247,14 +247,40 @@ fn ten_thousand_tasks_are_counted_and_the_newest_are_shown() {
     host.run_with(["submit", "-"], tasks.join("\n").as_bytes())
         .check();
     let top = Terminal::start(&host, &["top"], USUAL);
-    top.shows(&["10000 held", "n9999"]);
-    top.press("G");
-    top.press("k");
-    top.press("g");
-    top.shows(&["n9999"]);
+    top.shows(&["10000 held", "1000 of 10000 shown"]);
+    shows_consecutive_tasks(&top, |names| names[0] == "n9999");
     lines_fit(&top, 80);
+    // The last of the thousand tasks.
+    top.press("G");
+    shows_consecutive_tasks(&top, |names| names[names.len() - 1] == "n9000");
+    top.press("g");
+    shows_consecutive_tasks(&top, |names| names[0] == "n9999");
     host.run(["cancel", "n9999"]).check();
-    top.shows(&["9999 held"]);
+    // The selection follows its task, which is behind the held tasks now.
+    top.shows(&["9999 held", "⊘ cancelled"]);
+    top.press("g");
+    shows_consecutive_tasks(&top, |names| names[0] == "n9998");
+}
+
+/// Waits until the screen is full of held tasks, each of which was submitted just before the one
+/// above it, and their names are as expected.
+#[track_caller]
+fn shows_consecutive_tasks(top: &Terminal, is_expected: impl Fn(&[String]) -> bool) {
+    wait_for("the expected tasks", || {
+        let names = held(&top.screen());
+        let first: usize = names.first()?.strip_prefix('n')?.parse().ok()?;
+        let is_consecutive = (0..)
+            .zip(&names)
+            .all(|(at, name)| *name == format!("n{}", first.saturating_sub(at)));
+        (names.len() > 10 && is_consecutive && is_expected(&names)).then_some(())
+    });
+}
+
+/// The names of the held tasks on a screen, from the top.
+fn held(screen: &str) -> Vec<String> {
+    let rows = screen.lines().filter_map(|row| row.split_once("⏸ held"));
+    rows.filter_map(|(_, rest)| rest.split_whitespace().next().map(str::to_owned))
+        .collect()
 }
 
 #[test]

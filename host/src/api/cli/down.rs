@@ -21,7 +21,7 @@ use self::{
         halt, halted, held_up, hold_up, out_of_reach, unreached, unsettled, without_plugin,
     },
     process::{end, open, wait_for},
-    said::{NAMED, ended, ended_text, interrupted, none_runs, unrecorded, unrecorded_text},
+    said::{NAMED, ended, ended_text, interrupted, none_runs, unread, unrecorded, unrecorded_text},
     unended::{all_ended, held_up_by, ids},
 };
 use super::{
@@ -225,7 +225,17 @@ impl Down {
             ended,
             unrecorded: left,
             runs_on,
-        } = of_what_ran(session, &running, begun_at).await;
+        } = match of_what_ran(session, &running, begun_at).await {
+            Ok(ran) => ran,
+            Err(error) if mode == DownMode::Drain => return Err(unread(&error).into()),
+            // The command does not fail, because the host has ended.
+            Err(error) => {
+                output::say(&format!(
+                    "warning: the tasks that were ended cannot be named: {error}"
+                ));
+                WhatRan::default()
+            }
+        };
         if mode != DownMode::Leave && runs_on > 0 {
             return Err(too_early(mode, runs_on).into());
         }
@@ -336,6 +346,7 @@ fn ended_without_host(tasks: &BTreeSet<TaskId>, cause: &str, why: &AppError) -> 
 }
 
 /// The tasks that were running when the command began.
+#[derive(Default)]
 struct WhatRan {
     /// The tasks that have ended.
     ended: Vec<TaskRow>,
@@ -346,26 +357,27 @@ struct WhatRan {
 }
 
 /// Looks up the tasks that were running when the command began.
-async fn of_what_ran(session: &Session, running: &[TaskRow], begun_at: Timestamp) -> WhatRan {
+async fn of_what_ran(
+    session: &Session,
+    running: &[TaskRow],
+    begun_at: Timestamp,
+) -> Result<WhatRan, ClientError> {
+    let mut what = WhatRan::default();
+    if running.is_empty() {
+        return Ok(what);
+    }
     let step_ms = u64::try_from(CLOCK_STEP.as_millis()).unwrap_or(u64::MAX);
     let filter = ListFilter {
         state: vec!["running".to_owned(), "done".to_owned()],
         since_ms: Some(begun_at.0.saturating_sub(step_ms)),
         ..ListFilter::default()
     };
-    // If the tasks cannot be read, the message names none of them. The command does not fail,
-    // because the host has ended.
-    let now = session.client().list_all(filter).await.unwrap_or_default();
+    let now = session.client().list_all(filter).await?;
     let mut now: HashMap<&str, &TaskRow> = now.iter().map(|row| (row.id.as_str(), row)).collect();
     let ran = running.iter().filter_map(|row| {
         let found = now.remove(row.id.as_str())?;
         Some((found, row.has_ended()))
     });
-    let mut what = WhatRan {
-        ended: Vec::new(),
-        unrecorded: Vec::new(),
-        runs_on: 0,
-    };
     for (found, had_ended) in ran {
         if found.outcome.is_some() {
             what.ended.push(found.clone());
@@ -375,7 +387,7 @@ async fn of_what_ran(session: &Session, running: &[TaskRow], begun_at: Timestamp
             what.runs_on += 1;
         }
     }
-    what
+    Ok(what)
 }
 
 /// The error if the host ended while tasks were running. This happens if another `down` replaces

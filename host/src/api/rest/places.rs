@@ -152,8 +152,8 @@ impl Places {
         }
     }
 
-    /// Closes the connection that has been idle longest, if it has been for a moment. Returns when
-    /// it should have gone, or at once and false if no connection is idle.
+    /// Closes the connection that has been idle longest, if it has been idle for a moment. Returns
+    /// true once that connection should have gone, or false at once if no connection is idle.
     pub(super) async fn make_room(&self) -> bool {
         let has_idle = !self.idle.lock().by_age.is_empty();
         if has_idle {

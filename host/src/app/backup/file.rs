@@ -24,7 +24,7 @@ use crate::{clock, fsx};
 /// End of the name of an incomplete backup.
 const PARTIAL: &str = ".partial";
 /// The age from which an incomplete backup that nobody has locked was left by a killed command. A
-/// command locks it as soon as it has made it.
+/// command locks the file as soon as it has made it.
 const LEFT_AFTER: Duration = Duration::from_mins(1);
 
 /// A file that gets its name once it is complete. Until then the name ends in `.partial`, and the

@@ -44,7 +44,19 @@ impl Noted {
                 return None;
             }
         };
-        let (epoch, batch) = str::from_utf8(&text).ok()?.trim().split_once(' ')?;
+        let noted = Self::parse(&text);
+        if noted.is_none() {
+            tracing::warn!(
+                path = %path.display(),
+                "the number of the last batch is damaged: an earlier copy of the database that \
+                 somebody has put back would not be noticed"
+            );
+        }
+        noted
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (epoch, batch) = str::from_utf8(text).ok()?.trim().split_once(' ')?;
         let (epoch, batch) = (epoch.parse().ok()?, batch.parse().ok()?);
         Some(Self { epoch, batch })
     }

@@ -53,7 +53,7 @@ impl Journal {
     }
 
     /// Writes the waiting lines, and returns whether all of them are in the file now. On a full
-    /// disk they stay in memory until the next flush, which [`Self::due`] tells the time of.
+    /// disk they stay in memory until the next flush, whose time [`Self::due`] tells.
     pub(super) fn flush(&mut self) -> bool {
         while !self.waiting.is_empty() {
             match self.file.write(&self.waiting) {

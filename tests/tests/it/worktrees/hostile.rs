@@ -6,7 +6,9 @@ use std::{fs, os::unix::fs::symlink};
 use claudine_tests::{TestHost, harness::binary, mcp::Client};
 use serde_json::json;
 
-use super::{COMMIT, Repository, git_in, merged, path_with, program, programs, write_script};
+use super::{
+    COMMIT, REFUSED, Repository, git_in, merged, path_with, program, programs, write_script,
+};
 use crate::authority::smallest;
 
 /// Settings that change the output of git commands, or make git commands fail or wait if a program
@@ -396,7 +398,7 @@ fn host_runs_neither_a_file_of_a_branch_nor_a_filter_of_the_repository_for_a_cli
     let diff = client.call("TaskDiff", json!({ "taskId": id }));
     let patch = diff["patch"].as_str().unwrap();
     assert_eq!(patch.matches("-one\n+two\n").count(), 2, "{patch}");
-    host.run(["worktree", "clean"]);
+    host.run(["worktree", "clean"]).check();
     assert!(!ran.exists());
     // A task of the person has all filters, in the checkout.
     repository.done(&["--base", "theirs"], "true");
@@ -456,7 +458,7 @@ fn host_fetches_no_missing_object_for_a_client() {
     let id = id.trim();
     host.run(["cancel", id]).check();
     client.call("RetryTask", json!({ "taskId": id }));
-    host.run(["release", id]);
+    host.run(["release", id]).check();
     let task = host.finished(id);
     assert!(task.to_string().contains(says), "{task:#}");
     assert!(!ran.exists());
@@ -553,10 +555,11 @@ fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
         let error = task["attempts"][0]["git"]["error"].as_str().unwrap();
         assert!(error.contains(says), "{way}: {error}");
         let id = task["id"].as_str().unwrap();
-        host.run(["diff", id]).says(&[says]);
-        host.run(["worktree", "merge", id]).says(&[says]);
+        for request in [&["diff", id][..], &["worktree", "merge", id]] {
+            host.run(request).code(REFUSED).says(&[says]);
+        }
         host.run(["worktree", "list"]).check();
-        host.run(["worktree", "clean"]);
+        host.run(["worktree", "clean"]).check();
         host.run(["retry", id]).check();
         host.finished(id);
         assert!(!ran.exists(), "{way}");

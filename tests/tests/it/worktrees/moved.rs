@@ -182,7 +182,7 @@ fn worktree_that_cannot_be_examined_does_not_count_as_removed() {
     let list = host.json(["worktree", "list"]);
     let error = list[0]["error"].as_str().unwrap();
     assert!(error.contains(says), "{error}");
-    host.run(["diff", "fix"]).says(&[says]);
+    host.run(["diff", "fix"]).code(REFUSED).says(&[says]);
     let worktree = repository.worktree(&task);
     fs::remove_file(&worktree).unwrap();
     host.run(["worktree", "merge", "fix"]).check();

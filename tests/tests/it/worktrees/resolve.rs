@@ -182,7 +182,9 @@ fn status_of_a_task_that_ran_in_an_open_merge_proposes_to_resolve_the_merge() {
     let task = conflicting(&repository);
     let id = task["id"].as_str().unwrap();
     let resolve = ["worktree", "resolve", "fix"];
-    host.run(resolve).code(REFUSED).says(&["file"]);
+    host.run(resolve)
+        .code(REFUSED)
+        .says(&["file has conflict markers"]);
     fs::write(repository.worktree(&task).join("go"), "").unwrap();
     // The task's script overwrites the file; for git, this does not resolve the conflict.
     host.run(["retry", id]).check();
@@ -397,7 +399,8 @@ fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
     let status = || git_in(host, &worktree, &["status", "--porcelain"]);
     // The filter cannot write the file of the base.
     smudge("sed /broken/q1");
-    host.run(resolve).says(&["smudge filter big failed"]);
+    let failed = &["smudge filter big failed"];
+    host.run(resolve).code(REFUSED).says(failed);
     assert_eq!(status(), "");
     assert!(!worktree.join("new").exists());
     host.run(abort)
@@ -405,7 +408,7 @@ fn files_of_a_merge_that_git_could_not_begin_are_never_taken_for_work() {
         .says(&["no merge is in progress"]);
     // The filter cannot write the file of the task either, so the files cannot be put back yet.
     smudge("false");
-    host.run(resolve).says(&["smudge filter big failed"]);
+    host.run(resolve).code(REFUSED).says(failed);
     assert_ne!(status(), "");
     let says = &["has failed half-way, so nothing was done"];
     for strategy in ["patch", "auto"] {

@@ -77,7 +77,7 @@ fn kept_by_another(lock: &Path, limit: Duration) -> io::Error {
     ))
 }
 
-/// Removes what a command has left beside the file that was killed while it changed the file.
+/// Removes what a command that was killed while it changed the file has left beside the file.
 fn remove_left(file: &Path) {
     if let Err(error) = fsx::remove_left_beside(file) {
         tracing::debug!(%error, "files of a killed command stay beside the configuration file");

@@ -1,7 +1,10 @@
 //! What `claudine down` says at its end.
 
 use super::super::{progress, text};
-use crate::app::{AppError, DownMode, ErrorKind, TaskRow};
+use crate::{
+    api::client::ClientError,
+    app::{AppError, DownMode, ErrorKind, TaskRow},
+};
 
 /// Limit of the cancelled tasks, and of the other ended tasks, that the final message names.
 pub(super) const NAMED: usize = 10;
@@ -50,6 +53,16 @@ pub(super) fn unrecorded(tasks: &[TaskRow]) -> AppError {
         "their ends are kept: the next host (`claudine up`) records them; until then, do not copy \
          the data directory; `claudine doctor` names a plugin that cannot be used",
     )
+}
+
+/// The error if a drain has ended, and the tasks cannot be read.
+pub(super) fn unread(error: &ClientError) -> AppError {
+    let message = format!(
+        "the host has ended, but nobody knows whether the ends of all tasks are recorded, because \
+         the tasks cannot be read: {error}"
+    );
+    AppError::new(ErrorKind::Unavailable, message)
+        .hint("do not copy the data directory before `claudine list` shows the ends")
 }
 
 /// The message if the user interrupts the wait. `drains` says whether the host has begun to drain.
