@@ -47,10 +47,11 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     let supervisors = list(all)?.found;
     // In a copy, the notes name supervisors that work for the original. Only a lock shows that a
     // supervisor works for this directory.
-    let mut living = Vec::new();
+    let (mut dead, mut living) = (Vec::new(), Vec::new());
     for (_, dir) in &supervisors {
         if is_dead(dir).map_err(|source| unusable(dir, source))? {
             recover::refuse_copy(dir)?;
+            dead.push(dir);
         } else {
             living.push(dir);
         }
@@ -60,7 +61,7 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         open.extend(recover::unended(dir).map_err(|source| unusable(dir, source))?);
     }
     let (mut asked, mut unseen) = (Asked::default(), Vec::new());
-    for dir in living {
+    for dir in living.iter().copied() {
         let fault = |source| unusable(dir, source);
         if let Some(supervisor) = identity(dir).map_err(fault)? {
             if let Err(error) = note_asked(dir) {
@@ -76,8 +77,12 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
         }
     }
     let give_up = clock::monotonic() + ENDS_WITHIN;
+    // Before the wait for the others, which may end with an error.
+    for dir in dead {
+        recover::recover(dir)?;
+    }
     wait_for_ends(&asked, all, give_up)?;
-    for (_, dir) in &supervisors {
+    for dir in living {
         let fault = |source| unusable(dir, source);
         if unseen.contains(&dir) {
             if !is_dead(dir).map_err(fault)? {
