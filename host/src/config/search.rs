@@ -28,17 +28,24 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// directory in which the program runs.
 const PRELOADED: [&str; 2] = ["LD_AUDIT", "LD_PRELOAD"];
 /// Variables with a single path. The programs for which they are ignore them if they are empty,
-/// except for Bun, which does not start then.
-const PLACES: [&str; 9] = [
+/// except for Bun, which does not start then, for git, which then has no such file, and for zsh,
+/// which then looks in the root directory.
+const PLACES: [&str; 15] = [
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
     "BASH_ENV",
     "BUN_INSPECT_PRELOAD",
     "GH_CONFIG_DIR",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_EXEC_PATH",
+    "OPENSSL_CONF",
+    "RIPGREP_CONFIG_PATH",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
     "XDG_STATE_HOME",
+    "ZDOTDIR",
 ];
 /// Variables with options of the programs in which Claude Code may run.
 const OPTIONS: [&str; 2] = ["BUN_OPTIONS", "NODE_OPTIONS"];
@@ -185,6 +192,17 @@ mod tests {
         check("XDG_CONFIG_HOME", "/home/me/.config", None);
         check("XDG_CONFIG_HOME", "", None);
         check("BASH_ENV", "./benv", Some(""));
+        for name in [
+            "GIT_CONFIG_GLOBAL",
+            "GIT_CONFIG_SYSTEM",
+            "GIT_EXEC_PATH",
+            "OPENSSL_CONF",
+            "RIPGREP_CONFIG_PATH",
+            "ZDOTDIR",
+        ] {
+            check(name, "~/own", Some(""));
+            check(name, "/home/me/own", None);
+        }
         check("ENV", "production", None);
         check("LD_PRELOAD", "./pl.so", Some(""));
         check(
