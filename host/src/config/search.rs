@@ -50,7 +50,7 @@ const PLACES: [&str; 15] = [
 /// Variables with options of the programs in which Claude Code may run.
 const OPTIONS: [&str; 2] = ["BUN_OPTIONS", "NODE_OPTIONS"];
 /// Those of the options that name code or settings, without their dashes.
-const LOADING: [&str; 11] = [
+const LOADING: [&str; 12] = [
     "config",
     "env-file",
     "env-file-if-exists",
@@ -62,6 +62,7 @@ const LOADING: [&str; 11] = [
     "openssl-config",
     "preload",
     "require",
+    "snapshot-blob",
 ];
 /// With this variable Perl looks in the directory in which it runs, too.
 const UNSAFE_PERL: &str = "PERL_USE_UNSAFE_INC";
@@ -130,7 +131,9 @@ fn loads_by_relative_name(options: &str) -> bool {
             Some((name, value)) => (name, Some(value)),
             None => (option, words.get(at + 1).copied()),
         };
-        LOADING.contains(&name) && !value.is_some_and(|value| value.starts_with('/'))
+        // For Node.js an underscore in a name means a dash.
+        let name = name.replace('_', "-");
+        LOADING.contains(&name.as_str()) && !value.is_some_and(|value| value.starts_with('/'))
     })
 }
 
@@ -224,6 +227,8 @@ mod tests {
             "--require ./a.js",
             "--require=tsx",
             "--import tsx",
+            "--experimental_loader=./a.mjs",
+            "--snapshot-blob ./a.blob",
             "-r /opt/a.js",
             "--max-old-space-size=4096 --require",
             "--experimental-default-config-file",
