@@ -60,8 +60,8 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     for (_, dir) in &supervisors {
         open.extend(recover::unended(dir).map_err(|source| unusable(dir, source))?);
     }
-    let (mut asked, mut unseen) = (Asked::default(), Vec::new());
-    for dir in living.iter().copied() {
+    let (mut asked, mut seen, mut unseen) = (Asked::default(), Vec::new(), Vec::new());
+    for dir in living {
         let fault = |source| unusable(dir, source);
         if let Some(supervisor) = identity(dir).map_err(fault)? {
             if let Err(error) = note_asked(dir) {
@@ -72,6 +72,7 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
                 asked.supervisors.push(supervisor);
                 asked.processes.push(process);
             }
+            seen.push(dir);
         } else {
             unseen.push(dir);
         }
@@ -81,15 +82,20 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     for dir in dead {
         recover::recover(dir)?;
     }
-    wait_for_ends(&asked, all, give_up)?;
-    for dir in living {
+    let waited = wait_for_ends(&asked, all, give_up);
+    // Otherwise an error could say that everything has ended.
+    for dir in unseen {
         let fault = |source| unusable(dir, source);
-        if unseen.contains(&dir) {
-            if !is_dead(dir).map_err(fault)? {
-                let text = "its supervisor cannot be seen from here";
-                return Err(fault(io::Error::other(text)));
-            }
-        } else if !is_dead_by(dir, give_up).map_err(fault)? {
+        if !is_dead(dir).map_err(fault)? {
+            let text = "its supervisor cannot be seen from here";
+            return Err(fault(io::Error::other(text)));
+        }
+        recover::recover(dir)?;
+    }
+    waited?;
+    for dir in seen {
+        let fault = |source| unusable(dir, source);
+        if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
             let text = format!("its supervisor has not ended within {limit} s");
             let text = match asked.living().map_err(fault)?.first() {
