@@ -3,7 +3,7 @@
 
 use claudine_domain::{
     budget::{Level, Spent, Usd},
-    outcome::{IDLE_TIMEOUT, Outcome, QUEUE_TIMEOUT, ReasonClass, TIMEOUT},
+    outcome::{IDLE_TIMEOUT, Outcome, QUEUE_TIMEOUT, ReasonClass, TIMEOUT, TIMEOUT_BEFORE_START},
     step::spent_by,
     task::{Class, Request, State, Task},
 };
@@ -57,7 +57,7 @@ pub(super) fn way_out(left: &Left<'_>) -> Option<String> {
 /// task's own, or cannot be higher.
 fn of_limit(request: &Request, message: &str) -> Option<String> {
     let (option, limit) = match message {
-        TIMEOUT => ("--timeout", request.timeout?),
+        TIMEOUT | TIMEOUT_BEFORE_START => ("--timeout", request.timeout?),
         IDLE_TIMEOUT => ("--idle-timeout", request.idle_timeout?),
         QUEUE_TIMEOUT => ("--queue-timeout", request.queue_timeout?),
         _ => return None,
@@ -304,6 +304,7 @@ mod tests {
         for (class, verb) in [(Class::Agent, "resume"), (Class::Command, "retry")] {
             for (message, options) in [
                 (TIMEOUT, "--timeout 20m"),
+                (TIMEOUT_BEFORE_START, "--timeout 20m"),
                 (IDLE_TIMEOUT, "--idle-timeout 1h"),
                 (QUEUE_TIMEOUT, "--queue-timeout 1h40m"),
             ] {

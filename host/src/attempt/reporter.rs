@@ -87,10 +87,12 @@ impl Reporter {
     }
 
     /// Tells the engine that an attempt goes on which had ended, according to its row: the earlier
-    /// host that has started another process of the attempt has died before this was durable.
+    /// host that has started another process of the attempt has died before this was durable. If
+    /// the supervisor does not answer, its notes may not tell whether that process was started, but
+    /// the attempt has not ended according to them.
     pub(super) async fn tell_if_it_goes_on(&self, live: &Live, row: &Task) {
         let was_over = row.last_attempt().is_some_and(|last| last.is_over);
-        if was_over && !live.look(State::has_ended) {
+        if was_over && !live.look(State::is_over) {
             self.send(live, Report::GoesOn).await;
         }
     }
@@ -211,7 +213,7 @@ mod tests {
             })
         };
         let exited = || ChildState::Exited(Exit::sample(Status::Code(0)));
-        let check = async |is_over: bool, last: ChildState, expected: bool| {
+        let check = async |is_over: bool, last: ChildState, ended: bool, expected: bool| {
             let row = Task {
                 attempts: vec![Attempt {
                     is_over,
@@ -221,6 +223,7 @@ mod tests {
             };
             let state = State {
                 children: vec![exited(), last],
+                ended,
                 ..State::default()
             };
             let attempt = AttemptId {
@@ -233,9 +236,11 @@ mod tests {
             reporter.tell_if_it_goes_on(&live, &row).await;
             assert_eq!(live.told.has_kind_of(&Report::GoesOn), expected);
         };
-        check(true, running(), true).await;
-        check(true, exited(), false).await;
-        check(false, running(), false).await;
+        check(true, running(), false, true).await;
+        check(true, exited(), true, false).await;
+        check(false, running(), false, false).await;
+        // A third process may run that the supervisor was about to start.
+        check(true, exited(), false, true).await;
     }
 
     /// Otherwise a task that runs would be shown as starting.

@@ -27,21 +27,27 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// directory in which the program runs.
 const PRELOADED: [&str; 2] = ["LD_AUDIT", "LD_PRELOAD"];
 /// Variables with a single path.
-const PLACES: [&str; 9] = [
+const PLACES: [&str; 15] = [
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
     "BASH_ENV",
     "BUN_INSPECT_PRELOAD",
     "GH_CONFIG_DIR",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_EXEC_PATH",
+    "OPENSSL_CONF",
+    "RIPGREP_CONFIG_PATH",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
     "XDG_STATE_HOME",
+    "ZDOTDIR",
 ];
 /// Variables with options of the programs in which Claude Code may run.
 const OPTIONS: [&str; 2] = ["BUN_OPTIONS", "NODE_OPTIONS"];
 /// Those of the options that name code or settings, without their dashes.
-const LOADING: [&str; 11] = [
+const LOADING: [&str; 12] = [
     "config",
     "env-file",
     "env-file-if-exists",
@@ -53,6 +59,7 @@ const LOADING: [&str; 11] = [
     "openssl-config",
     "preload",
     "require",
+    "snapshot-blob",
 ];
 /// With this variable Perl looks in the directory in which it runs, too.
 const UNSAFE_PERL: &str = "PERL_USE_UNSAFE_INC";
@@ -126,7 +133,9 @@ fn loads_by_relative_name(options: &str) -> bool {
             Some((name, value)) => (name, Some(value)),
             None => (option, words.get(at + 1).copied()),
         };
-        LOADING.contains(&name) && !value.is_some_and(|value| value.starts_with('/'))
+        // For Node.js an underscore in a name means a dash.
+        let name = name.replace('_', "-");
+        LOADING.contains(&name.as_str()) && !value.is_some_and(|value| value.starts_with('/'))
     })
 }
 
@@ -192,6 +201,17 @@ mod tests {
         check("XDG_CONFIG_HOME", "/home/me/.config", None);
         check("XDG_CONFIG_HOME", "", None);
         check("BASH_ENV", "./benv", Some(""));
+        for name in [
+            "GIT_CONFIG_GLOBAL",
+            "GIT_CONFIG_SYSTEM",
+            "GIT_EXEC_PATH",
+            "OPENSSL_CONF",
+            "RIPGREP_CONFIG_PATH",
+            "ZDOTDIR",
+        ] {
+            check(name, "~/own", Some(""));
+            check(name, "/home/me/own", None);
+        }
         check("ENV", "production", None);
         check("LD_PRELOAD", "./pl.so", Some(""));
         check(
@@ -213,6 +233,8 @@ mod tests {
             "--require ./a.js",
             "--require=tsx",
             "--import tsx",
+            "--experimental_loader=./a.mjs",
+            "--snapshot-blob ./a.blob",
             "-r /opt/a.js",
             "--max-old-space-size=4096 --require",
             "--experimental-default-config-file",

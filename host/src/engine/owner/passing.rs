@@ -27,6 +27,16 @@ const LOOK_AROUND: Duration = Duration::from_secs(2);
 /// again as soon as it goes on, but a loop that is always late must apply them too.
 const IN_A_ROW: u32 = 3;
 
+/// How long the loop sleeps at most if a time limit passes after this time. It also wakes a moment
+/// before the limit, because a sleep up to the limit would not show that this process was frozen
+/// until just after it.
+fn up_to_limit(left: Duration) -> Duration {
+    match left.checked_sub(FROZEN_FROM) {
+        Some(earlier) if !earlier.is_zero() => earlier,
+        _ => left,
+    }
+}
+
 /// Notices that the loop has woken too late.
 #[derive(Default)]
 pub(super) struct Waking {
@@ -90,7 +100,7 @@ impl Owner {
         let (monotonic, wall) = self.board.next_tick();
         let postponed = self.waking.left(now.monotonic);
         let until = |at: MonotonicMs| Duration::from_millis(at.0.saturating_sub(now.monotonic.0));
-        let by_monotonic = monotonic.map(|at| until(at).max(postponed));
+        let by_monotonic = monotonic.map(|at| up_to_limit(until(at)).max(postponed));
         let by_wall = wall.map(|at| {
             let left = Duration::from_millis(at.0.saturating_sub(now.wall.0));
             left.max(postponed)
@@ -135,6 +145,22 @@ mod tests {
         // Frozen again within that moment: what has happened meanwhile is told once more.
         assert_eq!(round(99_000, 101_000), (true, 2_000));
         assert_eq!(round(101_000, 102_000), (false, 0));
+    }
+
+    #[test]
+    fn a_time_limit_is_postponed_although_the_host_goes_on_just_after_it() {
+        let limit = Duration::from_secs(10);
+        let first = up_to_limit(limit);
+        for (woken_after_ms, expected) in [(9_000, false), (9_999, false), (10_001, true)] {
+            let mut waking = Waking::default();
+            waking.sleeps_until(MonotonicMs(0).after(first));
+            let postpones = waking.postpones(MonotonicMs(woken_after_ms));
+            assert_eq!(postpones, expected, "{woken_after_ms}");
+        }
+        // The rest of the time is slept in one piece.
+        let left = limit.saturating_sub(first);
+        assert_eq!(up_to_limit(left), left);
+        assert_eq!(up_to_limit(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

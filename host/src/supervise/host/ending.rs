@@ -47,10 +47,11 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     let supervisors = list(all)?.found;
     // In a copy, the notes name supervisors that work for the original. Only a lock shows that a
     // supervisor works for this directory.
-    let mut living = Vec::new();
+    let (mut dead, mut living) = (Vec::new(), Vec::new());
     for (_, dir) in &supervisors {
         if is_dead(dir).map_err(|source| unusable(dir, source))? {
             recover::refuse_copy(dir)?;
+            dead.push(dir);
         } else {
             living.push(dir);
         }
@@ -59,7 +60,7 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
     for (_, dir) in &supervisors {
         open.extend(recover::unended(dir).map_err(|source| unusable(dir, source))?);
     }
-    let (mut asked, mut unseen) = (Asked::default(), Vec::new());
+    let (mut asked, mut seen, mut unseen) = (Asked::default(), Vec::new(), Vec::new());
     for dir in living {
         let fault = |source| unusable(dir, source);
         if let Some(supervisor) = identity(dir).map_err(fault)? {
@@ -71,20 +72,30 @@ pub(crate) fn end_all(all: &Path) -> Result<Vec<AttemptKey>, SuperviseError> {
                 asked.supervisors.push(supervisor);
                 asked.processes.push(process);
             }
+            seen.push(dir);
         } else {
             unseen.push(dir);
         }
     }
     let give_up = clock::monotonic() + ENDS_WITHIN;
-    wait_for_ends(&asked, all, give_up)?;
-    for (_, dir) in &supervisors {
+    // Before the wait for the others, which may end with an error.
+    for dir in dead {
+        recover::recover(dir)?;
+    }
+    let waited = wait_for_ends(&asked, all, give_up);
+    // Otherwise an error could say that everything has ended.
+    for dir in unseen {
         let fault = |source| unusable(dir, source);
-        if unseen.contains(&dir) {
-            if !is_dead(dir).map_err(fault)? {
-                let text = "its supervisor cannot be seen from here";
-                return Err(fault(io::Error::other(text)));
-            }
-        } else if !is_dead_by(dir, give_up).map_err(fault)? {
+        if !is_dead(dir).map_err(fault)? {
+            let text = "its supervisor cannot be seen from here";
+            return Err(fault(io::Error::other(text)));
+        }
+        recover::recover(dir)?;
+    }
+    waited?;
+    for dir in seen {
+        let fault = |source| unusable(dir, source);
+        if !is_dead_by(dir, give_up).map_err(fault)? {
             let limit = ENDS_WITHIN.as_secs();
             let text = format!("its supervisor has not ended within {limit} s");
             let text = match asked.living().map_err(fault)?.first() {

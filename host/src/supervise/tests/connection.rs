@@ -308,7 +308,7 @@ async fn a_start_fails_if_the_executable_is_not_a_supervisor() {
 
 /// A host of epoch 2 that starts its supervisor from another executable file, and the path of this
 /// file.
-async fn with_older_executable() -> (Lab, PathBuf) {
+pub(super) async fn with_older_executable() -> (Lab, PathBuf) {
     let lab = Lab::new().await;
     let copy = lab.dir.path().join("older");
     std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();

@@ -282,6 +282,44 @@ async fn a_supervisor_does_not_stay_to_write_notes_in_a_directory_that_was_remov
         .unwrap();
 }
 
+/// Nobody knows what runs below a supervisor that cannot be asked to end.
+#[tokio::test]
+async fn nobody_says_that_everything_has_ended_while_a_supervisor_cannot_be_seen() {
+    let lab = Lab::new().await;
+    let Some(small) = Small::mount(lab.dir.path().join("supervisors")) else {
+        return;
+    };
+    // Dropped before the filesystem, because the supervisor is found and ended by its files there.
+    let mut lab = lab;
+    let start = lab.command("t.1", &["sleep", "1000"]);
+    let child = start.child.clone();
+    lab.start(start).await;
+    lab.host.started(&child).await;
+    let supervisor = lab.supervisor_pid();
+    let _dir = lab.leave().await;
+    let all = small.0.clone();
+    let notes = std::fs::metadata(all.join("1").join(process::journal::FILE)).unwrap();
+    let unseen = all.join("2");
+    std::fs::create_dir(&unseen).unwrap();
+    let lock = std::fs::File::create(unseen.join(process::LOCK_FILE)).unwrap();
+    lock.lock().unwrap();
+    // So the supervisor that can be seen has only its notes to write, and cannot.
+    limit_files_of(supervisor, Some(notes.len()));
+    small.fill();
+    let ended = tokio::task::spawn_blocking(move || end_all(&all))
+        .await
+        .unwrap();
+    let Err(SuperviseError::Directory { path, .. }) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(path, unseen);
+    limit_files_of(supervisor, getrlimit(Resource::Fsize).current);
+    small.empty();
+    tokio::task::spawn_blocking(move || wait_gone(supervisor))
+        .await
+        .unwrap();
+}
+
 /// The end of the output is in the pipe, and a part of what was read is in the log.
 #[tokio::test]
 async fn output_of_a_process_that_ends_while_the_disk_is_full_is_kept() {

@@ -1,6 +1,7 @@
 //! A killed supervisor: none of its processes stays alive, no other process is touched, and the
 //! outcomes of its attempts are reported if they were recorded.
 
+use super::connection::with_older_executable;
 use super::*;
 use crate::supervise::processes_of;
 use crate::supervise::sys::signals;
@@ -474,6 +475,34 @@ async fn the_journal_of_a_living_supervisor_is_refused_and_ends_no_process() {
         "{ended:?}"
     );
     assert!(running.iter().all(|pid| is_alive(*pid)));
+}
+
+/// The wait for the other supervisor may end with an error.
+#[tokio::test]
+async fn what_a_dead_supervisor_has_left_is_ended_although_another_one_does_not_end() {
+    let (mut lab, _) = with_older_executable().await;
+    lab.start(lab.command("old.1", &["sleep", "1000"])).await;
+    let (left, _) = lab.host.started(&ChildId::new(key("old.1"), 0)).await;
+    let old = lab.supervisor_pid();
+    let mut lab = lab.restart_host(3).await;
+    lab.start(lab.command("new.1", &["sleep", "1000"])).await;
+    lab.host.started(&ChildId::new(key("new.1"), 0)).await;
+    let all = lab.dir.path().join("supervisors");
+    let living = pids(&all).unwrap();
+    let [first, new] = living[..] else {
+        panic!("{living:?}")
+    };
+    assert_eq!(first, old);
+    let _dir = lab.leave().await;
+    kill(old);
+    let suspended = suspend(new);
+    let ending = tokio::task::spawn_blocking(move || end_all(&all));
+    tokio::task::spawn_blocking(move || wait_gone(left))
+        .await
+        .unwrap();
+    drop(suspended);
+    let ended = ending.await.unwrap().unwrap();
+    assert_eq!(ended, [key("old.1"), key("new.1")]);
 }
 
 #[tokio::test]
