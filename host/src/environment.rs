@@ -273,7 +273,7 @@ impl Environments {
     }
 
     /// The absolute paths that these variables have in the stored environments and in that of this
-    /// process. Those of environments that are stored no longer are forgotten only by the next host.
+    /// process. Those of removed environments are forgotten only by the next host.
     /// Reads the environments that were stored since the last call.
     pub(crate) fn directories_of(
         &self,

@@ -1,6 +1,6 @@
 //! The directories in which the program of an executor keeps its settings for other tasks than the
-//! one that is to start. An agent of a restrained principal must not write there either: the program
-//! would run what it finds there for the next such task.
+//! one that is to start. An agent of a restrained principal must not write there either: the
+//! program would run what it finds there for the next such task.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

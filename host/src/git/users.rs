@@ -1,6 +1,6 @@
-//! The user's settings of git, and what these lead to: further files with settings (`include.path`),
-//! and files and directories with what git runs. Whoever can write one of them decides what git of
-//! the host, or the user's own git, runs.
+//! The user's settings of git, and what these lead to: further files with settings
+//! (`include.path`), and files and directories with what git runs. Whoever can write one of them
+//! decides what git of the host, or the user's own git, runs.
 //!
 //! Git itself tells only of the files that it reads at the moment: those of a condition
 //! (`includeIf`) that does not hold in a directory are missing there, and so are files that do not
@@ -152,13 +152,12 @@ impl UsersFiles {
             None if word.starts_with('/') => PathBuf::from(word),
             None => return None,
         };
-        let could_be_one = match fs::metadata(&path) {
-            Ok(found) => found.is_file(),
+        let could_be_one = if let Ok(found) = fs::metadata(&path) {
+            found.is_file()
+        } else {
             // An agent could make the file.
-            Err(_) => {
-                let parent = path.parent().filter(|parent| parent.parent().is_some());
-                !path.to_string_lossy().contains(OF_PATTERNS) && parent.is_some_and(Path::is_dir)
-            }
+            let parent = path.parent().filter(|parent| parent.parent().is_some());
+            !path.to_string_lossy().contains(OF_PATTERNS) && parent.is_some_and(Path::is_dir)
         };
         could_be_one.then_some(path)
     }
