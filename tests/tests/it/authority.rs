@@ -811,9 +811,11 @@ fn clients_agent_is_denied_changes_to_the_directory_of_claude_code_of_another_ta
     assert!(rules(&host, &mut client).contains(&denied(&other)));
     // The next host knows it too, and its own.
     host.set_env("CLAUDE_CONFIG_DIR", &of_host);
+    // A client starts a host if none runs, in its own environment.
+    drop(client);
     host.run(["down"]).check();
     host.up();
-    let rules = rules(&host, &mut client);
+    let rules = rules(&host, &mut Client::connect(&host));
     for path in [&other, &of_host] {
         assert!(rules.contains(&denied(path)), "{rules}");
     }
