@@ -248,7 +248,12 @@ fn launch(host: &Background) -> io::Result<(u32, File)> {
         path: host.program.clone(),
         args: Vec::new(),
     };
-    let is_inside = is_in_task(&host.data_dir);
+    let mut variables = config::whole_environment().into_iter();
+    let gives_settings =
+        !host.settings.is_empty() || variables.any(|(name, _)| config::is_setting(&name));
+    // Looking at all processes above this one takes a part of the start, and usually there is
+    // nothing to leave out.
+    let is_inside = gives_settings && is_in_task(&host.data_dir);
     let left_out = |name: &OsStr| is_inside && config::is_setting(name);
     if is_inside {
         tell_of_settings(host);

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 use claudine_domain::{board::Bounds, queue::Pause};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -120,7 +120,7 @@ async fn serve(
     let (shut, shutdown) = watch::channel(false);
     let own = mark_own(layout);
     forget_other_boots(layout);
-    let mut wired = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
+    let (mut wired, retention) = wire(layout, settings, descriptors, &mut parts, &shutdown).await?;
     let putting_back = wired.host.put_back_checkouts();
     let putting_back = async move {
         putting_back.await;
@@ -148,9 +148,11 @@ async fn serve(
     // Each of these steps takes long enough to delay the host's first answer, for which the command
     // that has started the host waits.
     let (plugins, earlier) = (wired.to_warm.take(), own.clone());
+    let (begin, begun) = oneshot::channel::<()>();
     let following = async move {
         // Without a request, nobody waits for an answer.
         let _: Option<()> = clock::within(FIRST_ANSWER, answered.notified()).await;
+        drop(begin);
         if let Some(own) = earlier {
             own.end_earlier().await;
         }
@@ -160,6 +162,13 @@ async fn serve(
         Over::Done
     };
     parts.spawn("the steps after the start", until(&shutdown, following));
+    let retention = async move {
+        // The sender is dropped, whether the steps end or not.
+        drop(begun.await);
+        retention.run().await;
+        Over::Done
+    };
+    parts.spawn("retention", until(&shutdown, retention));
     tracing::info!(data_dir = %layout.root().display(), pid = info.pid, "the host is up");
     let end = parts.end().await;
     let mut kills = false;
@@ -200,7 +209,7 @@ async fn wire(
     descriptors: Option<u64>,
     parts: &mut Parts,
     shutdown: &watch::Receiver<bool>,
-) -> Result<Wired, ServeError> {
+) -> Result<(Wired, Retention), ServeError> {
     let started_at = clock::wall();
     let orphans = supervise::Orphans::look_for(&layout.supervisors());
     // The ballast is opened first, because on a full disk the store cannot be opened without the
@@ -291,13 +300,6 @@ async fn wire(
         environments: environments.clone(),
         kept,
     };
-    parts.spawn(
-        "retention",
-        until(shutdown, async move {
-            retention.run().await;
-            Over::Done
-        }),
-    );
     // Compiled code is stored on disk. If the disk is full, it would use up the space that is
     // reserved for cancellations and ends.
     let to_warm = has_room.then(|| plugins.clone());
@@ -326,7 +328,7 @@ async fn wire(
         }),
         watch: opened.supervisors.log_watch().clone(),
     }));
-    Ok(Wired {
+    let wired = Wired {
         engine,
         runner,
         host,
@@ -334,7 +336,8 @@ async fn wire(
         database,
         noting,
         to_warm,
-    })
+    };
+    Ok((wired, retention))
 }
 
 /// Warns of a database that lacks what was stored later, because another host has led since, or

@@ -152,7 +152,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "host",
         figures: &[
             ("first answer after a cold start", "ms"),
-            ("memory of a host just started", "KiB"),
+            ("memory of that host, idle", "KiB"),
         ],
         slots: "2",
         prepare: |_| Ok(()),
@@ -162,7 +162,7 @@ const COMPARISONS: &[Comparison] = &[
         name: "unfinished",
         figures: &[
             ("first answer with 10,000 unfinished tasks", "ms"),
-            ("memory of that host", "KiB"),
+            ("memory of that host, idle", "KiB"),
         ],
         slots: "1",
         prepare: |side| {
@@ -346,6 +346,9 @@ fn mcp_calls(side: &mut Side) -> Result<Vec<f64>> {
 
 fn start(side: &mut Side) -> Result<Vec<f64>> {
     let took = host::cold_start(&side.trial)?;
+    // Otherwise the steps that follow the start would disturb the start of the other side, and the
+    // memory would depend on how many of them have ended.
+    host::until_idle(&side.trial)?;
     Ok(vec![took, host::rss_kib(side.trial.host_pid()?)?])
 }
 

@@ -72,8 +72,9 @@ pub(crate) fn measure(bench: &Bench, table: &mut Table) -> Result<()> {
         "ms",
         Target::AtMost(1000.0),
     );
+    until_idle(&trial)?;
     table.figure(
-        "memory of that host",
+        "memory of that host, idle",
         rss_kib(trial.host_pid()?)? / 1024.0,
         "MiB",
         Target::None,
