@@ -45,7 +45,7 @@ enum Kind {
 }
 
 /// The ends of names, and what variables with such names usually are.
-const ENDS: [(&str, Kind); 44] = [
+const ENDS: [(&str, Kind); 45] = [
     ("_PATH", Kind::LikelyList),
     ("_DIRS", Kind::LikelyList),
     ("_HOME", Kind::LikelyPlace),
@@ -64,6 +64,7 @@ const ENDS: [(&str, Kind); 44] = [
     ("_CREDENTIALS", Kind::LikelyPlace),
     ("_CERT", Kind::LikelyPlace),
     ("_CERTS", Kind::LikelyPlace),
+    ("_CERTIFICATE", Kind::LikelyPlace),
     ("_CACERT", Kind::LikelyPlace),
     ("_CAINFO", Kind::LikelyPlace),
     ("_CAPATH", Kind::LikelyPlace),
@@ -109,6 +110,7 @@ fn known(name: &str) -> Option<Kind> {
         | "AWS_WEB_IDENTITY_TOKEN_FILE"
         | "BASH_ENV"
         | "BUN_INSPECT_PRELOAD"
+        | "CLAUDE_CODE_CLIENT_KEY"
         | "CLOUDSDK_CONFIG"
         | "CONDA_PREFIX"
         | "CURL_HOME"
@@ -134,6 +136,7 @@ fn known(name: &str) -> Option<Kind> {
         | "OPENSSL_CONF"
         | "OPENSSL_ENGINES"
         | "OPENSSL_MODULES"
+        | "OTEL_EXPORTER_OTLP_CLIENT_KEY"
         | "PYTHONHOME"
         | "PYTHONPYCACHEPREFIX"
         | "PYTHONSTARTUP"
@@ -154,9 +157,15 @@ fn known(name: &str) -> Option<Kind> {
         | "ZDOTDIR" => Kind::Place,
         // Only some shells read a file of this name, and many other programs mean something else.
         "ENV" | "GIT_SSH" | "SHELL" => Kind::Program,
-        "AR" | "CC" | "CXX" | "GIT_EXTERNAL_DIFF" | "LD" | "LESSCLOSE" | "LESSOPEN" | "MAKE" => {
-            Kind::Command
-        }
+        "AR"
+        | "CC"
+        | "CLAUDE_CODE_SHELL_PREFIX"
+        | "CXX"
+        | "GIT_EXTERNAL_DIFF"
+        | "LD"
+        | "LESSCLOSE"
+        | "LESSOPEN"
+        | "MAKE" => Kind::Command,
         "BUN_OPTIONS" | "NODE_OPTIONS" => Kind::Options(load_by_relative_name),
         "PERL5OPT" => Kind::Options(load_into_perl),
         "RUBYOPT" => Kind::Options(load_into_ruby),
@@ -550,7 +559,7 @@ mod tests {
     /// stands for a removed variable.
     fn check(all: &[&str], expected: impl Fn(&str) -> Option<String>) {
         for variable in all {
-            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            let (name, value) = variable.split_once('=').unwrap_or((*variable, ""));
             let found = without_relative(&given(name, value), |_| false).pop();
             let found = found.map(|(_, value)| value.unwrap_or_default());
             assert_eq!(found, expected(name), "{variable}");
@@ -627,6 +636,7 @@ mod tests {
                 "GIT_SSH_COMMAND=ssh -F config/ssh",
                 "GIT_SSH_COMMAND=ssh -o ProxyCommand=./proxy",
                 "EDITOR=bin/edit",
+                "CLAUDE_CODE_SHELL_PREFIX=tools/wrap",
                 "PAGER=less -k./keys",
                 "GIT_CONFIG_PARAMETERS='core.hooksPath'='.githooks'",
             ],

@@ -677,7 +677,7 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
 /// Otherwise the agent would take the files of this directory for the settings of the person.
 #[test]
 fn clients_agent_does_not_run_with_a_home_directory_that_depends_on_the_working_directory() {
-    let (mut host, _agent) = with_agent(SMALLEST, "touch ran; exit 3");
+    let (mut host, _agent) = with_agent(SMALLEST, r#"test "$1" = --version || touch ran; exit 3"#);
     host.up();
     for (name, place) in [
         ("HOME", "hm"),
