@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{environment::Environments, plugin::Manifest};
+use crate::{config::is_absolute, environment::Environments, plugin::Manifest};
 
 /// What the names of variables with a directory end with.
 const DIRECTORY: &str = "_DIR";
@@ -38,6 +38,18 @@ impl Elsewhere {
             variables: variables.chain(usual.map(|_| HOME.to_owned())).collect(),
             in_home: usual.map(PathBuf::from),
         }
+    }
+
+    /// The variable with a directory that is not the same in all working directories, so that a
+    /// program would take the settings of the user from the one that a client names. An empty value
+    /// counts as such a directory, because programs differ in what they make of it.
+    pub(super) fn relative(&self, own: &BTreeMap<String, String>) -> Option<&str> {
+        let mut names = self.variables.iter().map(String::as_str).chain([HOME]);
+        let is_relative = |name: &&str| {
+            let value = own.get(*name);
+            value.is_some_and(|value| !is_absolute(value.as_bytes()))
+        };
+        names.find(is_relative)
     }
 
     /// The directories that stored environments and that of the host name, but not those that a
@@ -103,6 +115,19 @@ mod tests {
             environments
                 .keep_blocking(Environment { base, set })
                 .unwrap();
+        }
+        assert_eq!(elsewhere.relative(&own), None);
+        assert_eq!(elsewhere.relative(&BTreeMap::new()), None);
+        for (name, value) in [
+            (HOME, "."),
+            (HOME, "hm"),
+            (HOME, ""),
+            (HOME, "/proc/self/cwd"),
+            ("CLAUDE_CONFIG_DIR", "here"),
+            ("CLAUDE_CONFIG_DIR", "/proc/thread-self/cwd/.claude"),
+            ("CLAUDE_CODE_REMOTE_MEMORY_DIR", "~/m"),
+        ] {
+            assert_eq!(elsewhere.relative(&pairs(&[(name, value)])), Some(name));
         }
         let found = elsewhere.directories(&environments, &own).unwrap();
         for expected in ["/other/.claude", "/m", "/work"] {

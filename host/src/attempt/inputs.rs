@@ -135,8 +135,16 @@ impl Inputs {
         let mut own: Vec<_> = given.map(|(name, value)| (name, Some(value))).collect();
         if is_restrained {
             // The workspace may contain anything, even a program of the executor's name.
-            let changed = without_relative(&variables);
+            if let Some(name) = Elsewhere::of(manifest).relative(&variables) {
+                return Err(GuestEnd::Failed(Failure::new(
+                    "invalid",
+                    not_absolute(name),
+                )));
+            }
+            let changed = without_relative(&variables, |name| self.ceiling.may_set(name));
             if !changed.is_empty() {
+                let names: Vec<&str> = changed.iter().map(|(name, _)| &**name).collect();
+                tracing::debug!(%attempt, ?names, "relative places are left out of variables");
                 let left = Arc::make_mut(&mut variables);
                 for (name, value) in &changed {
                     left.remove(name);
@@ -375,6 +383,15 @@ fn with_prompt(spec: &str, given: &Given, paths: &[PathBuf]) -> String {
     });
     *prompt = before_prompt(prompt, &used, resumed.as_ref());
     Value::Object(document).to_string()
+}
+
+/// The reason why nothing runs for a restrained principal with this variable.
+fn not_absolute(name: &str) -> String {
+    format!(
+        "a task of an MCP client or of an agent would take your settings from the directory in \
+         which it works, because `{name}` is no absolute path, or one that means this directory; \
+         set it to the path of your directory, or unset it"
+    )
 }
 
 fn unavailable(message: String) -> GuestEnd {

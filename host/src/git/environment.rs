@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::users::UsersFiles;
-use crate::config::{self, DATA_DIR, PATH, absolute_path, is_relative_place};
+use crate::config::{self, DATA_DIR, PATH, absolute_part};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
 /// contains no `GIT_…` variable that could name a repository, a program or a setting.
@@ -151,22 +151,17 @@ impl Variables {
     ) -> Self {
         let of_the_host = host
             .into_iter()
-            .filter(|(name, _)| OF_THE_HOST.iter().any(|known| name == known))
-            .filter(|(name, value)| !is_relative_place(name, value));
-        // Git looks for programs in the repository in which it runs.
-        let of_the_host = of_the_host.map(|(name, value)| {
-            let value = if name == PATH {
-                absolute_path(&value)
-            } else {
-                value
-            };
-            (name, value)
-        });
-        let mut variables: BTreeMap<OsString, OsString> = of_the_host.collect();
+            .filter(|(name, _)| OF_THE_HOST.iter().any(|known| name == known));
         let of_the_task = OF_THE_TASK
             .iter()
             .filter_map(|name| Some((name.into(), task.get(*name)?.into())));
-        variables.extend(of_the_task);
+        // Git looks for programs and settings in the repository in which it runs.
+        let absolute = |(name, value): (OsString, OsString)| {
+            let value = absolute_part(&name, value)?;
+            Some((name, value))
+        };
+        let given = of_the_host.chain(of_the_task);
+        let mut variables: BTreeMap<OsString, OsString> = given.filter_map(absolute).collect();
         let fixed = FIXED
             .iter()
             .map(|(name, value)| (name.into(), value.into()));
@@ -259,8 +254,21 @@ mod tests {
     fn git_looks_for_no_program_in_the_repository_in_which_it_runs() {
         let path = left(&[("PATH", ".:/bin:tools:")], &[]);
         assert_eq!(path, [("PATH".to_owned(), "/bin".to_owned())]);
-        // Nor for the settings of the user.
-        assert_eq!(left(&[("XDG_CONFIG_HOME", ".xdg")], &[]), []);
+        // Nor for the settings of the user, and for certificates and keys.
+        for (name, value) in [
+            ("XDG_CONFIG_HOME", ".xdg"),
+            ("HOME", "hm"),
+            ("HOME", ""),
+            ("HOME", "/proc/self/cwd"),
+            ("SSL_CERT_FILE", "ca.pem"),
+            ("GIT_SSL_CAINFO", "./ca.pem"),
+            ("TMPDIR", "tmp"),
+        ] {
+            assert_eq!(left(&[(name, value)], &[]), [], "{name}={value}");
+        }
+        assert_eq!(left(&[], &[("SSH_AUTH_SOCK", "agent")]), []);
+        let named = left(&[], &[("GIT_AUTHOR_NAME", "./me")]);
+        assert_eq!(named, [("GIT_AUTHOR_NAME".to_owned(), "./me".to_owned())]);
     }
 
     #[test]
@@ -280,6 +288,7 @@ mod tests {
         check(&[home], &usual, &["/h/.config/git/attributes"]);
         let relative = [home, ("XDG_CONFIG_HOME", "etc")];
         check(&relative, &usual, &["/h/.config/git/attributes"]);
+        check(&[("HOME", "hm")], &[], &[]);
         let elsewhere = [home, ("XDG_CONFIG_HOME", "/etc/x")];
         let settings = ["/h/.gitconfig", "/etc/x/git/config"];
         check(&elsewhere, &settings, &["/etc/x/git/attributes"]);

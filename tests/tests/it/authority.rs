@@ -629,7 +629,9 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     let (mut host, agent) = with_agent(
         SMALLEST,
         "printenv PATH > path; printenv PYTHONPATH > python; printenv PYTHONSAFEPATH > safe; \
-         printenv BUN_INSPECT_PRELOAD > bun; echo $? >> bun",
+         printenv BUN_INSPECT_PRELOAD > bun; echo $? >> bun; \
+         printenv GOOGLE_APPLICATION_CREDENTIALS PYTHONUSERBASE PERL5OPT TOOL_DIR > places; \
+         printenv KEPT_DIR > kept",
     );
     let absolute = format!(
         "{}:{}",
@@ -639,6 +641,15 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     host.set_env("PATH", format!("./bin::{absolute}:."));
     host.set_env("PYTHONPATH", "/lib/python:");
     host.set_env("BUN_INSPECT_PRELOAD", "./planted.js");
+    for (name, value) in [
+        ("GOOGLE_APPLICATION_CREDENTIALS", "adc.json"),
+        ("PYTHONUSERBASE", ".pyuser"),
+        ("PERL5OPT", "-Mlib=lib -MSetup"),
+        ("TOOL_DIR", "tool"),
+        ("KEPT_DIR", "/tool"),
+    ] {
+        host.set_env(name, value);
+    }
     for place in ["claude", "bin/claude", "bin/git"] {
         let planted = host.work().join(place);
         fs::create_dir_all(planted.parent().unwrap()).unwrap();
@@ -653,12 +664,43 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     assert_eq!(said(&host, "python"), "/lib/python\n");
     // The agent does not have the variable at all.
     assert_eq!(said(&host, "bun"), "1\n");
+    assert_eq!(said(&host, "places"), "");
+    assert_eq!(said(&host, "kept"), "/tool\n");
     // The agent runs a helper of the user in this directory, perhaps `python3 -m MODULE`.
     assert_eq!(said(&host, "safe"), "1\n");
     assert!(!host.work().join("planted").exists());
     // The tasks of a person keep what the person has set.
     host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
     assert!(host.work().join("planted").exists());
+}
+
+/// Otherwise the agent would take the files of this directory for the settings of the person.
+#[test]
+fn clients_agent_does_not_run_with_a_home_directory_that_depends_on_the_working_directory() {
+    let (mut host, _agent) = with_agent(SMALLEST, r#"test "$1" = --version || touch ran; exit 3"#);
+    host.up();
+    for (name, place) in [
+        ("HOME", "hm"),
+        ("HOME", "/proc/self/cwd"),
+        ("CLAUDE_CONFIG_DIR", "/proc/self/cwd/.claude"),
+    ] {
+        let usual = host.home();
+        host.set_env("HOME", &usual);
+        host.set_env(name, place);
+        let mut client = Client::connect(&host);
+        let asked = json!({"prompt": "p", "permissionMode": "plan"});
+        let id = client.call("DelegateTask", asked)["taskId"].clone();
+        let task = host.finished(id.as_str().unwrap());
+        assert_eq!(task["reason"]["class"], "invalid", "{task:#}");
+        let message = task["reason"]["message"].as_str().unwrap();
+        let says = format!("`{name}` is no absolute path");
+        assert!(message.contains(&says), "{task:#}");
+        assert!(!host.work().join("ran").exists());
+    }
+    // The tasks of a person keep what the person has set.
+    host.set_env("HOME", "hm");
+    host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
+    assert!(host.work().join("ran").exists());
 }
 
 /// Otherwise an agent that may only read gets the environments of the owner's tasks, with tokens.
