@@ -165,8 +165,8 @@ fn is_plain(path: &str) -> bool {
     path.chars().all(is_plain) && path.split('/').all(is_name)
 }
 
-/// Files below a path that an agent must not change: those of the host, those that the user's
-/// settings of git lead to, and those of Claude Code for other tasks.
+/// Files below a path that an agent must not change: those of hosts, hidden ones of the user's home
+/// directory, those that the user's settings lead to, and those of Claude Code for other tasks.
 #[derive(Debug, Deserialize)]
 struct Private {
     root: String,
@@ -193,8 +193,8 @@ pub(crate) fn without_private(told: &str) -> Result<String, Failure> {
         if !is_plain(&root) {
             let message = format!(
                 "an agent of an MCP client cannot be kept from `{root}`, which has files of \
-                 Claudine, of your settings of git or of another task's Claude Code, because its \
-                 name has an unusual character, `.` or `..`; give it another name"
+                 Claudine, of your settings or of another task's Claude Code, because its name has \
+                 an unusual character, `.` or `..`; give it another name"
             );
             return Err(Failure::new(Class::Invalid, message));
         }
