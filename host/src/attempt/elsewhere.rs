@@ -120,7 +120,7 @@ mod tests {
                 .unwrap();
         }
         let expected = ["/h/.claude", "/own"].map(PathBuf::from);
-        assert_eq!(elsewhere.own(&own), expected.into());
+        assert_eq!(elsewhere.own(&own), BTreeSet::from(expected));
         let relative = pairs(&[("HOME", "h"), ("CLAUDE_CONFIG_DIR", "own")]);
         assert_eq!(elsewhere.own(&relative), BTreeSet::new());
         let found = elsewhere.directories(&environments, &own).unwrap();

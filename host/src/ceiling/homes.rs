@@ -210,7 +210,7 @@ mod tests {
             root.join("own/one"),
             root.join("own/1/2/three"),
         ];
-        assert_eq!(found, expected.into());
+        assert_eq!(found, BTreeSet::from(expected));
     }
 
     #[test]
