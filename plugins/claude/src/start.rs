@@ -21,7 +21,9 @@ const GO_ON: &str = "The previous run of this task was interrupted before it was
 
 /// Prompt for an agent that is started without its directory's settings.
 const LEFT_OUT: &str = "The settings and the memory of this directory are not loaded. If there is a \
-                        CLAUDE.md, read it first: it says how people want to work here.";
+                        CLAUDE.md, read it first: it says how people want to work here. Claudine \
+                        lets you change no hidden files of the home directory (`~/.*`), except in \
+                        a worktree that it has made for a task.";
 
 /// Options that ignore the hooks, helpers, MCP servers and plugins of the directory and of those
 /// that `--add-dir` adds, and their skills, which can allow tools and run commands.
