@@ -35,7 +35,8 @@ impl Homes {
         let variables: BTreeMap<_, _> = variables.collect();
         let mut all = Self::default();
         all.add(|name| variables.get(OsStr::new(name)).map(PathBuf::from));
-        // Some programs, such as `ssh`, do not look at `HOME`.
+        // Some programs, such as `ssh`, do not look at `HOME`. A machine may know its users from
+        // elsewhere only, and then the two directories are hardly ever different.
         let user = rustix::process::getuid().as_raw();
         let users = fs::read_to_string(USERS).unwrap_or_default();
         let home = home_of(user, &users);

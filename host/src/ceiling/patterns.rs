@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The last character that a class names. Beyond it, a class would need other characters than those
-/// of sixteen bits. No program keeps settings under such a name.
+/// The last character that a class names; the first is the space. The two halves of a character of
+/// more than sixteen bits are between them. No program keeps settings under a name with others.
 const LAST: char = '\u{ffee}';
 
 /// Patterns, relative to a directory, of the names in it that begin with `begin`, except the paths
