@@ -22,7 +22,7 @@ use super::{
     request::{DownMode, TaskRef},
 };
 use crate::{
-    ceiling::{Refusal, places::Places, session::SessionError},
+    ceiling::{Refusal, homes::Homes, places::Places, session::SessionError},
     command::Elsewhere,
     config::{Begin, Settings},
     engine::{Engine, EngineError},
@@ -148,6 +148,7 @@ impl Host {
             layout.root(),
             &settings.place,
             git::users_files(),
+            Homes::of_process(),
         ));
         Self {
             engine,

@@ -64,11 +64,26 @@ impl Elsewhere {
             let own = own.get(name).map(PathBuf::from);
             own.as_ref() != Some(path)
         });
-        let directory = |(name, path): (String, PathBuf)| match &self.in_home {
-            Some(usual) if name == HOME => path.join(usual),
-            _ => path,
-        };
-        Ok(others.map(directory).collect())
+        let others = others.map(|(name, path)| self.directory(&name, path));
+        Ok(others.collect())
+    }
+
+    /// The directories that a task has by its `own` environment.
+    pub(super) fn own(&self, own: &BTreeMap<String, String>) -> BTreeSet<PathBuf> {
+        let named = self.variables.iter();
+        let named = named.filter_map(|name| Some((name, PathBuf::from(own.get(name)?))));
+        let named = named.filter(|(_, path)| path.is_absolute());
+        named
+            .map(|(name, path)| self.directory(name, path))
+            .collect()
+    }
+
+    /// The directory that this value of a variable means.
+    fn directory(&self, name: &str, value: PathBuf) -> PathBuf {
+        match &self.in_home {
+            Some(usual) if name == HOME => value.join(usual),
+            _ => value,
+        }
     }
 }
 
@@ -129,6 +144,10 @@ mod tests {
         ] {
             assert_eq!(elsewhere.relative(&pairs(&[(name, value)])), Some(name));
         }
+        let expected = ["/h/.claude", "/own"].map(PathBuf::from);
+        assert_eq!(elsewhere.own(&own), BTreeSet::from(expected));
+        let relative = pairs(&[("HOME", "h"), ("CLAUDE_CONFIG_DIR", "own")]);
+        assert_eq!(elsewhere.own(&relative), BTreeSet::new());
         let found = elsewhere.directories(&environments, &own).unwrap();
         for expected in ["/other/.claude", "/m", "/work"] {
             assert!(found.contains(&PathBuf::from(expected)), "{found:?}");

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::elsewhere::Elsewhere;
 use crate::{
-    ceiling::places::Places,
+    ceiling::places::{Places, Surroundings},
     checkpoint::{
         self, CheckpointError,
         files::{self, Given},
@@ -216,7 +216,13 @@ impl Inputs {
                 );
                 Failure::new("resource", message)
             })?;
-            Ok(places.told(&directories))
+            let around = Surroundings {
+                elsewhere: &directories,
+                own: &elsewhere.own(&variables),
+                variables: &variables,
+            };
+            let told = places.told(&around);
+            told.map_err(|message| Failure::new("invalid", message))
         };
         aside(read).await
     }

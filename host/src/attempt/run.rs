@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     aside,
-    ceiling::places::Places,
+    ceiling::{homes::Homes, places::Places},
     checkpoint, clock,
     config::McpCeiling,
     engine::{Attempts, Launch, ReportSender},
@@ -109,6 +109,7 @@ impl Runner {
                 layout.root(),
                 &settings_file,
                 git::users_files(),
+                Homes::of_process(),
             )),
             most_output,
         };

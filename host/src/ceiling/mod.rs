@@ -2,6 +2,8 @@
 //! when it is made, and again at each start of one of its attempts, because the settings may have
 //! changed meanwhile, or a person may have done something.
 
+pub(crate) mod homes;
+mod patterns;
 pub(crate) mod places;
 pub(crate) mod session;
 pub(crate) mod variables;

@@ -1,11 +1,13 @@
 //! Keeps the tasks of restrained principals out of the places that belong to Claudine itself: its
 //! data directory, which has the environments of all tasks, and the directory of its settings. The
-//! worktrees in the data directory belong to tasks. The tasks do not change the user's settings of
-//! git either, nor what these lead to, because git of the host runs what they name. The same holds
-//! for the directories in which programs of executors keep the settings of other tasks.
+//! worktrees in the data directory belong to tasks. The same holds for the usual places of other
+//! hosts. The tasks change no hidden file of the person's home directory either, nor what links
+//! there lead to, because programs run what many of these files name; nor the user's settings of
+//! git and what these lead to, because git of the host runs what they name; nor the directories in
+//! which programs of executors keep the settings of tasks.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
     path::{self, Component, Path, PathBuf},
@@ -14,7 +16,12 @@ use std::{
 use claudine_domain::principal::Principal;
 use serde_json::{Value, json};
 
-use super::{Refusal, SHOWN, way};
+use super::{
+    Refusal, SHOWN,
+    homes::{Homes, is_hidden_in},
+    patterns::{all_but, named},
+    way,
+};
 use crate::{
     git::{Led, UsersFiles},
     layout::Layout,
@@ -27,64 +34,155 @@ const OWN: &str = "claudine";
 /// How many links are followed on the way to a place. Linux follows no more.
 const LINKS_MAX: usize = 40;
 
+/// How many places outside of the home directory's hidden files an agent is told of because links
+/// lead there. All of them have to fit into an argument of a program.
+const LED_TO_MAX: usize = 500;
+
 /// The places of a host, each by the path that was given and by the path without symbolic links.
 pub(crate) struct Places {
     data: Vec<PathBuf>,
-    /// The directory of the configuration file, if it has nothing else.
-    settings: Vec<PathBuf>,
-    /// The configuration file.
-    file: Vec<PathBuf>,
+    settings: Settings,
     git: UsersFiles,
+    homes: Homes,
+}
+
+/// Places of settings of Claudine.
+#[derive(Default)]
+struct Settings {
+    /// The directories of configuration files that have nothing else.
+    directories: BTreeSet<PathBuf>,
+    /// The configuration files.
+    files: BTreeSet<PathBuf>,
+}
+
+/// What the places depend on beside the host: directories in which programs of executors keep
+/// settings, and the variables of the task that is to start.
+pub(crate) struct Surroundings<'a> {
+    /// The directories of other tasks.
+    pub(crate) elsewhere: &'a BTreeSet<PathBuf>,
+    /// The directories of the task, of which its executor knows itself.
+    pub(crate) own: &'a BTreeSet<PathBuf>,
+    pub(crate) variables: &'a BTreeMap<String, String>,
 }
 
 impl Places {
-    /// The places of a host with this data directory, this configuration file and these files with
-    /// the user's settings of git. Reads links.
-    pub(crate) fn new(data_dir: &Path, file: &Path, git: UsersFiles) -> Self {
+    /// The places of a host with this data directory, this configuration file, these files with the
+    /// user's settings of git and these home directories. Reads links.
+    pub(crate) fn new(data_dir: &Path, file: &Path, git: UsersFiles, homes: Homes) -> Self {
         let data = names_of(data_dir);
-        let directory = file.parent().filter(|directory| directory.ends_with(OWN));
-        let settings = directory.map(names_of).unwrap_or_default();
-        // A rule for the directory would also hold for the worktrees.
-        let has_data = |name: &PathBuf| data.iter().any(|data| data.starts_with(name));
-        let settings = if settings.iter().any(has_data) {
-            Vec::new()
-        } else {
-            settings
-        };
-        let file = if file.is_absolute() {
-            names_of(file)
-        } else {
-            Vec::new()
-        };
+        let mut settings = Settings::default();
+        settings.add(file, &data);
         Self {
             data,
             settings,
-            file,
             git,
+            homes,
         }
     }
 
     /// The places as executors are told of them: for each root the patterns of the names that an
-    /// agent may neither read nor write, and of those that it may only read. `elsewhere` are the
-    /// directories with settings of other tasks. Reads the user's settings of git.
-    pub(crate) fn told(&self, elsewhere: &BTreeSet<PathBuf>) -> String {
+    /// agent may neither read nor write, and of those that it may only read. Reads the user's
+    /// settings of git, and links. The error is a message for the person.
+    pub(crate) fn told(&self, around: &Surroundings<'_>) -> Result<String, String> {
         let kept = |root: &PathBuf, unread: &[&str], unwritten: &[&str]| {
             let root = root.to_string_lossy();
             json!({"root": root, "unread": unread, "unwritten": unwritten})
         };
-        let data = self.data.iter();
+        let homes = self.homes.with(around.variables);
+        let own_data = |root: &PathBuf| self.data.contains(root);
+        let mut other_data = all_names_of(&homes.data_dirs);
+        other_data.retain(|root| !own_data(root));
+        let data = self.data.iter().chain(&other_data);
         let data = data.map(|root| kept(root, &Layout::PRIVATE, &Layout::PASSED));
-        let settings = self.settings.iter().map(|root| kept(root, &["**"], &[]));
-        let file = self.file.iter().map(|root| kept(root, &[""], &[]));
+        let Settings { directories, files } = &self.settings;
+        let settings = directories.iter().map(|root| kept(root, &["**"], &[]));
+        let file = files.iter().map(|root| kept(root, &[""], &[]));
+        let of_host = data.chain(settings).chain(file);
+        let mut others = Settings::default();
+        for file in &homes.settings_files {
+            others.add(file, &self.data);
+        }
+        let other_directories = others.directories.difference(directories);
+        let other_directories = other_directories.map(|root| kept(root, &["**"], &[]));
+        let other_files = others.files.difference(files);
+        let other_files = other_files.map(|root| kept(root, &[""], &[]));
+        let of_others = other_directories.chain(other_files);
         // Somebody may have changed a file or a link since the start of the host.
         let Led { files, directories } = self.git.led_to();
         let files = all_names_of(&files);
         let files = files.iter().map(|file| kept(file, &[], &[""]));
-        let directories = all_names_of(directories.union(elsewhere));
+        let directories = all_names_of(directories.union(around.elsewhere));
+        let hidden = self.hidden(&homes, around, &directories)?;
         let directories = directories.iter().map(|root| kept(root, &[], &["**"]));
-        let of_host = data.chain(settings).chain(file);
-        let all: Vec<Value> = of_host.chain(files).chain(directories).collect();
-        Value::from(all).to_string()
+        let hidden = hidden.iter().map(|(root, patterns)| {
+            let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+            kept(root, &[], &patterns)
+        });
+        let all = of_host.chain(of_others).chain(files).chain(directories);
+        let all: Vec<Value> = all.chain(hidden).collect();
+        Ok(Value::from(all).to_string())
+    }
+
+    /// The hidden files of home directories and what links lead to, by patterns below roots, except
+    /// the worktrees and what is in `directories`.
+    fn hidden(
+        &self,
+        homes: &Homes,
+        around: &Surroundings<'_>,
+        directories: &BTreeSet<PathBuf>,
+    ) -> Result<Vec<(PathBuf, Vec<String>)>, String> {
+        let worktrees = self.data.iter().map(|root| Layout::new(root).worktrees());
+        let worktrees: Vec<PathBuf> = worktrees.collect();
+        let below = |root: &PathBuf| {
+            let within = worktrees
+                .iter()
+                .filter_map(|path| path.strip_prefix(root).ok());
+            within.map(Path::to_owned).collect::<BTreeSet<_>>()
+        };
+        let mut free: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+        for home in &homes.homes {
+            let names = names_of(home);
+            let within: BTreeSet<PathBuf> = names.iter().flat_map(below).collect();
+            for name in names {
+                free.entry(name).or_default().extend(within.iter().cloned());
+            }
+        }
+        let of_executors = all_names_of(around.own);
+        let is_known = |path: &PathBuf| {
+            let is_in = |root: &PathBuf| path.starts_with(root);
+            // A rule for all of these places would leave no directory to work in.
+            let is_above = |home: &PathBuf| home.starts_with(path);
+            free.keys()
+                .any(|home| is_hidden_in(home, path) || is_above(home))
+                || directories.iter().chain(&of_executors).any(is_in)
+                || worktrees.iter().any(is_in)
+        };
+        let in_these = around.own.union(around.elsewhere).cloned();
+        let in_these: BTreeSet<PathBuf> = in_these.collect();
+        let mut led_to = all_names_of(&homes.led_to(&in_these));
+        led_to.retain(|path| !is_known(path));
+        if led_to.len() > LED_TO_MAX {
+            return Err(format!(
+                "an agent of an MCP client cannot be kept from what links among the hidden files \
+                 of your home directory and in the directories of Claude Code lead to, because \
+                 they lead to more than {LED_TO_MAX} places outside; let them lead to files in a \
+                 hidden directory, such as `~/.dotfiles`"
+            ));
+        }
+        let of_homes = free.iter();
+        let of_homes = of_homes.map(|(home, free)| (home.clone(), all_but(free, ".")));
+        let behind_links = led_to.iter().map(|path| {
+            let within = below(path);
+            let (root, pattern) = named(path);
+            if within.is_empty() {
+                return (root, vec![pattern]);
+            }
+            let separator = if pattern.is_empty() { "" } else { "/" };
+            let patterns = all_but(&within, "").into_iter();
+            let patterns = patterns.map(|below| format!("{pattern}{separator}{below}"));
+            (root, patterns.collect())
+        });
+        Ok(of_homes.chain(behind_links).collect())
     }
 
     /// Refuses a directory in which a restrained principal may not let a task work. Reads links.
@@ -111,10 +209,26 @@ impl Places {
         };
         if self.data.iter().any(is_in) && !self.data.iter().any(is_in_worktree) {
             Some("the data directory")
-        } else if self.settings.iter().any(is_in) {
+        } else if self.settings.directories.iter().any(is_in) {
             Some("the directory of the settings")
         } else {
             None
+        }
+    }
+}
+
+impl Settings {
+    /// Adds those of a host with this configuration file. The directories must not contain this
+    /// host's data: a rule for such a directory would also hold for the worktrees.
+    fn add(&mut self, file: &Path, data: &[PathBuf]) {
+        let directory = file.parent().filter(|directory| directory.ends_with(OWN));
+        let names = directory.map(names_of).unwrap_or_default();
+        let has_data = |name: &PathBuf| data.iter().any(|data| data.starts_with(name));
+        if !names.iter().any(has_data) {
+            self.directories.extend(names);
+        }
+        if file.is_absolute() {
+            self.files.extend(names_of(file));
         }
     }
 }
@@ -179,6 +293,20 @@ mod tests {
         }
     }
 
+    /// What executors are told for a task with these variables, which is to start while other tasks
+    /// have these directories.
+    fn told(places: &Places, variables: &[(&str, &Path)], elsewhere: &[PathBuf]) -> Vec<Value> {
+        let variables = variables.iter();
+        let variables =
+            variables.map(|(name, value)| ((*name).to_owned(), value.display().to_string()));
+        let around = Surroundings {
+            elsewhere: &elsewhere.iter().cloned().collect(),
+            own: &BTreeSet::new(),
+            variables: &variables.collect(),
+        };
+        serde_json::from_str(&places.told(&around).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_restrained_principal_lets_no_task_work_in_the_places_of_the_host_but_in_worktrees() {
         let dir = tempfile::tempdir().unwrap();
@@ -200,6 +328,7 @@ mod tests {
             &root.join("data"),
             &root.join("claudine/config.toml"),
             UsersFiles::default(),
+            Homes::default(),
         );
         let check = |path: &str, expected: Option<&str>| {
             let found = places.may_work_in(&chat(), &root.join(path)).err();
@@ -244,10 +373,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let told = |data: &str, file: &str| {
-            let git = UsersFiles::default();
-            let places = Places::new(&root.join(data), &root.join(file), git);
-            let told = places.told(&BTreeSet::new());
-            let told: Vec<Value> = serde_json::from_str(&told).unwrap();
+            let (git, homes) = (UsersFiles::default(), Homes::default());
+            let places = Places::new(&root.join(data), &root.join(file), git, homes);
+            let told = told(&places, &[], &[]);
             let name = |one: &Value| {
                 let path = Path::new(one["root"].as_str().unwrap());
                 let path = path.strip_prefix(&root).unwrap().display().to_string();
@@ -282,8 +410,7 @@ mod tests {
 
     /// The roots below which an agent may only read, without the root of the test.
     fn unwritten(places: &Places, elsewhere: &[PathBuf], root: &Path) -> Vec<(String, String)> {
-        let elsewhere = elsewhere.iter().cloned().collect();
-        let told: Vec<Value> = serde_json::from_str(&places.told(&elsewhere)).unwrap();
+        let told = told(places, &[], elsewhere);
         let only_read = told.iter().filter(|one| one["unread"] == json!([]));
         let name = |one: &Value| {
             let path = Path::new(one["root"].as_str().unwrap());
@@ -298,7 +425,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let git = UsersFiles::of_home(&root);
-        let places = Places::new(&root, &root.join("config.toml"), git);
+        let places = Places::new(&root, &root.join("config.toml"), git, Homes::default());
         let check = |expected: &[(&str, &str)]| {
             let found = unwritten(&places, &[], &root);
             let found: Vec<_> = found.iter().map(|(one, two)| (&**one, &**two)).collect();
@@ -330,11 +457,142 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         symlink(root.join("profile"), root.join("link")).unwrap();
         let config = root.join("config.toml");
-        let places = Places::new(&root, &config, UsersFiles::default());
+        let places = Places::new(&root, &config, UsersFiles::default(), Homes::default());
         let elsewhere = [root.join("link"), root.join("./other/")];
         let found = unwritten(&places, &elsewhere, &root);
         let expected = ["link", "other", "profile"].map(|name| (name.to_owned(), "**".to_owned()));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn executors_are_told_of_the_usual_places_of_other_hosts() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (git, homes) = (UsersFiles::default(), Homes::default());
+        let file = root.join("h/.config/claudine/config.toml");
+        let places = Places::new(&root.join("data"), &file, git, homes);
+        let (home, state, config) = (root.join("h"), root.join("s"), root.join("data/.."));
+        let variables = [
+            ("HOME", &*home),
+            ("XDG_STATE_HOME", &*state),
+            ("XDG_CONFIG_HOME", &*config),
+        ];
+        let check = |variables: &[(&str, &Path)], expected: &[&str]| {
+            let told = told(&places, variables, &[]);
+            let is_unread = |one: &&Value| one["unread"] != json!([]);
+            let name = |one: &Value| {
+                let path = Path::new(one["root"].as_str().unwrap());
+                path.strip_prefix(&root).unwrap().display().to_string()
+            };
+            let found: Vec<String> = told.iter().filter(is_unread).map(name).collect();
+            assert_eq!(found, expected);
+        };
+        let own = [
+            "data",
+            "h/.config/claudine",
+            "h/.config/claudine/config.toml",
+        ];
+        check(&[], &own);
+        let all = [
+            "data",
+            "h/.local/state/claudine",
+            "s/claudine",
+            "h/.config/claudine",
+            "h/.config/claudine/config.toml",
+            "claudine",
+            "claudine/config.toml",
+        ];
+        check(&variables, &all);
+    }
+
+    #[test]
+    fn executors_are_told_of_hidden_files_of_the_home_directory_and_of_what_links_lead_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let home = root.join("home");
+        let data = home.join(".local/state/claudine");
+        for path in [
+            ".ssh",
+            ".local/state/claudine/worktrees/task_1",
+            "dot/agents",
+        ] {
+            fs::create_dir_all(home.join(path)).unwrap();
+        }
+        for (link, target) in [
+            (".ssh/config", "../dot/missing"),
+            (".agents", "dot/agents"),
+            (".odd", "dot/a:b/(c)"),
+            (".inside", ".ssh/x"),
+            (".work", ".local/state/claudine/worktrees/task_1"),
+            (".all", "../home"),
+        ] {
+            symlink(target, home.join(link)).unwrap();
+        }
+        let git = UsersFiles::default();
+        let file = root.join("c.toml");
+        let places = Places::new(&data, &file, git.clone(), Homes::default());
+        let patterns = |places: &Places| {
+            let told = told(places, &[("HOME", &*home)], &[]);
+            let only_read = told.iter().filter(|one| one["unread"] == json!([]));
+            let all = only_read.flat_map(|one| {
+                let path = Path::new(one["root"].as_str().unwrap());
+                let path = path.strip_prefix(&root).unwrap().display().to_string();
+                let patterns = one["unwritten"].as_array().unwrap().iter();
+                patterns.map(move |pattern| format!("{path}: {}", pattern.as_str().unwrap()))
+            });
+            all.collect::<Vec<String>>()
+        };
+        let found = patterns(&places);
+        let (of_home, led_to) = found.split_at(54);
+        assert!(of_home.iter().all(|one| one.starts_with("home: .")));
+        assert!(
+            of_home.contains(&"home: .local/state?*".to_owned()),
+            "{of_home:?}"
+        );
+        let expected = [
+            "home/dot: a?b/?c?",
+            "home/dot/agents: ",
+            "home/dot/missing: ",
+        ];
+        assert_eq!(led_to, expected);
+
+        // A link leads to a directory that contains the worktrees.
+        fs::rename(home.join(".local/state"), root.join("state")).unwrap();
+        symlink(root.join("state"), home.join(".local/state")).unwrap();
+        let found = patterns(&Places::new(&data, &file, git, Homes::default()));
+        let is_of_state = |one: &&String| one.starts_with("state: ");
+        let of_state: Vec<&String> = found.iter().filter(is_of_state).collect();
+        assert_eq!(of_state.len(), 16 + 18, "{of_state:?}");
+        assert!(of_state.contains(&&"state: claudine/worktrees?*".to_owned()));
+    }
+
+    #[test]
+    fn links_to_very_many_places_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let places = Places::new(
+            &root.join("data"),
+            &root.join("c.toml"),
+            UsersFiles::default(),
+            Homes::default(),
+        );
+        fs::create_dir_all(root.join("home/.a")).unwrap();
+        let home = root.join("home");
+        let told = || {
+            let around = Surroundings {
+                elsewhere: &BTreeSet::new(),
+                own: &BTreeSet::new(),
+                variables: &[("HOME".to_owned(), home.display().to_string())].into(),
+            };
+            places.told(&around)
+        };
+        for number in 0..LED_TO_MAX {
+            symlink(format!("/no/{number}"), home.join(format!(".a/{number}"))).unwrap();
+        }
+        told().unwrap();
+        symlink("/no/more", home.join(".a/more")).unwrap();
+        let message = told().unwrap_err();
+        assert!(message.contains("more than 500 places"), "{message}");
     }
 
     #[test]

@@ -21,7 +21,9 @@ const GO_ON: &str = "The previous run of this task was interrupted before it was
 
 /// Prompt for an agent that is started without its directory's settings.
 const LEFT_OUT: &str = "The settings and the memory of this directory are not loaded. If there is a \
-                        CLAUDE.md, read it first: it says how people want to work here.";
+                        CLAUDE.md, read it first: it says how people want to work here. Claudine \
+                        lets you change no hidden files of the home directory (`~/.*`), except in \
+                        a worktree that it has made for a task.";
 
 /// Options that ignore the hooks, helpers, MCP servers and plugins of the directory and of those
 /// that `--add-dir` adds, and their skills, which can allow tools and run commands.
@@ -165,8 +167,8 @@ fn is_plain(path: &str) -> bool {
     path.chars().all(is_plain) && path.split('/').all(is_name)
 }
 
-/// Files below a path that an agent must not change: those of the host, those that the user's
-/// settings of git lead to, and those of Claude Code for other tasks.
+/// Files below a path that an agent must not change: those of hosts, hidden ones of the user's home
+/// directory, those that the user's settings lead to, and those of Claude Code for other tasks.
 #[derive(Debug, Deserialize)]
 struct Private {
     root: String,
@@ -193,8 +195,8 @@ pub(crate) fn without_private(told: &str) -> Result<String, Failure> {
         if !is_plain(&root) {
             let message = format!(
                 "an agent of an MCP client cannot be kept from `{root}`, which has files of \
-                 Claudine, of your settings of git or of another task's Claude Code, because its \
-                 name has an unusual character, `.` or `..`; give it another name"
+                 Claudine, of your settings or of another task's Claude Code, because its name has \
+                 an unusual character, `.` or `..`; give it another name"
             );
             return Err(Failure::new(Class::Invalid, message));
         }

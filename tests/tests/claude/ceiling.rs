@@ -708,6 +708,89 @@ fn clients_agent_changes_neither_included_settings_of_git_nor_the_directory_of_a
     assert!(!included.exists() && !planted.exists());
 }
 
+/// Programs of the user run what such files name, some of them at the client's request. The rules
+/// have to leave out the worktrees, which are usually below `~/.local`.
+#[test]
+fn clients_agent_changes_no_hidden_file_of_the_home_directory_except_in_worktrees() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let data = home.join(".local/state/claudine");
+    let world = World::with(Script::default(), Login::ApiKey, |host| {
+        host.config(EDITS).env("HOME", &home).data_dir(&data)
+    });
+    world.host.up();
+    let worktree = data.join("worktrees/task_of_nobody");
+    for path in [&home.join(".ssh"), &home.join(".claude"), &worktree] {
+        fs::create_dir_all(path).unwrap();
+    }
+    let told = home.join("dot/told.md");
+    write(&told, "# one\n");
+    symlink("../dot/told.md", home.join(".claude/CLAUDE.md")).unwrap();
+    let hidden = [".ssh/config", ".localised", ".local/bin/any", ".lo/any"];
+    let hidden = hidden.map(|name| home.join(name));
+    let free = [
+        home.join("project/a.txt"),
+        home.join("project/.github/a.txt"),
+        worktree.join("a.txt"),
+        worktree.join(".github/a.txt"),
+    ];
+    let written = |path: &PathBuf| json!({"file_path": path, "content": "# two\n"});
+    let [one, two, three, four] = &hidden;
+    let calls = || {
+        let [plain, in_project, in_worktree, deeper] = &free;
+        calling([
+            ("Write", written(one)),
+            ("Write", written(two)),
+            ("Write", written(three)),
+            ("Write", written(four)),
+            ("Read", json!({ "file_path": told })),
+            ("Write", written(&told)),
+            ("Write", written(plain)),
+            ("Write", written(in_project)),
+            ("Write", written(in_worktree)),
+            ("Write", written(deeper)),
+        ])
+    };
+    world.api.set_script(calls());
+    let mut client = Client::connect(&world.host);
+    let asked = json!({
+        "prompt": "go", "permissionMode": "acceptEdits", "workingDirectory": home,
+    });
+    let taken = client.call("DelegateTask", asked);
+    let task = world.host.finished(taken["taskId"].as_str().unwrap());
+    succeeded(&task, "done");
+    for path in &free {
+        assert!(path.exists(), "{}", path.display());
+        fs::remove_file(path).unwrap();
+    }
+    for path in &hidden {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert_eq!(fs::read(&told).unwrap(), b"# one\n");
+
+    // An agent in the worktree.
+    let inside = worktree.join("a.txt");
+    world.api.set_script(calling([("Write", written(&inside))]));
+    let asked = json!({
+        "prompt": "go", "permissionMode": "acceptEdits", "workingDirectory": worktree,
+    });
+    let taken = client.call("DelegateTask", asked);
+    let task = world.host.finished(taken["taskId"].as_str().unwrap());
+    succeeded(&task, "done");
+    assert!(inside.exists());
+    fs::remove_file(&inside).unwrap();
+
+    // An agent of the owner does all of it.
+    world.api.set_script(calls());
+    let place = home.to_str().unwrap();
+    let task = world.done(&["go", "--permission-mode", "acceptEdits", "-w", place]);
+    succeeded(&task, "done");
+    for path in hidden.iter().chain(&free) {
+        assert!(path.exists(), "{}", path.display());
+    }
+    assert_eq!(fs::read(&told).unwrap(), b"# two\n");
+}
+
 /// A tool that writes needs a pattern within the directory: without one it may write anywhere.
 #[test]
 fn client_cannot_allow_a_tool_that_writes_outside_of_the_directory() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use claudine_tests::{
-    TestHost, harness::binary, mcp::Client, short_id, terminal::Terminal, wait_for,
+    HostBuilder, TestHost, harness::binary, mcp::Client, short_id, terminal::Terminal, wait_for,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,6 +20,14 @@ pub(super) const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permissi
 /// A host whose agents run this script in place of Claude Code, as long as the returned directory
 /// exists.
 pub(super) fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
+    with_agent_and(config, script, |host| host)
+}
+
+fn with_agent_and(
+    config: &str,
+    script: &str,
+    more: impl FnOnce(HostBuilder) -> HostBuilder,
+) -> (TestHost, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let agent = directory.path().join("claude");
     fs::write(&agent, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -29,9 +37,8 @@ pub(super) fn with_agent(config: &str, script: &str) -> (TestHost, TempDir) {
         .config(config)
         .env("PATH", format!("{}:{path}", directory.path().display()))
         // The variable lets a person request every permission mode, even if root runs the tests.
-        .env("IS_SANDBOX", "1")
-        .build();
-    (host, directory)
+        .env("IS_SANDBOX", "1");
+    (more(host).build(), directory)
 }
 
 pub(super) fn smallest() -> (TestHost, TempDir) {
@@ -860,5 +867,84 @@ fn clients_agent_is_denied_changes_to_the_directory_of_claude_code_of_another_ta
     let rules = rules(&host, &mut Client::connect(&host));
     for path in [&other, &of_host] {
         assert!(rules.contains(&denied(path)), "{rules}");
+    }
+}
+
+/// Otherwise an agent that may edit files names programs there which run later, some of them at the
+/// client's request.
+#[test]
+fn clients_agent_is_denied_changes_to_hidden_files_of_the_home_directory_and_behind_links() {
+    let (host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let mut client = Client::connect(&host);
+    let home = host.home();
+    let denied = |name: &str| format!("Edit(/{})", home.join(name).display());
+    let before = rules(&host, &mut client);
+    assert!(before.contains(&denied(".*")), "{before}");
+    let all = ["dot/ssh", "dot/agents", "dot/missing", "dot/a?b"].map(denied);
+    for rule in &all {
+        assert!(!before.contains(rule), "{before}");
+    }
+    for path in [".ssh", ".claude/plugins/one", "dot/agents"] {
+        fs::create_dir_all(home.join(path)).unwrap();
+    }
+    for (link, target) in [
+        (".ssh/config", "../dot/ssh"),
+        (".agents", "dot/agents"),
+        (".claude/plugins/one/link", "../../../dot/missing"),
+        (".odd", "dot/a:b"),
+    ] {
+        symlink(target, home.join(link)).unwrap();
+    }
+    let after = rules(&host, &mut client);
+    for rule in &all {
+        assert!(after.contains(rule), "{rule}: {after}");
+    }
+}
+
+/// The worktrees are usually among the hidden files of the home directory.
+#[test]
+fn clients_agent_may_change_worktrees_among_the_hidden_files_of_the_home_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let data = home.join(".local/state/claudine");
+    let (host, _agent) = with_agent_and(SMALLEST, SHOWS_RULES, |host| {
+        host.env("HOME", &home).data_dir(data)
+    });
+    host.up();
+    let rules = rules(&host, &mut Client::connect(&host));
+    for (name, is_denied) in [
+        (".*", false),
+        (".l", true),
+        (".local?*", true),
+        (".local/*", false),
+        (".local/state?*", true),
+        (".local/state/claudine?*", true),
+        (".local/state/claudine/*", false),
+        (".local/state/claudine/worktrees?*", true),
+    ] {
+        let rule = format!("Edit(/{})", home.join(name).display());
+        assert_eq!(rules.contains(&rule), is_denied, "{rule}: {rules}");
+    }
+}
+
+/// Otherwise a client reads what the tasks of another host have in their environments, and writes
+/// the settings that the next host takes.
+#[test]
+fn clients_agent_is_denied_the_usual_places_of_other_hosts() {
+    let (host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let rules = rules(&host, &mut Client::connect(&host));
+    let usual = host.home().join(".local/state/claudine");
+    for path in [
+        usual.join("env"),
+        usual.join("*.*"),
+        host.root().join("state/claudine/env"),
+        host.home().join(".config/claudine/**"),
+    ] {
+        for tool in ["Read", "Edit"] {
+            let rule = format!("{tool}(/{})", path.display());
+            assert!(rules.contains(&rule), "{rule}: {rules}");
+        }
     }
 }
