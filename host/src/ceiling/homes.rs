@@ -23,7 +23,7 @@ const LEVELS: (usize, usize) = (1, 3);
 /// several hosts may be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Homes {
-    pub(super) homes: BTreeSet<PathBuf>,
+    pub(super) home_dirs: BTreeSet<PathBuf>,
     pub(super) data_dirs: BTreeSet<PathBuf>,
     pub(super) settings_files: BTreeSet<PathBuf>,
 }
@@ -64,14 +64,14 @@ impl Homes {
         let usual = config.map(|dir| dir.join("claudine/config.toml"));
         self.settings_files.extend(usual);
         self.settings_files.extend(place(CONFIG));
-        self.homes.extend(home);
+        self.home_dirs.extend(home);
     }
 
     /// What the links among the hidden files lead to, and those in the directories with settings of
     /// executors. Reads directories. A directory that cannot be listed counts as empty.
     pub(super) fn led_to(&self, directories: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
-        for home in &self.homes {
+        for home in &self.home_dirs {
             look(home, LEVELS.0, is_hidden, &mut found);
         }
         for directory in directories {
@@ -133,7 +133,7 @@ mod tests {
             let pairs = pairs.iter();
             let pairs = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let expected = Homes {
-                homes: paths(homes),
+                home_dirs: paths(homes),
                 data_dirs: paths(data),
                 settings_files: paths(files),
             };
@@ -200,7 +200,7 @@ mod tests {
             symlink(target, root.join(link)).unwrap();
         }
         let homes = Homes {
-            homes: [root.join("home"), root.join("none")].into(),
+            home_dirs: [root.join("home"), root.join("none")].into(),
             ..Homes::default()
         };
         let found = homes.led_to(&[root.join("own")].into());

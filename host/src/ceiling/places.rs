@@ -140,7 +140,7 @@ impl Places {
             within.map(Path::to_owned).collect::<BTreeSet<_>>()
         };
         let mut free: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
-        for home in &homes.homes {
+        for home in &homes.home_dirs {
             let names = names_of(home);
             let within: BTreeSet<PathBuf> = names.iter().flat_map(below).collect();
             for name in names {
