@@ -4,6 +4,7 @@
 //! executors that are WebAssembly components. `ARCHITECTURE.md` describes the modules and their
 //! invariants. This file only connects the modules.
 
+mod accounts;
 mod allocator;
 mod api;
 mod app;

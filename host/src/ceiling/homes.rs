@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{self, CONFIG, DATA_DIR};
-
-/// The file with the users of the machine.
-const USERS: &str = "/etc/passwd";
+use crate::{
+    accounts::{self, Account},
+    config::{self, CONFIG, DATA_DIR},
+};
 
 /// How deep links are looked for below each hidden directory of a home directory, and below a
 /// directory with settings of an executor.
@@ -38,8 +38,7 @@ impl Homes {
         // Some programs, such as `ssh`, do not look at `HOME`. A machine may know its users from
         // elsewhere only, and then the two directories are hardly ever different.
         let user = rustix::process::getuid().as_raw();
-        let users = fs::read_to_string(USERS).unwrap_or_default();
-        let home = home_of(user, &users);
+        let home = accounts::home_of(Account::Number(user));
         all.add(|name| home.clone().filter(|_| name == "HOME"));
         all
     }
@@ -106,16 +105,6 @@ fn look(directory: &Path, below: usize, is_meant: fn(&OsStr) -> bool, to: &mut B
     }
 }
 
-/// The home directory of the user with this number among these users.
-fn home_of(user: u32, users: &str) -> Option<PathBuf> {
-    users.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let number: u32 = fields.get(2)?.parse().ok()?;
-        let home = fields.get(5).filter(|_| number == user);
-        home.map(PathBuf::from)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -165,17 +154,6 @@ mod tests {
         );
         // These would be in the directory that a client names.
         check(&all.map(|(name, _)| (name, "a")), &[], &[], &[]);
-    }
-
-    #[test]
-    fn home_directory_of_the_account_is_known() {
-        let users = "root:x:0:0:root:/root:/bin/sh\nwrong\nme:x:10:10::/home/me:\n";
-        let check = |user: u32, expected: Option<&str>| {
-            assert_eq!(home_of(user, users), expected.map(PathBuf::from), "{user}");
-        };
-        check(0, Some("/root"));
-        check(10, Some("/home/me"));
-        check(1, None);
     }
 
     #[test]

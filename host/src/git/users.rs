@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::accounts::{self, Account};
+
 /// How deep files may be included. Beyond this, git fails.
 const DEPTH_MAX: usize = 10;
 
@@ -33,9 +35,6 @@ const DIRECTORIES: [(&str, &str); 2] = [("core", "hookspath"), ("init", "templat
 
 /// The setting with a file that decides to which files filters apply.
 const ATTRIBUTES: (&str, &str) = ("core", "attributesfile");
-
-/// The file with the users of the machine.
-const USERS: &str = "/etc/passwd";
 
 /// Characters that a missing file of a command hardly has: the word is a pattern or the like.
 const OF_PATTERNS: [char; 7] = ['*', '?', '[', '{', '$', '%', '^'];
@@ -138,7 +137,7 @@ impl UsersFiles {
         let home = match user {
             "" => self.home.clone(),
             // Git does not find a user without a line there, unless a network knows the user.
-            user => home_of(user, &fs::read_to_string(USERS).ok()?),
+            user => accounts::home_of(Account::Name(user)),
         };
         Some(home?.join(rest))
     }
@@ -161,15 +160,6 @@ impl UsersFiles {
         };
         could_be_one.then_some(path)
     }
-}
-
-/// The home directory of a user among these.
-fn home_of(user: &str, users: &str) -> Option<PathBuf> {
-    users.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        let home = fields.get(5).filter(|_| fields.first() == Some(&user));
-        home.map(PathBuf::from)
-    })
 }
 
 /// The settings in a file. A file that cannot be read has none, for git either.
@@ -449,9 +439,6 @@ mod tests {
             let found = files.place(value, Path::new("/d"));
             assert_eq!(found.as_deref(), expected.map(Path::new), "{value}");
         }
-        let users = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\n";
-        assert_eq!(home_of("me", users), Some("/home/me".into()));
-        assert_eq!(home_of("m", users), None);
     }
 
     /// A file is included only down to the depth at which git still includes it.
