@@ -10,6 +10,7 @@ use crate::{
 
 /// The ground: modules that any layer may use, and that themselves use only each other.
 const GROUND: &[&str] = &[
+    "accounts",
     "allocator",
     "aside",
     "ballast",
