@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bounds::Bounds,
     clock,
-    config::{DATA_DIR, TASK_ID},
+    config::{DATA_DIR, PATH, TASK_ID},
     fsx, git,
     layout::Layout,
     plugin::{
@@ -130,6 +130,18 @@ impl GuestHost {
         Ok(ChildRef::new(child.to_string()))
     }
 
+    /// The failure of a child that was not started.
+    fn not_started(&self, class: NotStartedClass, mut message: String) -> Failure {
+        let is_other_path = self.variables.iter().any(|(name, _)| name == PATH);
+        if class == NotStartedClass::CommandNotFound && is_other_path {
+            message += "; a task of an MCP client has a PATH without relative directories and \
+                        without those of version managers (shims), because files of its directory \
+                        decide which program these start: begin the PATH of the client with the \
+                        directory of the program itself";
+        }
+        Failure::new(class_word(class), message)
+    }
+
     /// Waits for the supervisor's report about the start of a child.
     async fn heard_of_start(&self, index: u16) -> Result<(), Failure> {
         let heard = self
@@ -139,9 +151,7 @@ impl GuestHost {
                 Some(other) => Some(other.clone()),
             });
         match heard.await {
-            ChildState::NotStarted { class, message } => {
-                Err(Failure::new(class_word(class), message))
-            }
+            ChildState::NotStarted { class, message } => Err(self.not_started(class, message)),
             ChildState::Lost => Err(Failure::new(
                 "lost",
                 "the supervisor died while the child was started",
@@ -333,7 +343,7 @@ impl GuestHost {
                 })
             }
             Some(ChildState::NotStarted { class, message }) => {
-                Err(Failure::new(class_word(class), message))
+                Err(self.not_started(class, message))
             }
             Some(ChildState::Lost) => Err(Failure::new(
                 "lost",

@@ -41,7 +41,7 @@ pub(crate) use self::{
     exclusion::{EnvRules, GIT_ELSEWHERE, is_variable_name},
     mcp::{McpCeiling, is_dangerous, step_of_mode},
     paths::{data_dir, file_path},
-    search::{PATH, absolute_part, absolute_path, is_absolute, without_relative},
+    search::{PATH, absolute_part, absolute_path, is_absolute, without_relative, without_shims},
     show::Shown,
     values::parse_slots,
 };

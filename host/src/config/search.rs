@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
+    path::Path,
 };
 
 /// What the value of a variable names.
@@ -265,6 +266,9 @@ const WORDS: [&str; 9] = [
     "true", "false", "yes", "no", "on", "off", "auto", "never", "always",
 ];
 pub(crate) const PATH: &str = "PATH";
+/// The ends of directories with programs of version managers (asdf, mise, pyenv, Volta, aqua, …).
+/// Such a program starts another one, which files of the directory in which it runs may name.
+const SHIMS: [&str; 3] = ["shims", ".volta/bin", "aquaproj-aqua/bin"];
 /// The `PATH` if no entry is left. An empty one would mean the directory of the program.
 const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -339,7 +343,8 @@ fn left(name: &str, value: &str, may_be_set: bool) -> Left {
 
 fn of_list(name: &str, value: &str, separators: &[char]) -> Left {
     let entries = value.split(separators);
-    let left: Vec<&str> = entries.filter(|it| is_absolute(it.as_bytes())).collect();
+    let is_fixed = |it: &&str| is_absolute(it.as_bytes()) && !(name == PATH && is_of_shims(it));
+    let left: Vec<&str> = entries.filter(is_fixed).collect();
     let between = if separators == [';'] { ";" } else { ":" };
     match left.as_slice() {
         [] if name == PATH => Left::Part(USUAL.to_owned()),
@@ -534,6 +539,22 @@ fn is_relative_setting(variables: &BTreeMap<String, String>, name: &str, value: 
     begins_relative(value)
         || (is_one_of(&SETTINGS_WITH_PLACES) && may_be_path(value) && !is_full)
         || (is_command && names_relative_path(value, true))
+}
+
+fn is_of_shims(entry: impl AsRef<Path>) -> bool {
+    SHIMS.iter().any(|end| entry.as_ref().ends_with(end))
+}
+
+/// A `PATH` without directories of version managers.
+pub(crate) fn without_shims(path: &OsStr) -> OsString {
+    let entries = path.as_bytes().split(|byte| *byte == b':');
+    let entries = entries.filter(|entry| !is_of_shims(OsStr::from_bytes(entry)));
+    let left: Vec<&[u8]> = entries.collect();
+    if left.is_empty() {
+        USUAL.into()
+    } else {
+        OsString::from_vec(left.join(&b':'))
+    }
 }
 
 /// A `PATH` without the entries that are not absolute.
@@ -760,6 +781,23 @@ mod tests {
         check("bin:.:", USUAL);
         check("", USUAL);
         assert_eq!(left(PATH, "/a:/b/../c"), None);
+        let check = |value: &str, expected: &str| {
+            assert_eq!(left(PATH, value).as_deref(), Some(expected), "{value}");
+            assert_eq!(without_shims(value.as_ref()), expected, "{value}");
+            // Your own tasks, and git for them, find the programs of version managers.
+            assert_eq!(absolute_path(value.as_ref()), value);
+        };
+        check("/h/.asdf/shims:/a", "/a");
+        check(
+            "/a:/h/.local/share/mise/shims/:/h/.volta/bin:/b/shims/.",
+            "/a",
+        );
+        check("/h/.local/share/aquaproj-aqua/bin", USUAL);
+        for value in ["/h/.volta", "/shims/bin", "/a/volta/bin:/a/my-shims"] {
+            assert_eq!(left(PATH, value), None);
+            assert_eq!(without_shims(value.as_ref()), value);
+        }
+        assert_eq!(left("PYTHONPATH", "/a/shims"), None);
         assert_eq!(absolute_path("/a:/b/../c".as_ref()), "/a:/b/../c");
         assert_eq!(left("LD_LIBRARY_PATH", "/a:").as_deref(), Some("/a"));
         assert_eq!(left("PYTHONPATH", "src").as_deref(), Some(""));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::users::UsersFiles;
-use crate::config::{self, DATA_DIR, PATH, absolute_part};
+use crate::config::{self, DATA_DIR, PATH, absolute_part, without_shims};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
 /// contains no `GIT_…` variable that could name a repository, a program or a setting.
@@ -193,6 +193,14 @@ impl Variables {
     /// Lets git use the index of the checkout.
     pub(super) fn without_index(self) -> Self {
         self.without(INDEX)
+    }
+
+    /// Lets programs that git runs not be looked for among those of version managers.
+    pub(super) fn without_shims(mut self) -> Self {
+        if let Some(path) = Arc::make_mut(&mut self.0).get_mut(OsStr::new(PATH)) {
+            *path = without_shims(path);
+        }
+        self
     }
 
     pub(super) fn without(mut self, name: &str) -> Self {

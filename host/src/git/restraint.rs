@@ -112,10 +112,11 @@ impl Git {
             };
         };
         let git = self.without_fetch();
+        let variables = git.variables.without_shims();
         let variables = if has_network {
-            git.variables
+            variables
         } else {
-            git.variables.with_missing(&[NO_LFS])
+            variables.with_missing(&[NO_LFS])
         };
         Self {
             restraint,

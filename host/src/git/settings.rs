@@ -153,6 +153,26 @@ pub(super) const FIXED: &[(&str, &str, &str)] = &[
         "a worktree is made only of the given commit",
     ),
     (
+        "checkout.workers",
+        "1",
+        "a repository could let git start as many processes as it has files",
+    ),
+    (
+        "submodule.fetchJobs",
+        "1",
+        "a repository could let git start as many processes as it has submodules",
+    ),
+    (
+        "fetch.parallel",
+        "1",
+        "a repository could let git start as many processes as it has submodules",
+    ),
+    (
+        "pack.threads",
+        "0",
+        "a repository could let git start very many threads; 0 means one for each core",
+    ),
+    (
         "gc.auto",
         "0",
         "it continues after the command, on files that the user may be using",

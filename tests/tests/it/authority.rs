@@ -640,12 +640,14 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
          printenv GOOGLE_APPLICATION_CREDENTIALS PYTHONUSERBASE PERL5OPT TOOL_DIR > places; \
          printenv KEPT_DIR > kept",
     );
-    let absolute = format!(
-        "{}:{}",
-        agent.path().display(),
-        std::env::var("PATH").unwrap()
-    );
-    host.set_env("PATH", format!("./bin::{absolute}:."));
+    let path = std::env::var("PATH").unwrap();
+    let fixed: Vec<&str> = path
+        .split(':')
+        .filter(|it| !it.ends_with("/shims"))
+        .collect();
+    let absolute = format!("{}:{}", agent.path().display(), fixed.join(":"));
+    let shims = host.root().join("manager/shims");
+    host.set_env("PATH", format!("./bin:{}::{absolute}:.", shims.display()));
     host.set_env("PYTHONPATH", "/lib/python:");
     host.set_env("BUN_INSPECT_PRELOAD", "./planted.js");
     for (name, value) in [
@@ -657,7 +659,12 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     ] {
         host.set_env(name, value);
     }
-    for place in ["claude", "bin/claude", "bin/git"] {
+    let in_shims = shims.join("claude");
+    for place in ["claude", "bin/claude", "bin/git"]
+        .map(Path::new)
+        .into_iter()
+        .chain([&*in_shims])
+    {
         let planted = host.work().join(place);
         fs::create_dir_all(planted.parent().unwrap()).unwrap();
         fs::write(&planted, "#!/bin/sh\ntouch planted\n").unwrap();
@@ -679,6 +686,30 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     // The tasks of a person keep what the person has set.
     host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
     assert!(host.work().join("planted").exists());
+}
+
+#[test]
+fn clients_agent_whose_program_is_only_a_version_managers_fails_with_the_way_out() {
+    let (mut host, agent) = with_agent(SMALLEST, "touch ran");
+    let shims = host.root().join("manager/shims");
+    fs::create_dir_all(&shims).unwrap();
+    fs::rename(agent.path().join("claude"), shims.join("claude")).unwrap();
+    host.set_env("PATH", format!("{}:/usr/bin:/bin", shims.display()));
+    let mut client = Client::connect(&host);
+    let asked = json!({"prompt": "p", "permissionMode": "plan"});
+    let id = client.call("DelegateTask", asked)["taskId"].clone();
+    let task = host.finished(id.as_str().unwrap());
+    let message = task["reason"]["message"].as_str().unwrap();
+    for says in [
+        "command not found: `claude` (PATH is /usr/bin:/bin)",
+        "without those of version managers (shims)",
+        "begin the PATH of the client with the directory of the program itself",
+    ] {
+        assert!(message.contains(says), "{task:#}");
+    }
+    assert!(!host.work().join("ran").exists());
+    host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
+    assert!(host.work().join("ran").exists());
 }
 
 /// Otherwise the agent would take the files of this directory for the settings of the person.
