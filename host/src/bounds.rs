@@ -133,6 +133,18 @@ impl Bounds {
         self
     }
 
+    /// Only a limit on the memory that a process does not share with others (`ulimit -d`).
+    pub(crate) fn with_memory(bytes: u64) -> Self {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        Self {
+            limits: LIMITS.map(|(_, resource)| (resource == Resource::Data).then_some(limit)),
+            ..Self::default()
+        }
+    }
+
     /// Applies the bounds to this process. Only root can loosen an inherited limit. For other
     /// users, such a limit is set to the highest permitted value.
     pub(crate) fn take_on(&self) {
@@ -247,6 +259,13 @@ impl From<Bounds> for String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    #[test]
+    fn only_memory_is_limited() {
+        let limited = Bounds::with_memory(2 << 20);
+        assert_eq!(limited.to_string(), "data=2097152:2097152");
+        assert_eq!("data=2097152:2097152".parse(), Ok(limited));
+    }
 
     #[test]
     fn bounds_are_parsed_from_their_encoding() {

@@ -263,6 +263,7 @@ async fn wire(
         ceiling: settings.mcp.clone(),
         settings_file: settings.place.clone(),
         most_output: settings.max_output_bytes,
+        disk_reserve_bytes: settings.limits.disk_reserve_bytes,
     });
     parts.spawn(ROUTER, router_end(opened.router, shutdown.clone()));
     let (routing, reports) = (runner.clone(), opened.reports);

@@ -34,7 +34,9 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    aside, clock,
+    aside,
+    bounds::Bounds,
+    clock,
     command::{Abandoned, GRACE, Order, Outcome},
     config::ATTEMPT,
     layout::Layout,
@@ -54,6 +56,15 @@ pub(super) struct Commands {
     pub(super) next: AtomicU64,
     /// How long a command that settles work continues after a stop of its attempt.
     pub(super) patience: Duration,
+    /// The space to keep free on the disk of the data directory.
+    pub(super) disk_reserve_bytes: u64,
+}
+
+/// What a command does not inherit from its supervisor.
+#[derive(Debug, Default)]
+pub(super) struct Circumstances {
+    umask: Option<u16>,
+    bounds: Option<Bounds>,
 }
 
 /// The upper limit of the time for which a command that settles work continues after a stop of its
@@ -72,7 +83,7 @@ impl Commands {
     pub(super) async fn carry_out(
         self: &Arc<Self>,
         owner: Owner,
-        umask: Option<u16>,
+        like: Circumstances,
         order: Order,
         stopped: impl Future<Output = ()> + Send,
     ) -> Outcome {
@@ -87,8 +98,10 @@ impl Commands {
         let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
         // A person waits for the answer, and a command that only reads leaves nothing half done.
         let is_refused_without_room = owner == Owner::Host && order.abandoned == Abandoned::Killed;
+        let Circumstances { umask, bounds } = like;
         let start = StartChild {
             umask,
+            bounds,
             ..start_of(&key, &log, order)
         };
         let sent = self.supervisors.start(start).done().await;
@@ -384,7 +397,7 @@ pub(super) mod tests {
             ..order()
         };
         // Nobody passes on the reports, so no answer comes.
-        let outcome = commands.carry_out(Owner::Host, None, order, pending());
+        let outcome = commands.carry_out(Owner::Host, Circumstances::default(), order, pending());
         let refused = outcome.await.unwrap_err().to_string();
         assert!(refused.contains("does not answer"), "{refused}");
         // The command is known until it is over.

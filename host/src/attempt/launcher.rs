@@ -109,7 +109,8 @@ impl Launcher {
                 self.commands.wait_for_all_earlier(live, patience).await;
             }
         }
-        let elsewhere = self.commands.for_preparing(live);
+        let by = launch.task.requester_of(launch.attempt.number);
+        let elsewhere = self.commands.for_preparing(live, by.restrained);
         let phase = launch.task.phase();
         let is_new = !resumed || matches!(phase, Some(Phase::Preparing | Phase::Starting));
         let executor = {
@@ -137,7 +138,6 @@ impl Launcher {
         {
             self.reporter.send(live, Report::Branch(branch)).await;
         }
-        let by = launch.task.requester_of(launch.attempt.number);
         // An attempt that an earlier host has started goes on.
         let is_limited = by.restrained && (is_preparing || !resumed);
         let preparing = async {

@@ -13,7 +13,10 @@ use std::{io, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use super::{commands::Commands, live::Owner};
+use super::{
+    commands::{Circumstances, Commands},
+    live::Owner,
+};
 use crate::{
     clock,
     command::{Abandoned, Elsewhere, GRACE, Order, Outcome},
@@ -104,7 +107,12 @@ async fn run_unless_ending(
         return Err(the_host_ends());
     }
     commands
-        .carry_out(Owner::Host, None, order, must_end(ending, restores))
+        .carry_out(
+            Owner::Host,
+            Circumstances::default(),
+            order,
+            must_end(ending, restores),
+        )
         .await
 }
 

@@ -81,6 +81,8 @@ pub(crate) struct RunnerParts {
     /// The present output limit of tasks that request no other, which is also the highest limit of
     /// a restrained principal's task.
     pub(crate) most_output: u64,
+    /// The space to keep free on the disk of the data directory.
+    pub(crate) disk_reserve_bytes: u64,
 }
 
 impl Runner {
@@ -98,6 +100,7 @@ impl Runner {
             ceiling,
             settings_file,
             most_output,
+            disk_reserve_bytes,
         } = parts;
         let inputs = Inputs {
             store,
@@ -125,6 +128,7 @@ impl Runner {
             tasks: tasks.clone(),
             next: AtomicU64::new(0),
             patience: settle_timeout.min(TO_THE_END),
+            disk_reserve_bytes,
         });
         let requests = Arc::new(Requests::new(commands.clone()));
         let reporter = Reporter::new(reports);

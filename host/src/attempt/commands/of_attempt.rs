@@ -3,6 +3,7 @@
 use std::{
     future::{pending, poll_fn},
     io,
+    path::Path,
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
@@ -14,11 +15,15 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Commands, stopped_for};
+use super::{Circumstances, Commands, stopped_for};
 use crate::{
+    aside,
     attempt::live::{Live, Owner},
+    bounds::Bounds,
     clock,
     command::{Elsewhere, Order, Outcome},
+    fsx,
+    units::bytes_text,
 };
 
 /// The pauses before repetitions of a command that settles work, if no supervisor received it. For
@@ -35,6 +40,14 @@ const AGAIN_AFTER: [Duration; 5] = [
 /// ended a command. If that is too short, the next host or the next merge restores the checkout.
 const RESTORING: Duration = Duration::from_secs(30);
 
+/// The time between two looks at the disk while a preparation goes on.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How much memory a command of a restrained principal's preparation may have. A repository decides
+/// how much git needs: a few hundred kilobytes can describe any number of files. Two GiB are enough
+/// for some ten million files.
+const MEMORY_BYTES: u64 = 2 << 30;
+
 /// Runs the commands of one attempt while it prepares or settles.
 pub(in crate::attempt) struct OfAttempt {
     commands: Arc<Commands>,
@@ -49,6 +62,10 @@ pub(in crate::attempt) struct OfAttempt {
     undone_since: Arc<OnceLock<Duration>>,
     /// The pauses before repetitions of a command that no supervisor received.
     pauses: &'static [Duration],
+    /// The space on the disk of the data directory below which a command that uses more is ended,
+    /// in bytes.
+    least_free: Option<u64>,
+    bounds: Option<Bounds>,
 }
 
 impl OfAttempt {
@@ -104,6 +121,7 @@ impl Elsewhere for OfAttempt {
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let undone_since = self.undone_since.clone();
         let (patience, pauses) = (self.patience, self.pauses);
+        let (least_free, bounds) = (self.least_free, self.bounds.clone());
         // The command runs to its end even if nobody waits for it, so that its result is known and
         // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
@@ -116,20 +134,31 @@ impl Elsewhere for OfAttempt {
                     return Err(io::Error::other("the attempt was stopped"));
                 }
                 let restores = order.restores;
+                let full = OnceLock::new();
                 let stopped = async {
                     match left {
                         Some(left) if restores => clock::sleep(left).await,
                         Some(_) => pending::<()>().await,
                         None => {
-                            stopped_for(&live, patience).await;
+                            tokio::select! {
+                                biased;
+                                () = stopped_for(&live, patience) => {}
+                                free = fills(commands.layout.root(), least_free) => {
+                                    full.get_or_init(|| free);
+                                }
+                            }
                             undone_since.get_or_init(clock::monotonic);
                         }
                     }
                 };
                 let order = order.clone();
-                commands
-                    .carry_out(owner, live.umask(), order, stopped)
-                    .await
+                let like = Circumstances {
+                    umask: live.umask(),
+                    bounds: bounds.clone(),
+                };
+                let outcome = commands.carry_out(owner, like, order, stopped).await;
+                full.get()
+                    .map_or(outcome, |free| Err(filled(commands.layout.root(), *free)))
             };
             let outcome = until_received(pauses, carry_out).await;
             if is_unreceived(&outcome) {
@@ -158,15 +187,24 @@ impl Commands {
     /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
     /// can be undone. A command that no supervisor received is not repeated, because the attempt
     /// itself starts again later.
-    pub(in crate::attempt) fn for_preparing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, Duration::ZERO, &[])
+    /// A repository decides how much they write, so they are ended before they fill the disk.
+    pub(in crate::attempt) fn for_preparing(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        is_restrained: bool,
+    ) -> Arc<OfAttempt> {
+        Arc::new(OfAttempt {
+            least_free: Some(self.disk_reserve_bytes / 2),
+            bounds: is_restrained.then(|| Bounds::with_memory(MEMORY_BYTES)),
+            ..self.of(live, Duration::ZERO, &[])
+        })
     }
 
     /// The runner of commands that settle work. They continue for some time after a stop of the
     /// attempt, so that their result is known. A command that no supervisor received is repeated,
     /// because otherwise the attempt would fail although its work is done.
     pub(in crate::attempt) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        self.of(live, self.patience, &AGAIN_AFTER)
+        Arc::new(self.of(live, self.patience, &AGAIN_AFTER))
     }
 
     fn of(
@@ -174,16 +212,51 @@ impl Commands {
         live: &Arc<Live>,
         patience: Duration,
         pauses: &'static [Duration],
-    ) -> Arc<OfAttempt> {
-        Arc::new(OfAttempt {
+    ) -> OfAttempt {
+        OfAttempt {
             commands: self.clone(),
             live: live.clone(),
             running: Arc::default(),
             patience,
             undone_since: Arc::default(),
             pauses,
-        })
+            least_free: None,
+            bounds: None,
+        }
     }
+}
+
+/// Waits until less than this is free on the disk of a directory and still more is used. Returns
+/// what is free. A disk that cannot be asked has no limit.
+async fn fills(dir: &Path, least_free: Option<u64>) -> u64 {
+    let Some(least) = least_free else {
+        return pending().await;
+    };
+    let mut before = u64::MAX;
+    loop {
+        clock::sleep(LOOK).await;
+        let of = dir.to_owned();
+        let asked = aside::run(move || fsx::free_bytes(&of)).await;
+        let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let free = free.unwrap_or_else(|error| {
+            tracing::debug!(dir = %dir.display(), %error, "the free space is unknown");
+            u64::MAX
+        });
+        if free < least && free < before {
+            return free;
+        }
+        before = free;
+    }
+}
+
+fn filled(dir: &Path, free: u64) -> io::Error {
+    let message = format!(
+        "it was ended because only {} are free on the disk of {}, less than half of \
+         CLAUDINE_DISK_RESERVE: free some space, or use a base with less in it",
+        bytes_text(free),
+        dir.display()
+    );
+    io::Error::new(io::ErrorKind::StorageFull, message)
 }
 
 /// How long commands that restore a checkout may still run if a stop has ended a command at this
@@ -254,6 +327,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_disk_with_less_free_space_than_wanted_is_noticed_while_more_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = clock::within(LOOK * 50, fills(dir.path(), Some(u64::MAX - 1))).await;
+        let free = free.expect("a look at the disk");
+        assert!(
+            filled(dir.path(), free)
+                .to_string()
+                .contains(&bytes_text(free))
+        );
+        for least in [Some(0), None] {
+            assert_eq!(
+                clock::within(LOOK * 3, fills(dir.path(), least)).await,
+                None
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn work_that_is_late_is_dropped_only_once_it_runs_no_command() {
         let dir = tempfile::tempdir().unwrap();
         let (commands, _reports) = without_supervisors(dir.path(), Known::default()).await;
@@ -299,12 +390,8 @@ mod tests {
             (now.saturating_sub(RESTORING), false, true),
         ] {
             let runner = OfAttempt {
-                commands: commands.clone(),
-                live: live.clone(),
-                running: Arc::default(),
-                patience: Duration::ZERO,
                 undone_since: Arc::new(OnceLock::from(since)),
-                pauses: &[],
+                ..commands.of(&live, Duration::ZERO, &[])
             };
             let order = Order {
                 restores,

@@ -2,10 +2,11 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
+use claudine_tests::{TestHost, wait_for};
 use serde_json::{Value, json};
 
 use super::{COMMIT, REFUSED, Repository, USAGE, git_in, merged};
-use crate::crash::prevent_next_supervisor;
+use crate::{crash::prevent_next_supervisor, mounts::SmallDisk};
 
 #[test]
 fn task_works_in_its_own_checkout() {
@@ -386,4 +387,41 @@ fn variables_of_a_hook_do_not_reach_the_task() {
     let named = format!("GIT_DIR={git_dir}");
     let printed = submit(&["--env", &named]);
     assert_eq!(printed, format!("{}\n{git_dir}\n", other.display()));
+}
+
+/// A repository of a few kilobytes can describe any amount of files.
+#[test]
+fn base_that_would_fill_the_disk_is_not_written_to_its_end() {
+    const MEGABYTES: u64 = 1 << 20;
+    let disk = SmallDisk::mount(600);
+    let builder = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"400M\"\n");
+    let repository = Repository::with(builder);
+    let host = &repository.host;
+    let content = host.root().join("content");
+    fs::write(&content, vec![b'x'; 20 << 20]).unwrap();
+    let blob = repository.git(&["hash-object", "-w", content.to_str().unwrap()]);
+    let entries: Vec<String> = (0..100)
+        .map(|number| format!("100644,{blob},many/{number}"))
+        .collect();
+    let mut stage = vec!["update-index", "--add"];
+    stage.extend(entries.iter().flat_map(|entry| ["--cacheinfo", entry]));
+    repository.git(&stage);
+    repository.git(&["commit", "-q", "-m", "many"]);
+
+    let task = repository.done(&["--name", "many"], "true");
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("less than half of CLAUDINE_DISK_RESERVE"),
+        "{task:#}"
+    );
+    // What was written is removed, and other tasks run.
+    let free = || {
+        let disk = rustix::fs::statvfs(&disk.dir).unwrap();
+        disk.f_bavail * disk.f_frsize
+    };
+    wait_for("the space", || (free() > 500 * MEGABYTES).then_some(()));
+    host.run(["run", "--wait", "--", "true"]).check();
 }
