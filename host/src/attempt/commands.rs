@@ -345,6 +345,7 @@ pub(super) mod tests {
             tasks: TaskTracker::new(),
             next: AtomicU64::new(0),
             patience: Duration::ZERO,
+            disk_reserve_bytes: 0,
         };
         (Arc::new(commands), opened.reports)
     }

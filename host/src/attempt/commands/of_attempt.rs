@@ -330,7 +330,7 @@ mod tests {
     async fn a_disk_with_less_free_space_than_wanted_is_noticed_while_more_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let free = clock::within(LOOK * 50, fills(dir.path(), Some(u64::MAX - 1))).await;
-        let free = free.expect("a look at the disk");
+        let free = free.unwrap();
         assert!(
             filled(dir.path(), free)
                 .to_string()
