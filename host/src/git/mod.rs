@@ -21,6 +21,7 @@ mod hooks;
 mod in_the_way;
 mod index;
 mod index_lock;
+mod links;
 mod locked;
 mod locks;
 mod look;

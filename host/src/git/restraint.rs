@@ -9,6 +9,7 @@
 //!   are the user's, but not in the checkout: a relative command would run a file of the branch.
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository
 //!   name the server and the programs that connect to it.
+//! - Git changes no repository in which it would follow a link when it writes.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps
@@ -24,7 +25,7 @@ use super::{
     environment::Variables,
     foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
     settings::few_enough,
-    spec::{Program, Spec},
+    spec::{Program, Purpose, Spec},
 };
 use crate::command::Finished;
 
@@ -144,6 +145,9 @@ impl Git {
         spec: &Spec,
         folds_case: bool,
     ) -> Result<Finished, GitError> {
+        if spec.purpose == Purpose::Changes {
+            self.refuse_links().await?;
+        }
         let (spec, variables) = self.limited(spec, folds_case).await?;
         self.run_at(&self.at, &spec, &variables, folds_case).await
     }
@@ -301,7 +305,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::git::{foreign::NO_FETCH, spec::Purpose};
+    use crate::git::foreign::NO_FETCH;
 
     fn check(output: &str, expected: &[(&str, &str)], connects: bool) {
         let limits = limits(output).unwrap();

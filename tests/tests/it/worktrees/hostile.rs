@@ -490,6 +490,39 @@ fn worktree_of_a_person_is_not_shown_to_a_client_if_its_repository_names_filters
     assert!(ran.exists());
 }
 
+/// Git follows links when it writes refs and their logs, so it would change files of the person.
+#[test]
+fn clients_task_changes_nothing_through_links_in_the_repository() {
+    let config = "[mcp]\nexecutors = [\"shell\"]\n";
+    let repository = Repository::with(TestHost::builder().config(config));
+    let host = &repository.host;
+    let persons = host.root().join("persons");
+    fs::create_dir(&persons).unwrap();
+    let file = persons.join("profile");
+    fs::write(&file, "mine\n").unwrap();
+    let logs = repository.path().join(".git/logs/refs/heads");
+    fs::create_dir_all(&logs).unwrap();
+    symlink(&file, logs.join("appended")).unwrap();
+    symlink(&persons, logs.join("removed")).unwrap();
+    let mut client = Client::connect(host);
+    for branch in ["appended", "removed/profile"] {
+        let taken = client.call(
+            "DelegateTask",
+            json!({
+                "prompt": "true", "executor": "shell", "useWorktree": true, "branchName": branch,
+            }),
+        );
+        let task = host.finished(taken["taskId"].as_str().unwrap());
+        assert_eq!(task["outcome"], "failed", "{task:#}");
+        let says = "it is a symbolic link, and git would change what it leads to";
+        assert!(task["reason"].to_string().contains(says), "{task:#}");
+        assert_eq!(fs::read(&file).unwrap(), b"mine\n");
+    }
+    // Git of the person follows the links.
+    repository.git(&["branch", "appended"]);
+    assert_ne!(fs::read(&file).unwrap(), b"mine\n");
+}
+
 #[test]
 fn request_of_a_client_is_refused_if_its_repository_names_too_many_filters() {
     let config = "[mcp]\nexecutors = [\"shell\"]\n";
