@@ -1,6 +1,7 @@
 //! Submits tasks: either all tasks of a request or none.
 
 mod members;
+mod room;
 
 use std::{sync::Arc, time::Duration};
 
@@ -153,6 +154,7 @@ impl Host {
             ));
         }
         few_enough(&tasks)?;
+        room::refuse_without(by, &self.reader.layout, &self.settings.limits).await?;
         variables(&environment)?;
         let parent = self.parent(by, environment.base.get(ATTEMPT)).await?;
         let given = self.environment_by(by, environment, &tasks).await?;

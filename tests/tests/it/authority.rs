@@ -13,6 +13,8 @@ use claudine_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::mounts::SmallDisk;
+
 /// The strictest limits for agents.
 pub(super) const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n\
                         merge_strategies = [\"manual\"]\nextras = []\nenv = []\n";
@@ -686,6 +688,27 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
     // The tasks of a person keep what the person has set.
     host.finished(&host.text(["delegate", "--permission-mode", "plan", "p"]));
     assert!(host.work().join("planted").exists());
+}
+
+/// What a client submits is kept for days, and no task starts while less than the reserve is free.
+#[test]
+fn client_submits_nothing_while_less_than_the_reserve_is_free() {
+    let disk = SmallDisk::mount(200);
+    let host = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"100M\"\n[mcp]\nexecutors = [\"shell\"]\n")
+        .build();
+    host.up();
+    let mut client = Client::connect(&host);
+    let asked = || json!({"prompt": "true", "executor": "shell"});
+    let taken = client.call("DelegateTask", asked());
+    host.finished(taken["taskId"].as_str().unwrap());
+    disk.fill_except(60 << 20);
+    let says = ["less than the reserve of 100", "(CLAUDINE_DISK_RESERVE)"];
+    refused(&mut client, "DelegateTask", asked(), &says);
+    let id = host.text(["run", "--", "true"]);
+    disk.empty();
+    host.finished(&id);
 }
 
 #[test]
