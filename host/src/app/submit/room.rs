@@ -5,8 +5,12 @@ use std::io;
 
 use claudine_domain::{capacity::Limits, principal::Principal};
 
-use super::super::error::{AppError, ErrorKind};
-use crate::{aside, fsx, layout::Layout, units::bytes_text};
+use crate::{
+    app::error::{AppError, ErrorKind},
+    aside, fsx,
+    layout::Layout,
+    units::bytes_text,
+};
 
 /// Refuses a request of a restrained principal if less than the reserve is free on the disk of the
 /// data directory. A disk that cannot be asked refuses nothing.
