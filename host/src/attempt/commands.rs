@@ -72,11 +72,25 @@ pub(super) struct Circumstances {
 /// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
+/// How much memory a command for a request may have for itself.
+const REQUEST_BYTES: u64 = 4 << 30;
+
 /// How long a supervisor may take to answer the start of a command, in addition to the command's
 /// own time limit, which nobody enforces before the start.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 30_000 });
 
 const UNANSWERED: &str = "the supervisor that was to run the command does not answer";
+
+impl Circumstances {
+    /// Those of a command for a request, for which a repository that anybody may have made decides
+    /// how much memory git needs.
+    pub(super) fn of_request() -> Self {
+        Self {
+            umask: None,
+            bounds: Some(Bounds::with_memory(REQUEST_BYTES)),
+        }
+    }
+}
 
 impl Commands {
     /// Runs a command to its end. Once `stopped` completes, the command is asked to end early.

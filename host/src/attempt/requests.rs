@@ -109,7 +109,7 @@ async fn run_unless_ending(
     commands
         .carry_out(
             Owner::Host,
-            Circumstances::default(),
+            Circumstances::of_request(),
             order,
             must_end(ending, restores),
         )

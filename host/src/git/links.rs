@@ -1,8 +1,10 @@
 //! Symbolic links in a repository. Git follows them when it writes refs, their logs and objects, so
-//! a repository that somebody else has made could let git change or remove any file of the user.
+//! a repository that somebody else has made could let git change or remove any file of the user. A
+//! pipe or a device in it would let git wait or read for ever.
 
 use std::{
     fs, io,
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
@@ -16,29 +18,52 @@ const MAY_BE_LINKS: [&str; 5] = ["description", "hooks", "info", "lfs", "rr-cach
 /// Directories in which git writes below entries that a name decides.
 const BY_NAME: [&str; 2] = ["logs", "refs"];
 
-const WHY: &str = "it is a symbolic link, and git would change what it leads to; no task of an MCP \
-                   client changes such a repository. Replace the link by what it leads to, or let \
-                   the task work in a clone";
+/// Directories with files that git reads whatever it does.
+const READ: [&str; 2] = ["info", "objects/info"];
+
+/// What git must not meet in a repository.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    Link,
+    /// A pipe or a device.
+    Endless,
+}
+
+impl Fault {
+    fn why(self) -> &'static str {
+        match self {
+            Self::Link => {
+                "it is a symbolic link, and git would change what it leads to; no task of an MCP \
+                 client changes such a repository. Replace the link by what it leads to, or let \
+                 the task work in a clone"
+            }
+            Self::Endless => {
+                "it is a pipe or a device, and git could read it for ever; no task of an MCP \
+                 client changes such a repository. Remove it, or let the task work in a clone"
+            }
+        }
+    }
+}
 
 impl Git {
-    /// Fails if git could follow a link when it changes this repository. Somebody could still make
-    /// one in the moment before the command.
+    /// Fails if git could follow a link when it changes this repository, or read something without
+    /// an end. Somebody could still make either in the moment before the command.
     pub(super) async fn refuse_links(&self) -> Result<(), GitError> {
         let repository = match &self.linked_to {
             Some(repository) => repository.clone(),
             None => Box::pin(self.common_dir()).await?,
         };
         let of = repository.clone();
-        let looked = aside::run(move || first_link(&of));
+        let looked = aside::run(move || first_fault(&of));
         let looked = match clock::within(SHORT, looked).await {
             Some(looked) => looked.unwrap_or_else(|error| Err(io::Error::other(error))),
             None => Err(io::ErrorKind::TimedOut.into()),
         };
         match looked {
             Ok(None) => Ok(()),
-            Ok(Some(path)) => Err(GitError::Read {
+            Ok(Some((path, fault))) => Err(GitError::Read {
                 path,
-                source: io::Error::other(WHY),
+                source: io::Error::other(fault.why()),
             }),
             Err(source) => Err(GitError::Read {
                 path: repository,
@@ -48,13 +73,23 @@ impl Git {
     }
 }
 
-/// The first link in a repository that git could follow when it writes.
-fn first_link(repository: &Path) -> io::Result<Option<PathBuf>> {
+/// The first entry of a repository that git must not meet when it changes something.
+fn first_fault(repository: &Path) -> io::Result<Option<(PathBuf, Fault)>> {
     for entry in fs::read_dir(repository)? {
         let entry = entry?;
         let may_be_one = MAY_BE_LINKS.iter().any(|name| entry.file_name() == *name);
         if !may_be_one && entry.file_type()?.is_symlink() {
-            return Ok(Some(entry.path()));
+            return Ok(Some((entry.path(), Fault::Link)));
+        }
+        if is_endless(&entry.path()) {
+            return Ok(Some((entry.path(), Fault::Endless)));
+        }
+    }
+    for dir in READ.map(|name| repository.join(name)) {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut paths = entries.map(|entry| entry.path());
+        if let Some(path) = paths.find(|path| is_endless(path)) {
+            return Ok(Some((path, Fault::Endless)));
         }
     }
     for (name, depth) in BY_NAME.map(|name| (name, usize::MAX)).into_iter().chain([
@@ -63,12 +98,19 @@ fn first_link(repository: &Path) -> io::Result<Option<PathBuf>> {
         // The directories of checkouts.
         ("worktrees", 1),
     ]) {
-        let found = link_below(&repository.join(name), depth)?;
-        if found.is_some() {
-            return Ok(found);
+        if let Some(link) = link_below(&repository.join(name), depth)? {
+            return Ok(Some((link, Fault::Link)));
         }
     }
     Ok(None)
+}
+
+/// Whether a path leads to a pipe or a device. A socket cannot be opened.
+fn is_endless(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| {
+        let kind = found.file_type();
+        kind.is_fifo() || kind.is_char_device() || kind.is_block_device()
+    })
 }
 
 /// The first link in a directory, down to this depth. A directory that is missing has none.
@@ -121,11 +163,33 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().unwrap();
             let link = dir.path().join(link);
-            assert_eq!(first_link(dir.path()).unwrap(), None);
+            assert_eq!(first_fault(dir.path()).unwrap(), None);
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(elsewhere.path(), &link).unwrap();
-            let expected = is_refused.then(|| link.clone());
-            assert_eq!(first_link(dir.path()).unwrap(), expected, "{link:?}");
+            let expected = is_refused.then(|| (link.clone(), Fault::Link));
+            assert_eq!(first_fault(dir.path()).unwrap(), expected, "{link:?}");
         }
+    }
+
+    #[test]
+    fn pipes_and_devices_that_git_would_read_are_found() {
+        for (name, target) in [
+            ("info/attributes", "/dev/zero"),
+            ("info/exclude", "/dev/null"),
+            ("objects/info/alternates", "/dev/zero"),
+            ("info", "/dev/zero"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, &path).unwrap();
+            let expected = Some((path, Fault::Endless));
+            assert_eq!(first_fault(dir.path()).unwrap(), expected, "{name}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("shallow");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let expected = Some((pipe, Fault::Endless));
+        assert_eq!(first_fault(dir.path()).unwrap(), expected);
     }
 }
