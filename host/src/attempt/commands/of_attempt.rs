@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_with_less_free_space_than_wanted_is_noticed_while_more_is_used() {
+    async fn a_disk_with_less_free_space_than_wanted_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let free = clock::within(LOOK * 50, fills(dir.path(), Some(u64::MAX - 1))).await;
         let free = free.unwrap();
