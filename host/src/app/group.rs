@@ -19,19 +19,12 @@ use super::{
 };
 use crate::{
     engine::EngineError,
-    store::{Filter, States, Status},
+    store::{InGroup, Status},
     text::{shell_word, similar},
 };
 
 /// Maximum number of unfinished tasks that are listed for each group.
 const TASKS_NAMED: usize = 10;
-/// States of unfinished tasks that are not running.
-const QUEUED: [Status; 4] = [
-    Status::Ready,
-    Status::Waiting,
-    Status::Blocked,
-    Status::Held,
-];
 
 impl Host {
     /// Changes a group. If no settings are stored for the name and no unfinished task uses it, the
@@ -140,8 +133,8 @@ fn empty(name: String) -> GroupView {
     }
 }
 
-/// Adds the numbers of unfinished tasks to the groups. Also adds groups that have no settings, but
-/// have tasks.
+/// Adds the unfinished tasks to the groups. Also adds groups that have no settings, but have tasks.
+/// Asks the store a fixed number of times, because there may be thousands of groups.
 fn with_tasks(
     reader: &Reader,
     mut groups: BTreeMap<String, GroupView>,
@@ -160,21 +153,13 @@ fn with_tasks(
             view.running = view.running.saturating_sub(1);
         }
     }
-    for group in groups.values_mut() {
-        for statuses in [&[Status::Running][..], &QUEUED] {
-            let filter = Filter {
-                states: States::of(statuses.iter().copied()),
-                group: Some(group.name.clone()),
-                ..Filter::default()
-            };
-            let room = TASKS_NAMED - group.tasks.len();
-            if group.running + group.queued > 0 && room > 0 {
-                let page = reader.store.list(&filter, room)?;
-                group.tasks.extend(page.tasks.iter().map(|task| GroupTask {
-                    id: task.id.to_string(),
-                    name: task.request.name.clone(),
-                }));
-            }
+    for InGroup { group, id, name } in reader.store.group_tasks(TASKS_NAMED)? {
+        let view = groups.get_mut(&group);
+        if let Some(view) = view.filter(|view| view.running + view.queued > 0) {
+            view.tasks.push(GroupTask {
+                id: id.to_string(),
+                name,
+            });
         }
     }
     Ok(groups.into_values().collect())
@@ -193,4 +178,70 @@ fn no_group(name: &str, groups: &[GroupView]) -> AppError {
         shell_word(name)
     );
     AppError::new(ErrorKind::NotFound, message).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::ops::Range;
+
+    use claudine_domain::{batch::Batch, id::TaskId};
+
+    use super::*;
+    use crate::{
+        layout::Layout,
+        store::{Store, memory::MemoryStore, sample_task},
+    };
+
+    /// The groups of a store with a ready task for each of these numbers, and how often the store
+    /// was asked for them. `group_of` names the group of a task.
+    fn listed(numbers: Range<u64>, group_of: impl Fn(u64) -> String) -> (Vec<GroupView>, u64) {
+        let task = |number| {
+            let mut task = sample_task(number);
+            Arc::make_mut(&mut task.request).group = Some(group_of(number));
+            Arc::new(task)
+        };
+        let store = Arc::new(MemoryStore::new());
+        let batch = Batch {
+            number: 1,
+            tasks: numbers.map(task).collect(),
+            ..Batch::default()
+        };
+        store.commit(store.lead().unwrap(), &batch).unwrap();
+        let reader = Reader {
+            store: store.clone(),
+            layout: Layout::new("/nowhere"),
+            no_host: false,
+        };
+        let before = store.calls();
+        let groups = with_tasks(&reader, BTreeMap::new()).unwrap();
+        (groups, store.calls() - before)
+    }
+
+    #[test]
+    fn groups_are_listed_with_the_same_number_of_questions_however_many_there_are() {
+        let (few, asked) = listed(0..2, |number| format!("g{number}"));
+        let (many, asked_for_many) = listed(0..200, |number| format!("g{number}"));
+        assert_eq!((few.len(), many.len()), (2, 200));
+        assert!(many.iter().all(|group| group.tasks.len() == 1));
+        assert_eq!(asked_for_many, asked);
+    }
+
+    #[test]
+    fn the_newest_tasks_of_a_group_are_named_up_to_a_limit() {
+        let (groups, _) = listed(0..15, |number| format!("g{}", number % 2));
+        let newest = |numbers: &[u64]| {
+            let ids = numbers.iter().map(|number| sample_task(*number).id);
+            ids.map(|id: TaskId| id.to_string()).collect::<Vec<_>>()
+        };
+        let named = |group: &GroupView| {
+            let ids = group.tasks.iter().map(|task| task.id.clone());
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(named(&groups[0]), newest(&[14, 12, 10, 8, 6, 4, 2, 0]));
+        assert_eq!(groups[1].queued, 7);
+        let (groups, _) = listed(0..12, |_| "g".to_owned());
+        assert_eq!(groups[0].queued, 12);
+        assert_eq!(named(&groups[0]), newest(&[11, 10, 9, 8, 7, 6, 5, 4, 3, 2]));
+    }
 }

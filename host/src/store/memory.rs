@@ -28,8 +28,8 @@ use claudine_domain::{
 };
 
 use super::{
-    Bytes, Counters, Epoch, Filter, Intent, Old, Page, Prunable, Record, Resolved, Sequence,
-    Status, Store, StoreError, reference::Reference,
+    Bytes, Counters, Epoch, Filter, InGroup, Intent, Old, Page, Prunable, Record, Resolved,
+    Sequence, Status, Store, StoreError, reference::Reference,
 };
 use crate::lock::lock;
 
@@ -54,6 +54,8 @@ struct Content {
     load_failures_to_come: u32,
     panics_at_commit: bool,
     files_are_lost: bool,
+    /// How often the store was asked or changed.
+    calls: u64,
 }
 
 impl MemoryStore {
@@ -89,7 +91,14 @@ impl MemoryStore {
     /// Locks the content. Poisoning can be ignored, because the panic that tests cause at a commit
     /// comes before the batch is applied.
     fn content(&self) -> MutexGuard<'_, Content> {
-        lock(&self.0)
+        let mut content = lock(&self.0);
+        content.calls += 1;
+        content
+    }
+
+    /// How often the store was asked or changed until now.
+    pub(crate) fn calls(&self) -> u64 {
+        lock(&self.0).calls
     }
 }
 
@@ -504,6 +513,26 @@ impl Store for MemoryStore {
         Ok(counts
             .map(|((group, _), (status, count))| (group, status, count))
             .collect())
+    }
+
+    fn group_tasks(&self, most: usize) -> Result<Vec<InGroup>, StoreError> {
+        let content = self.content();
+        let mut groups: BTreeMap<&str, Vec<&Task>> = BTreeMap::new();
+        for task in content.tasks.values().rev().filter(|task| !task.is_done()) {
+            if let Some(group) = &task.request.group {
+                groups.entry(group).or_default().push(task);
+            }
+        }
+        let mut tasks = Vec::new();
+        for (group, mut all) in groups {
+            all.sort_by_key(|task| Status::of(task) != Status::Running);
+            tasks.extend(all.into_iter().take(most).map(|task| InGroup {
+                group: group.to_owned(),
+                id: task.id,
+                name: task.request.name.clone(),
+            }));
+        }
+        Ok(tasks)
     }
 
     fn queue(&self) -> Result<Queue, StoreError> {

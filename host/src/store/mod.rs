@@ -65,6 +65,14 @@ impl fmt::Display for Epoch {
 /// were pruned.
 pub(crate) type Sequence = u64;
 
+/// A task of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct InGroup {
+    pub(crate) group: String,
+    pub(crate) id: TaskId,
+    pub(crate) name: Option<String>,
+}
+
 /// Durable tasks, documents, events and accounts.
 pub(crate) trait Store: Send + Sync + 'static {
     /// Takes leadership: raises the epoch above all earlier epochs of this store and above `led`,
@@ -126,6 +134,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The number of unfinished tasks of each status in each group, sorted. Reads every unfinished
     /// task.
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError>;
+
+    /// The first `most` unfinished tasks of each group, with their names, sorted by group. In a
+    /// group, running tasks come first, and newer tasks before older ones. Reads every unfinished
+    /// task.
+    fn group_tasks(&self, most: usize) -> Result<Vec<InGroup>, StoreError>;
 
     /// The settings of the whole queue. If they cannot be read, the queue counts as paused.
     fn queue(&self) -> Result<Queue, StoreError>;

@@ -12,7 +12,7 @@ use claudine_domain::{
 
 use super::{Leader, check, ids};
 use crate::store::{
-    Filter, Intent, Name, Resolved, States, Status,
+    Filter, InGroup, Intent, Name, Resolved, States, Status,
     samples::{asked, at, done, id, in_graph, named, ready, running, tasks},
     unrestrained_of_word,
 };
@@ -542,6 +542,46 @@ fn unfinished_tasks_are_counted_by_group() {
             count("b", Status::Running, 1),
         ];
         assert_eq!(store.group_counts().unwrap(), expected);
+    });
+}
+
+#[test]
+fn running_and_then_newer_tasks_of_each_group_come_first_and_finished_ones_are_left_out() {
+    check(|store| {
+        let mut leader = Leader::of(store);
+        let grouped = |task, group: &str| {
+            asked(task, |request| {
+                request.group = Some(group.to_owned());
+            })
+        };
+        leader.put([
+            ready(1),
+            running(grouped(ready(2), "b"), Phase::Live),
+            grouped(ready(3), "b"),
+            grouped(named(4, "x"), "b"),
+            grouped(ready(5), "a"),
+            done(grouped(ready(6), "a"), Outcome::Succeeded),
+            done(grouped(ready(7), "c"), Outcome::Succeeded),
+        ]);
+        let check = |most: usize, expected: &[(&str, u64, Option<&str>)]| {
+            let expected = expected.iter().map(|(group, number, name)| InGroup {
+                group: (*group).to_owned(),
+                id: id(*number),
+                name: name.map(str::to_owned),
+            });
+            let expected: Vec<_> = expected.collect();
+            assert_eq!(store.group_tasks(most).unwrap(), expected, "{most}");
+        };
+        check(
+            9,
+            &[
+                ("a", 5, None),
+                ("b", 2, None),
+                ("b", 4, Some("x")),
+                ("b", 3, None),
+            ],
+        );
+        check(2, &[("a", 5, None), ("b", 2, None), ("b", 4, Some("x"))]);
     });
 }
 

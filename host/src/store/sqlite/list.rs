@@ -1,10 +1,10 @@
 //! Queries for lists of tasks.
 
 use claudine_domain::{id::TaskId, session::normal_form, task::Task};
-use rusqlite::{Connection, types::Value};
+use rusqlite::{Connection, params, types::Value};
 
 use super::{
-    super::{Filter, Name, OUTCOMES, Page, Status},
+    super::{Filter, InGroup, Name, OUTCOMES, Page, Status},
     fault::Fault,
     query::if_readable,
     row,
@@ -69,6 +69,34 @@ fn last_ended_query(filter: &Filter) -> (String, Vec<Value>) {
          ORDER BY finished_at DESC, id DESC"
     );
     (sql, values)
+}
+
+/// The unfinished tasks of groups. A list of each group would look at all tasks of a status for
+/// each group. The `+` prevents the use of the index on groups, which also has the finished tasks.
+const OF_GROUPS: &str = "SELECT in_group, id, name FROM task
+     WHERE status < ?1 AND +in_group IS NOT NULL
+     ORDER BY in_group, status = ?2 DESC, id DESC";
+
+pub(super) fn group_tasks(reader: &Connection, most: usize) -> Result<Vec<InGroup>, Fault> {
+    let mut query = reader.prepare_cached(OF_GROUPS)?;
+    let mut rows = query.query(params![row::FIRST_OUTCOME, row::code(Status::Running)])?;
+    let mut tasks: Vec<InGroup> = Vec::new();
+    let mut of_this_group = 0;
+    while let Some(found) = rows.next()? {
+        let group: String = found.get(0)?;
+        if tasks.last().is_none_or(|last| last.group != group) {
+            of_this_group = 0;
+        }
+        if of_this_group < most {
+            of_this_group += 1;
+            tasks.push(InGroup {
+                group,
+                id: found.get(1).map(TaskId::from_bytes)?,
+                name: found.get(2)?,
+            });
+        }
+    }
+    Ok(tasks)
 }
 
 /// The query of a list. It has no limit, because some of the rows that it finds may be left out of
@@ -208,6 +236,18 @@ mod tests {
             let expected = "SEARCH task USING INDEX task_by_end (finished_at>?)";
             assert_eq!(steps, [expected], "{states}");
         }
+    }
+
+    /// Groups may have very many finished tasks.
+    #[test]
+    fn unfinished_tasks_of_all_groups_are_read_in_one_pass_without_finished_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&directory.path().join("claudine.db")).unwrap();
+        let values = [row::FIRST_OUTCOME, row::code(Status::Running)].map(Value::Integer);
+        let steps = steps(&store, (OF_GROUPS.to_owned(), values.to_vec()));
+        let expected = "SEARCH task USING INDEX task_by_status (status<?)";
+        assert_eq!(steps.first().map(String::as_str), Some(expected));
+        assert!(!steps[1..].iter().any(|step| step.contains("task")));
     }
 
     /// If a list sorted all matches or read all rows, it would become slower with every task that

@@ -57,7 +57,7 @@ use rusqlite::{Connection, config::DbConfig};
 
 use self::{fault::Fault, readers::Readers, unattended::Unattended};
 use super::{
-    Epoch, Filter, Intent, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
+    Epoch, Filter, InGroup, Intent, Old, Page, Prunable, Record, Resolved, Sequence, Status, Store,
     StoreError,
 };
 use crate::{clock, lock::lock};
@@ -408,6 +408,10 @@ impl Store for SqliteStore {
 
     fn group_counts(&self) -> Result<Vec<(String, Status, u64)>, StoreError> {
         self.read(query::group_counts)
+    }
+
+    fn group_tasks(&self, most: usize) -> Result<Vec<InGroup>, StoreError> {
+        self.read(|reader| list::group_tasks(reader, most))
     }
 
     fn queue(&self) -> Result<Queue, StoreError> {
