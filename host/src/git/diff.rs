@@ -144,6 +144,8 @@ fn spec(wanted: Wanted<'_>, commits: &[&Commit]) -> Spec {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::path::PathBuf;
+
     use super::*;
     use crate::git::tests::Person;
 
@@ -160,28 +162,56 @@ mod tests {
 	ui = always
 ";
 
+    /// A worktree with a new file.
+    struct Changed {
+        dir: PathBuf,
+        git: Git,
+        repository: PathBuf,
+        /// The commit at which the worktree was made.
+        base: Commit,
+    }
+
+    impl Changed {
+        /// The worktree is beside the repository of a person, which has no commit yet.
+        async fn beside(person: &Person) -> Self {
+            person.write("file", "one\n");
+            person.commit_all("first");
+            let base = person.commit("HEAD").await;
+            let dir = person.home().join("beside");
+            let path = dir.to_str().unwrap();
+            person.git(&["worktree", "add", "-q", "-b", "task", path]);
+            fs::write(dir.join("new"), "new\n").unwrap();
+            let git = person.at(path);
+            let repository = git.place().await.unwrap().repository;
+            Self {
+                dir,
+                git,
+                repository,
+                base,
+            }
+        }
+
+        async fn diff(&self, wanted: Wanted<'_>) -> Diff {
+            let diff = self.git.diff_to_files(&self.base, &self.repository, wanted);
+            diff.await.unwrap()
+        }
+    }
+
+    const ALL: Wanted<'static> = Wanted {
+        shape: Shape::Patch,
+        path: None,
+    };
+
     /// Git adds no repository without a commit.
     #[tokio::test]
     async fn a_diff_says_that_new_files_may_be_missing_and_shows_the_others() {
         let person = Person::with_repository("");
-        person.write("file", "one\n");
-        person.commit_all("first");
-        let base = person.commit("HEAD").await;
-        let beside = person.home().join("beside");
-        let path = beside.to_str().unwrap();
-        person.git(&["worktree", "add", "-q", "-b", "task", path]);
-        fs::write(beside.join("new"), "new\n").unwrap();
-        let git = person.at(path);
-        let repository = git.place().await.unwrap().repository;
-        let all = Wanted {
-            shape: Shape::Patch,
-            path: None,
-        };
+        let changed = Changed::beside(&person).await;
         let says = "new files may be missing: `git add` failed: ";
-        let diff = git.diff_to_files(&base, &repository, all).await.unwrap();
+        let diff = changed.diff(ALL).await;
         assert!(diff.text.starts_with("diff --git "), "{}", diff.text);
-        person.git_in(&beside, &["init", "-q", "inner"]);
-        let diff = git.diff_to_files(&base, &repository, all).await.unwrap();
+        person.git_in(&changed.dir, &["init", "-q", "inner"]);
+        let diff = changed.diff(ALL).await;
         assert!(diff.text.starts_with(says), "{}", diff.text);
         assert!(diff.text.contains("+++ b/new\n"), "{}", diff.text);
     }
@@ -190,31 +220,21 @@ mod tests {
     async fn a_diff_runs_no_programs_and_shows_new_files() {
         let person = Person::with_repository(HOSTILE);
         fs::write(person.home().join(".attributes"), "* diff=own\n").unwrap();
-        person.write("file", "one\n");
-        person.commit_all("first");
-        let base = person.commit("HEAD").await;
-        let beside = person.home().join("beside");
-        let path = beside.to_str().unwrap();
-        person.git(&["worktree", "add", "-q", "-b", "task", path]);
-        fs::write(beside.join("file"), "two\n").unwrap();
-        fs::write(beside.join("new"), "new\n").unwrap();
-        let git = person.at(path);
-        let repository = git.place().await.unwrap().repository;
+        let changed = Changed::beside(&person).await;
+        let Changed { dir, git, .. } = &changed;
+        fs::write(dir.join("file"), "two\n").unwrap();
         let wanted = |shape, path| Wanted { shape, path };
-        let all = wanted(Shape::Patch, None);
-        let patch = git.diff_to_files(&base, &repository, all).await.unwrap();
+        let patch = changed.diff(ALL).await;
         assert!(patch.text.contains("-one\n+two\n"), "{}", patch.text);
         assert!(patch.text.contains("+++ b/new\n"), "{}", patch.text);
         assert!(!patch.is_cut && !patch.text.contains('\x1b'));
         let one = wanted(Shape::Patch, Some("new"));
-        let of_one = git.diff_to_files(&base, &repository, one).await.unwrap();
+        let of_one = changed.diff(one).await;
         assert!(of_one.text.contains("+++ b/new\n") && !of_one.text.contains("two"));
         let none = wanted(Shape::Patch, Some("*"));
-        let of_none = git.diff_to_files(&base, &repository, none).await.unwrap();
+        let of_none = changed.diff(none).await;
         assert_eq!(of_none.text, "");
-        let stat = wanted(Shape::Stat(80), None);
-        let stat = git.diff_to_files(&base, &repository, stat).await;
-        let stat = stat.unwrap().text;
+        let stat = changed.diff(wanted(Shape::Stat(80), None)).await.text;
         assert!(
             stat.ends_with("2 files changed, 2 insertions(+), 1 deletion(-)\n"),
             "{stat}"
@@ -226,10 +246,10 @@ mod tests {
         let mut names = left.map(|entry| entry.unwrap().file_name());
         assert!(!names.any(|name| name.to_string_lossy().starts_with("claudine")));
         for program in ["external", "textconv", "command", "pager"] {
-            assert!(!beside.join(program).exists(), "{program}");
+            assert!(!dir.join(program).exists(), "{program}");
         }
-        fs::write(beside.join("new"), "long line\n".repeat(500_000)).unwrap();
-        let cut = git.diff_to_files(&base, &repository, all).await.unwrap();
+        fs::write(dir.join("new"), "long line\n".repeat(500_000)).unwrap();
+        let cut = changed.diff(ALL).await;
         assert!(cut.is_cut && cut.text.len() <= DIFF_BYTES && cut.text.ends_with('\n'));
     }
 }
