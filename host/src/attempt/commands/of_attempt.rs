@@ -41,7 +41,7 @@ const AGAIN_AFTER: [Duration; 5] = [
 const RESTORING: Duration = Duration::from_secs(30);
 
 /// The time between two looks at the disk while a preparation goes on.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 200 });
 
 /// How much memory a command of a restrained principal's preparation may have. A repository decides
 /// how much git needs: a few hundred kilobytes can describe any number of files. Two GiB are enough
@@ -229,23 +229,38 @@ impl Commands {
 /// Waits until less than this is free on the disk of a directory and still more is used. Returns
 /// what is free. A disk that cannot be asked has no limit.
 async fn fills(dir: &Path, least_free: Option<u64>) -> u64 {
-    let Some(least) = least_free else {
-        return pending().await;
-    };
-    let mut before = u64::MAX;
+    match least_free {
+        Some(least) => falls_below(least, || free_on_disk_of(dir)).await,
+        None => pending().await,
+    }
+}
+
+/// The free space on the disk of a directory; `None` if it is unknown.
+async fn free_on_disk_of(dir: &Path) -> Option<u64> {
+    let of = dir.to_owned();
+    let asked = aside::run(move || fsx::free_bytes(&of)).await;
+    let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let free = free.inspect_err(|error| {
+        tracing::debug!(dir = %dir.display(), %error, "the free space is unknown");
+    });
+    free.ok()
+}
+
+/// Looks at the free space now and then, until it is less than `least`, and less than at the look
+/// before. Space that stays as it is, or that becomes free, is no reason to end a command.
+async fn falls_below<F: Future<Output = Option<u64>>>(
+    least: u64,
+    mut look: impl FnMut() -> F,
+) -> u64 {
+    let mut before = 0;
     loop {
-        clock::sleep(LOOK).await;
-        let of = dir.to_owned();
-        let asked = aside::run(move || fsx::free_bytes(&of)).await;
-        let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let free = free.unwrap_or_else(|error| {
-            tracing::debug!(dir = %dir.display(), %error, "the free space is unknown");
-            u64::MAX
-        });
-        if free < least && free < before {
-            return free;
+        if let Some(free) = look().await {
+            if free < least && free < before {
+                return free;
+            }
+            before = free;
         }
-        before = free;
+        clock::sleep(LOOK).await;
     }
 }
 
@@ -326,22 +341,66 @@ mod tests {
         assert!(commands.registry.all_commands().is_empty());
     }
 
+    /// What ends a command for which the disk of the data directory should have 100 bytes free, if
+    /// this is found at one look after another. `None` if nothing ends it.
+    async fn ended_by(found: &[Option<u64>]) -> Option<u64> {
+        let mut left = found.iter().copied();
+        let (tell, told) = oneshot::channel::<()>();
+        let mut tell = Some(tell);
+        let look = || {
+            let next = left.next();
+            if next.is_none() {
+                drop(tell.take());
+            }
+            ready(next.flatten())
+        };
+        tokio::select! {
+            biased;
+            free = falls_below(100, look) => Some(free),
+            _ = told => None,
+        }
+    }
+
     #[tokio::test]
     async fn a_disk_with_less_free_space_than_wanted_is_noticed() {
+        assert_eq!(ended_by(&[Some(300), Some(200), Some(99)]).await, Some(99));
+        assert_eq!(ended_by(&[Some(90), Some(80)]).await, Some(80));
+        assert_eq!(ended_by(&[Some(90), None, Some(80)]).await, Some(80));
+        assert_eq!(ended_by(&[Some(90), Some(95), Some(94)]).await, Some(94));
+        assert_eq!(ended_by(&[Some(300), Some(200), Some(100)]).await, None);
         let dir = tempfile::tempdir().unwrap();
-        let free = clock::within(LOOK * 50, fills(dir.path(), Some(u64::MAX - 1))).await;
-        let free = free.unwrap();
-        assert!(
-            filled(dir.path(), free)
-                .to_string()
-                .contains(&bytes_text(free))
-        );
+        let free = free_on_disk_of(dir.path()).await.unwrap();
+        let message = filled(dir.path(), free).to_string();
+        assert!(message.contains(&bytes_text(free)), "{message}");
         for least in [Some(0), None] {
-            assert_eq!(
-                clock::within(LOOK * 3, fills(dir.path(), least)).await,
-                None
-            );
+            let filled = clock::within(LOOK * 3, fills(dir.path(), least));
+            assert_eq!(filled.await, None);
         }
+    }
+
+    #[tokio::test]
+    async fn space_that_becomes_free_during_a_preparation_does_not_end_it() {
+        assert_eq!(ended_by(&[Some(50), Some(60), Some(99)]).await, None);
+        assert_eq!(ended_by(&[Some(50), Some(50), Some(50)]).await, None);
+        assert_eq!(ended_by(&[Some(50), None, Some(60)]).await, None);
+        assert_eq!(ended_by(&[None, Some(50), Some(60)]).await, None);
+    }
+
+    #[tokio::test]
+    async fn half_of_the_reserve_stays_free_during_a_preparation_and_settling_has_no_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, _reports) = without_supervisors(dir.path(), Known::default()).await;
+        let mut commands = Arc::into_inner(commands).unwrap();
+        commands.disk_reserve_bytes = 1_000;
+        let commands = Arc::new(commands);
+        let id = AttemptId {
+            task: TaskId::new(1, 1),
+            number: 1,
+        };
+        let (live, _stopped) = Live::new(id, Vec::new(), State::default());
+        let live = Arc::new(live);
+        assert_eq!(commands.for_preparing(&live, false).least_free, Some(500));
+        assert_eq!(commands.for_settling(&live).least_free, None);
     }
 
     #[tokio::test]

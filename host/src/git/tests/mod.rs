@@ -10,6 +10,7 @@ mod losses;
 mod names;
 mod person;
 mod restraint;
+mod settings;
 
 pub(crate) use self::person::Person;
 use crate::git::{BranchRef, Git, Look, Stamps};

@@ -14,6 +14,7 @@ mod interrupted;
 mod leftover;
 mod make;
 mod mcp;
+mod memory;
 mod merge;
 mod moved;
 mod names;
