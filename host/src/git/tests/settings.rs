@@ -19,7 +19,8 @@ fn all_set_to(value: &str) -> String {
 /// The settings that git uses in a place. Git prints the names in lower case, and uses the last
 /// value of a name.
 async fn used(git: &Git) -> BTreeMap<String, String> {
-    let listed = git.output(&Spec::reads(["config", "-z", "--list"]));
+    let spec = Spec::reads(["config", "-z", "--list"]);
+    let listed = git.output(&spec);
     let entries = names(&listed.await.unwrap());
     let split = entries.iter().filter_map(|entry| entry.split_once('\n'));
     split
