@@ -72,8 +72,7 @@ pub(super) struct Circumstances {
 /// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
-/// How much memory a command for a request, or to look at what an attempt has left, may have for
-/// itself.
+/// How much memory a command for a request may have for itself.
 const REQUEST_BYTES: u64 = 4 << 30;
 
 /// How long a supervisor may take to answer the start of a command, in addition to the command's
@@ -83,8 +82,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else
 const UNANSWERED: &str = "the supervisor that was to run the command does not answer";
 
 impl Circumstances {
-    /// Those of a command for a request, or to look at what an attempt has left. A repository that
-    /// anybody may have made decides how much memory git needs there.
+    /// Those of a command for a request, for which a repository that anybody may have made decides
+    /// how much memory git needs.
     pub(super) fn of_request() -> Self {
         Self {
             umask: None,

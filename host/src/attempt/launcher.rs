@@ -231,7 +231,7 @@ impl Launcher {
             if !state.children.is_empty() {
                 self.reporter.send(live, Report::Finishing).await;
             }
-            ending.git = supervised_by(self.commands.for_looking(live), look).await;
+            ending.git = supervised_by(self.commands.for_settling(live), look).await;
         }
         self.settle(task, live, ending).await;
     }

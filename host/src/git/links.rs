@@ -106,7 +106,7 @@ fn first_fault(repository: &Path) -> io::Result<Option<(PathBuf, Fault)>> {
 }
 
 /// Whether a path leads to a pipe or a device. A socket cannot be opened.
-pub(super) fn is_endless(path: &Path) -> bool {
+fn is_endless(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| {
         let kind = found.file_type();
         kind.is_fifo() || kind.is_char_device() || kind.is_block_device()

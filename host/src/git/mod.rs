@@ -11,7 +11,6 @@ mod checkouts;
 mod configured;
 mod conflicts;
 mod diff;
-mod endless;
 mod entries;
 mod environment;
 mod folding;
@@ -83,6 +82,7 @@ use self::{
     environment::Variables,
     folding::folds_case,
     locked::{is_locked, locked},
+    place::is_linked_checkout,
     restraint::reaching,
     spec::{Purpose, SHORT, Spec},
 };
@@ -406,11 +406,32 @@ impl Git {
         }
     }
 
+    /// Fails if the directory should be a linked checkout of a repository and is not. No process of
+    /// the task runs any more when its host runs git there. Another process that may write there
+    /// could still replace the `.git` in the moment before the command reads it.
+    async fn refuse_led_away(&self) -> Result<(), GitError> {
+        let Some(repository) = &self.linked_to else {
+            return Ok(());
+        };
+        let expected = repository.clone();
+        let looked = self.look_at_files(move |dir| {
+            dir.metadata().is_err() || is_linked_checkout(dir, &expected)
+        });
+        match clock::within(SHORT, looked).await {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(self.not_its_own(self.dir().to_owned(), repository).await),
+            Some(Err(error)) => Err(error),
+            None => Err(GitError::Read {
+                path: self.dir().to_owned(),
+                source: io::ErrorKind::TimedOut.into(),
+            }),
+        }
+    }
+
     /// Runs a command to its end. Any exit status is accepted, but not the end by a signal, after
     /// which the command has no result. All commands go through this function.
     async fn run(&self, spec: &Spec) -> Result<Finished, GitError> {
         self.refuse_led_away().await?;
-        Box::pin(self.refuse_endless()).await?;
         let folds_case = self.folds_case().await?;
         // The futures are boxed to keep those of the callers small.
         let spec = Box::pin(self.without_named_hooks(spec, folds_case)).await?;

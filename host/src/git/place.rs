@@ -7,11 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    At, Commit, Git, GitError,
-    spec::{SHORT, Spec},
-};
-use crate::{clock, fsx};
+use super::{At, Commit, Git, GitError, spec::Spec};
+use crate::fsx;
 
 // The questions to `git rev-parse`.
 const COMMON_DIR: &str = "--git-common-dir";
@@ -115,28 +112,6 @@ impl Git {
         self.git_dir().await
     }
 
-    /// Fails if the directory should be a linked checkout of a repository and is not. No process of
-    /// the task runs any more when its host runs git there. Another process that may write there
-    /// could still replace the `.git` in the moment before the command reads it.
-    pub(super) async fn refuse_led_away(&self) -> Result<(), GitError> {
-        let Some(repository) = &self.linked_to else {
-            return Ok(());
-        };
-        let expected = repository.clone();
-        let looked = self.look_at_files(move |dir| {
-            dir.metadata().is_err() || is_linked_checkout(dir, &expected)
-        });
-        match clock::within(SHORT, looked).await {
-            Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(self.not_its_own(self.dir().to_owned(), repository).await),
-            Some(Err(error)) => Err(error),
-            None => Err(GitError::Read {
-                path: self.dir().to_owned(),
-                source: io::ErrorKind::TimedOut.into(),
-            }),
-        }
-    }
-
     async fn path(&self, which: &str) -> Result<PathBuf, GitError> {
         let spec = Spec::reads(["rev-parse", "--path-format=absolute", which]);
         let mut output = self.output(&spec).await?;
@@ -211,7 +186,7 @@ fn git_dir_in(dir: &Path) -> Option<PathBuf> {
 /// Whether a directory itself, and not a link to it, is a linked checkout of this repository, and
 /// leads to no other checkout of it: git would use the settings of the repository there, and the
 /// index and HEAD of no other checkout. This is found out without git.
-fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
+pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
     let is_dir = fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir());
     let Some(git_dir) = pointed_to(dir).filter(|_| is_dir) else {
         return false;

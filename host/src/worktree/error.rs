@@ -248,9 +248,6 @@ impl WorktreeError {
 
     /// Whether the request conflicts with the present state.
     pub(crate) fn is_conflict(&self) -> bool {
-        if self.is_of_a_file_of_the_repository() {
-            return true;
-        }
         matches!(
             self,
             Self::BranchExists { .. }
@@ -286,19 +283,8 @@ impl WorktreeError {
         )
     }
 
-    /// Whether a file of the repository is not one that git may read.
-    fn is_of_a_file_of_the_repository(&self) -> bool {
-        let Self::Git(GitError::Read { source, .. }) = self else {
-            return false;
-        };
-        source.kind() == io::ErrorKind::InvalidData
-    }
-
     /// Whether a retry of the same request may succeed.
     pub(crate) fn is_passing(&self) -> bool {
-        if self.is_of_a_file_of_the_repository() {
-            return false;
-        }
         matches!(
             self,
             Self::Io { .. }

@@ -207,14 +207,6 @@ impl Commands {
         Arc::new(self.of(live, self.patience, &AGAIN_AFTER))
     }
 
-    /// The runner of commands that look at what an attempt has left. They change nothing.
-    pub(in crate::attempt) fn for_looking(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
-        Arc::new(OfAttempt {
-            bounds: Circumstances::of_request().bounds,
-            ..self.of(live, self.patience, &AGAIN_AFTER)
-        })
-    }
-
     fn of(
         self: &Arc<Self>,
         live: &Arc<Live>,

@@ -373,24 +373,3 @@ async fn a_repository_that_names_too_many_filters_is_refused_for_a_restrained_pr
     );
     person.at(".").status().await.unwrap();
 }
-
-/// Git waits for the pipe, also to answer where the repository is.
-#[tokio::test]
-async fn git_of_a_restrained_principal_reads_no_pipe_of_a_repository() {
-    let person = somebody("");
-    fs::create_dir(person.work().join("sub")).unwrap();
-    let pipe = person.work().join(".git/commondir");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
-    let at = |inside: &str| person.at(inside).restrained(Some(OFFLINE));
-    for git in [
-        at("."),
-        at("sub"),
-        repository(&person).restrained(Some(OFFLINE)),
-    ] {
-        let refused = git.status().await.unwrap_err().to_string();
-        let says = "cannot be read: it is a pipe or a device, and git could read it for ever";
-        assert!(refused.contains(says), "{refused}");
-    }
-    fs::remove_file(&pipe).unwrap();
-    at("sub").status().await.unwrap();
-}

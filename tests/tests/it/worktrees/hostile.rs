@@ -602,26 +602,3 @@ fn host_runs_no_git_in_a_worktree_whose_task_has_replaced_its_repository() {
         fs::remove_file(&ran).unwrap();
     }
 }
-
-/// Git would wait for the pipe.
-#[test]
-fn request_of_a_client_is_refused_where_git_would_read_a_pipe() {
-    let config = "[mcp]\nexecutors = [\"shell\"]\n";
-    let repository = Repository::with(TestHost::builder().config(config));
-    let host = &repository.host;
-    let pipe = repository.path().join(".git/commondir");
-    let made = host.other("mkfifo").arg(&pipe).status().unwrap();
-    assert!(made.success());
-    let mut client = Client::connect(host);
-    let asked = json!({"prompt": "true", "executor": "shell", "useWorktree": true});
-    let complaint = client.fail("DelegateTask", asked.clone());
-    let says = "cannot be read: it is a pipe or a device, and git could read it for ever";
-    assert!(
-        complaint.contains(says) && complaint.contains(pipe.to_str().unwrap()),
-        "{complaint}"
-    );
-    fs::remove_file(&pipe).unwrap();
-    let taken = client.call("DelegateTask", asked);
-    let task = host.finished(taken["taskId"].as_str().unwrap());
-    assert_eq!(task["outcome"], "succeeded", "{task:#}");
-}

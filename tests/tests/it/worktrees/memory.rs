@@ -10,7 +10,6 @@ use claudine_tests::{TestHost, mcp::Client};
 use serde_json::json;
 
 use super::{Repository, path_with, program, programs, write_script};
-use crate::authority::smallest;
 
 /// The limits of memory in KiB, as `ulimit -d` prints them.
 const OF_A_REQUEST: &str = "4194304";
@@ -75,18 +74,4 @@ fn git_has_a_limit_of_memory_for_requests_and_while_it_prepares_a_worktree_of_a_
         !of_person.is_empty() && !of_person.contains(OF_A_PREPARATION),
         "{of_person:?}"
     );
-}
-
-#[test]
-fn git_that_looks_at_what_an_agent_without_a_worktree_has_left_has_a_limit_of_memory() {
-    let (host, agent) = smallest();
-    let noting = Noting::within(agent.path());
-    let repository = Repository::of(host);
-    let host = &repository.host;
-    let mut client = Client::connect(host);
-    let asked = json!({"prompt": "go", "permissionMode": "plan"});
-    let taken = client.call("DelegateTask", asked);
-    let task = host.finished(taken["taskId"].as_str().unwrap());
-    assert_eq!(task["attempts"][0]["git"]["branch"], "main", "{task:#}");
-    assert_eq!(noting.limits_of("status"), only(OF_A_REQUEST));
 }
