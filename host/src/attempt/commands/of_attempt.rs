@@ -232,21 +232,32 @@ async fn fills(dir: &Path, least_free: Option<u64>) -> u64 {
     let Some(least) = least_free else {
         return pending().await;
     };
-    let mut before = u64::MAX;
+    let mut before = free_on(dir).await;
     loop {
         clock::sleep(LOOK).await;
-        let of = dir.to_owned();
-        let asked = aside::run(move || fsx::free_bytes(&of)).await;
-        let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let free = free.unwrap_or_else(|error| {
-            tracing::debug!(dir = %dir.display(), %error, "the free space is unknown");
-            u64::MAX
-        });
-        if free < least && free < before {
+        let free = free_on(dir).await;
+        if let Some(free) = free.filter(|free| is_filling(before, *free, least)) {
             return free;
         }
         before = free;
     }
+}
+
+/// What is free on the disk of a directory, if it is known.
+async fn free_on(dir: &Path) -> Option<u64> {
+    let of = dir.to_owned();
+    let asked = aside::run(move || fsx::free_bytes(&of)).await;
+    let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
+    free.inspect_err(
+        |error| tracing::debug!(dir = %dir.display(), %error, "the free space is unknown"),
+    )
+    .ok()
+}
+
+/// Whether a disk has less than the least free space and less than at the look before. Something
+/// else may have used the space long ago.
+fn is_filling(before: Option<u64>, free: u64, least: u64) -> bool {
+    free < least && before.is_some_and(|before| free < before)
 }
 
 fn filled(dir: &Path, free: u64) -> io::Error {
@@ -327,21 +338,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_with_less_free_space_than_wanted_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let free = clock::within(LOOK * 50, fills(dir.path(), Some(u64::MAX - 1))).await;
-        let free = free.unwrap();
-        assert!(
-            filled(dir.path(), free)
-                .to_string()
-                .contains(&bytes_text(free))
-        );
-        for least in [Some(0), None] {
-            assert_eq!(
-                clock::within(LOOK * 3, fills(dir.path(), least)).await,
-                None
-            );
+    async fn a_disk_with_less_free_space_than_wanted_is_noticed_while_more_is_used() {
+        for (before, free, expected) in [
+            (Some(9), 8, true),
+            (Some(11), 9, true),
+            // Space that was used before, or became free, ends nothing.
+            (Some(8), 8, false),
+            (Some(7), 8, false),
+            (None, 8, false),
+            (Some(11), 10, false),
+        ] {
+            assert_eq!(is_filling(before, free, 10), expected, "{before:?}, {free}");
         }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(free_on(dir.path()).await.is_some());
+        assert_eq!(free_on(&dir.path().join("missing")).await, None);
+        for least in [Some(0), None] {
+            let filled = clock::within(LOOK * 3, fills(dir.path(), least));
+            assert_eq!(filled.await, None);
+        }
+        let message = filled(dir.path(), 5).to_string();
+        assert!(message.contains(&bytes_text(5)), "{message}");
     }
 
     #[tokio::test]
