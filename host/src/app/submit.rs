@@ -1,7 +1,6 @@
 //! Submits tasks: either all tasks of a request or none.
 
 mod members;
-mod room;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +24,7 @@ use super::{
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
+    room,
     variables::set_for,
     view::{Delegated, GraphName, Submitted},
     worktrees::{each_its_own, few_enough},
