@@ -1,138 +1,171 @@
-//! Symbolic links in a repository. Git follows them when it writes refs, their logs and objects, so
-//! a repository that somebody else has made could let git change or remove any file of the user. A
-//! pipe or a device in it would let git wait or read for ever.
+//! What a repository that somebody else has made may have and git for a restrained principal must
+//! not meet: symbolic links, which git follows when it writes refs, their logs and objects, so that
+//! it could change or remove any file of the user; and pipes and devices, which would let git wait
+//! or read for ever.
 
 use std::{
-    fs, io,
+    fs::{self, FileType},
+    io,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
 };
 
-use super::{Git, GitError, spec::SHORT};
-use crate::{aside, clock};
+use super::{Git, GitError, spec::SHORT, unusable};
+use crate::{aside, clock, text::harmless};
 
-/// Entries of the directory that all checkouts share which may be links: git for a restrained
-/// principal writes nothing there.
-const MAY_BE_LINKS: [&str; 5] = ["description", "hooks", "info", "lfs", "rr-cache"];
-
-/// Directories in which git writes below entries that a name decides.
-const BY_NAME: [&str; 2] = ["logs", "refs"];
+/// Entries of a git directory that may be links: git for a restrained principal writes nothing
+/// there. `git lfs` does, but only files with names of its own. `annex` belongs to git-annex, which
+/// links it in each worktree.
+const MAY_BE_LINKS: [&str; 6] = ["annex", "description", "hooks", "info", "lfs", "rr-cache"];
 
 /// Directories with files that git reads whatever it does.
-const READ: [&str; 2] = ["info", "objects/info"];
+const READ: [&str; 3] = ["info", "objects/info", "objects/pack"];
+
+/// Directories in which git writes, and how many levels of them it writes to.
+const WRITTEN: [(&str, usize); 4] = [
+    ("logs", usize::MAX),
+    ("objects", 1),
+    ("refs", usize::MAX),
+    ("reftable", 1),
+];
 
 /// What git must not meet in a repository.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fault {
-    Link,
-    /// A pipe or a device.
-    Endless,
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Trap {
+    #[error(
+        "{} is a symbolic link, and git would change what it leads to; no task of an MCP client changes such a repository. Replace the link by what it leads to, or let the task work in a clone",
+        harmless(&path.to_string_lossy())
+    )]
+    Link { path: PathBuf },
+    #[error(
+        "{} is a pipe or a device, and git could read it for ever; no task of an MCP client changes such a repository. Remove it, or let the task work in a clone",
+        harmless(&path.to_string_lossy())
+    )]
+    Endless { path: PathBuf },
 }
 
-impl Fault {
-    fn why(self) -> &'static str {
-        match self {
-            Self::Link => {
-                "it is a symbolic link, and git would change what it leads to; no task of an MCP \
-                 client changes such a repository. Replace the link by what it leads to, or let \
-                 the task work in a clone"
-            }
-            Self::Endless => {
-                "it is a pipe or a device, and git could read it for ever; no task of an MCP \
-                 client changes such a repository. Remove it, or let the task work in a clone"
-            }
+impl Trap {
+    /// The trap that a file of this kind is. A socket cannot be opened.
+    fn of(path: &Path, kind: FileType) -> Option<Self> {
+        let path = path.to_owned();
+        if kind.is_symlink() {
+            Some(Self::Link { path })
+        } else if kind.is_fifo() || kind.is_char_device() || kind.is_block_device() {
+            Some(Self::Endless { path })
+        } else {
+            None
         }
+    }
+
+    /// The trap to which a path leads that may be a link.
+    fn behind(path: &Path, kind: FileType) -> Option<Self> {
+        if !kind.is_symlink() {
+            return Self::of(path, kind);
+        }
+        // Behind a link that leads nowhere, git finds nothing either.
+        Self::of(path, fs::metadata(path).ok()?.file_type())
     }
 }
 
 impl Git {
     /// Fails if git could follow a link when it changes this repository, or read something without
     /// an end. Somebody could still make either in the moment before the command.
-    pub(super) async fn refuse_links(&self) -> Result<(), GitError> {
+    pub(super) async fn refuse_traps(&self) -> Result<(), GitError> {
         let repository = match &self.linked_to {
             Some(repository) => repository.clone(),
             None => Box::pin(self.common_dir()).await?,
         };
         let of = repository.clone();
-        let looked = aside::run(move || first_fault(&of));
-        let looked = match clock::within(SHORT, looked).await {
-            Some(looked) => looked.unwrap_or_else(|error| Err(io::Error::other(error))),
-            None => Err(io::ErrorKind::TimedOut.into()),
+        let looked = aside::run(move || first_trap(&of));
+        match clock::within(SHORT, looked).await {
+            Some(Ok(looked)) => looked?.map_or(Ok(()), |trap| Err(trap.into())),
+            Some(Err(panic)) => Err(unusable(&repository)(io::Error::other(panic))),
+            None => Err(unusable(&repository)(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// The first trap in a repository and in the git directories of its worktrees. Those of submodules
+/// (`modules`) are left out: git for a restrained principal makes new ones for each worktree.
+fn first_trap(repository: &Path) -> Result<Option<Trap>, GitError> {
+    if let Some(trap) = first_in(repository)? {
+        return Ok(Some(trap));
+    }
+    for (path, kind) in entries(&repository.join("worktrees"))? {
+        let trap = match Trap::of(&path, kind) {
+            None if kind.is_dir() => first_in(&path)?,
+            trap => trap,
         };
-        match looked {
-            Ok(None) => Ok(()),
-            Ok(Some((path, fault))) => Err(GitError::Read {
-                path,
-                source: io::Error::other(fault.why()),
-            }),
-            Err(source) => Err(GitError::Read {
-                path: repository,
-                source,
-            }),
-        }
-    }
-}
-
-/// The first entry of a repository that git must not meet when it changes something.
-fn first_fault(repository: &Path) -> io::Result<Option<(PathBuf, Fault)>> {
-    for entry in fs::read_dir(repository)? {
-        let entry = entry?;
-        let may_be_one = MAY_BE_LINKS.iter().any(|name| entry.file_name() == *name);
-        if !may_be_one && entry.file_type()?.is_symlink() {
-            return Ok(Some((entry.path(), Fault::Link)));
-        }
-        if is_endless(&entry.path()) {
-            return Ok(Some((entry.path(), Fault::Endless)));
-        }
-    }
-    for dir in READ.map(|name| repository.join(name)) {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut paths = entries.map(|entry| entry.path());
-        if let Some(path) = paths.find(|path| is_endless(path)) {
-            return Ok(Some((path, Fault::Endless)));
-        }
-    }
-    for (name, depth) in BY_NAME.map(|name| (name, usize::MAX)).into_iter().chain([
-        // The directories of objects, which git makes and fills.
-        ("objects", 1),
-        // The directories of checkouts.
-        ("worktrees", 1),
-    ]) {
-        if let Some(link) = link_below(&repository.join(name), depth)? {
-            return Ok(Some((link, Fault::Link)));
+        if trap.is_some() {
+            return Ok(trap);
         }
     }
     Ok(None)
 }
 
-/// Whether a path leads to a pipe or a device. A socket cannot be opened.
-fn is_endless(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| {
-        let kind = found.file_type();
-        kind.is_fifo() || kind.is_char_device() || kind.is_block_device()
-    })
+/// The first trap in a git directory.
+fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
+    for (path, kind) in entries(git_dir)? {
+        let name = path.file_name().unwrap_or_default();
+        let trap = if MAY_BE_LINKS.iter().any(|it| name == *it) {
+            Trap::behind(&path, kind)
+        } else {
+            Trap::of(&path, kind)
+        };
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    for name in READ {
+        let entries = entries(&git_dir.join(name))?;
+        let trap = entries
+            .iter()
+            .find_map(|(path, kind)| Trap::behind(path, *kind));
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    for (name, depth) in WRITTEN {
+        if let Some(trap) = first_below(&git_dir.join(name), depth)? {
+            return Ok(Some(trap));
+        }
+    }
+    Ok(None)
 }
 
-/// The first link in a directory, down to this depth. A directory that is missing has none.
-fn link_below(dir: &Path, depth: usize) -> io::Result<Option<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        entries => entries?,
+/// The first trap in a directory, down to this depth.
+fn first_below(dir: &Path, depth: usize) -> Result<Option<Trap>, GitError> {
+    for (path, kind) in entries(dir)? {
+        let trap = match Trap::of(&path, kind) {
+            None if kind.is_dir() && depth > 1 => first_below(&path, depth - 1)?,
+            trap => trap,
+        };
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    Ok(None)
+}
+
+/// The entries of a directory, and what each of them is. A directory that is missing has none, and
+/// an entry that was removed meanwhile, such as a lock, is left out.
+fn entries(dir: &Path) -> Result<Vec<(PathBuf, FileType)>, GitError> {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let listed = match fs::read_dir(dir) {
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        listed => listed.map_err(unusable(dir))?,
     };
-    for entry in entries {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_symlink() {
-            return Ok(Some(entry.path()));
-        }
-        if kind.is_dir() && depth > 1 {
-            let found = link_below(&entry.path(), depth - 1)?;
-            if found.is_some() {
-                return Ok(found);
-            }
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(unusable(dir))?;
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) => found.push((path, kind)),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(unusable(&path)(error)),
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -153,21 +186,30 @@ mod tests {
             ("objects", true),
             ("objects/pack", true),
             ("objects/ab", true),
-            ("worktrees/a", true),
             ("refs/heads/a", true),
             ("refs/heads/a/b/c", true),
             ("logs/refs/heads/a", true),
+            ("reftable/tables.list", true),
+            ("worktrees/a", true),
+            ("worktrees/a/HEAD", true),
+            ("worktrees/a/locked", true),
+            ("worktrees/a/logs/HEAD", true),
+            ("worktrees/a/refs/bisect/bad", true),
+            ("annex", false),
             ("hooks", false),
             ("info", false),
-            ("worktrees/a/locked", false),
+            ("info/exclude", false),
+            ("objects/pack/a.pack", false),
+            ("modules/a/annex", false),
+            ("worktrees/a/annex", false),
         ] {
             let dir = tempfile::tempdir().unwrap();
-            let link = dir.path().join(link);
-            assert_eq!(first_fault(dir.path()).unwrap(), None);
-            fs::create_dir_all(link.parent().unwrap()).unwrap();
-            symlink(elsewhere.path(), &link).unwrap();
-            let expected = is_refused.then(|| (link.clone(), Fault::Link));
-            assert_eq!(first_fault(dir.path()).unwrap(), expected, "{link:?}");
+            let path = dir.path().join(link);
+            assert_eq!(first_trap(dir.path()).unwrap(), None);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(elsewhere.path(), &path).unwrap();
+            let expected = is_refused.then_some(Trap::Link { path });
+            assert_eq!(first_trap(dir.path()).unwrap(), expected, "{link}");
         }
     }
 
@@ -177,19 +219,48 @@ mod tests {
             ("info/attributes", "/dev/zero"),
             ("info/exclude", "/dev/null"),
             ("objects/info/alternates", "/dev/zero"),
+            ("objects/pack/a.idx", "/dev/zero"),
+            ("worktrees/a/info/sparse-checkout", "/dev/zero"),
             ("info", "/dev/zero"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             symlink(target, &path).unwrap();
-            let expected = Some((path, Fault::Endless));
-            assert_eq!(first_fault(dir.path()).unwrap(), expected, "{name}");
+            let expected = Some(Trap::Endless { path });
+            assert_eq!(first_trap(dir.path()).unwrap(), expected, "{name}");
         }
+        for name in [
+            "shallow",
+            "refs/heads/a",
+            "logs/HEAD",
+            "objects/pack/a.idx",
+            "worktrees/a/gitdir",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+            let expected = Some(Trap::Endless { path });
+            assert_eq!(first_trap(dir.path()).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn directory_that_cannot_be_listed_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("shallow");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
-        let expected = Some((pipe, Fault::Endless));
-        assert_eq!(first_fault(dir.path()).unwrap(), expected);
+        let logs = dir.path().join("logs");
+        fs::write(&logs, "").unwrap();
+        let error = first_trap(dir.path()).unwrap_err().to_string();
+        let expected = format!("{} cannot be read: ", logs.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn message_is_one_line_whatever_the_name_of_the_trap() {
+        let path = PathBuf::from("/r/refs/a\nb\u{1b}[31m");
+        let shown = GitError::from(Trap::Link { path }).to_string();
+        let expected = "/r/refs/a b\\u{1b}[31m is a symbolic link, ";
+        assert!(shown.starts_with(expected), "{shown}");
     }
 }
