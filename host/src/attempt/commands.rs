@@ -83,7 +83,7 @@ const UNANSWERED: &str = "the supervisor that was to run the command does not an
 
 impl Circumstances {
     /// Those of a command for a request. For a restrained principal, a repository that anybody may
-    /// have made decides how much memory git needs. The hooks of a push for a person may need more.
+    /// have made decides how much memory git needs. The hooks of a person's push may need more.
     pub(super) fn of_request(is_restrained: bool) -> Self {
         Self {
             umask: None,

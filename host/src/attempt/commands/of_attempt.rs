@@ -21,7 +21,7 @@ use crate::{
     attempt::live::{Live, Owner},
     bounds::Bounds,
     clock,
-    command::{Elsewhere, Order, Outcome},
+    command::{Abandoned, Elsewhere, Order, Outcome},
     fsx,
     units::bytes_text,
 };
@@ -121,7 +121,7 @@ impl Elsewhere for OfAttempt {
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let undone_since = self.undone_since.clone();
         let (patience, pauses) = (self.patience, self.pauses);
-        let (least_free, bounds) = (self.least_free, self.bounds.clone());
+        let (least_free, bounds) = (self.least_free, limits_of(self.bounds.as_ref(), &order));
         // The command runs to its end even if nobody waits for it, so that its result is known and
         // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
@@ -224,6 +224,15 @@ impl Commands {
             bounds: None,
         }
     }
+}
+
+/// The limits of a command, if it has other ones than its supervisor: those of a preparation, or
+/// those of a command for a request. A command that changes something may have to run the hooks of
+/// a push, which may need more.
+fn limits_of(preparing: Option<&Bounds>, order: &Order) -> Option<Bounds> {
+    let only_reads = order.abandoned == Abandoned::Killed;
+    let reading = Circumstances::of_request(order.is_restrained && only_reads);
+    preparing.cloned().or(reading.bounds)
 }
 
 /// Waits until less than this is free on the disk of a directory and still more is used. Returns
@@ -335,6 +344,24 @@ mod tests {
         check(&[], 1).await;
         check(&[Duration::ZERO; 2], 3).await;
         assert!(commands.registry.all_commands().is_empty());
+    }
+
+    #[test]
+    fn what_git_reads_for_a_restrained_principal_has_a_limit_of_memory_after_an_attempt_too() {
+        let check = |is_restrained: bool, abandoned: Abandoned, expected: bool| {
+            let order = Order {
+                is_restrained,
+                abandoned,
+                ..order()
+            };
+            let limits = limits_of(None, &order);
+            assert_eq!(limits.is_some(), expected, "{order:?}");
+            let preparing = Bounds::with_memory(MEMORY_BYTES);
+            assert_eq!(limits_of(Some(&preparing), &order), Some(preparing));
+        };
+        check(true, Abandoned::Killed, true);
+        check(true, Abandoned::LeftAlone, false);
+        check(false, Abandoned::Killed, false);
     }
 
     #[tokio::test]
