@@ -197,8 +197,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Like [`read`], for a file that somebody else may have made. If it has more bytes than `most`, this
-/// is an error: a few bytes on a disk can be a file of any size.
+/// Like [`read`], for a file that somebody else may have made. A file with more bytes than `most` is
+/// an error: a few bytes on a disk can be a file of any size.
 pub(crate) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?

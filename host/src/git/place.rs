@@ -230,8 +230,8 @@ pub(super) fn is_pointer(file: &Path) -> bool {
     fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() <= POINTER_BYTES)
 }
 
-/// Reads a file in which git has noted something short, such as the path of a directory. A file of
-/// another size is an error: whoever has made the repository decides what it has.
+/// Reads a file in which git has noted something short, such as the path of a directory. A larger
+/// file is an error: whoever has made the repository decides what is in it.
 pub(super) fn read_pointer(file: &Path) -> io::Result<Vec<u8>> {
     fsx::read_at_most(file, POINTER_BYTES)
 }
