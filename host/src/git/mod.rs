@@ -85,7 +85,7 @@ use self::{
     place::is_linked_checkout,
     restraint::reaching,
     spec::{Purpose, SHORT, Spec},
-    traps::Trap,
+    traps::{Trap, refuse_endless},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
@@ -448,6 +448,9 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
+        if self.is_restrained() {
+            Box::pin(refuse_endless(at)).await?;
+        }
         let command = spec.command(at, &reaching(spec, variables), folds_case);
         let finished = finish_within(command, spec.kept_bytes, spec.limit, abandoned);
         match restrained_if(self.is_restrained(), finished).await {

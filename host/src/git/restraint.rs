@@ -9,8 +9,8 @@
 //!   are the user's, but not in the checkout: a relative command would run a file of the branch.
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository
 //!   name the server and the programs that connect to it.
-//! - Git changes no repository in which it would follow a link when it writes, or read without an
-//!   end.
+//! - Git changes no repository in which it would follow a link when it writes, and does nothing in
+//!   one in which it would read without an end.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps

@@ -6,11 +6,16 @@
 use std::{
     fs::{self, FileType},
     io,
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
-use super::{Git, GitError, spec::SHORT, unusable};
+use super::{
+    At, Git, GitError,
+    place::{common_dir_of, git_dir_of},
+    spec::SHORT,
+    unusable,
+};
 use crate::{aside, clock, text::harmless};
 
 /// Entries of a git directory that may be links: git for a restrained principal writes nothing
@@ -29,6 +34,9 @@ const WRITTEN: [(&str, usize); 4] = [
     ("reftable", 1),
 ];
 
+/// The numbers of `/dev/null`, which ends at once. Links lead there to take something away.
+const NULL: (u32, u32) = (1, 3);
+
 /// What git must not meet in a repository.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Trap {
@@ -38,7 +46,7 @@ pub(crate) enum Trap {
     )]
     Link { path: PathBuf },
     #[error(
-        "{} is a pipe or a device, and git could read it for ever; no task of an MCP client changes such a repository. Remove it, or let the task work in a clone",
+        "{} is a pipe or a device, and git could read it for ever; for an MCP client, git does nothing in such a repository. Remove it, or let the task work in a clone",
         harmless(&path.to_string_lossy())
     )]
     Endless { path: PathBuf },
@@ -63,7 +71,9 @@ impl Trap {
             return Self::of(path, kind);
         }
         // Behind a link that leads nowhere, git finds nothing either.
-        Self::of(path, fs::metadata(path).ok()?.file_type())
+        let found = fs::metadata(path).ok()?;
+        let is_null = found.rdev() == rustix::fs::makedev(NULL.0, NULL.1);
+        Self::of(path, found.file_type()).filter(|_| !is_null)
     }
 }
 
@@ -76,13 +86,60 @@ impl Git {
             None => Box::pin(self.common_dir()).await?,
         };
         let of = repository.clone();
-        let looked = aside::run(move || first_trap(&of));
-        match clock::within(SHORT, looked).await {
-            Some(Ok(looked)) => looked?.map_or(Ok(()), |trap| Err(trap.into())),
-            Some(Err(panic)) => Err(unusable(&repository)(io::Error::other(panic))),
-            None => Err(unusable(&repository)(io::ErrorKind::TimedOut.into())),
-        }
+        no_trap(&repository, move || first_trap(&of)).await
     }
+}
+
+/// Fails if git would read something without an end to find out what it works with at this place.
+/// Somebody could still make such a thing in the moment before the command.
+pub(super) async fn refuse_endless(at: &At) -> Result<(), GitError> {
+    let of = at.clone();
+    let look = move || {
+        Ok(match of {
+            At::Repository(repository) => first_endless(&repository),
+            At::Checkout(dir) => first_endless_around(&dir),
+        })
+    };
+    no_trap(at.dir(), look).await
+}
+
+/// Fails if the look at a directory finds a trap.
+async fn no_trap(
+    dir: &Path,
+    look: impl FnOnce() -> Result<Option<Trap>, GitError> + Send + 'static,
+) -> Result<(), GitError> {
+    match clock::within(SHORT, aside::run(look)).await {
+        Some(Ok(looked)) => looked?.map_or(Ok(()), |trap| Err(trap.into())),
+        Some(Err(panic)) => Err(unusable(dir)(io::Error::other(panic))),
+        None => Err(unusable(dir)(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// The first pipe or device among what git reads in the repositories of this directory and of those
+/// above it. Git goes on upwards if it takes a `.git` for something else.
+fn first_endless_around(dir: &Path) -> Option<Trap> {
+    let dir = fs::canonicalize(dir).ok()?;
+    dir.ancestors().find_map(|top| {
+        let path = top.join(".git");
+        let kind = fs::symlink_metadata(&path).ok()?.file_type();
+        Trap::behind(&path, kind).or_else(|| {
+            let git_dir = git_dir_of(top).unwrap_or(path);
+            first_endless(&git_dir).or_else(|| first_endless(&common_dir_of(&git_dir).ok()?))
+        })
+    })
+}
+
+/// The first pipe or device among what git reads in a git directory whatever it does. A directory
+/// that cannot be listed has none: git cannot read it either, and says so.
+fn first_endless(git_dir: &Path) -> Option<Trap> {
+    let dirs = [git_dir.to_owned()].into_iter();
+    let mut dirs = dirs.chain(READ.map(|name| git_dir.join(name)));
+    dirs.find_map(|dir| {
+        let entries = entries(&dir).ok()?;
+        entries
+            .iter()
+            .find_map(|(path, kind)| Trap::behind(path, *kind))
+    })
 }
 
 /// The first trap in a repository and in the git directories of its worktrees. Those of submodules
@@ -217,7 +274,7 @@ mod tests {
     fn pipes_and_devices_that_git_would_read_are_found() {
         for (name, target) in [
             ("info/attributes", "/dev/zero"),
-            ("info/exclude", "/dev/null"),
+            ("info/exclude", "/dev/urandom"),
             ("objects/info/alternates", "/dev/zero"),
             ("objects/pack/a.idx", "/dev/zero"),
             ("worktrees/a/info/sparse-checkout", "/dev/zero"),
@@ -244,6 +301,45 @@ mod tests {
             let expected = Some(Trap::Endless { path });
             assert_eq!(first_trap(dir.path()).unwrap(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn links_to_the_device_without_content_are_no_traps() {
+        for name in ["hooks", "info/exclude"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink("/dev/null", &path).unwrap();
+            assert_eq!(first_trap(dir.path()).unwrap(), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_git_reads_to_find_its_repository_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for path in ["a/b/.git", "a/.git", "real/worktrees/x", "linked"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let text = format!("gitdir: {}\n", root.join("real/worktrees/x").display());
+        fs::write(root.join("linked/.git"), text).unwrap();
+        fs::write(root.join("real/worktrees/x/commondir"), "../..\n").unwrap();
+        let find = |dir: &str| first_endless_around(&root.join(dir));
+        for (dir, device) in [
+            ("a/b", "a/.git/commondir"),
+            ("linked", "real/packed-refs"),
+            ("linked", "real/worktrees/x/HEAD"),
+        ] {
+            assert_eq!(find(dir), None);
+            let path = root.join(device);
+            symlink("/dev/zero", &path).unwrap();
+            assert_eq!(find(dir), Some(Trap::Endless { path: path.clone() }));
+            fs::remove_file(path).unwrap();
+        }
+        // Links are no traps for git that only reads.
+        symlink("elsewhere", root.join("a/.git/refs")).unwrap();
+        assert_eq!(find("a/b"), None);
+        assert_eq!(find("missing"), None);
     }
 
     #[test]

@@ -407,3 +407,15 @@ async fn it_is_known_of_each_command_whether_it_works_for_a_restrained_principal
         assert!(is_right, "{restraint:?}: {found:?}");
     }
 }
+
+#[tokio::test]
+async fn git_does_nothing_for_a_restrained_principal_where_it_would_read_without_an_end() {
+    let person = somebody("");
+    let git = person.at(".").restrained(Some(OFFLINE));
+    git.place().await.unwrap();
+    let device = person.work().join(".git/commondir");
+    std::os::unix::fs::symlink("/dev/zero", device).unwrap();
+    let refused = git.place().await.unwrap_err().to_string();
+    let says = "commondir is a pipe or a device, and git could read it for ever";
+    assert!(refused.contains(says), "{refused}");
+}
