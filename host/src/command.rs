@@ -65,6 +65,8 @@ pub(crate) struct Order {
     pub(crate) abandoned: Abandoned,
     /// Whether the command restores what another command has left half done: see [`restoring`].
     pub(crate) restores: bool,
+    /// Whether the command works for a restrained principal: see [`restrained_if`].
+    pub(crate) is_restrained: bool,
 }
 
 /// Result of a command; `None` if the command was ended at its time limit.
@@ -105,6 +107,7 @@ impl Elsewhere for Here {
             limit,
             abandoned,
             restores: _,
+            is_restrained: _,
         } = order;
         let mut words = argv.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -121,6 +124,9 @@ tokio::task_local! {
 
     /// Set while the current Tokio task restores what a command has left half done.
     static RESTORING: ();
+
+    /// Whether the current Tokio task works for a restrained principal.
+    static RESTRAINED: bool;
 }
 
 /// Does the work and runs all of its commands with `elsewhere`, however deeply nested the calls
@@ -137,6 +143,14 @@ pub(crate) fn supervised_by<F: Future>(
 /// ended, those of this work still run for a short time, since nobody else would restore it.
 pub(crate) fn restoring<F: Future>(work: F) -> impl Future<Output = F::Output> {
     RESTORING.scope((), work)
+}
+
+/// Does the work, which is for a restrained principal or for somebody else.
+pub(crate) fn restrained_if<F: Future>(
+    is_restrained: bool,
+    work: F,
+) -> impl Future<Output = F::Output> {
+    RESTRAINED.scope(is_restrained, work)
 }
 
 /// Waits until no command of an earlier host can change anything any more. Code that changes files
@@ -251,6 +265,7 @@ impl Order {
             limit,
             abandoned,
             restores: RESTORING.try_with(|()| ()).is_ok(),
+            is_restrained: RESTRAINED.try_with(|is_so| *is_so).unwrap_or_default(),
         })
     }
 }
@@ -516,6 +531,9 @@ mod tests {
         assert!(outcome.unwrap().is_none());
         let restored = supervised_by(listener.clone(), restoring(async { run().await }));
         assert!(restored.await.unwrap().is_none());
+        let restrained =
+            supervised_by(listener.clone(), restrained_if(true, async { run().await }));
+        assert!(restrained.await.unwrap().is_none());
         let orders = listener.0.lock().unwrap().clone();
         let expected = Order {
             argv: ["git", "-C", "/x", "status"].map(str::to_owned).to_vec(),
@@ -525,11 +543,16 @@ mod tests {
             limit: GRACE,
             abandoned: Abandoned::Killed,
             restores: false,
+            is_restrained: false,
         };
         let restoring = Order {
             restores: true,
             ..expected.clone()
         };
-        assert_eq!(orders, [expected, restoring]);
+        let restrained = Order {
+            is_restrained: true,
+            ..expected.clone()
+        };
+        assert_eq!(orders, [expected, restoring, restrained]);
     }
 }

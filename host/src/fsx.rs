@@ -197,6 +197,20 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Like [`read`], for a file that somebody else may have made. A file with more bytes than `most` is
+/// an error: a few bytes on a disk can be a file of any size.
+pub(crate) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(most.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let message = format!("it has more than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
 /// Like [`read`], for a file that contains text.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -585,6 +599,18 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), &above).unwrap();
         open_lock(&above.join("lock")).unwrap();
         assert!(dir.path().join("lock").exists());
+    }
+
+    #[test]
+    fn a_file_that_is_larger_than_expected_is_not_read_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = File::create(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let error = read_at_most(&path, 10).unwrap_err();
+        assert_eq!(error.to_string(), "it has more than 10 bytes");
+        file.set_len(10).unwrap();
+        assert_eq!(read_at_most(&path, 10).unwrap(), [0; 10]);
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod request;
 mod resolve;
 mod retry;
 mod revise;
+mod room;
 mod select;
 mod sessions;
 mod steps;

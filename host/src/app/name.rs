@@ -47,15 +47,36 @@ impl NewName {
     /// Whether the request repeats an earlier request, whose task has the name already. `since` is
     /// the time since which keys are remembered.
     fn is_repeated(&self, reader: &Reader, since: Timestamp) -> Result<bool, AppError> {
-        let Some(idempotency) = &self.idempotency else {
-            return Ok(false);
-        };
-        let first = reader.store.task_of_key(&idempotency.key, since)?;
-        Ok(first.is_some_and(|first| first.request.idempotency.as_deref() == Some(idempotency)))
+        match &self.idempotency {
+            Some(idempotency) => is_repeated(idempotency, reader, since),
+            None => Ok(false),
+        }
     }
 }
 
+/// Whether a task with this key was stored for an equal request since this time.
+fn is_repeated(
+    idempotency: &Idempotency,
+    reader: &Reader,
+    since: Timestamp,
+) -> Result<bool, AppError> {
+    let first = reader.store.task_of_key(&idempotency.key, since)?;
+    Ok(first.is_some_and(|first| first.request.idempotency.as_deref() == Some(idempotency)))
+}
+
+/// The time since which keys are remembered.
+fn remembered_since() -> Timestamp {
+    let kept = millis(IDEMPOTENCY_WINDOW).saturating_sub(KEY_MARGIN_MS);
+    Timestamp(clock::wall().0.saturating_sub(kept))
+}
+
 impl Host {
+    /// Whether a request with this key repeats an earlier one, and is answered with its task.
+    pub(super) async fn is_repeated(&self, idempotency: Idempotency) -> Result<bool, AppError> {
+        self.read(move |reader| is_repeated(&idempotency, reader, remembered_since()))
+            .await
+    }
+
     /// Checks names of tasks or graphs. The error is about the first name that is not allowed, and
     /// comes with its index. The name of a repeated request is allowed, even if another task has
     /// taken the name since: the answer is the task of the earlier request.
@@ -84,8 +105,7 @@ impl Host {
             return Ok(());
         }
         let way = way(by);
-        let kept = millis(IDEMPOTENCY_WINDOW).saturating_sub(KEY_MARGIN_MS);
-        let since = Timestamp(clock::wall().0.saturating_sub(kept));
+        let since = remembered_since();
         let found = self.read(move |reader| {
             if let Some(NewName { index, name, .. }) = first_taken(reader, like_ids, since)? {
                 return Ok(Some((

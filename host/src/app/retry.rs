@@ -23,6 +23,7 @@ use super::{
     present::held_by,
     reader::Reader,
     request::{ResumeOptions, RetryOptions, TaskRef},
+    room,
     view::Retried,
     way_out::more_money,
 };
@@ -143,6 +144,7 @@ impl Host {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;
+            room::refuse_without(by, &self.reader.layout, &self.settings.limits).await?;
             let shared = self.shared_again(by, &retry).await?;
             let warning = shared.or_else(|| later_start(by, &retry.task));
             let below = beyond_settings(by, &retry.downstream, &self.settings.mcp);

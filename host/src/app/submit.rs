@@ -1,7 +1,6 @@
 //! Submits tasks: either all tasks of a request or none.
 
 mod members;
-mod room;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,6 +24,7 @@ use super::{
     name::NewName,
     prepare::{Checked, class_of, idempotency, ladder_of, plain, retries, summary, validate},
     request::{NewTask, Submit},
+    room,
     variables::set_for,
     view::{Delegated, GraphName, Submitted},
     worktrees::{each_its_own, few_enough},
@@ -154,7 +154,21 @@ impl Host {
             ));
         }
         few_enough(&tasks)?;
-        room::refuse_without(by, &self.reader.layout, &self.settings.limits).await?;
+        let room = room::refuse_without(by, &self.reader.layout, &self.settings.limits).await;
+        if let Err(full) = room {
+            // The repetition of a request stores no other task.
+            let key = match tasks.as_slice() {
+                [task] => idempotency(by, task, graph_at(0))?,
+                _ => None,
+            };
+            let is_repeated = match key {
+                Some(key) => self.is_repeated(key).await?,
+                None => false,
+            };
+            if !is_repeated {
+                return Err(full);
+            }
+        }
         variables(&environment)?;
         let parent = self.parent(by, environment.base.get(ATTEMPT)).await?;
         let given = self.environment_by(by, environment, &tasks).await?;

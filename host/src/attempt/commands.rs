@@ -72,7 +72,7 @@ pub(super) struct Circumstances {
 /// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
-/// How much memory a command for a request may have for itself.
+/// How much memory a command for a request of a restrained principal may have for itself.
 const REQUEST_BYTES: u64 = 4 << 30;
 
 /// How long a supervisor may take to answer the start of a command, in addition to the command's
@@ -82,12 +82,12 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 50 } else
 const UNANSWERED: &str = "the supervisor that was to run the command does not answer";
 
 impl Circumstances {
-    /// Those of a command for a request, for which a repository that anybody may have made decides
-    /// how much memory git needs.
-    pub(super) fn of_request() -> Self {
+    /// Those of a command for a request. For a restrained principal, a repository that anybody may
+    /// have made decides how much memory git needs. The hooks of a person's push may need more.
+    pub(super) fn of_request(is_restrained: bool) -> Self {
         Self {
             umask: None,
-            bounds: Some(Bounds::with_memory(REQUEST_BYTES)),
+            bounds: is_restrained.then(|| Bounds::with_memory(REQUEST_BYTES)),
         }
     }
 }
@@ -382,7 +382,19 @@ pub(super) mod tests {
             limit: Duration::from_mins(1),
             abandoned: Abandoned::Killed,
             restores: false,
+            is_restrained: false,
         }
+    }
+
+    #[test]
+    fn only_requests_of_restrained_principals_have_a_limit_of_memory() {
+        let bounds = |is_restrained| Circumstances::of_request(is_restrained).bounds;
+        let limited = bounds(true).map(|bounds| bounds.to_string());
+        assert_eq!(
+            limited,
+            Some(format!("data={REQUEST_BYTES}:{REQUEST_BYTES}"))
+        );
+        assert!(bounds(false).is_none());
     }
 
     #[test]
@@ -396,6 +408,7 @@ pub(super) mod tests {
             limit: Duration::from_secs(20),
             abandoned: Abandoned::LeftAlone,
             restores: false,
+            is_restrained: false,
         };
         let start = start_of(&key, Path::new("/log"), order);
         assert_eq!(start.env_set, [(ATTEMPT.to_owned(), key.to_string())]);

@@ -18,14 +18,14 @@ const HOME: &str = "HOME";
 
 /// How environments name such directories.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Elsewhere {
+pub(super) struct SettingsDirectories {
     /// The variables with a directory, and [`HOME`] if there is a usual one.
     variables: BTreeSet<String>,
     /// The usual directory, below the home directory.
     in_home: Option<PathBuf>,
 }
 
-impl Elsewhere {
+impl SettingsDirectories {
     /// According to this manifest.
     pub(super) fn of(manifest: &Manifest) -> Self {
         let account = manifest.account.as_ref();
@@ -96,11 +96,11 @@ mod tests {
     #[test]
     fn directories_of_other_environments_are_those_that_the_manifest_speaks_of() {
         let manifest = include_str!("../../../plugins/claude/plugin.toml");
-        let elsewhere = Elsewhere::of(&Manifest::parse(manifest).unwrap());
+        let elsewhere = SettingsDirectories::of(&Manifest::parse(manifest).unwrap());
         let names = ["CLAUDE_CODE_REMOTE_MEMORY_DIR", "CLAUDE_CONFIG_DIR", HOME];
         assert_eq!(
             elsewhere,
-            Elsewhere {
+            SettingsDirectories {
                 variables: names.map(str::to_owned).into(),
                 in_home: Some(".claude".into()),
             }

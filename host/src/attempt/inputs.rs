@@ -10,7 +10,7 @@ use claudine_domain::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::elsewhere::Elsewhere;
+use super::elsewhere::SettingsDirectories;
 use crate::{
     ceiling::places::{Places, Surroundings},
     checkpoint::{
@@ -135,7 +135,7 @@ impl Inputs {
         let mut own: Vec<_> = given.map(|(name, value)| (name, Some(value))).collect();
         if is_restrained {
             // The workspace may contain anything, even a program of the executor's name.
-            if let Some(name) = Elsewhere::of(manifest).relative(&variables) {
+            if let Some(name) = SettingsDirectories::of(manifest).relative(&variables) {
                 return Err(GuestEnd::Failed(Failure::new(
                     "invalid",
                     not_absolute(name),
@@ -206,7 +206,7 @@ impl Inputs {
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<String, Failure> {
         let (places, environments) = (self.places.clone(), self.environments.clone());
-        let elsewhere = Elsewhere::of(manifest);
+        let elsewhere = SettingsDirectories::of(manifest);
         let read = move || {
             let directories = elsewhere.directories(&environments, &variables);
             let directories = directories.map_err(|error| {

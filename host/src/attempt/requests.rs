@@ -109,7 +109,7 @@ async fn run_unless_ending(
     commands
         .carry_out(
             Owner::Host,
-            Circumstances::of_request(),
+            Circumstances::of_request(order.is_restrained),
             order,
             must_end(ending, restores),
         )

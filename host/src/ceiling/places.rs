@@ -201,7 +201,8 @@ impl Places {
     }
 
     fn place_of(&self, directory: &Path) -> Option<&'static str> {
-        let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        // A directory that is missing may be made until the task starts.
+        let real = without_links(directory);
         let is_in = |root: &PathBuf| real.starts_with(root);
         let is_in_worktree = |root: &PathBuf| {
             let within = real.strip_prefix(Layout::new(root).worktrees());
@@ -351,6 +352,8 @@ mod tests {
             "data/worktrees",
             "data/worktrees/task_1/env",
             "data/worktrees/task_1/../../env",
+            "own/missing/../../state/env/missing",
+            "own/missing/../../data/missing",
         ] {
             check(path, data);
         }

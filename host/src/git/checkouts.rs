@@ -11,7 +11,7 @@ use std::{
 use super::{
     BranchRef, Commit, Git, GitError, Keeping, Look,
     locked::is_of_half_made_checkout,
-    place::{git_dir_of, is_same},
+    place::{git_dir_of, is_same, read_pointer},
     spec::{LONG, SHORT, Spec},
 };
 use crate::{clock, fsx};
@@ -475,7 +475,7 @@ fn git_dir_noted(repository: &Path, checkout: &Path) -> Result<Option<PathBuf>, 
 
 /// The content of a file in which git has noted something; empty if the file does not exist.
 fn read_note(path: &Path) -> Result<Vec<u8>, GitError> {
-    match fsx::read(path) {
+    match read_pointer(path) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -535,6 +535,20 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
+
+    #[test]
+    fn a_note_of_any_size_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let branch = BranchRef::named("a");
+        assert_eq!(under_way(dir.path(), &branch).unwrap(), None);
+        let note = fs::File::create(dir.path().join("BISECT_START")).unwrap();
+        note.set_len(2 << 20).unwrap();
+        let error = under_way(dir.path(), &branch).unwrap_err().to_string();
+        assert!(
+            error.contains("BISECT_START cannot be read: it has more than"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn the_list_of_checkouts_is_parsed() {

@@ -16,7 +16,7 @@ use super::{
     Git, GitError,
     aside::may_contain_name,
     index::OTHER,
-    place::{common_dir_of, git_dir_of},
+    place::{common_dir_of, git_dir_of, read_pointer},
 };
 use crate::{clock, command, fsx, proc_stat::unless_no_room};
 
@@ -92,7 +92,7 @@ fn locks(repository: &Path, refs: &[String], worktree: &Path) -> io::Result<Vec<
 /// noted the path in it; `None` if another checkout has this name.
 fn git_dir_named_after(repository: &Path, worktree: &Path) -> Option<PathBuf> {
     let git_dir = repository.join("worktrees").join(worktree.file_name()?);
-    let noted = fsx::read(&git_dir.join("gitdir")).ok()?;
+    let noted = read_pointer(&git_dir.join("gitdir")).ok()?;
     let noted = git_dir.join(OsStr::from_bytes(noted.trim_ascii_end()));
     (fsx::real(&noted) == fsx::real(&worktree.join(".git"))).then_some(git_dir)
 }

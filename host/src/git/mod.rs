@@ -21,7 +21,6 @@ mod hooks;
 mod in_the_way;
 mod index;
 mod index_lock;
-mod links;
 mod locked;
 mod locks;
 mod look;
@@ -41,6 +40,7 @@ mod swap;
 mod taken;
 #[cfg(test)]
 pub(crate) mod tests;
+mod traps;
 mod undo;
 mod users;
 mod work;
@@ -85,11 +85,12 @@ use self::{
     place::is_linked_checkout,
     restraint::reaching,
     spec::{Purpose, SHORT, Spec},
+    traps::{Trap, refuse_endless},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
     clock,
-    command::{Abandoned, Finished, finish_within},
+    command::{Abandoned, Finished, finish_within, restrained_if},
     config,
     text::{ends_on_one_line, harmless, shell_word},
 };
@@ -239,6 +240,8 @@ pub(crate) enum GitError {
     },
     #[error("{} cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Trapped(#[from] Trap),
     #[error("the file system of {} cannot be synced: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
 }
@@ -383,10 +386,7 @@ impl Git {
     ) -> Result<T, GitError> {
         let dir = self.dir().to_owned();
         let looked = crate::aside::run(move || look(&dir)).await;
-        looked.map_err(|panic| GitError::Read {
-            path: self.dir().to_owned(),
-            source: io::Error::other(panic),
-        })
+        looked.map_err(|panic| unusable(self.dir())(io::Error::other(panic)))
     }
 
     /// Whether names that differ only in case denote the same file in this checkout.
@@ -399,10 +399,7 @@ impl Git {
             .get_or_try_init(|| self.look_at_files(folds_case));
         match clock::within(SHORT, looked).await {
             Some(folds) => folds.copied(),
-            None => Err(GitError::Read {
-                path: self.dir().to_owned(),
-                source: io::ErrorKind::TimedOut.into(),
-            }),
+            None => Err(unusable(self.dir())(io::ErrorKind::TimedOut.into())),
         }
     }
 
@@ -421,10 +418,7 @@ impl Git {
             Some(Ok(true)) => Ok(()),
             Some(Ok(false)) => Err(self.not_its_own(self.dir().to_owned(), repository).await),
             Some(Err(error)) => Err(error),
-            None => Err(GitError::Read {
-                path: self.dir().to_owned(),
-                source: io::ErrorKind::TimedOut.into(),
-            }),
+            None => Err(unusable(self.dir())(io::ErrorKind::TimedOut.into())),
         }
     }
 
@@ -454,8 +448,12 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
+        if self.is_restrained() {
+            Box::pin(refuse_endless(at)).await?;
+        }
         let command = spec.command(at, &reaching(spec, variables), folds_case);
-        match finish_within(command, spec.kept_bytes, spec.limit, abandoned).await {
+        let finished = finish_within(command, spec.kept_bytes, spec.limit, abandoned);
+        match restrained_if(self.is_restrained(), finished).await {
             Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {
                 called: spec.called(),
                 status,

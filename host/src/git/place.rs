@@ -160,7 +160,7 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
 /// The git directory of a linked checkout, by its top directory. The checkout's `.git` is a file
 /// that names the git directory.
 pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
-    let text = fsx::read(&checkout.join(".git")).ok()?;
+    let text = read_pointer(&checkout.join(".git")).ok()?;
     let path = text.strip_prefix(b"gitdir: ")?;
     Some(checkout.join(path_of(without_line_ends(path))))
 }
@@ -178,7 +178,7 @@ fn git_dir_in(dir: &Path) -> Option<PathBuf> {
     if !has_all || !is_pointer(&head) || fsx::is_taken(&git_dir.join("commondir")) {
         return None;
     }
-    let head = String::from_utf8(fsx::read(&head).ok()?).ok()?;
+    let head = String::from_utf8(read_pointer(&head).ok()?).ok()?;
     let is_head = head.starts_with("ref: refs/") || Commit::parse(head.trim_end()).is_some();
     is_head.then_some(git_dir)
 }
@@ -202,7 +202,7 @@ pub(super) fn is_linked_checkout(dir: &Path, repository: &Path) -> bool {
 /// there is nothing at the noted path, `dir` may have been moved.
 fn is_of_another(git_dir: &Path, dir: &Path) -> bool {
     let note = git_dir.join("gitdir");
-    let noted = is_pointer(&note).then(|| fsx::read(&note));
+    let noted = is_pointer(&note).then(|| read_pointer(&note));
     noted.and_then(Result::ok).is_some_and(|noted| {
         let noted = git_dir.join(path_of(without_line_ends(&noted)));
         // The directories are compared, because a file may have several names.
@@ -230,6 +230,12 @@ pub(super) fn is_pointer(file: &Path) -> bool {
     fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() <= POINTER_BYTES)
 }
 
+/// Reads a file in which git has noted something short, such as the path of a directory. A larger
+/// file is an error: whoever has made the repository decides what is in it.
+pub(super) fn read_pointer(file: &Path) -> io::Result<Vec<u8>> {
+    fsx::read_at_most(file, POINTER_BYTES)
+}
+
 /// Removes from the end what git removes from the end of a path that it reads from a file. If more
 /// or less were removed, git could use another directory than the one that was checked.
 fn without_line_ends(path: &[u8]) -> &[u8] {
@@ -240,7 +246,7 @@ fn without_line_ends(path: &[u8]) -> &[u8] {
 
 /// The directory that all checkouts of a repository share, by the git directory of one of them.
 pub(super) fn common_dir_of(git_dir: &Path) -> io::Result<PathBuf> {
-    let common = match fsx::read(&git_dir.join("commondir")) {
+    let common = match read_pointer(&git_dir.join("commondir")) {
         Ok(noted) => git_dir.join(path_of(without_line_ends(&noted))),
         // Only the git directory of a linked checkout has this note.
         Err(error) if error.kind() == io::ErrorKind::NotFound => git_dir.to_owned(),
@@ -252,4 +258,29 @@ pub(super) fn common_dir_of(git_dir: &Path) -> io::Result<PathBuf> {
 /// Whether two paths lead to the same directory; `false` if a path does not exist.
 pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_pointer_of_another_size_than_that_of_a_path_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [(".git", "gitdir: ."), ("commondir", ".")] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        assert!(git_dir_of(dir.path()).is_some());
+        assert!(common_dir_of(dir.path()).is_ok());
+        for name in [".git", "commondir"] {
+            let mut file = fs::File::options();
+            let file = file.write(true).open(dir.path().join(name)).unwrap();
+            file.set_len(POINTER_BYTES + 1).unwrap();
+        }
+        assert_eq!(git_dir_of(dir.path()), None);
+        let error = common_dir_of(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     BranchRef, Commit, Git, GitError, failed,
     index::OtherIndex,
     is_lossy, names,
-    place::is_pointer,
+    place::{is_pointer, read_pointer},
     spec::{FILES_MAX, LIST_BYTES, LONG, Spec, literal, without},
     unusable, whole, without_newline,
 };
@@ -351,7 +351,7 @@ impl Git {
             if git_dir.join("reftable").exists() {
                 return Ok(None);
             }
-            match fsx::read(&file) {
+            match read_reflog(&file) {
                 Ok(notes) => Ok(Some(String::from_utf8_lossy(&notes).into_owned())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(String::new())),
                 Err(source) => Err(GitError::Read { path: file, source }),
@@ -449,11 +449,16 @@ impl Git {
         let file = self.place().await?.git_dir.join("logs/HEAD");
         self.look_at_files(move |_| {
             // A reflog that cannot be read names no commit, because the commit only adds detail.
-            let notes = fsx::read(&file).ok()?;
+            let notes = read_reflog(&file).ok()?;
             noted(&String::from_utf8_lossy(&notes)).find_map(Commit::parse)
         })
         .await
     }
+}
+
+/// Reads a reflog, which may have as much as a list that git prints.
+fn read_reflog(file: &Path) -> io::Result<Vec<u8>> {
+    fsx::read_at_most(file, LIST_BYTES as u64)
 }
 
 /// Whether there may be refs that only the checkout with this git directory has, apart from those
@@ -475,7 +480,7 @@ fn root_refs(git_dir: &Path) -> io::Result<Vec<u8>> {
     };
     let mut words = Vec::new();
     for path in fsx::entries(git_dir)?.iter().filter(|path| is_ref(path)) {
-        for line in fsx::read(path)?.split(|byte| *byte == b'\n') {
+        for line in read_pointer(path)?.split(|byte| *byte == b'\n') {
             let mut of_line = line.split(u8::is_ascii_whitespace);
             words.extend(of_line.next().unwrap_or_default());
             words.push(b'\n');
@@ -515,7 +520,20 @@ fn noted(notes: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+
+    #[test]
+    fn a_reflog_of_any_size_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("HEAD");
+        let file = std::fs::File::create(&path).unwrap();
+        assert!(read_reflog(&path).unwrap().is_empty());
+        file.set_len(1 << 40).unwrap();
+        let error = read_reflog(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
 
     #[test]
     fn only_a_move_to_a_new_commit_counts_as_making_one() {

@@ -9,7 +9,8 @@
 //!   are the user's, but not in the checkout: a relative command would run a file of the branch.
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository
 //!   name the server and the programs that connect to it.
-//! - Git changes no repository in which it would follow a link when it writes.
+//! - Git changes no repository in which it would follow a link when it writes, and does nothing in
+//!   one in which it would read without an end.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps
@@ -146,7 +147,7 @@ impl Git {
         folds_case: bool,
     ) -> Result<Finished, GitError> {
         if spec.purpose == Purpose::Changes {
-            self.refuse_links().await?;
+            self.refuse_traps().await?;
         }
         let (spec, variables) = self.limited(spec, folds_case).await?;
         self.run_at(&self.at, &spec, &variables, folds_case).await

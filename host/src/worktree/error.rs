@@ -279,6 +279,7 @@ impl WorktreeError {
                         | GitError::NotItsOwn { .. }
                         | GitError::NotASubmodule { .. }
                         | GitError::Unread { .. }
+                        | GitError::Trapped(_)
                 )
         )
     }

@@ -692,7 +692,7 @@ fn program_of_a_clients_agent_is_not_looked_for_in_the_directory_that_the_client
 
 /// What a client submits is kept for days, and no task starts while less than the reserve is free.
 #[test]
-fn client_submits_nothing_while_less_than_the_reserve_is_free() {
+fn client_submits_nothing_and_runs_nothing_again_while_less_than_the_reserve_is_free() {
     let disk = SmallDisk::mount(200);
     let host = TestHost::builder()
         .data_dir(disk.dir.join("data"))
@@ -701,11 +701,18 @@ fn client_submits_nothing_while_less_than_the_reserve_is_free() {
     host.up();
     let mut client = Client::connect(&host);
     let asked = || json!({"prompt": "true", "executor": "shell"});
-    let taken = client.call("DelegateTask", asked());
+    let mut keyed = asked();
+    keyed["idempotencyKey"] = "key".into();
+    let taken = client.call("DelegateTask", keyed.clone());
     host.finished(taken["taskId"].as_str().unwrap());
     disk.fill_except(60 << 20);
     let says = ["less than the reserve of 100", "(CLAUDINE_DISK_RESERVE)"];
     refused(&mut client, "DelegateTask", asked(), &says);
+    let again = json!({"taskId": taken["taskId"]});
+    refused(&mut client, "RetryTask", again, &says);
+    // The answer to the first request may have been lost.
+    let repeated = client.call("DelegateTask", keyed);
+    assert_eq!(repeated["taskId"], taken["taskId"]);
     let id = host.text(["run", "--", "true"]);
     disk.empty();
     host.finished(&id);

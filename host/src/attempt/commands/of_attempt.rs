@@ -21,7 +21,7 @@ use crate::{
     attempt::live::{Live, Owner},
     bounds::Bounds,
     clock,
-    command::{Elsewhere, Order, Outcome},
+    command::{Abandoned, Elsewhere, Order, Outcome},
     fsx,
     units::bytes_text,
 };
@@ -41,7 +41,7 @@ const AGAIN_AFTER: [Duration; 5] = [
 const RESTORING: Duration = Duration::from_secs(30);
 
 /// The time between two looks at the disk while a preparation goes on.
-const LOOK: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 200 });
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How much memory a command of a restrained principal's preparation may have. A repository decides
 /// how much git needs: a few hundred kilobytes can describe any number of files. Two GiB are enough
@@ -121,7 +121,7 @@ impl Elsewhere for OfAttempt {
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let undone_since = self.undone_since.clone();
         let (patience, pauses) = (self.patience, self.pauses);
-        let (least_free, bounds) = (self.least_free, self.bounds.clone());
+        let (least_free, bounds) = (self.least_free, limits_of(self.bounds.as_ref(), &order));
         // The command runs to its end even if nobody waits for it, so that its result is known and
         // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
@@ -226,42 +226,47 @@ impl Commands {
     }
 }
 
+/// The limits of a command, if it has other ones than its supervisor: those of a preparation, or
+/// those of a command for a request. A command that changes something may have to run the hooks of
+/// a push, which may need more.
+fn limits_of(preparing: Option<&Bounds>, order: &Order) -> Option<Bounds> {
+    let only_reads = order.abandoned == Abandoned::Killed;
+    let reading = Circumstances::of_request(order.is_restrained && only_reads);
+    preparing.cloned().or(reading.bounds)
+}
+
 /// Waits until less than this is free on the disk of a directory and still more is used. Returns
 /// what is free. A disk that cannot be asked has no limit.
 async fn fills(dir: &Path, least_free: Option<u64>) -> u64 {
-    match least_free {
-        Some(least) => falls_below(least, || free_on_disk_of(dir)).await,
-        None => pending().await,
+    let Some(least) = least_free else {
+        return pending().await;
+    };
+    let mut before = free_on(dir).await;
+    loop {
+        clock::sleep(LOOK).await;
+        let free = free_on(dir).await;
+        if let Some(free) = free.filter(|free| is_filling(before, *free, least)) {
+            return free;
+        }
+        before = free;
     }
 }
 
-/// The free space on the disk of a directory; `None` if it is unknown.
-async fn free_on_disk_of(dir: &Path) -> Option<u64> {
+/// What is free on the disk of a directory, if it is known.
+async fn free_on(dir: &Path) -> Option<u64> {
     let of = dir.to_owned();
     let asked = aside::run(move || fsx::free_bytes(&of)).await;
     let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let free = free.inspect_err(|error| {
-        tracing::debug!(dir = %dir.display(), %error, "the free space is unknown");
-    });
-    free.ok()
+    free.inspect_err(
+        |error| tracing::debug!(dir = %dir.display(), %error, "the free space is unknown"),
+    )
+    .ok()
 }
 
-/// Looks at the free space now and then, until it is less than `least`, and less than at the look
-/// before. Space that stays as it is, or that becomes free, is no reason to end a command.
-async fn falls_below<F: Future<Output = Option<u64>>>(
-    least: u64,
-    mut look: impl FnMut() -> F,
-) -> u64 {
-    let mut before = 0;
-    loop {
-        if let Some(free) = look().await {
-            if free < least && free < before {
-                return free;
-            }
-            before = free;
-        }
-        clock::sleep(LOOK).await;
-    }
+/// Whether a disk has less than the least free space and less than at the look before. Something
+/// else may have used the space long ago.
+fn is_filling(before: Option<u64>, free: u64, least: u64) -> bool {
+    free < least && before.is_some_and(|before| free < before)
 }
 
 fn filled(dir: &Path, free: u64) -> io::Error {
@@ -341,66 +346,46 @@ mod tests {
         assert!(commands.registry.all_commands().is_empty());
     }
 
-    /// What ends a command for which the disk of the data directory should have 100 bytes free, if
-    /// this is found at one look after another. `None` if nothing ends it.
-    async fn ended_by(found: &[Option<u64>]) -> Option<u64> {
-        let mut left = found.iter().copied();
-        let (tell, told) = oneshot::channel::<()>();
-        let mut tell = Some(tell);
-        let look = || {
-            let next = left.next();
-            if next.is_none() {
-                drop(tell.take());
-            }
-            ready(next.flatten())
+    #[test]
+    fn what_git_reads_for_a_restrained_principal_has_a_limit_of_memory_after_an_attempt_too() {
+        let check = |is_restrained: bool, abandoned: Abandoned, expected: bool| {
+            let order = Order {
+                is_restrained,
+                abandoned,
+                ..order()
+            };
+            let limits = limits_of(None, &order);
+            assert_eq!(limits.is_some(), expected, "{order:?}");
+            let preparing = Bounds::with_memory(MEMORY_BYTES);
+            assert_eq!(limits_of(Some(&preparing), &order), Some(preparing));
         };
-        tokio::select! {
-            biased;
-            free = falls_below(100, look) => Some(free),
-            _ = told => None,
-        }
+        check(true, Abandoned::Killed, true);
+        check(true, Abandoned::LeftAlone, false);
+        check(false, Abandoned::Killed, false);
     }
 
     #[tokio::test]
-    async fn a_disk_with_less_free_space_than_wanted_is_noticed() {
-        assert_eq!(ended_by(&[Some(300), Some(200), Some(99)]).await, Some(99));
-        assert_eq!(ended_by(&[Some(90), Some(80)]).await, Some(80));
-        assert_eq!(ended_by(&[Some(90), None, Some(80)]).await, Some(80));
-        assert_eq!(ended_by(&[Some(90), Some(95), Some(94)]).await, Some(94));
-        assert_eq!(ended_by(&[Some(300), Some(200), Some(100)]).await, None);
+    async fn a_disk_with_less_free_space_than_wanted_is_noticed_while_more_is_used() {
+        for (before, free, expected) in [
+            (Some(9), 8, true),
+            (Some(11), 9, true),
+            // Space that was used before, or became free, ends nothing.
+            (Some(8), 8, false),
+            (Some(7), 8, false),
+            (None, 8, false),
+            (Some(11), 10, false),
+        ] {
+            assert_eq!(is_filling(before, free, 10), expected, "{before:?}, {free}");
+        }
         let dir = tempfile::tempdir().unwrap();
-        let free = free_on_disk_of(dir.path()).await.unwrap();
-        let message = filled(dir.path(), free).to_string();
-        assert!(message.contains(&bytes_text(free)), "{message}");
+        assert!(free_on(dir.path()).await.is_some());
+        assert_eq!(free_on(&dir.path().join("missing")).await, None);
         for least in [Some(0), None] {
             let filled = clock::within(LOOK * 3, fills(dir.path(), least));
             assert_eq!(filled.await, None);
         }
-    }
-
-    #[tokio::test]
-    async fn space_that_becomes_free_during_a_preparation_does_not_end_it() {
-        assert_eq!(ended_by(&[Some(50), Some(60), Some(99)]).await, None);
-        assert_eq!(ended_by(&[Some(50), Some(50), Some(50)]).await, None);
-        assert_eq!(ended_by(&[Some(50), None, Some(60)]).await, None);
-        assert_eq!(ended_by(&[None, Some(50), Some(60)]).await, None);
-    }
-
-    #[tokio::test]
-    async fn half_of_the_reserve_stays_free_during_a_preparation_and_settling_has_no_limit() {
-        let dir = tempfile::tempdir().unwrap();
-        let (commands, _reports) = without_supervisors(dir.path(), Known::default()).await;
-        let mut commands = Arc::into_inner(commands).unwrap();
-        commands.disk_reserve_bytes = 1_000;
-        let commands = Arc::new(commands);
-        let id = AttemptId {
-            task: TaskId::new(1, 1),
-            number: 1,
-        };
-        let (live, _stopped) = Live::new(id, Vec::new(), State::default());
-        let live = Arc::new(live);
-        assert_eq!(commands.for_preparing(&live, false).least_free, Some(500));
-        assert_eq!(commands.for_settling(&live).least_free, None);
+        let message = filled(dir.path(), 5).to_string();
+        assert!(message.contains(&bytes_text(5)), "{message}");
     }
 
     #[tokio::test]

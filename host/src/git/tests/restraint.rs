@@ -2,10 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
 
 use super::{Person, repository, somebody};
-use crate::git::{BranchRef, Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec};
+use crate::{
+    command::{Elsewhere, Order, Outcome, supervised_by},
+    git::{BranchRef, Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec},
+};
 
 const OFFLINE: Restraint = Restraint { has_network: false };
 const ONLINE: Restraint = Restraint { has_network: true };
@@ -372,4 +380,42 @@ async fn a_repository_that_names_too_many_filters_is_refused_for_a_restrained_pr
         "{refused}"
     );
     person.at(".").status().await.unwrap();
+}
+
+/// Notes of each command whether it works for a restrained principal, and runs none.
+struct Noted(Mutex<Vec<bool>>);
+
+impl Elsewhere for Noted {
+    fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        self.0.lock().unwrap().push(order.is_restrained);
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// Otherwise git of a person would be limited as that of a client is, or neither of them.
+#[tokio::test]
+async fn it_is_known_of_each_command_whether_it_works_for_a_restrained_principal() {
+    let person = somebody("");
+    for restraint in [None, Some(OFFLINE)] {
+        let git = person.at(".").restrained(restraint);
+        let noted = Arc::new(Noted(Mutex::default()));
+        let place = supervised_by(noted.clone(), async { git.place().await.map(drop) });
+        place.await.unwrap_err();
+        let found = noted.0.lock().unwrap().clone();
+        assert!(!found.is_empty());
+        let is_right = found.iter().all(|it| *it == restraint.is_some());
+        assert!(is_right, "{restraint:?}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn git_does_nothing_for_a_restrained_principal_where_it_would_read_without_an_end() {
+    let person = somebody("");
+    let git = person.at(".").restrained(Some(OFFLINE));
+    git.place().await.unwrap();
+    let device = person.work().join(".git/commondir");
+    std::os::unix::fs::symlink("/dev/zero", device).unwrap();
+    let refused = git.place().await.unwrap_err().to_string();
+    let says = "commondir is a pipe or a device, and git could read it for ever";
+    assert!(refused.contains(says), "{refused}");
 }

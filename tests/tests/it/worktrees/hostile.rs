@@ -514,7 +514,7 @@ fn clients_task_changes_nothing_through_links_in_the_repository() {
         );
         let task = host.finished(taken["taskId"].as_str().unwrap());
         assert_eq!(task["outcome"], "failed", "{task:#}");
-        let says = "it is a symbolic link, and git would change what it leads to";
+        let says = "is a symbolic link, and git would change what it leads to";
         assert!(task["reason"].to_string().contains(says), "{task:#}");
         assert_eq!(fs::read(&file).unwrap(), b"mine\n");
     }

@@ -5,12 +5,8 @@ use std::io;
 
 use claudine_domain::{capacity::Limits, principal::Principal};
 
-use crate::{
-    app::error::{AppError, ErrorKind},
-    aside, fsx,
-    layout::Layout,
-    units::bytes_text,
-};
+use super::error::{AppError, ErrorKind};
+use crate::{aside, fsx, layout::Layout, units::bytes_text};
 
 /// Refuses a request of a restrained principal if less than the reserve is free on the disk of the
 /// data directory. A disk that cannot be asked refuses nothing.
@@ -35,7 +31,7 @@ pub(super) async fn refuse_without(
     }
     let message = format!(
         "only {} are free on the disk of {}, less than the reserve of {} (CLAUDINE_DISK_RESERVE), \
-         so no task of an MCP client is accepted",
+         so no task of an MCP client is accepted or run again",
         bytes_text(free),
         layout.root().display(),
         bytes_text(reserve)

@@ -1,0 +1,362 @@
+//! What a repository that somebody else has made may have and git for a restrained principal must
+//! not meet: symbolic links, which git follows when it writes refs, their logs and objects, so that
+//! it could change or remove any file of the user; and pipes and devices, which would let git wait
+//! or read for ever.
+
+use std::{
+    fs::{self, FileType},
+    io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    At, Git, GitError,
+    place::{common_dir_of, git_dir_of},
+    spec::SHORT,
+    unusable,
+};
+use crate::{aside, clock, text::harmless};
+
+/// Entries of a git directory that may be links: git for a restrained principal writes nothing
+/// there. `git lfs` does, but only files with names of its own. `annex` belongs to git-annex, which
+/// links it in each worktree.
+const MAY_BE_LINKS: [&str; 6] = ["annex", "description", "hooks", "info", "lfs", "rr-cache"];
+
+/// Directories with files that git reads whatever it does.
+const READ: [&str; 3] = ["info", "objects/info", "objects/pack"];
+
+/// Directories in which git writes, and how many levels of them it writes to.
+const WRITTEN: [(&str, usize); 4] = [
+    ("logs", usize::MAX),
+    ("objects", 1),
+    ("refs", usize::MAX),
+    ("reftable", 1),
+];
+
+/// The numbers of `/dev/null`, which ends at once. Links lead there to take something away.
+const NULL: (u32, u32) = (1, 3);
+
+/// What git must not meet in a repository.
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Trap {
+    #[error(
+        "{} is a symbolic link, and git would change what it leads to; no task of an MCP client changes such a repository. Replace the link by what it leads to, or let the task work in a clone",
+        harmless(&path.to_string_lossy())
+    )]
+    Link { path: PathBuf },
+    #[error(
+        "{} is a pipe or a device, and git could read it for ever; for an MCP client, git does nothing in such a repository. Remove it, or let the task work in a clone",
+        harmless(&path.to_string_lossy())
+    )]
+    Endless { path: PathBuf },
+}
+
+impl Trap {
+    /// The trap that a file of this kind is. A socket cannot be opened.
+    fn of(path: &Path, kind: FileType) -> Option<Self> {
+        let path = path.to_owned();
+        if kind.is_symlink() {
+            Some(Self::Link { path })
+        } else if kind.is_fifo() || kind.is_char_device() || kind.is_block_device() {
+            Some(Self::Endless { path })
+        } else {
+            None
+        }
+    }
+
+    /// The trap to which a path leads that may be a link.
+    fn behind(path: &Path, kind: FileType) -> Option<Self> {
+        if !kind.is_symlink() {
+            return Self::of(path, kind);
+        }
+        // Behind a link that leads nowhere, git finds nothing either.
+        let found = fs::metadata(path).ok()?;
+        let is_null = found.rdev() == rustix::fs::makedev(NULL.0, NULL.1);
+        Self::of(path, found.file_type()).filter(|_| !is_null)
+    }
+}
+
+impl Git {
+    /// Fails if git could follow a link when it changes this repository, or read something without
+    /// an end. Somebody could still make either in the moment before the command.
+    pub(super) async fn refuse_traps(&self) -> Result<(), GitError> {
+        let repository = match &self.linked_to {
+            Some(repository) => repository.clone(),
+            None => Box::pin(self.common_dir()).await?,
+        };
+        let of = repository.clone();
+        no_trap(&repository, move || first_trap(&of)).await
+    }
+}
+
+/// Fails if git would read something without an end to find out what it works with at this place.
+/// Somebody could still make such a thing in the moment before the command.
+pub(super) async fn refuse_endless(at: &At) -> Result<(), GitError> {
+    let of = at.clone();
+    let look = move || {
+        Ok(match of {
+            At::Repository(repository) => first_endless(&repository),
+            At::Checkout(dir) => first_endless_around(&dir),
+        })
+    };
+    no_trap(at.dir(), look).await
+}
+
+/// Fails if the look at a directory finds a trap.
+async fn no_trap(
+    dir: &Path,
+    look: impl FnOnce() -> Result<Option<Trap>, GitError> + Send + 'static,
+) -> Result<(), GitError> {
+    match clock::within(SHORT, aside::run(look)).await {
+        Some(Ok(looked)) => looked?.map_or(Ok(()), |trap| Err(trap.into())),
+        Some(Err(panic)) => Err(unusable(dir)(io::Error::other(panic))),
+        None => Err(unusable(dir)(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// The first pipe or device among what git reads in the repositories of this directory and of those
+/// above it. Git goes on upwards if it takes a `.git` for something else.
+fn first_endless_around(dir: &Path) -> Option<Trap> {
+    let dir = fs::canonicalize(dir).ok()?;
+    dir.ancestors().find_map(|top| {
+        let path = top.join(".git");
+        let kind = fs::symlink_metadata(&path).ok()?.file_type();
+        Trap::behind(&path, kind).or_else(|| {
+            let git_dir = git_dir_of(top).unwrap_or(path);
+            first_endless(&git_dir).or_else(|| first_endless(&common_dir_of(&git_dir).ok()?))
+        })
+    })
+}
+
+/// The first pipe or device among what git reads in a git directory whatever it does. A directory
+/// that cannot be listed has none: git cannot read it either, and says so.
+fn first_endless(git_dir: &Path) -> Option<Trap> {
+    let dirs = [git_dir.to_owned()].into_iter();
+    let mut dirs = dirs.chain(READ.map(|name| git_dir.join(name)));
+    dirs.find_map(|dir| {
+        let entries = entries(&dir).ok()?;
+        entries
+            .iter()
+            .find_map(|(path, kind)| Trap::behind(path, *kind))
+    })
+}
+
+/// The first trap in a repository and in the git directories of its worktrees. Those of submodules
+/// (`modules`) are left out: git for a restrained principal makes new ones for each worktree.
+fn first_trap(repository: &Path) -> Result<Option<Trap>, GitError> {
+    if let Some(trap) = first_in(repository)? {
+        return Ok(Some(trap));
+    }
+    for (path, kind) in entries(&repository.join("worktrees"))? {
+        let trap = match Trap::of(&path, kind) {
+            None if kind.is_dir() => first_in(&path)?,
+            trap => trap,
+        };
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    Ok(None)
+}
+
+/// The first trap in a git directory.
+fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
+    for (path, kind) in entries(git_dir)? {
+        let name = path.file_name().unwrap_or_default();
+        let trap = if MAY_BE_LINKS.iter().any(|it| name == *it) {
+            Trap::behind(&path, kind)
+        } else {
+            Trap::of(&path, kind)
+        };
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    for name in READ {
+        let entries = entries(&git_dir.join(name))?;
+        let trap = entries
+            .iter()
+            .find_map(|(path, kind)| Trap::behind(path, *kind));
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    for (name, depth) in WRITTEN {
+        if let Some(trap) = first_below(&git_dir.join(name), depth)? {
+            return Ok(Some(trap));
+        }
+    }
+    Ok(None)
+}
+
+/// The first trap in a directory, down to this depth.
+fn first_below(dir: &Path, depth: usize) -> Result<Option<Trap>, GitError> {
+    for (path, kind) in entries(dir)? {
+        let trap = match Trap::of(&path, kind) {
+            None if kind.is_dir() && depth > 1 => first_below(&path, depth - 1)?,
+            trap => trap,
+        };
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
+    Ok(None)
+}
+
+/// The entries of a directory, and what each of them is. A directory that is missing has none, and
+/// an entry that was removed meanwhile, such as a lock, is left out.
+fn entries(dir: &Path) -> Result<Vec<(PathBuf, FileType)>, GitError> {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let listed = match fs::read_dir(dir) {
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        listed => listed.map_err(unusable(dir))?,
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(unusable(dir))?;
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) => found.push((path, kind)),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(unusable(&path)(error)),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_by_which_git_would_write_elsewhere_are_found() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        for (link, is_refused) in [
+            ("refs", true),
+            ("logs", true),
+            ("packed-refs", true),
+            ("HEAD", true),
+            ("objects", true),
+            ("objects/pack", true),
+            ("objects/ab", true),
+            ("refs/heads/a", true),
+            ("refs/heads/a/b/c", true),
+            ("logs/refs/heads/a", true),
+            ("reftable/tables.list", true),
+            ("worktrees/a", true),
+            ("worktrees/a/HEAD", true),
+            ("worktrees/a/locked", true),
+            ("worktrees/a/logs/HEAD", true),
+            ("worktrees/a/refs/bisect/bad", true),
+            ("annex", false),
+            ("hooks", false),
+            ("info", false),
+            ("info/exclude", false),
+            ("objects/pack/a.pack", false),
+            ("modules/a/annex", false),
+            ("worktrees/a/annex", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(link);
+            assert_eq!(first_trap(dir.path()).unwrap(), None);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(elsewhere.path(), &path).unwrap();
+            let expected = is_refused.then_some(Trap::Link { path });
+            assert_eq!(first_trap(dir.path()).unwrap(), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn pipes_and_devices_that_git_would_read_are_found() {
+        for (name, target) in [
+            ("info/attributes", "/dev/zero"),
+            ("info/exclude", "/dev/urandom"),
+            ("objects/info/alternates", "/dev/zero"),
+            ("objects/pack/a.idx", "/dev/zero"),
+            ("worktrees/a/info/sparse-checkout", "/dev/zero"),
+            ("info", "/dev/zero"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, &path).unwrap();
+            let expected = Some(Trap::Endless { path });
+            assert_eq!(first_trap(dir.path()).unwrap(), expected, "{name}");
+        }
+        for name in [
+            "shallow",
+            "refs/heads/a",
+            "logs/HEAD",
+            "objects/pack/a.idx",
+            "worktrees/a/gitdir",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+            let expected = Some(Trap::Endless { path });
+            assert_eq!(first_trap(dir.path()).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_to_the_device_without_content_are_no_traps() {
+        for name in ["hooks", "info/exclude"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink("/dev/null", &path).unwrap();
+            assert_eq!(first_trap(dir.path()).unwrap(), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_git_reads_to_find_its_repository_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for path in ["a/b/.git", "a/.git", "real/worktrees/x", "linked"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let text = format!("gitdir: {}\n", root.join("real/worktrees/x").display());
+        fs::write(root.join("linked/.git"), text).unwrap();
+        fs::write(root.join("real/worktrees/x/commondir"), "../..\n").unwrap();
+        let find = |dir: &str| first_endless_around(&root.join(dir));
+        for (dir, device) in [
+            ("a/b", "a/.git/commondir"),
+            ("linked", "real/packed-refs"),
+            ("linked", "real/worktrees/x/HEAD"),
+        ] {
+            assert_eq!(find(dir), None);
+            let path = root.join(device);
+            symlink("/dev/zero", &path).unwrap();
+            assert_eq!(find(dir), Some(Trap::Endless { path: path.clone() }));
+            fs::remove_file(path).unwrap();
+        }
+        // Links are no traps for git that only reads.
+        symlink("elsewhere", root.join("a/.git/refs")).unwrap();
+        assert_eq!(find("a/b"), None);
+        assert_eq!(find("missing"), None);
+    }
+
+    #[test]
+    fn directory_that_cannot_be_listed_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        fs::write(&logs, "").unwrap();
+        let error = first_trap(dir.path()).unwrap_err().to_string();
+        let expected = format!("{} cannot be read: ", logs.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn message_is_one_line_whatever_the_name_of_the_trap() {
+        let path = PathBuf::from("/r/refs/a\nb\u{1b}[31m");
+        let shown = GitError::from(Trap::Link { path }).to_string();
+        let expected = "/r/refs/a b\\u{1b}[31m is a symbolic link, ";
+        assert!(shown.starts_with(expected), "{shown}");
+    }
+}
