@@ -350,8 +350,8 @@ mod tests {
     fn what_git_reads_for_a_restrained_principal_has_a_limit_of_memory_after_an_attempt_too() {
         let check = |is_restrained: bool, abandoned: Abandoned, expected: bool| {
             let order = Order {
-                is_restrained,
                 abandoned,
+                is_restrained,
                 ..order()
             };
             let limits = limits_of(None, &order);
