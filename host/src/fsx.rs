@@ -197,6 +197,20 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Like [`read`], for a path that begins at a directory which is open. This also finds the file if
+/// the directory was moved, as a path through `/proc` does, which costs several times as much.
+pub(crate) fn read_from(directory: &File, path: &str) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(directory, path, flags, Mode::empty())?;
+    let mut file = File::from(opened);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Like [`read`], for a file that somebody else may have made. A file with more bytes than `most` is
 /// an error: a few bytes on a disk can be a file of any size.
 pub(crate) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {

@@ -7,6 +7,7 @@
 //! writes its epoch to the file before it contacts any supervisor, and a supervisor starts nothing
 //! for a host whose epoch is lower.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -42,7 +43,16 @@ pub(crate) fn last_epoch(dir: &Path) -> u64 {
 /// The epoch that was written last; `None` if no host has written one, because older versions do
 /// not.
 pub(super) fn epoch(dir: &Path) -> io::Result<Option<u64>> {
-    match fsx::read(&dir.join(FILE)) {
+    parsed(fsx::read(&dir.join(FILE)))
+}
+
+/// Like [`epoch`]. `own` is the directory of one supervisor, wherever it is now.
+pub(super) fn epoch_above(own: &File) -> io::Result<Option<u64>> {
+    parsed(fsx::read_from(own, &format!("../{FILE}")))
+}
+
+fn parsed(read: io::Result<Vec<u8>>) -> io::Result<Option<u64>> {
+    match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         bytes => {
             let text = String::from_utf8(bytes?).map_err(io::Error::other)?;

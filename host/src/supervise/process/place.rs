@@ -131,7 +131,7 @@ impl Place {
 
     /// The epoch of the leading host of the data directory in which this directory is now.
     pub(super) fn epoch(&self) -> io::Result<Option<u64>> {
-        leader::epoch(&self.file(".."))
+        leader::epoch_above(&self.directory)
     }
 }
 
