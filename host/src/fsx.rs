@@ -197,8 +197,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Like [`read`], for a path that begins at a directory which is open. This also finds the file if
-/// the directory was moved, as a path through `/proc` does, which costs several times as much.
+/// Like [`read`], for a path that begins at an open directory, which may have been moved. Going
+/// through `/proc` to such a directory would cost several times as much.
 pub(crate) fn read_from(directory: &File, path: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(directory, path, flags, Mode::empty())?;
@@ -211,8 +211,8 @@ pub(crate) fn read_from(directory: &File, path: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Like [`read`], for a file that somebody else may have made. A file with more bytes than `most` is
-/// an error: a few bytes on a disk can be a file of any size.
+/// Like [`read`], for a file that somebody else may have made. A file with more bytes than `most`
+/// is an error: a few bytes on a disk can be a file of any size.
 pub(crate) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?
