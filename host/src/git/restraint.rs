@@ -48,12 +48,14 @@ impl Restraint {
     }
 }
 
-/// Settings that name a program which git, or a filter that is its own, runs for files.
+/// Settings that name a program which git, or a filter that is its own, runs for files, or the
+/// directory from which `git lfs` copies files.
 const FOR_FILES: &str = concat!(
     r"filter\..*\.(clean|smudge|process|required)",
     r"|merge\..*\.driver",
     r"|submodule\..*\.update",
     r"|lfs\.extension\..*\.(clean|smudge)",
+    r"|lfs\.storage",
 );
 
 /// Settings that name, or allow, a program which connects to a remote, or which git runs when it
@@ -66,6 +68,9 @@ const TO_CONNECT: &str = concat!(
     r"|lfs\.customtransfer\..*",
     r"|lfs\.(.*\.)?standalonetransferagent",
 );
+
+/// The setting with the directory in which `git lfs` keeps its files.
+const LFS_STORAGE: &str = "lfs.storage";
 
 /// Commands that are meant to connect to a remote.
 const CONNECT: [&str; 2] = ["push", SUBMODULE];
@@ -258,7 +263,8 @@ fn limits(output: &str) -> Option<Limits> {
         if is_of_submodule && !value.starts_with('!') {
             continue;
         }
-        limits.has_own_filters |= !is_of_submodule && !name.starts_with("merge.");
+        let is_filter = !is_of_submodule && !name.starts_with("merge.") && name != LFS_STORAGE;
+        limits.has_own_filters |= is_filter;
         let value = match of_user.get(name) {
             Some(value) => apart(name, value),
             None => disabled.into(),
@@ -283,6 +289,8 @@ fn disabled(name: &str) -> Option<&'static str> {
         "merge" => Some(PLAIN_MERGE),
         "submodule" => Some("checkout"),
         "lfs" if rest.starts_with("extension.") => Some("cat"),
+        // Then the files are in the git directory.
+        "lfs" if name == LFS_STORAGE => Some(""),
         _ => None,
     }
 }
@@ -355,6 +363,16 @@ mod tests {
                 ("lfs.extension.a.clean", "cat"),
                 ("submodule.a.update", "checkout"),
             ],
+            false,
+        );
+        check(
+            "global\0lfs.storage\n/own\0local\0lfs.storage\n/elsewhere\0",
+            &[("lfs.storage", "/own")],
+            false,
+        );
+        check(
+            "local\0lfs.storage\n/elsewhere\0",
+            &[("lfs.storage", "")],
             false,
         );
     }

@@ -1,27 +1,31 @@
 //! What a repository that somebody else has made may have and git for a restrained principal must
 //! not meet: symbolic links, which git follows when it writes refs, their logs and objects, so that
-//! it could change or remove any file of the user; and pipes and devices, which would let git wait
-//! or read for ever.
+//! it could change or remove any file of the user, or when it copies or shows what it reads; and
+//! pipes and devices, which would let git wait or read for ever.
 
 use std::{
+    ffi::OsStr,
     fs::{self, FileType},
     io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
 use super::{
     At, Git, GitError,
-    place::{common_dir_of, git_dir_of},
+    place::{common_dir_of, git_dir_of, read_pointer},
     spec::SHORT,
     unusable,
 };
 use crate::{aside, clock, text::harmless};
 
-/// Entries of a git directory that may be links: git for a restrained principal writes nothing
-/// there. `git lfs` does, but only files with names of its own. `annex` belongs to git-annex, which
-/// links it in each worktree.
-const MAY_BE_LINKS: [&str; 6] = ["annex", "description", "hooks", "info", "lfs", "rr-cache"];
+/// Entries of a git directory that may be links: git for a restrained principal neither writes nor
+/// reads anything there, or only for a push (`hooks`). `annex` belongs to git-annex, which links it
+/// in each worktree.
+const MAY_BE_LINKS: [&str; 4] = ["annex", "description", "hooks", "rr-cache"];
 
 /// Directories with files that git reads whatever it does.
 const READ: [&str; 3] = ["info", "objects/info", "objects/pack"];
@@ -34,6 +38,22 @@ const WRITTEN: [(&str, usize); 4] = [
     ("reftable", 1),
 ];
 
+/// Directories with files whose contents git copies (`info/sparse-checkout`, into the git directory
+/// of a new worktree) or shows in messages. Where such a link leads may depend on the process that
+/// follows it (`/proc/self/cwd`), so none is looked at more closely.
+const SHOWN: [&str; 2] = ["info", "objects/info"];
+
+/// The directory with the files of `git lfs`, and how many levels of directories it has. `git lfs`
+/// copies them into a checkout by their names and sizes, whatever is in them.
+const LFS: (&str, usize) = ("lfs", 4);
+
+/// The file that names directories with objects of other repositories. `git lfs` looks for files of
+/// its own beside these directories.
+const ALTERNATES: &str = "objects/info/alternates";
+
+/// What a link leads to that takes a file away.
+const NOTHING: &str = "/dev/null";
+
 /// The numbers of `/dev/null`, which ends at once. Links lead there to take something away.
 const NULL: (u32, u32) = (1, 3);
 
@@ -45,6 +65,11 @@ pub(crate) enum Trap {
         harmless(&path.to_string_lossy())
     )]
     Link { path: PathBuf },
+    #[error(
+        "{} is a symbolic link, and git could copy or show what it leads to; no task of an MCP client changes such a repository. Replace the link by what it leads to, or let the task work in a clone",
+        harmless(&path.to_string_lossy())
+    )]
+    Shown { path: PathBuf },
     #[error(
         "{} is a pipe or a device, and git could read it for ever; for an MCP client, git does nothing in such a repository. Remove it, or let the task work in a clone",
         harmless(&path.to_string_lossy())
@@ -74,6 +99,27 @@ impl Trap {
         let found = fs::metadata(path).ok()?;
         let is_null = found.rdev() == rustix::fs::makedev(NULL.0, NULL.1);
         Self::of(path, found.file_type()).filter(|_| !is_null)
+    }
+}
+
+impl Trap {
+    /// The trap that a file is whose contents git copies or shows.
+    fn shown(path: &Path, kind: FileType) -> Option<Self> {
+        Self::behind(path, kind).or_else(|| {
+            let leads_to_nothing = || fs::read_link(path).is_ok_and(|it| it == Path::new(NOTHING));
+            let is_trap = kind.is_symlink() && !leads_to_nothing();
+            is_trap.then(|| Self::Shown {
+                path: path.to_owned(),
+            })
+        })
+    }
+
+    /// The same trap, if git does not write there but copies what is there.
+    fn of_shown(self) -> Self {
+        match self {
+            Self::Link { path } => Self::Shown { path },
+            other => other,
+        }
     }
 }
 
@@ -174,10 +220,13 @@ fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
         }
     }
     for name in READ {
+        let look = if SHOWN.contains(&name) {
+            Trap::shown
+        } else {
+            Trap::behind
+        };
         let entries = entries(&git_dir.join(name))?;
-        let trap = entries
-            .iter()
-            .find_map(|(path, kind)| Trap::behind(path, *kind));
+        let trap = entries.iter().find_map(|(path, kind)| look(path, *kind));
         if trap.is_some() {
             return Ok(trap);
         }
@@ -185,6 +234,39 @@ fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
     for (name, depth) in WRITTEN {
         if let Some(trap) = first_below(&git_dir.join(name), depth)? {
             return Ok(Some(trap));
+        }
+    }
+    first_of_lfs(git_dir)
+}
+
+/// The first link among the files of `git lfs` here and in the repositories whose objects this one
+/// uses.
+fn first_of_lfs(git_dir: &Path) -> Result<Option<Trap>, GitError> {
+    let alternates = git_dir.join(ALTERNATES);
+    let named = match read_pointer(&alternates) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        named => named.map_err(unusable(&alternates))?,
+    };
+    let named = named.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let named: Vec<&[u8]> = named.filter(|line| !line.is_empty()).collect();
+    if named.iter().any(|line| line.starts_with(b"\"")) {
+        let error = io::Error::new(io::ErrorKind::InvalidData, "it has a quoted path");
+        return Err(unusable(&alternates)(error));
+    }
+    let named = named.into_iter().map(OsStr::from_bytes);
+    let objects = named.map(|path| git_dir.join("objects").join(path));
+    // If such a path ends with a slash, `git lfs` looks into the directory itself.
+    let others = objects.flat_map(|objects| [objects.join(".."), objects]);
+    for repository in [git_dir.to_owned()].into_iter().chain(others) {
+        let (name, levels) = LFS;
+        let dir = repository.join(name);
+        let kind = fs::symlink_metadata(&dir).map(|found| found.file_type());
+        let trap = match kind.ok().and_then(|kind| Trap::shown(&dir, kind)) {
+            None => first_below(&dir, levels)?.map(Trap::of_shown),
+            trap => trap,
+        };
+        if trap.is_some() {
+            return Ok(trap);
         }
     }
     Ok(None)
@@ -227,7 +309,11 @@ fn entries(dir: &Path) -> Result<Vec<(PathBuf, FileType)>, GitError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a test fails by panicking"
+    )]
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -252,10 +338,16 @@ mod tests {
             ("worktrees/a/locked", true),
             ("worktrees/a/logs/HEAD", true),
             ("worktrees/a/refs/bisect/bad", true),
+            ("config.worktree", true),
+            ("MERGE_MSG", true),
+            ("FETCH_HEAD", true),
+            ("modules", true),
+            ("info", true),
+            ("worktrees/a/info", true),
             ("annex", false),
+            ("description", false),
             ("hooks", false),
-            ("info", false),
-            ("info/exclude", false),
+            ("rr-cache", false),
             ("objects/pack/a.pack", false),
             ("modules/a/annex", false),
             ("worktrees/a/annex", false),
@@ -271,6 +363,58 @@ mod tests {
     }
 
     #[test]
+    fn links_to_what_git_would_copy_or_show_are_found() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let check = |link: &str, target: &Path, is_refused: bool| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(link);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, &path).unwrap();
+            let expected = is_refused.then_some(Trap::Shown { path });
+            assert_eq!(
+                first_trap(dir.path()).unwrap(),
+                expected,
+                "{link} {target:?}"
+            );
+        };
+        let missing = elsewhere.path().join("missing");
+        for link in [
+            "info/sparse-checkout",
+            "info/exclude",
+            "objects/info/alternates",
+            "worktrees/a/info/sparse-checkout",
+        ] {
+            check(link, elsewhere.path(), true);
+            // What leads nowhere for the host may lead somewhere for git.
+            check(link, &missing, true);
+            check(link, Path::new("/proc/self/cwd/missing"), true);
+            check(link, Path::new("/dev/null"), false);
+        }
+        for link in ["lfs/objects", "lfs/objects/ab/cd", "lfs/objects/ab/cd/abcd"] {
+            check(link, elsewhere.path(), true);
+        }
+    }
+
+    #[test]
+    fn links_to_files_of_lfs_in_a_repository_whose_objects_are_used_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        fs::create_dir_all(own.join("objects/info")).unwrap();
+        fs::create_dir_all(other.join("lfs/objects/ab/cd")).unwrap();
+        let alternates = own.join("objects/info/alternates");
+        for named in ["../../other/objects\n", "# x\n\n../../other/objects"] {
+            fs::write(&alternates, named).unwrap();
+            assert_eq!(first_trap(&own).unwrap(), None);
+        }
+        symlink("/etc/passwd", other.join("lfs/objects/ab/cd/abcd")).unwrap();
+        let found = first_trap(&own).unwrap();
+        let Some(Trap::Shown { path }) = found else {
+            panic!("{found:?}");
+        };
+        assert!(path.ends_with("lfs/objects/ab/cd/abcd"), "{path:?}");
+    }
+
+    #[test]
     fn pipes_and_devices_that_git_would_read_are_found() {
         for (name, target) in [
             ("info/attributes", "/dev/zero"),
@@ -278,7 +422,7 @@ mod tests {
             ("objects/info/alternates", "/dev/zero"),
             ("objects/pack/a.idx", "/dev/zero"),
             ("worktrees/a/info/sparse-checkout", "/dev/zero"),
-            ("info", "/dev/zero"),
+            ("lfs", "/dev/zero"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(name);

@@ -419,3 +419,26 @@ async fn git_does_nothing_for_a_restrained_principal_where_it_would_read_without
     let says = "commondir is a pipe or a device, and git could read it for ever";
     assert!(refused.contains(says), "{refused}");
 }
+
+/// Git copies the patterns of a sparse checkout into the git directory of a new worktree.
+#[tokio::test]
+async fn git_copies_no_file_to_which_a_link_in_a_repository_leads_for_a_restrained_principal() {
+    let person = somebody("");
+    let secret = person.home().join("secret");
+    fs::write(&secret, "a secret\n").unwrap();
+    person.git(&["config", "core.sparseCheckout", "true"]);
+    let repository = person.work().join(".git");
+    let link = repository.join("info/sparse-checkout");
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+    let commit = person.commit("HEAD").await;
+    let tree = person.home().join("tree");
+    let git = person.at(".").in_repository(&repository);
+    let restrained = git.clone().restrained(Some(OFFLINE));
+    let refused = restrained.add_worktree(&tree, &commit).await.unwrap_err();
+    let says = "info/sparse-checkout is a symbolic link, and git could copy or show";
+    assert!(refused.to_string().contains(says), "{refused}");
+    let copy = repository.join("worktrees/tree/info/sparse-checkout");
+    assert!(!copy.exists());
+    git.add_worktree(&tree, &commit).await.unwrap();
+    assert_eq!(fs::read_to_string(copy).unwrap(), "a secret\n");
+}
