@@ -141,7 +141,9 @@ impl Inputs {
                     not_absolute(name),
                 )));
             }
-            let changed = without_relative(&variables, |name| self.ceiling.may_set(name));
+            let (all, ceiling) = (variables.clone(), self.ceiling.clone());
+            let look = move || Ok(without_relative(&all, |name| ceiling.may_set(name)));
+            let changed = Box::pin(aside(look)).await.map_err(GuestEnd::Failed)?;
             if !changed.is_empty() {
                 let names: Vec<&str> = changed.iter().map(|(name, _)| &**name).collect();
                 tracing::debug!(%attempt, ?names, "relative places are left out of variables");

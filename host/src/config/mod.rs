@@ -13,6 +13,7 @@ mod mcp;
 mod names;
 mod paths;
 mod search;
+mod shims;
 mod show;
 mod values;
 mod variables;
@@ -41,7 +42,8 @@ pub(crate) use self::{
     exclusion::{EnvRules, GIT_ELSEWHERE, is_variable_name},
     mcp::{McpCeiling, is_dangerous, step_of_mode},
     paths::{data_dir, file_path},
-    search::{PATH, absolute_part, absolute_path, is_absolute, without_relative, without_shims},
+    search::{PATH, absolute_part, absolute_path, is_absolute, without_relative},
+    shims::Shims,
     show::Shown,
     values::parse_slots,
 };

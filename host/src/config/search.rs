@@ -12,8 +12,10 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     os::unix::ffi::{OsStrExt, OsStringExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+use super::shims::{Shims, USUAL};
 
 /// What the value of a variable names.
 #[derive(Clone, Copy)]
@@ -266,11 +268,6 @@ const WORDS: [&str; 9] = [
     "true", "false", "yes", "no", "on", "off", "auto", "never", "always",
 ];
 pub(crate) const PATH: &str = "PATH";
-/// The ends of directories with programs of version managers (asdf, mise, pyenv, Volta, aqua, …).
-/// Such a program starts another one, which files of the directory in which it runs may name.
-const SHIMS: [&str; 3] = ["shims", ".volta/bin", "aquaproj-aqua/bin"];
-/// The `PATH` if no entry is left. An empty one would mean the directory of the program.
-const USUAL: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What is left of the value of a variable.
 enum Left {
@@ -282,11 +279,12 @@ enum Left {
 
 /// Those of the variables that name relative places, without these places. `None` stands for a
 /// variable of which nothing is left. Variables that the client may set itself are not judged by
-/// the ends of their names or by their values.
+/// the ends of their names or by their values. Reads links.
 pub(crate) fn without_relative(
     variables: &BTreeMap<String, String>,
     may_be_set: impl Fn(&str) -> bool,
 ) -> Vec<(String, Option<String>)> {
+    let shims = Shims::of(|name| variables.get(name).map(PathBuf::from));
     let has_bad_settings = variables
         .iter()
         .any(|(name, value)| is_relative_setting(variables, name, value));
@@ -294,7 +292,7 @@ pub(crate) fn without_relative(
         if has_bad_settings && is_setting_of_git(name) {
             return Some((name.clone(), None));
         }
-        match left(name, value, may_be_set(name)) {
+        match left(name, value, may_be_set(name), &shims) {
             Left::All => None,
             Left::Part(part) => Some((name.clone(), Some(part))),
             Left::Nothing => Some((name.clone(), None)),
@@ -308,7 +306,13 @@ pub(crate) fn absolute_part(name: &OsStr, value: OsString) -> Option<OsString> {
     if name == PATH {
         return Some(absolute_path(&value));
     }
-    match left(&name.to_string_lossy(), &value.to_string_lossy(), false) {
+    let shims = Shims::default();
+    match left(
+        &name.to_string_lossy(),
+        &value.to_string_lossy(),
+        false,
+        &shims,
+    ) {
         Left::All => Some(value),
         // A part of a value that is no UTF-8 is not the part of the value itself.
         Left::Part(part) => value.to_str().map(|_| part.into()),
@@ -316,7 +320,7 @@ pub(crate) fn absolute_part(name: &OsStr, value: OsString) -> Option<OsString> {
     }
 }
 
-fn left(name: &str, value: &str, may_be_set: bool) -> Left {
+fn left(name: &str, value: &str, may_be_set: bool, shims: &Shims) -> Left {
     let upper = name.to_ascii_uppercase();
     let by_end = || likely(&upper).filter(|_| !may_be_set);
     let is_bad = match known(&upper).or_else(by_end) {
@@ -324,8 +328,8 @@ fn left(name: &str, value: &str, may_be_set: bool) -> Left {
         Some(Kind::Home) => !is_absolute(value.as_bytes()),
         Some(Kind::Place) => !value.is_empty() && !is_absolute(value.as_bytes()),
         Some(Kind::LikelyPlace) => may_be_path(value) && !is_absolute(value.as_bytes()),
-        Some(Kind::List(separators)) => return of_list(name, value, separators),
-        Some(Kind::LikelyList) if may_be_path(value) => return of_list(name, value, &[':']),
+        Some(Kind::List(separators)) => return of_list(name, value, separators, shims),
+        Some(Kind::LikelyList) if may_be_path(value) => return of_list(name, value, &[':'], shims),
         Some(Kind::Preloaded) => return of_preloaded(value),
         Some(Kind::Program) => value.contains('/') && !is_absolute(value.as_bytes()),
         Some(Kind::Command) => names_relative_path(value, true),
@@ -341,9 +345,10 @@ fn left(name: &str, value: &str, may_be_set: bool) -> Left {
     }
 }
 
-fn of_list(name: &str, value: &str, separators: &[char]) -> Left {
+fn of_list(name: &str, value: &str, separators: &[char], shims: &Shims) -> Left {
     let entries = value.split(separators);
-    let is_fixed = |it: &&str| is_absolute(it.as_bytes()) && !(name == PATH && is_of_shims(it));
+    let is_fixed =
+        |it: &&str| is_absolute(it.as_bytes()) && !(name == PATH && shims.has(Path::new(it)));
     let left: Vec<&str> = entries.filter(is_fixed).collect();
     let between = if separators == [';'] { ";" } else { ":" };
     match left.as_slice() {
@@ -539,22 +544,6 @@ fn is_relative_setting(variables: &BTreeMap<String, String>, name: &str, value: 
     begins_relative(value)
         || (is_one_of(&SETTINGS_WITH_PLACES) && may_be_path(value) && !is_full)
         || (is_command && names_relative_path(value, true))
-}
-
-fn is_of_shims(entry: impl AsRef<Path>) -> bool {
-    SHIMS.iter().any(|end| entry.as_ref().ends_with(end))
-}
-
-/// A `PATH` without directories of version managers.
-pub(crate) fn without_shims(path: &OsStr) -> OsString {
-    let entries = path.as_bytes().split(|byte| *byte == b':');
-    let entries = entries.filter(|entry| !is_of_shims(OsStr::from_bytes(entry)));
-    let left: Vec<&[u8]> = entries.collect();
-    if left.is_empty() {
-        USUAL.into()
-    } else {
-        OsString::from_vec(left.join(&b':'))
-    }
 }
 
 /// A `PATH` without the entries that are not absolute.
@@ -783,7 +772,11 @@ mod tests {
         assert_eq!(left(PATH, "/a:/b/../c"), None);
         let check = |value: &str, expected: &str| {
             assert_eq!(left(PATH, value).as_deref(), Some(expected), "{value}");
-            assert_eq!(without_shims(value.as_ref()), expected, "{value}");
+            assert_eq!(
+                Shims::default().without(value.as_ref()),
+                expected,
+                "{value}"
+            );
             // Your own tasks, and git for them, find the programs of version managers.
             assert_eq!(absolute_path(value.as_ref()), value);
         };
@@ -795,7 +788,7 @@ mod tests {
         check("/h/.local/share/aquaproj-aqua/bin", USUAL);
         for value in ["/h/.volta", "/shims/bin", "/a/volta/bin:/a/my-shims"] {
             assert_eq!(left(PATH, value), None);
-            assert_eq!(without_shims(value.as_ref()), value);
+            assert_eq!(Shims::default().without(value.as_ref()), value);
         }
         assert_eq!(left("PYTHONPATH", "/a/shims"), None);
         assert_eq!(absolute_path("/a:/b/../c".as_ref()), "/a:/b/../c");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::users::UsersFiles;
-use crate::config::{self, DATA_DIR, PATH, absolute_part, without_shims};
+use crate::config::{self, DATA_DIR, PATH, Shims, absolute_part};
 
 /// Variables that are taken from the host. A git hook may have started the host, so the list
 /// contains no `GIT_…` variable that could name a repository, a program or a setting.
@@ -195,10 +195,21 @@ impl Variables {
         self.without(INDEX)
     }
 
-    /// Lets programs that git runs not be looked for among those of version managers.
-    pub(super) fn without_shims(mut self) -> Self {
+    /// Lets programs that git runs not be looked for in directories whose paths are usual for those
+    /// of version managers.
+    pub(super) fn without_usual_shims(mut self) -> Self {
         if let Some(path) = Arc::make_mut(&mut self.0).get_mut(OsStr::new(PATH)) {
-            *path = without_shims(path);
+            *path = Shims::without_usual(path);
+        }
+        self
+    }
+
+    /// Lets programs that git runs not be looked for among those of version managers. Reads links.
+    pub(super) fn without_shims(mut self) -> Self {
+        let whole: BTreeMap<_, _> = config::whole_environment().into_iter().collect();
+        let shims = Shims::of(|name| whole.get(OsStr::new(name)).map(PathBuf::from));
+        if let Some(path) = Arc::make_mut(&mut self.0).get_mut(OsStr::new(PATH)) {
+            *path = shims.without(path);
         }
         self
     }

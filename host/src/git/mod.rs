@@ -448,9 +448,14 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        if self.is_restrained() {
+        let without_shims;
+        let variables = if self.is_restrained() {
             Box::pin(refuse_endless(at)).await?;
-        }
+            without_shims = Box::pin(self.without_shims(variables)).await?;
+            &without_shims
+        } else {
+            variables
+        };
         let command = spec.command(at, &reaching(spec, variables), folds_case);
         let finished = finish_within(command, spec.kept_bytes, spec.limit, abandoned);
         match restrained_if(self.is_restrained(), finished).await {

@@ -16,7 +16,7 @@
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps
 //! git from fetching needs no look.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, io, path::Path};
 
 use claudine_domain::principal::Principal;
 use serde::{Deserialize, Serialize};
@@ -26,9 +26,10 @@ use super::{
     environment::Variables,
     foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
     settings::few_enough,
-    spec::{Program, Purpose, Spec},
+    spec::{Program, Purpose, SHORT, Spec},
+    unusable,
 };
-use crate::command::Finished;
+use crate::{clock, command::Finished};
 
 /// What git may do for a task of a restrained principal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -119,7 +120,7 @@ impl Git {
             };
         };
         let git = self.without_fetch();
-        let variables = git.variables.without_shims();
+        let variables = git.variables.without_usual_shims();
         let variables = if has_network {
             variables
         } else {
@@ -156,6 +157,16 @@ impl Git {
         }
         let (spec, variables) = self.limited(spec, folds_case).await?;
         self.run_at(&self.at, &spec, &variables, folds_case).await
+    }
+
+    /// The variables of a command, with a `PATH` without programs of version managers.
+    pub(super) async fn without_shims(&self, variables: &Variables) -> Result<Variables, GitError> {
+        let variables = variables.clone();
+        let looked = self.look_at_files(move |_| variables.without_shims());
+        match clock::within(SHORT, looked).await {
+            Some(variables) => variables,
+            None => Err(unusable(self.dir())(io::ErrorKind::TimedOut.into())),
+        }
     }
 
     async fn limited<'a>(

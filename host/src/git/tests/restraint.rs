@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -12,7 +14,10 @@ use std::{
 use super::{Person, repository, somebody};
 use crate::{
     command::{Elsewhere, Order, Outcome, supervised_by},
-    git::{BranchRef, Git, GitError, Restraint, Shape, Stamps, Wanted, spec::Spec},
+    git::{
+        At, BranchRef, Git, GitError, Restraint, Shape, Stamps, Wanted, environment::Variables,
+        spec::Spec,
+    },
 };
 
 const OFFLINE: Restraint = Restraint { has_network: false };
@@ -441,4 +446,36 @@ async fn git_copies_no_file_to_which_a_link_in_a_repository_leads_for_a_restrain
     assert!(!copy.exists());
     git.add_worktree(&tree, &commit).await.unwrap();
     assert_eq!(fs::read_to_string(copy).unwrap(), "a secret\n");
+}
+
+/// Such a program starts what a file of the checkout names.
+#[tokio::test]
+async fn git_finds_no_program_of_a_version_manager_behind_a_link_for_a_restrained_principal() {
+    let person = somebody("[filter \"tool\"]\n\tclean = tool\n");
+    let shims = person.home().join(".asdf/shims");
+    fs::create_dir_all(&shims).unwrap();
+    let tool = shims.join("tool");
+    fs::write(&tool, format!("#!/bin/sh\n{}\n", evil(&person))).unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    let link = person.home().join("link");
+    std::os::unix::fs::symlink(&shims, &link).unwrap();
+    person.write(".gitattributes", "file filter=tool\n");
+    person.write("file", "two\n");
+    let mut path = link.into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    let host = [
+        ("PATH".into(), path),
+        ("HOME".into(), person.home().into_os_string()),
+    ];
+    let variables = Variables::new(host, &BTreeMap::new());
+    let git = Git::new(At::Checkout(person.work()), variables);
+    git.clone()
+        .restrained(Some(OFFLINE))
+        .status()
+        .await
+        .unwrap();
+    assert!(!ran(&person).exists());
+    git.status().await.unwrap();
+    assert!(ran(&person).exists());
 }
