@@ -253,7 +253,7 @@ fn is_inside(dir: &Path, top: &Path) -> bool {
 }
 
 /// Parses names and values of settings. A setting without a value is true.
-fn settings(output: &[u8]) -> Vec<(String, String)> {
+pub(super) fn settings(output: &[u8]) -> Vec<(String, String)> {
     let entries = output.split(|byte| *byte == 0).map(String::from_utf8_lossy);
     let entries = entries.filter(|entry| !entry.is_empty());
     entries

@@ -344,6 +344,10 @@ impl Git {
         if self.setting("submodule.active").await?.is_none() {
             spec = spec.setting("submodule.active", ".");
         }
+        if self.is_restrained() {
+            let nested = Spec::changes(["submodule", "--quiet", "update"]).limit(LONG);
+            return Box::pin(self.update_step_by_step(&spec, &nested)).await;
+        }
         self.change(&spec).await?;
         // The repository of a submodule belongs to this worktree alone, so submodules in it are
         // initialized. A separate command does this, because git passes the settings above on.

@@ -36,6 +36,7 @@ mod restraint;
 mod settings;
 mod spec;
 mod status;
+mod submodules;
 mod swap;
 mod taken;
 #[cfg(test)]
@@ -188,6 +189,18 @@ pub(crate) enum GitError {
         /// The checkout that has the submodule.
         top: PathBuf,
         path: String,
+    },
+    #[error(
+        "submodule `{}` is not checked out: {} {}, although git itself has not done this; another program is at work there, and git could run what it names. Try again once no other agent works there, or let the task work in a clone",
+        harmless(path),
+        harmless(&git_dir.display().to_string()),
+        harmless(what)
+    )]
+    Meddled {
+        path: String,
+        git_dir: PathBuf,
+        /// What is unexpected of the git directory.
+        what: String,
     },
     #[error(
         "git cannot read the directory {} in {}, and would leave out its files",

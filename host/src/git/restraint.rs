@@ -51,7 +51,7 @@ impl Restraint {
 
 /// Settings that name a program which git, or a filter that is its own, runs for files, or the
 /// directory from which `git lfs` copies files.
-const FOR_FILES: &str = concat!(
+pub(super) const FOR_FILES: &str = concat!(
     r"filter\..*\.(clean|smudge|process|required)",
     r"|merge\..*\.driver",
     r"|submodule\..*\.update",
@@ -61,7 +61,7 @@ const FOR_FILES: &str = concat!(
 
 /// Settings that name, or allow, a program which connects to a remote, or which git runs when it
 /// fetches. Git itself does not fetch, but `git lfs` reads some of them.
-const TO_CONNECT: &str = concat!(
+pub(super) const TO_CONNECT: &str = concat!(
     r"core\.(sshcommand|gitproxy|alternaterefscommand)",
     r"|credential\.(.*\.)?helper",
     r"|protocol\.(.*\.)?allow",
@@ -82,7 +82,7 @@ const NO_LFS: (&str, &str) = ("GIT_LFS_SKIP_SMUDGE", "1");
 
 /// The scopes of settings that are the user's, or given with a command. All others are those of a
 /// repository.
-const OF_USER: [&str; 3] = ["system", "global", "command"];
+pub(super) const OF_USER: [&str; 3] = ["system", "global", "command"];
 
 /// What a filter begins with to leave the checkout. `git lfs` finds the checkout by the variable.
 /// Git has set it to a relative path, or not at all, and has set `GIT_DIR` to an absolute one.

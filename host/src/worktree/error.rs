@@ -278,6 +278,7 @@ impl WorktreeError {
                         | GitError::TooManyPrograms { .. }
                         | GitError::NotItsOwn { .. }
                         | GitError::NotASubmodule { .. }
+                        | GitError::Meddled { .. }
                         | GitError::Unread { .. }
                         | GitError::Trapped(_)
                 )

@@ -11,6 +11,7 @@ mod names;
 mod person;
 mod restraint;
 mod settings;
+mod submodules;
 
 pub(crate) use self::person::Person;
 use crate::git::{BranchRef, Git, Look, Stamps};
