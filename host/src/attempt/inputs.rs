@@ -1,7 +1,12 @@
 //! The inputs of an attempt: its request, its environment, and the results of other attempts (of
 //! tasks whose output it uses, and of the attempt that it continues).
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use claudine_domain::{
     batch::DocumentKey,
@@ -12,7 +17,10 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::elsewhere::SettingsDirectories;
 use crate::{
-    ceiling::places::{Places, Surroundings},
+    ceiling::{
+        places::{Places, Surroundings},
+        repositories,
+    },
     checkpoint::{
         self, CheckpointError,
         files::{self, Given},
@@ -23,12 +31,15 @@ use crate::{
     environment::Environments,
     layout::Layout,
     plugin::{Failure, GuestEnd, GuestTask, Manifest, PreviousAttempt, visible},
-    store::Store,
+    store::{Filter, States, Store},
     transcript::Transcripts,
 };
 
 /// The output that names the session of an agent.
 const SESSION: &str = "session_id";
+
+/// How many unfinished tasks are looked at for their repositories.
+const TASKS_MAX: usize = 1_000;
 
 /// The sources of inputs.
 pub(super) struct Inputs {
@@ -166,7 +177,7 @@ impl Inputs {
             own.push((mark.0, Some(mark.1)));
             env.retain(|(name, _)| name != PRIVATE);
             if manifest.reads_env.iter().any(|name| name == PRIVATE) {
-                let told = Box::pin(self.told(manifest, variables.clone())).await;
+                let told = Box::pin(self.told(manifest, variables.clone(), workspace)).await;
                 env.push((PRIVATE.to_owned(), told.map_err(GuestEnd::Failed)?));
             }
         }
@@ -201,13 +212,16 @@ impl Inputs {
     }
 
     /// The places that an agent of a restrained principal does not use, or only reads, for the
-    /// executor with this manifest. The task has these variables.
+    /// executor with this manifest. The task has these variables and this directory.
     async fn told(
         &self,
         manifest: &Manifest,
         variables: Arc<BTreeMap<String, String>>,
+        workspace: &str,
     ) -> Result<String, Failure> {
         let (places, environments) = (self.places.clone(), self.environments.clone());
+        let (store, worktrees) = (self.store.clone(), self.layout.worktrees());
+        let directory = PathBuf::from(workspace);
         let elsewhere = SettingsDirectories::of(manifest);
         let read = move || {
             let directories = elsewhere.directories(&environments, &variables);
@@ -223,8 +237,14 @@ impl Inputs {
                 own: &elsewhere.own(&variables),
                 variables: &variables,
             };
-            let told = places.told(&around);
-            told.map_err(|message| Failure::new("invalid", message))
+            let invalid = |message| Failure::new("invalid", message);
+            let told = places.told(&around).map_err(invalid)?;
+            let of_tasks = repositories_of_tasks(&*store)?;
+            let more = repositories::told(&directory, &of_tasks, &worktrees).map_err(invalid)?;
+            let all = serde_json::from_str::<Vec<Value>>(&told);
+            let mut all = all.map_err(|error| Failure::new("plugin", error.to_string()))?;
+            all.extend(more);
+            Ok(Value::from(all).to_string())
         };
         aside(read).await
     }
@@ -289,6 +309,26 @@ impl Inputs {
         }
         aside(move || hand_over(&layout, attempt, &task, &spec, previous, &given)).await
     }
+}
+
+/// The repositories of the worktrees of unfinished tasks, without those of the oldest if there are
+/// very many.
+fn repositories_of_tasks(store: &dyn Store) -> Result<BTreeSet<PathBuf>, Failure> {
+    let filter = Filter {
+        states: States::unfinished(),
+        ..Filter::default()
+    };
+    let page = store.list(&filter, TASKS_MAX).map_err(|error| {
+        let message = format!(
+            "an agent of an MCP client cannot be kept from the repositories of other tasks, \
+             because the tasks cannot be listed: {error}"
+        );
+        Failure::new("resource", message)
+    })?;
+    let worktrees = page.tasks.iter();
+    let worktrees = worktrees.filter_map(|task| task.request.worktree.as_ref());
+    let repositories = worktrees.map(|worktree| PathBuf::from(&*worktree.repository));
+    Ok(repositories.collect())
 }
 
 /// Runs `work` on a thread that may block.

@@ -5,6 +5,7 @@
 pub(crate) mod homes;
 mod patterns;
 pub(crate) mod places;
+pub(crate) mod repositories;
 pub(crate) mod session;
 pub(crate) mod variables;
 pub(crate) mod work;

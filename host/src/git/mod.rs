@@ -17,6 +17,7 @@ mod folding;
 mod foreign;
 mod forward;
 mod gh;
+mod git_dirs;
 mod hooks;
 mod in_the_way;
 mod index;
@@ -64,6 +65,7 @@ pub(crate) use self::{
     environment::users_files,
     forward::{After, Late, Updated},
     gh::{Opening, Owner},
+    git_dirs::{is_within_repository, unusual_git_dirs_at},
     hooks::Installed,
     index::Stamps,
     look::{Look, shortened},
@@ -86,7 +88,8 @@ use self::{
     place::is_linked_checkout,
     restraint::reaching,
     spec::{Purpose, SHORT, Spec},
-    traps::{Trap, refuse_endless},
+    submodules::Meddled,
+    traps::Trap,
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
@@ -191,18 +194,6 @@ pub(crate) enum GitError {
         path: String,
     },
     #[error(
-        "submodule `{}` is not checked out: {} {}, although git itself has not done this; another program is at work there, and git could run what it names. Try again once no other agent works there, or let the task work in a clone",
-        harmless(path),
-        harmless(&git_dir.display().to_string()),
-        harmless(what)
-    )]
-    Meddled {
-        path: String,
-        git_dir: PathBuf,
-        /// What is unexpected of the git directory.
-        what: String,
-    },
-    #[error(
         "git cannot read the directory {} in {}, and would leave out its files",
         harmless(directory),
         checkout.display()
@@ -255,6 +246,8 @@ pub(crate) enum GitError {
     Read { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Trapped(#[from] Trap),
+    #[error(transparent)]
+    Meddled(#[from] Meddled),
     #[error("the file system of {} cannot be synced: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
 }
@@ -281,12 +274,6 @@ fn why_not_its_own(dir: &Path, repository: &Path, is_known: bool) -> String {
             shell_word(&dir.display().to_string())
         )
     }
-}
-
-/// Whether the directory, or a directory above it, has a `.git`. Does not use git, which need not
-/// be installed for directories without a repository.
-pub(crate) fn is_within_repository(dir: &Path) -> bool {
-    dir.ancestors().any(|dir| dir.join(".git").exists())
 }
 
 /// The place in which git is run.
@@ -461,15 +448,8 @@ impl Git {
             Purpose::Reads => Abandoned::Killed,
             Purpose::Changes => Abandoned::LeftAlone,
         };
-        let without_shims;
-        let variables = if self.is_restrained() {
-            Box::pin(refuse_endless(at)).await?;
-            without_shims = Box::pin(self.without_shims(variables)).await?;
-            &without_shims
-        } else {
-            variables
-        };
-        let command = spec.command(at, &reaching(spec, variables), folds_case);
+        let variables = Box::pin(self.safe_variables(at, variables)).await?;
+        let command = spec.command(at, &reaching(spec, &variables), folds_case);
         let finished = finish_within(command, spec.kept_bytes, spec.limit, abandoned);
         match restrained_if(self.is_restrained(), finished).await {
             Ok(Some(Finished { status, .. })) if status.code().is_none() => Err(GitError::Killed {

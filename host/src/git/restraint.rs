@@ -27,6 +27,7 @@ use super::{
     foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
     settings::few_enough,
     spec::{Program, Purpose, SHORT, Spec},
+    traps::refuse_endless,
     unusable,
 };
 use crate::{clock, command::Finished};
@@ -159,12 +160,21 @@ impl Git {
         self.run_at(&self.at, &spec, &variables, folds_case).await
     }
 
-    /// The variables of a command, with a `PATH` without programs of version managers.
-    pub(super) async fn without_shims(&self, variables: &Variables) -> Result<Variables, GitError> {
+    /// The variables of a command at this place. If there is a restraint, the `PATH` has no programs
+    /// of version managers, and this fails if git would read something without an end there.
+    pub(super) async fn safe_variables<'a>(
+        &self,
+        at: &At,
+        variables: &'a Variables,
+    ) -> Result<Cow<'a, Variables>, GitError> {
+        if !self.is_restrained() {
+            return Ok(Cow::Borrowed(variables));
+        }
+        refuse_endless(at).await?;
         let variables = variables.clone();
         let looked = self.look_at_files(move |_| variables.without_shims());
         match clock::within(SHORT, looked).await {
-            Some(variables) => variables,
+            Some(variables) => variables.map(Cow::Owned),
             None => Err(unusable(self.dir())(io::ErrorKind::TimedOut.into())),
         }
     }

@@ -19,7 +19,7 @@ use super::{
     restraint::{FOR_FILES, OF_USER, TO_CONNECT},
     spec::{LIST_BYTES, LONG, Spec, literal},
 };
-use crate::fsx;
+use crate::{fsx, text::harmless};
 
 /// The file that names the submodules.
 const MODULES: &str = ".gitmodules";
@@ -38,6 +38,21 @@ const LEFT_OUT: &str = "none";
 
 /// The beginning of lines about submodules in a list of files.
 const LINK: &str = "160000 ";
+
+/// What somebody else has done to the repository of a submodule.
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "submodule `{}` is not checked out: {} {}, although git itself has not done this; another program is at work there, and git could run what it names. Try again once no other agent works there, or let the task work in a clone",
+    harmless(path),
+    harmless(&git_dir.display().to_string()),
+    harmless(what)
+)]
+pub(crate) struct Meddled {
+    path: String,
+    git_dir: PathBuf,
+    /// What is unexpected of the git directory.
+    what: String,
+}
 
 /// An entry of [`MODULES`].
 #[derive(PartialEq, Eq, Debug, Default)]
@@ -174,11 +189,11 @@ impl Git {
 }
 
 fn meddled(link: &Link, git_dir: &Path, what: &str) -> GitError {
-    GitError::Meddled {
+    GitError::from(Meddled {
         path: link.path.clone(),
         git_dir: git_dir.to_owned(),
         what: what.to_owned(),
-    }
+    })
 }
 
 /// The names of settings that name a program and are no user's, among settings that git has printed

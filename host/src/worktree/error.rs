@@ -278,7 +278,7 @@ impl WorktreeError {
                         | GitError::TooManyPrograms { .. }
                         | GitError::NotItsOwn { .. }
                         | GitError::NotASubmodule { .. }
-                        | GitError::Meddled { .. }
+                        | GitError::Meddled(_)
                         | GitError::Unread { .. }
                         | GitError::Trapped(_)
                 )

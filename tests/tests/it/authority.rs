@@ -906,6 +906,26 @@ fn clients_agent_is_denied_changes_to_what_the_users_settings_of_git_lead_to() {
     check(&rules(&host, &mut client), true);
 }
 
+/// Otherwise git of the host and of the person believes what an agent that may edit files has
+/// written there.
+#[test]
+fn clients_agent_is_denied_changes_to_git_directories_with_unusual_names() {
+    let (host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let mut client = Client::connect(&host);
+    let bare = host.work().join("p/.bare");
+    let rule = format!("Edit(/{})", bare.display());
+    let before = rules(&host, &mut client);
+    assert!(!before.contains(&rule), "{before}");
+    assert!(before.contains("Edit(//**/commondir)"), "{before}");
+    for part in ["objects", "refs"] {
+        fs::create_dir_all(bare.join(part)).unwrap();
+    }
+    fs::write(bare.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    let after = rules(&host, &mut client);
+    assert!(after.contains(&rule), "{after}");
+}
+
 /// Otherwise an agent that may edit files names programs there, which Claude Code runs for the next
 /// task with this directory.
 #[test]
