@@ -708,6 +708,45 @@ fn clients_agent_changes_neither_included_settings_of_git_nor_the_directory_of_a
     assert!(!included.exists() && !planted.exists());
 }
 
+/// Claude Code protects only what is called `.git`.
+#[test]
+fn clients_agent_changes_no_git_directory_whatever_its_name() {
+    let world = World::with(Script::default(), Login::ApiKey, |host| host.config(EDITS));
+    world.host.up();
+    let work = world.host.work();
+    let store = work.join("a/store");
+    for part in ["objects", "refs"] {
+        fs::create_dir_all(store.join(part)).unwrap();
+    }
+    write(&store.join("HEAD"), "ref: refs/heads/main\n");
+    let denied = [
+        "a/store/config",
+        "a/b/c/d/repo.git/config",
+        "a/b/c/d/worktrees/t/modules/s/HEAD",
+        "a/b/c/d/any/commondir",
+    ];
+    let allowed = ["a/config", "a/b/c/d/any/HEAD"];
+    let writing = |name: &str| {
+        let path = work.join(name);
+        ("Write", json!({"file_path": path, "content": "x\n"}))
+    };
+    let [one, two, three, four] = denied.map(writing);
+    let [five, six] = allowed.map(writing);
+    world
+        .api
+        .set_script(calling([one, two, three, four, five, six]));
+    let mut client = Client::connect(&world.host);
+    let asked = json!({"prompt": "go", "permissionMode": "acceptEdits"});
+    let taken = client.call("DelegateTask", asked);
+    let task = world.host.finished(taken["taskId"].as_str().unwrap());
+    succeeded(&task, "done");
+    for (names, exist) in [(&denied[..], false), (&allowed[..], true)] {
+        for name in names {
+            assert_eq!(work.join(name).exists(), exist, "{name}");
+        }
+    }
+}
+
 /// Programs of the user run what such files name, some of them at the client's request. The rules
 /// have to leave out the worktrees, which are usually below `~/.local`.
 #[test]
