@@ -237,7 +237,7 @@ impl Inputs {
                 own: &elsewhere.own(&variables),
                 variables: &variables,
             };
-            let invalid = |message| Failure::new("invalid", message);
+            let invalid = |message: String| Failure::new("invalid", message);
             let told = places.told(&around).map_err(invalid)?;
             let of_tasks = repositories_of_tasks(&*store)?;
             let more = repositories::told(&directory, &of_tasks, &worktrees).map_err(invalid)?;

@@ -11,7 +11,7 @@ use std::{
         ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt},
     },
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use super::{
@@ -254,9 +254,7 @@ fn first_of_lfs(git_dir: &Path) -> Result<Option<Trap>, GitError> {
         return Err(unusable(&alternates)(error));
     }
     let named = named.into_iter().map(OsStr::from_bytes);
-    let objects = named.map(|path| git_dir.join("objects").join(path));
-    // If such a path ends with a slash, `git lfs` looks into the directory itself.
-    let others = objects.flat_map(|objects| [objects.join(".."), objects]);
+    let others = named.flat_map(|path| beside_objects(git_dir, Path::new(path)));
     for repository in [git_dir.to_owned()].into_iter().chain(others) {
         let (name, levels) = LFS;
         let dir = repository.join(name);
@@ -270,6 +268,32 @@ fn first_of_lfs(git_dir: &Path) -> Result<Option<Trap>, GitError> {
         }
     }
     Ok(None)
+}
+
+/// The directories in which `git lfs` may look for its files because this path, which may be
+/// relative, names a directory with objects. For git, it begins at the objects of the repository;
+/// `git lfs` runs in `/`, removes `..` before it follows links, and looks into the directory itself
+/// if the path ends with a slash.
+fn beside_objects(git_dir: &Path, path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for objects in [
+        git_dir.join("objects").join(path),
+        Path::new("/").join(path),
+    ] {
+        let mut plain = PathBuf::new();
+        for part in objects.components() {
+            if part == Component::ParentDir {
+                plain.pop();
+            } else {
+                plain.push(part);
+            }
+        }
+        for objects in [objects, plain] {
+            found.extend(objects.parent().map(Path::to_owned));
+            found.push(objects);
+        }
+    }
+    found
 }
 
 /// The first trap in a directory, down to this depth.
@@ -343,6 +367,7 @@ mod tests {
             ("FETCH_HEAD", true),
             ("modules", true),
             ("info", true),
+            ("lfs", true),
             ("worktrees/a/info", true),
             ("annex", false),
             ("description", false),
@@ -407,11 +432,22 @@ mod tests {
             assert_eq!(first_trap(&own).unwrap(), None);
         }
         symlink("/etc/passwd", other.join("lfs/objects/ab/cd/abcd")).unwrap();
-        let found = first_trap(&own).unwrap();
-        let Some(Trap::Shown { path }) = found else {
-            panic!("{found:?}");
-        };
-        assert!(path.ends_with("lfs/objects/ab/cd/abcd"), "{path:?}");
+        // This link is followed by git only, and not by `git lfs`.
+        fs::create_dir(dir.path().join("else")).unwrap();
+        symlink("../else", other.join("objects")).unwrap();
+        let absolute = other.join("objects");
+        let from_root = absolute.strip_prefix("/").unwrap();
+        for named in [absolute.as_path(), from_root, &other.join("x/../objects")] {
+            fs::write(&alternates, format!("{}\n", named.display())).unwrap();
+            let found = first_trap(&own).unwrap();
+            let Some(Trap::Shown { path }) = found else {
+                panic!("{found:?}");
+            };
+            assert!(path.ends_with("lfs/objects/ab/cd/abcd"), "{path:?}");
+        }
+        fs::write(&alternates, "\"/elsewhere\"\n").unwrap();
+        let refused = first_trap(&own).unwrap_err().to_string();
+        assert!(refused.ends_with("it has a quoted path"), "{refused}");
     }
 
     #[test]
@@ -422,7 +458,6 @@ mod tests {
             ("objects/info/alternates", "/dev/zero"),
             ("objects/pack/a.idx", "/dev/zero"),
             ("worktrees/a/info/sparse-checkout", "/dev/zero"),
-            ("lfs", "/dev/zero"),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(name);
