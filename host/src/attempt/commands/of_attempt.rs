@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -135,6 +135,7 @@ impl Elsewhere for OfAttempt {
                 }
                 let restores = order.restores;
                 let full = OnceLock::new();
+                let was_stopped = AtomicBool::new(false);
                 let stopped = async {
                     match left {
                         Some(left) if restores => clock::sleep(left).await,
@@ -147,7 +148,7 @@ impl Elsewhere for OfAttempt {
                                     full.get_or_init(|| free);
                                 }
                             }
-                            undone_since.get_or_init(clock::monotonic);
+                            was_stopped.store(true, Ordering::Relaxed);
                         }
                     }
                 };
@@ -157,8 +158,13 @@ impl Elsewhere for OfAttempt {
                     bounds: bounds.clone(),
                 };
                 let outcome = commands.carry_out(owner, like, order, stopped).await;
-                full.get()
-                    .map_or(outcome, |free| Err(filled(commands.layout.root(), *free)))
+                let outcome = full
+                    .get()
+                    .map_or(outcome, |free| Err(filled(commands.layout.root(), *free)));
+                if was_stopped.into_inner() && is_cut_short(&outcome) {
+                    undone_since.get_or_init(clock::monotonic);
+                }
+                outcome
             };
             let outcome = until_received(pauses, carry_out).await;
             if is_unreceived(&outcome) {
@@ -224,6 +230,12 @@ impl Commands {
             bounds: None,
         }
     }
+}
+
+/// Whether a command that was told to stop has not done its work. If it was done before the stop
+/// arrived, the work goes on with the next command, which must be stopped then.
+fn is_cut_short(outcome: &Outcome) -> bool {
+    !matches!(outcome, Ok(Some(_)))
 }
 
 /// The limits of a command, if it has other ones than its supervisor: those of a preparation, or
@@ -312,7 +324,7 @@ fn is_unreceived(outcome: &Outcome) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::future::ready;
+    use std::{future::ready, os::unix::process::ExitStatusExt, process::ExitStatus};
 
     use claudine_domain::id::{AttemptId, TaskId};
 
@@ -320,7 +332,10 @@ mod tests {
         super::tests::{order, route, without_supervisors},
         *,
     };
-    use crate::attempt::{found::Known, live::State};
+    use crate::{
+        attempt::{found::Known, live::State},
+        command::Finished,
+    };
 
     #[tokio::test]
     async fn a_command_that_no_supervisor_received_is_repeated() {
@@ -344,6 +359,19 @@ mod tests {
         check(&[], 1).await;
         check(&[Duration::ZERO; 2], 3).await;
         assert!(commands.registry.all_commands().is_empty());
+    }
+
+    /// Only what follows a command that was cut short undoes work, and goes on after a stop.
+    #[test]
+    fn command_that_was_done_before_its_stop_arrived_is_not_cut_short() {
+        let done = Finished {
+            status: ExitStatus::from_raw(1 << 8),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
+        assert!(!is_cut_short(&Ok(Some(done))));
+        assert!(is_cut_short(&Ok(None)));
+        assert!(is_cut_short(&Err(io::Error::other("stopped"))));
     }
 
     #[test]
