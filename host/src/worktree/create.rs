@@ -404,6 +404,8 @@ impl Worktrees {
         git: &Git,
         record: &mut Record,
     ) -> Result<(), WorktreeError> {
+        // Git needs room for its answer, and the files may be what fills the disk.
+        self.remove_files(git).await?;
         repository.forget_worktree(git.dir()).await?;
         if std::mem::take(&mut record.is_half_made) {
             self.write_record(record).await?;
@@ -422,15 +424,20 @@ impl Worktrees {
 
     /// Removes the remains of a worktree that was not made completely. They contain no work.
     async fn remove_half_made(&self, git: &Git, record: &Record) -> Result<(), WorktreeError> {
+        self.remove_files(git).await?;
+        let repository = git.in_repository(&record.repository);
+        Ok(repository.forget_worktree(git.dir()).await?)
+    }
+
+    /// Removes the files of a worktree that was not made completely. Needs no git, and no room.
+    async fn remove_files(&self, git: &Git) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
         // The git of an earlier host may still be making this worktree. If it fails, it removes
         // whatever is at this path then.
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot remove", &path))?;
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
-            .await?;
-        let repository = git.in_repository(&record.repository);
-        Ok(repository.forget_worktree(git.dir()).await?)
+            .await
     }
 
     /// Whether a task has a worktree whose creation was begun and is not complete.
@@ -450,8 +457,10 @@ impl Worktrees {
         let Some(half) = self.record(task).await?.filter(is_unfinished) else {
             return Ok(());
         };
-        let _turn = self.turn(&half.repository).await;
         let git = self.git_of(&half, variables);
+        // Before anything that may take long or needs room: the files may be what fills the disk.
+        self.remove_files(&git).await?;
+        let _turn = self.turn(&half.repository).await;
         half.remove_left_locks(&git).await?;
         self.take_back(&git, &half).await
     }
