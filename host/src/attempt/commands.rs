@@ -77,7 +77,7 @@ pub(super) struct Circumstances {
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
 /// How much memory a command that looks at the work of a restrained principal's attempt, or that
-/// changes something for its request, may have for itself.
+/// changes something for it, may have for itself.
 const LOOK_BYTES: u64 = 4 << 30;
 
 /// How much memory a command that only reads for a request of a restrained principal may have for
@@ -95,7 +95,7 @@ impl Circumstances {
     /// have made decides how much memory git needs. The hooks of a person's push may need more.
     pub(super) fn of_request(order: &Order) -> Self {
         let only_reads = order.abandoned == Abandoned::Killed;
-        let bytes = if only_reads {
+        let bytes = if only_reads && order.takes_turn {
             REQUEST_BYTES
         } else {
             LOOK_BYTES
@@ -435,25 +435,32 @@ pub(super) mod tests {
             abandoned: Abandoned::Killed,
             restores: false,
             is_restrained: false,
+            takes_turn: false,
         }
     }
 
     #[test]
     fn only_requests_of_restrained_principals_have_a_limit_of_memory() {
-        let bounds = |is_restrained, abandoned| {
+        let bounds = |is_restrained, takes_turn, abandoned| {
             let order = Order {
                 abandoned,
                 is_restrained,
+                takes_turn,
                 ..order()
             };
             let bounds = Circumstances::of_request(&order).bounds;
             bounds.map(|bounds| bounds.to_string())
         };
         let of = |bytes: u64| Some(format!("data={bytes}:{bytes}"));
-        assert_eq!(bounds(true, Abandoned::Killed), of(1 << 30));
-        assert_eq!(bounds(true, Abandoned::LeftAlone), of(4 << 30));
+        assert_eq!(bounds(true, true, Abandoned::Killed), of(1 << 30));
+        // A person looks at the worktree of a client's task.
+        assert_eq!(bounds(true, false, Abandoned::Killed), of(4 << 30));
+        for takes_turn in [true, false] {
+            let changing = bounds(true, takes_turn, Abandoned::LeftAlone);
+            assert_eq!(changing, of(4 << 30));
+        }
         for abandoned in [Abandoned::Killed, Abandoned::LeftAlone] {
-            assert_eq!(bounds(false, abandoned), None);
+            assert_eq!(bounds(false, false, abandoned), None);
         }
     }
 
@@ -506,6 +513,7 @@ pub(super) mod tests {
             abandoned: Abandoned::LeftAlone,
             restores: false,
             is_restrained: false,
+            takes_turn: false,
         };
         let start = start_of(&key, Path::new("/log"), order);
         assert_eq!(start.env_set, [(ATTEMPT.to_owned(), key.to_string())]);

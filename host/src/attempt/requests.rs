@@ -107,13 +107,13 @@ impl Elsewhere for Requests {
 }
 
 /// Waits for the turn of a command, for no longer than the command itself may take. Only commands
-/// that read for restrained principals have turns. Those that change something may run a hook that
+/// that read for requests of restrained principals have turns. Those that change something may run a hook that
 /// makes requests of its own, and would wait for it.
 async fn turn_of<'a>(
     order: &Order,
     turns: &'a Semaphore,
 ) -> io::Result<Option<SemaphorePermit<'a>>> {
-    if !order.is_restrained || order.restores || order.abandoned != Abandoned::Killed {
+    if !order.takes_turn || order.restores || order.abandoned != Abandoned::Killed {
         return Ok(None);
     }
     let turn = clock::within(order.limit, turns.acquire()).await;
@@ -259,10 +259,11 @@ mod tests {
     #[tokio::test]
     async fn few_commands_at_once_read_for_restrained_principals_and_no_others_wait_for_them() {
         let turns = Semaphore::new(1);
-        let of = |is_restrained: bool, abandoned: Abandoned, restores: bool| Order {
+        let of = |takes_turn: bool, abandoned: Abandoned, restores: bool| Order {
             abandoned,
             restores,
-            is_restrained,
+            is_restrained: true,
+            takes_turn,
             limit: Duration::ZERO,
             ..order()
         };
@@ -295,7 +296,7 @@ mod tests {
         let all = requests.turns.clone();
         let all = all.acquire_many(4).await.unwrap();
         let reads = || Order {
-            is_restrained: true,
+            takes_turn: true,
             ..order()
         };
         drop(requests.run(reads()));

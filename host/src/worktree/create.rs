@@ -542,3 +542,57 @@ async fn tip(git: &Git, branch: Option<&BranchRef>) -> Result<Option<Commit>, Wo
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
+    use super::*;
+    use crate::layout::Layout;
+
+    /// Its files may be what fills the disk, and another task may use the repository for long.
+    #[tokio::test]
+    async fn files_of_an_unfinished_worktree_are_removed_before_the_repository_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let worktrees = Worktrees::new(Layout::new(dir.path()));
+        let (task, repository) = (TaskId::new(1, 1), dir.path().join("repository"));
+        let record = Record {
+            task,
+            repository: repository.clone(),
+            checkout: None,
+            branch: BranchRef::named("claudine/x"),
+            base: None,
+            base_commit: Commit::parse(&"a".repeat(40)).unwrap(),
+            restraint: None,
+            is_without_fetch: false,
+            tip: None,
+            is_named: false,
+            is_dropped: false,
+            is_ready: false,
+            is_half_made: false,
+            opening: None,
+            resolver: None,
+            updating: None,
+            late: String::new(),
+            ignored: Stamps::default(),
+            settled: None,
+            again: None,
+        };
+        worktrees.write_record(&record).await.unwrap();
+        let worktree = worktrees.path(task);
+        fs::create_dir_all(worktree.join("many")).unwrap();
+        let _turn = worktrees.turn(&repository).await;
+        let mut taking = pin!(worktrees.take_back_unfinished(task, Arc::default()));
+        while worktree.exists() {
+            poll_fn(|context| {
+                assert!(taking.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            tokio::task::yield_now().await;
+        }
+        assert!(worktrees.record(task).await.unwrap().is_some());
+    }
+}
