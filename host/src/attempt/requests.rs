@@ -107,8 +107,8 @@ impl Elsewhere for Requests {
 }
 
 /// Waits for the turn of a command, for no longer than the command itself may take. Only commands
-/// that read for requests of restrained principals have turns. Those that change something may run a hook that
-/// makes requests of its own, and would wait for it.
+/// that read for requests of restrained principals have turns. Those that change something may run
+/// a hook that makes requests of its own, and would wait for it.
 async fn turn_of<'a>(
     order: &Order,
     turns: &'a Semaphore,

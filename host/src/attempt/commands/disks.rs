@@ -1,5 +1,5 @@
-//! Watches the file systems to which a preparation writes. A repository decides how much git writes:
-//! a few hundred kilobytes can describe any number and size of files.
+//! Watches the file systems to which a preparation writes. A repository decides how much git
+//! writes: a few hundred kilobytes can describe any number and size of files.
 //!
 //! A preparation is ended once two looks find less free than the least, and less than before. What
 //! was used long ago, or what becomes free, ends nothing.
@@ -32,6 +32,11 @@ const NEAR_FILES: u64 = 50_000;
 const MOST_FILES: u64 = 100_000;
 /// The fewest files that stay free, unless the file system can have only few.
 const FEWEST_FILES: u64 = 10_000;
+
+/// What a command may use of a disk that had less than the least when the command began, but no
+/// more than a quarter of what was left: making a branch takes a few kilobytes.
+const FEW_BYTES: u64 = 16 << 20;
+const FEW_FILES: u64 = 1_000;
 
 /// What a preparation leaves free on each of its file systems.
 #[derive(Clone, Debug)]
@@ -107,8 +112,8 @@ impl Watched {
         let places = distinct(self.places.clone()).await;
         let mut watched: FuturesUnordered<_> = places
             .into_iter()
-            .map(|place| async move {
-                let least = |room: &Room| place.least(room, least_bytes);
+            .map(move |place| async move {
+                let least = |room| place.least(room, least_bytes);
                 let lack = fills(|| room_on(&place.dir), least).await;
                 Filled { place, lack }
             })
@@ -122,7 +127,7 @@ impl Watched {
 
 impl Place {
     /// A file system without the data directory may be small, and have less than the reserve.
-    fn least(&self, room: &Room, least_bytes: u64) -> Least {
+    fn least(&self, room: Room, least_bytes: u64) -> Least {
         let bytes = if self.is_of_data {
             least_bytes
         } else {
@@ -137,9 +142,29 @@ impl Place {
     }
 }
 
+impl Least {
+    /// The same or, if less was free at the first look, a little less than at that look.
+    fn lowered_to(self, first: Room) -> Self {
+        let lower = |least: u64, first: u64, few: u64| {
+            if first < least {
+                first - few.min(first / 4)
+            } else {
+                least
+            }
+        };
+        let files = first
+            .files
+            .map_or(self.files, |(free, _)| lower(self.files, free, FEW_FILES));
+        Self {
+            bytes: lower(self.bytes, first.bytes, FEW_BYTES),
+            files,
+        }
+    }
+}
+
 impl Room {
     /// What is lacking, if less than the least is free, and less than before.
-    fn lack(&self, before: &Self, least: Least) -> Option<Lack> {
+    fn lack(self, before: Self, least: Least) -> Option<Lack> {
         if self.bytes < least.bytes && self.bytes < before.bytes {
             return Some(Lack::Bytes {
                 free: self.bytes,
@@ -154,7 +179,7 @@ impl Room {
     }
 
     /// The time until the next look: shorter if less is left.
-    fn pause(&self, least: Least) -> Duration {
+    fn pause(self, least: Least) -> Duration {
         let left = |free: u64, least: u64, near: u64| {
             let per_mille = free.saturating_sub(least).min(near) * 1000 / near;
             LOOK * u32::try_from(per_mille).unwrap_or(1000) / 1000
@@ -196,17 +221,19 @@ impl Filled {
 /// file systems grow.
 async fn fills<L: Future<Output = Option<Room>>>(
     mut look: impl FnMut() -> L,
-    least: impl Fn(&Room) -> Least,
+    least: impl Fn(Room) -> Least,
 ) -> Lack {
-    let mut before: Option<Room> = None;
+    let (mut first, mut before): (Option<Room>, Option<Room>) = (None, None);
     loop {
         let room = look().await;
-        if let (Some(room), Some(before)) = (&room, &before)
+        first = first.or(room);
+        let least = |room| first.map_or(least(room), |first| least(room).lowered_to(first));
+        if let (Some(room), Some(before)) = (room, before)
             && let Some(lack) = room.lack(before, least(room))
         {
             return lack;
         }
-        clock::sleep(room.map_or(LOOK, |room| room.pause(least(&room)))).await;
+        clock::sleep(room.map_or(LOOK, |room| room.pause(least(room)))).await;
         before = room;
     }
 }
@@ -277,7 +304,7 @@ mod tests {
     #[test]
     fn a_disk_with_less_free_space_or_inodes_than_wanted_is_noticed_while_more_is_used() {
         let check = |before: Room, now: Room, expected: Option<Lack>| {
-            assert_eq!(now.lack(&before, LEAST), expected, "{before:?}, {now:?}");
+            assert_eq!(now.lack(before, LEAST), expected, "{before:?}, {now:?}");
         };
         for files in [None, Some(500)] {
             for before in [9, 11] {
@@ -307,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_cannot_be_asked_for_a_moment_is_watched_on() {
-        let looks = [Some(9), None, Some(8), None, Some(9), Some(7)];
+        let looks = [Some(11), None, Some(8), None, Some(9), Some(7)];
         let mut looks = looks.into_iter();
         let look = || ready(looks.next().unwrap().map(|bytes| free(bytes, None)));
         let lack = fills(look, |_| LEAST).await;
@@ -339,6 +366,23 @@ mod tests {
         assert_eq!(pause(NEAR_BYTES, Some(0)), SHORTEST_LOOK);
     }
 
+    /// The person may always have less free than a preparation has to leave.
+    #[test]
+    fn a_preparation_may_use_a_little_of_a_disk_that_had_less_than_the_least_before() {
+        let least = Least {
+            bytes: 1 << 29,
+            files: 10_000,
+        };
+        let from = |bytes: u64, files: Option<u64>| {
+            let from = least.lowered_to(free(bytes, files));
+            (from.bytes, from.files)
+        };
+        assert_eq!(from(1 << 29, Some(10_000)), (1 << 29, 10_000));
+        assert_eq!(from(1 << 28, None), ((1 << 28) - FEW_BYTES, 10_000));
+        assert_eq!(from(400, Some(8_000)), (300, 7_000));
+        assert_eq!(from(0, Some(400)), (0, 300));
+    }
+
     #[test]
     fn what_stays_free_depends_on_the_size_of_the_disk() {
         let least = |is_of_data: bool, all_bytes: u64, all_files: Option<u64>| {
@@ -347,7 +391,7 @@ mod tests {
                 all_bytes,
                 files: all_files.map(|all| (0, all)),
             };
-            let least = place(is_of_data).least(&room, 1 << 29);
+            let least = place(is_of_data).least(room, 1 << 29);
             (least.bytes, least.files)
         };
         // The repository may be on a small disk, on which the reserve was never free.
