@@ -547,10 +547,10 @@ async fn tip(git: &Git, branch: Option<&BranchRef>) -> Result<Option<Commit>, Wo
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::{future::poll_fn, pin::pin, task::Poll};
+    use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
     use super::*;
-    use crate::layout::Layout;
+    use crate::{clock, layout::Layout};
 
     /// Its files may be what fills the disk, and another task may use the repository for long.
     #[tokio::test]
@@ -580,19 +580,23 @@ mod tests {
             settled: None,
             again: None,
         };
-        worktrees.write_record(&record).await.unwrap();
         let worktree = worktrees.path(task);
         fs::create_dir_all(worktree.join("many")).unwrap();
+        worktrees.write_record(&record).await.unwrap();
         let _turn = worktrees.turn(&repository).await;
         let mut taking = pin!(worktrees.take_back_unfinished(task, Arc::default()));
-        while worktree.exists() {
-            poll_fn(|context| {
-                assert!(taking.as_mut().poll(context).is_pending());
-                Poll::Ready(())
-            })
-            .await;
-            tokio::task::yield_now().await;
-        }
+        let removed = async {
+            while worktree.exists() {
+                poll_fn(|context| {
+                    assert!(taking.as_mut().poll(context).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let within = Duration::from_secs(20);
+        clock::within(within, removed).await.unwrap();
         assert!(worktrees.record(task).await.unwrap().is_some());
     }
 }
