@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     panic::AssertUnwindSafe,
+    path::Path,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -110,7 +111,9 @@ impl Launcher {
             }
         }
         let by = launch.task.requester_of(launch.attempt.number);
-        let elsewhere = self.commands.for_preparing(live, by.restrained);
+        let worktree = launch.task.request.worktree.as_ref();
+        let repository = worktree.map(|worktree| Path::new(&*worktree.repository));
+        let elsewhere = self.commands.for_preparing(live, repository, by.restrained);
         let phase = launch.task.phase();
         let is_new = !resumed || matches!(phase, Some(Phase::Preparing | Phase::Starting));
         let executor = {
@@ -223,7 +226,7 @@ impl Launcher {
         if state.children.is_empty() && task.request.worktree.is_some() {
             // A stop may have interrupted the preparation of the worktree, here or in an earlier
             // host.
-            let commands = self.commands.for_settling(live);
+            let commands = self.commands.for_undoing(live);
             Box::pin(self.workspaces.take_back_unfinished(task, commands)).await;
         }
         if let Some(look) = self.workspaces.git_state(task).map(Box::pin) {
@@ -231,7 +234,12 @@ impl Launcher {
             if !state.children.is_empty() {
                 self.reporter.send(live, Report::Finishing).await;
             }
-            ending.git = supervised_by(self.commands.for_settling(live), look).await;
+            let commands = if live.look(|state| state.stop.is_some()) {
+                self.commands.for_undoing(live)
+            } else {
+                self.commands.for_settling(live)
+            };
+            ending.git = supervised_by(commands, look).await;
         }
         self.settle(task, live, ending).await;
     }

@@ -404,6 +404,8 @@ impl Worktrees {
         git: &Git,
         record: &mut Record,
     ) -> Result<(), WorktreeError> {
+        // Git needs room for its answer, and the files may be what fills the disk.
+        self.remove_files(git).await?;
         repository.forget_worktree(git.dir()).await?;
         if std::mem::take(&mut record.is_half_made) {
             self.write_record(record).await?;
@@ -422,15 +424,20 @@ impl Worktrees {
 
     /// Removes the remains of a worktree that was not made completely. They contain no work.
     async fn remove_half_made(&self, git: &Git, record: &Record) -> Result<(), WorktreeError> {
+        self.remove_files(git).await?;
+        let repository = git.in_repository(&record.repository);
+        Ok(repository.forget_worktree(git.dir()).await?)
+    }
+
+    /// Removes the files of a worktree that was not made completely. Needs no git, and no room.
+    async fn remove_files(&self, git: &Git) -> Result<(), WorktreeError> {
         let path = git.dir().to_owned();
         // The git of an earlier host may still be making this worktree. If it fails, it removes
         // whatever is at this path then.
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot remove", &path))?;
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
-            .await?;
-        let repository = git.in_repository(&record.repository);
-        Ok(repository.forget_worktree(git.dir()).await?)
+            .await
     }
 
     /// Whether a task has a worktree whose creation was begun and is not complete.
@@ -450,8 +457,10 @@ impl Worktrees {
         let Some(half) = self.record(task).await?.filter(is_unfinished) else {
             return Ok(());
         };
-        let _turn = self.turn(&half.repository).await;
         let git = self.git_of(&half, variables);
+        // Before anything that may take long or needs room: the files may be what fills the disk.
+        self.remove_files(&git).await?;
+        let _turn = self.turn(&half.repository).await;
         half.remove_left_locks(&git).await?;
         self.take_back(&git, &half).await
     }
@@ -531,5 +540,63 @@ async fn tip(git: &Git, branch: Option<&BranchRef>) -> Result<Option<Commit>, Wo
     match branch {
         Some(branch) => Ok(git.branch_commit(branch).await?),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+    use super::*;
+    use crate::{clock, layout::Layout};
+
+    /// Its files may be what fills the disk, and another task may use the repository for long.
+    #[tokio::test]
+    async fn files_of_an_unfinished_worktree_are_removed_before_the_repository_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let worktrees = Worktrees::new(Layout::new(dir.path()));
+        let (task, repository) = (TaskId::new(1, 1), dir.path().join("repository"));
+        let record = Record {
+            task,
+            repository: repository.clone(),
+            checkout: None,
+            branch: BranchRef::named("claudine/x"),
+            base: None,
+            base_commit: Commit::parse(&"a".repeat(40)).unwrap(),
+            restraint: None,
+            is_without_fetch: false,
+            tip: None,
+            is_named: false,
+            is_dropped: false,
+            is_ready: false,
+            is_half_made: false,
+            opening: None,
+            resolver: None,
+            updating: None,
+            late: String::new(),
+            ignored: Stamps::default(),
+            settled: None,
+            again: None,
+        };
+        let worktree = worktrees.path(task);
+        fs::create_dir_all(worktree.join("many")).unwrap();
+        worktrees.write_record(&record).await.unwrap();
+        let _turn = worktrees.turn(&repository).await;
+        let mut taking = pin!(worktrees.take_back_unfinished(task, Arc::default()));
+        let removed = async {
+            while worktree.exists() {
+                poll_fn(|context| {
+                    assert!(taking.as_mut().poll(context).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let within = Duration::from_secs(20);
+        clock::within(within, removed).await.unwrap();
+        assert!(worktrees.record(task).await.unwrap().is_some());
     }
 }
