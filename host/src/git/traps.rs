@@ -148,8 +148,8 @@ impl Git {
 }
 
 /// Fails if git would read something without an end at this place whatever it does, or if it is not
-/// certain which repository git would use. The variables tell what the values of settings mean. Somebody
-/// could still make such a thing in the moment before the command.
+/// certain which repository git would use. The variables tell what the values of settings mean.
+/// Somebody could still make such a thing in the moment before the command.
 pub(super) async fn refuse_unusual(at: &At, variables: &Variables) -> Result<(), GitError> {
     let (of, variables) = (at.clone(), variables.clone());
     let look = move || {
