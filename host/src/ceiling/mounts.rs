@@ -97,7 +97,7 @@ impl Mounts {
 
     fn same_as(&self, mount: &Mount) -> impl Iterator<Item = &Mount> {
         let all = self.0.iter();
-        all.filter(|other| other.device == mount.device)
+        all.filter(move |other| other.device == mount.device)
     }
 }
 

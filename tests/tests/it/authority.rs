@@ -982,7 +982,7 @@ fn clients_agent_is_denied_the_other_name_of_a_home_directory_that_is_mounted_tw
         assert!(!before.contains(rule), "{before}");
     }
     let _home = Mounted::again(&host.home(), &home);
-    let _data = Mounted::again(&host.data_dir(), &data);
+    let _data = Mounted::again(host.data_dir(), &data);
     let after = rules(&host, &mut client);
     for rule in &denied {
         assert!(after.contains(rule), "{rule}: {after}");
