@@ -29,6 +29,14 @@ use crate::fsx;
 /// The files with settings in a git directory.
 const FILES: [&str; 2] = ["config", "config.worktree"];
 
+/// Settings with addresses, by the names of their sections. Git opens no pipe there, and a path may
+/// be on a server that does not answer.
+const ADDRESSES: [(&str, &str); 3] = [
+    ("remote", "pushurl"),
+    ("remote", "url"),
+    ("submodule", "url"),
+];
+
 /// The maximum number of bytes in all files with settings of a repository. One that names more
 /// programs than can be disabled has fewer.
 const BYTES_MAX: u64 = 4 << 20;
@@ -83,6 +91,9 @@ pub(super) fn first_named(
         };
         left = left.saturating_sub(text.len() as u64);
         for entry in entries(&as_text(&text)) {
+            if ADDRESSES.contains(&(entry.section.as_str(), entry.name.as_str())) {
+                continue;
+            }
             let Some(named) = users.place(&entry.value, Path::new("")) else {
                 continue;
             };
@@ -104,15 +115,17 @@ pub(super) fn first_named(
     Ok(None)
 }
 
-/// The bytes of a file with settings; `None` if there is no such file.
+/// The bytes of a file with settings; `None` if there is no such file, or none that git can read.
 fn read(file: &Path, most: u64) -> Result<Option<Vec<u8>>, GitError> {
     if !fs::metadata(file).is_ok_and(|found| found.is_file()) {
         return Ok(None);
     }
     match fsx::read_at_most(file, most) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unusable(file)(error)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(unusable(file)(error)),
+        },
     }
 }
 
@@ -213,6 +226,7 @@ mod tests {
         // Usual values, and files that git does not read.
         one("[core]\nbare = false\nexcludesFile = /dev/null\n", None);
         one("[core]\nexcludesFile = missing\n[user]\nname = a\n", None);
+        one("[remote \"a\"]\nurl = @/top/pipe\n", None);
         check(&[("r/worktrees/x/config", of_worktree)], None);
         check(&[], None);
     }

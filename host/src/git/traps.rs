@@ -211,6 +211,11 @@ fn first_unusual(git_dir: &Path, top: &Path, users: &UsersFiles) -> Result<Optio
         // Git finds no repository there, and says so.
         _ => return Ok(None),
     };
+    let looked = fs::symlink_metadata(git_dir.join("HEAD"));
+    if looked.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        // Git cannot look into the directory either.
+        return Ok(None);
+    }
     if let Some(trap) = first_endless(&git_dir) {
         return Ok(Some(trap));
     }
