@@ -288,6 +288,17 @@ fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
             return Ok(Some(trap));
         }
     }
+    for (dir, _) in entries(&git_dir.join("objects"))? {
+        // Git reads an object from a directory with the first two digits of the object's name.
+        let is_read = dir.is_dir() && dir.file_name().is_some_and(|name| name.len() == 2);
+        let objects = if is_read { entries(&dir)? } else { Vec::new() };
+        let trap = objects
+            .iter()
+            .find_map(|(path, kind)| Trap::behind(path, *kind));
+        if trap.is_some() {
+            return Ok(trap);
+        }
+    }
     Ok(None)
 }
 
@@ -358,6 +369,7 @@ mod tests {
             ("info", false),
             ("info/exclude", false),
             ("objects/pack/a.pack", false),
+            ("objects/ab/c", false),
             ("modules/a/annex", false),
             ("worktrees/a/annex", false),
         ] {
@@ -378,6 +390,7 @@ mod tests {
             ("info/exclude", "/dev/urandom"),
             ("objects/info/alternates", "/dev/zero"),
             ("objects/pack/a.idx", "/dev/zero"),
+            ("objects/ab/c", "/dev/zero"),
             ("worktrees/a/info/sparse-checkout", "/dev/zero"),
             ("info", "/dev/zero"),
         ] {
@@ -393,6 +406,7 @@ mod tests {
             "refs/heads/a",
             "logs/HEAD",
             "objects/pack/a.idx",
+            "objects/ab/c",
             "worktrees/a/gitdir",
         ] {
             let dir = tempfile::tempdir().unwrap();
