@@ -3,6 +3,7 @@
 //! changed meanwhile, or a person may have done something.
 
 pub(crate) mod homes;
+mod mounts;
 mod patterns;
 pub(crate) mod places;
 pub(crate) mod session;

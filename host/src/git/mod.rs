@@ -21,6 +21,7 @@ mod hooks;
 mod in_the_way;
 mod index;
 mod index_lock;
+mod led;
 mod locked;
 mod locks;
 mod look;
@@ -85,7 +86,7 @@ use self::{
     place::is_linked_checkout,
     restraint::reaching,
     spec::{Purpose, SHORT, Spec},
-    traps::{Trap, refuse_endless},
+    traps::{Trap, refuse_unusual},
 };
 pub(crate) use crate::config::GIT_ELSEWHERE as ELSEWHERE;
 use crate::{
@@ -449,7 +450,7 @@ impl Git {
             Purpose::Changes => Abandoned::LeftAlone,
         };
         if self.is_restrained() {
-            Box::pin(refuse_endless(at)).await?;
+            Box::pin(refuse_unusual(at, variables)).await?;
         }
         let command = spec.command(at, &reaching(spec, variables), folds_case);
         let finished = finish_within(command, spec.kept_bytes, spec.limit, abandoned);

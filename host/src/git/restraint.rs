@@ -10,7 +10,8 @@
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository
 //!   name the server and the programs that connect to it.
 //! - Git changes no repository in which it would follow a link when it writes, and does nothing in
-//!   one in which it would read without an end.
+//!   one in which it would read without an end, or in which it could use other refs, objects or
+//!   submodules than those that are looked at for links.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps
@@ -27,6 +28,7 @@ use super::{
     foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
     settings::few_enough,
     spec::{Program, Purpose, Spec},
+    traps::{Trap, leads_elsewhere},
 };
 use crate::command::Finished;
 
@@ -67,6 +69,9 @@ const TO_CONNECT: &str = concat!(
     r"|lfs\.(.*\.)?standalonetransferagent",
 );
 
+/// Settings by which a repository could have its parts elsewhere.
+const OF_PARTS: &str = r"extensions\..*|submodule\..*\.gitdir";
+
 /// Commands that are meant to connect to a remote.
 const CONNECT: [&str; 2] = ["push", SUBMODULE];
 const SUBMODULE: &str = "submodule";
@@ -101,6 +106,8 @@ struct Limits {
     has_own_filters: bool,
     /// Whether the repository itself names a program to connect to a remote.
     has_own_to_connect: bool,
+    /// The first setting by which parts of the repository could be elsewhere.
+    leads_elsewhere: Option<String>,
 }
 
 impl Git {
@@ -196,20 +203,26 @@ impl Git {
         Ok(limits.has_own_filters)
     }
 
-    /// The limits for the settings of a place, as they are during a command or without one.
+    /// The limits for the settings of a place, as they are during a command or without one. Fails
+    /// if parts of the repository could be elsewhere.
     async fn limits_at(
         &self,
         at: &At,
         command: Option<&Spec>,
         folds_case: bool,
     ) -> Result<Limits, GitError> {
-        let pattern = format!("^({FOR_FILES}|{TO_CONNECT})$");
+        let pattern = format!("^({FOR_FILES}|{TO_CONNECT}|{OF_PARTS})$");
         let spec = Spec::reads(["config", "--show-scope", "-z", "--get-regexp", &pattern]);
         let spec = match command {
             Some(command) => spec.with_settings_of(command),
             None => spec,
         };
-        self.settings_at(at, &spec, folds_case, limits).await
+        let limits = self.settings_at(at, &spec, folds_case, limits).await?;
+        let dir = at.dir().to_owned();
+        match limits.leads_elsewhere {
+            Some(name) => Err(Trap::Extended { dir, name }.into()),
+            None => Ok(limits),
+        }
     }
 }
 
@@ -237,17 +250,23 @@ pub(super) fn reaching(spec: &Spec, variables: &Variables) -> Variables {
 /// The limits for settings that git has printed with their scopes; `None` if they cannot be parsed.
 fn limits(output: &str) -> Option<Limits> {
     let (mut of_user, mut own) = (BTreeMap::new(), BTreeMap::new());
+    let mut limits = Limits::default();
     let mut parts = output.split_terminator('\0');
     while let Some(scope) = parts.next() {
         let entry = parts.next()?;
         let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
         if OF_USER.contains(&scope) {
             of_user.insert(name, value);
-        } else {
+            continue;
+        }
+        // Each value counts, whichever of several values git uses.
+        if limits.leads_elsewhere.is_none() && leads_elsewhere(name, value) {
+            limits.leads_elsewhere = Some(name.to_owned());
+        }
+        if !is_of_parts(name) {
             own.insert(name, value);
         }
     }
-    let mut limits = Limits::default();
     for (name, value) in own {
         let Some(disabled) = disabled(name) else {
             limits.has_own_to_connect = true;
@@ -272,6 +291,11 @@ fn limits(output: &str) -> Option<Limits> {
         }
     }
     Some(limits)
+}
+
+/// Whether a setting tells where the parts of a repository are, and names no program.
+fn is_of_parts(name: &str) -> bool {
+    name.starts_with("extensions.") || name.starts_with("submodule.") && name.ends_with(".gitdir")
 }
 
 /// The value with which a setting names no program; `None` for a program that connects to a remote.
@@ -372,6 +396,47 @@ mod tests {
             check(&format!("local\0{name}\nsh x\0"), &[], true);
             check(&format!("global\0{name}\nsh x\0"), &[], false);
         }
+    }
+
+    #[test]
+    fn a_repository_whose_parts_could_be_elsewhere_is_noticed() {
+        for (name, value, is_refused) in [
+            ("extensions.noop", "true", false),
+            ("extensions.noop-v1", "true", false),
+            ("extensions.preciousobjects", "true", false),
+            ("extensions.partialclone", "origin", false),
+            ("extensions.worktreeconfig", "true", false),
+            ("extensions.objectformat", "sha256", false),
+            ("extensions.compatobjectformat", "sha1", false),
+            ("extensions.relativeworktrees", "true", false),
+            ("extensions.refstorage", "files", false),
+            ("extensions.refstorage", "reftable", false),
+            ("extensions.refstorage", "files:///r", true),
+            ("extensions.refstorage", "reftable://r", true),
+            ("extensions.refstorage", "", true),
+            ("extensions.submodulepathconfig", "true", true),
+            ("extensions.unknown", "true", true),
+            ("extensions.a.refstorage", "files", true),
+            ("submodule.s.gitdir", "/r/modules/s", true),
+            ("submodule.a.b.gitdir", "", true),
+        ] {
+            for scope in ["local", "worktree", "global", "system"] {
+                let is_refused = is_refused && !OF_USER.contains(&scope);
+                let found = limits(&format!("{scope}\0{name}\n{value}\0")).unwrap();
+                let expected = Limits {
+                    leads_elsewhere: is_refused.then(|| name.to_owned()),
+                    ..Limits::default()
+                };
+                assert_eq!(found, expected, "{scope} {name}={value}");
+            }
+        }
+        // Another value does not hide one of several.
+        let found = limits(
+            "local\0extensions.refstorage\nfiles:///r\0local\0extensions.refstorage\nfiles\0\
+             local\0filter.a.clean\nsh x\0",
+        );
+        let found = found.unwrap().leads_elsewhere;
+        assert_eq!(found.as_deref(), Some("extensions.refstorage"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use claudine_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::mounts::SmallDisk;
+use crate::mounts::{Mounted, SmallDisk};
 
 /// The strictest limits for agents.
 pub(super) const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n\
@@ -961,6 +961,35 @@ fn clients_agent_is_denied_changes_to_hidden_files_of_the_home_directory_and_beh
     for rule in &all {
         assert!(after.contains(rule), "{rule}: {after}");
     }
+}
+
+#[test]
+fn clients_agent_is_denied_the_other_name_of_a_home_directory_that_is_mounted_twice() {
+    let (host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let mut client = Client::connect(&host);
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    let (home, data) = (root.join("home"), root.join("data"));
+    fs::create_dir(&home).unwrap();
+    fs::create_dir(&data).unwrap();
+    let denied = [
+        format!("Edit(/{}/.*)", home.display()),
+        format!("Read(/{}/env)", data.display()),
+    ];
+    let before = rules(&host, &mut client);
+    for rule in &denied {
+        assert!(!before.contains(rule), "{before}");
+    }
+    let _home = Mounted::again(&host.home(), &home);
+    let _data = Mounted::again(host.data_dir(), &data);
+    let after = rules(&host, &mut client);
+    for rule in &denied {
+        assert!(after.contains(rule), "{rule}: {after}");
+    }
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "workingDirectory": data});
+    let says = ["it is in the data directory", "the directory of a project"];
+    refused(&mut client, "DelegateTask", asked, &says);
 }
 
 /// The worktrees are usually among the hidden files of the home directory.

@@ -7,6 +7,7 @@ mod checkout;
 mod clean;
 mod diff;
 mod drivers;
+mod elsewhere;
 mod fast_forward;
 mod hand_over;
 mod hostile;
