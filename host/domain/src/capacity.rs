@@ -355,8 +355,9 @@ impl Capacity {
     }
 
     /// Whether one more preparation may begin beside this many, if some of these take long.
-    /// Otherwise, more and more would be begun, since nothing is kept free for them. Preparations of tasks of restrained
-    /// principals are counted apart from the others, so that neither wait for the others.
+    /// Otherwise, more and more would be begun, since nothing is kept free for them. Preparations
+    /// of tasks of restrained principals are counted apart from the others, so that neither wait
+    /// for the others.
     pub(crate) fn admit_preparation(
         &self,
         preparing: usize,
