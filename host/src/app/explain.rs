@@ -633,6 +633,19 @@ mod tests {
     }
 
     #[test]
+    fn task_that_waits_for_preparations_is_told_whose_they_are() {
+        let check = |by_restrained: bool, expected: &str| {
+            let text = refusal_text(&Refusal::Preparing {
+                preparing: 8,
+                by_restrained,
+            });
+            assert!(text.starts_with(expected), "{text}");
+        };
+        check(true, "8 tasks of MCP clients are being prepared");
+        check(false, "8 tasks of people are being prepared");
+    }
+
+    #[test]
     fn only_a_supervisor_that_does_nothing_halts_a_running_task() {
         let check = |halted: Option<&str>, is_unreached: bool, expected: Option<&str>| {
             let mut task = sample_task(1);

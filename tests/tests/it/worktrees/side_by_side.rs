@@ -92,7 +92,8 @@ fn git_waits_less_long_for_the_servers_of_submodules_of_a_clients_task() {
     let notes = bin.path().join("notes");
     let script = format!(
         "#!/bin/sh\ncase \" $* \" in *' submodule '*)\n\
-         echo \"$GIT_HTTP_LOW_SPEED_LIMIT $GIT_HTTP_LOW_SPEED_TIME $('{git}' config core.sshCommand)\" >> '{notes}'\n\
+         ssh=$('{git}' config core.sshCommand)\n\
+         echo \"$GIT_HTTP_LOW_SPEED_LIMIT $GIT_HTTP_LOW_SPEED_TIME $ssh\" >> '{notes}'\n\
          esac\nexec '{git}' \"$@\"\n",
         git = program("git").display(),
         notes = notes.display(),
