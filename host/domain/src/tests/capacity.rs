@@ -480,9 +480,8 @@ fn preparation_that_takes_long_holds_nothing_but_a_slot() {
         memory_bytes: 700 * MIB,
     };
     let check = |learned: Option<Sample>, limits: Limits, at_first: &str, later: &str| {
-        let learned = learned.as_ref().map(|sample| (*sample, command()));
-        let learned = learned.as_ref().map(|(sample, class)| (class, *sample));
-        let mut capacity = capacity(limits, learned);
+        let class = command();
+        let mut capacity = capacity(limits, learned.map(|sample| (&class, sample)));
         capacity.observe(reading());
         for number in 0..8 {
             let task = TaskId::new(0, number);
