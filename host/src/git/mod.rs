@@ -10,6 +10,7 @@ mod attributes;
 mod checkouts;
 mod configured;
 mod conflicts;
+mod connect;
 mod diff;
 mod entries;
 mod environment;

@@ -23,6 +23,7 @@ mod nested;
 mod phases;
 mod resolve;
 mod shim;
+mod side_by_side;
 mod submodules;
 
 use std::{
