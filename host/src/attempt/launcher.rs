@@ -122,6 +122,14 @@ impl Launcher {
             let mut loading = Box::pin(loading);
             unless_cut_short(live, loading.as_mut()).await?
         };
+        // An attempt that an earlier host has started goes on.
+        let is_limited = by.restrained && (is_preparing || !resumed);
+        let places = &self.inputs.places;
+        if is_limited && worktree.is_some() {
+            // Before git does anything there.
+            let named = &launch.task.request.cwd;
+            Box::pin(place_still_allowed(&launch, places, named)).await?;
+        }
         // Boxed, so that the memory of this large future is free while the task runs.
         let workspace = {
             let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
@@ -141,14 +149,11 @@ impl Launcher {
         {
             self.reporter.send(live, Report::Branch(branch)).await;
         }
-        // An attempt that an earlier host has started goes on.
-        let is_limited = by.restrained && (is_preparing || !resumed);
         let preparing = async {
             if is_limited {
                 let resolver = Box::pin(self.workspaces.resolver(&launch.task));
                 let resolver = supervised_by(elsewhere.clone(), resolver).await?;
                 worktree_still_free(&launch, resolver.as_ref())?;
-                let places = &self.inputs.places;
                 Box::pin(place_still_allowed(&launch, places, &workspace)).await?;
             }
             let manifest = executor.manifest();

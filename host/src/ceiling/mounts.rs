@@ -133,15 +133,12 @@ fn path_of(field: &[u8]) -> PathBuf {
     while let Some((first, after)) = rest.split_first() {
         let number = after.get(..3).filter(|_| *first == b'\\');
         let number = number.and_then(|digits| str::from_utf8(digits).ok());
-        match number.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = number.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            bytes.push(byte);
+            rest = &after[3..];
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     OsString::from_vec(bytes).into()

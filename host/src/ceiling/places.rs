@@ -22,7 +22,7 @@ use super::{
     homes::{Homes, is_hidden_in},
     mounts::Mounts,
     patterns::{all_but, named},
-    way,
+    values, way,
 };
 use crate::{
     git::{Led, UsersFiles},
@@ -46,6 +46,8 @@ pub(crate) struct Places {
     settings: Settings,
     git: UsersFiles,
     homes: Homes,
+    /// The directories in which restrained principals may let tasks work.
+    allowed: Vec<PathBuf>,
 }
 
 /// Places of settings of Claudine.
@@ -79,6 +81,15 @@ impl Places {
             settings,
             git,
             homes,
+            allowed: vec!["/".into()],
+        }
+    }
+
+    /// The same places, with the directories in which restrained principals may let tasks work.
+    pub(crate) fn with_allowed(self, directories: &[String]) -> Self {
+        Self {
+            allowed: directories.iter().map(PathBuf::from).collect(),
+            ..self
         }
     }
 
@@ -234,10 +245,18 @@ impl Places {
         directory: &Path,
         mounts: &Mounts,
     ) -> Result<(), Refusal> {
-        let Some(place) = self.place_of(directory, mounts) else {
-            return Ok(());
-        };
         let shown = shortened(&directory.to_string_lossy(), SHOWN);
+        let Some(place) = self.place_of(directory, mounts) else {
+            if self.is_allowed(directory) {
+                return Ok(());
+            }
+            let message = format!(
+                "no task may be requested {} to work in {shown}; {}",
+                way(by),
+                values(self.allowed.iter().map(|it| it.to_string_lossy()))
+            );
+            return Err(Refusal::of_setting(message, "directories"));
+        };
         Err(Refusal {
             message: format!(
                 "no task may be requested {} to work in {shown}: it is in {place}, which has what belongs to the host and to other tasks",
@@ -245,6 +264,15 @@ impl Places {
             ),
             hint: "name the directory of a project, or the worktree of a task".to_owned(),
         })
+    }
+
+    /// Whether a directory is in one of those that the settings allow, or in the worktree of a
+    /// task. Reads links.
+    fn is_allowed(&self, directory: &Path) -> bool {
+        let real = without_links(directory);
+        let mut worktrees = self.data.iter().map(|data| Layout::new(data).worktrees());
+        let mut allowed = self.allowed.iter().map(|it| without_links(it));
+        allowed.any(|it| real.starts_with(it)) || worktrees.any(|it| real.starts_with(it))
     }
 
     fn place_of(&self, directory: &Path, mounts: &Mounts) -> Option<&'static str> {
@@ -442,6 +470,44 @@ mod tests {
         ] {
             check(path, None);
         }
+    }
+
+    #[test]
+    fn a_restrained_principal_lets_tasks_work_only_in_the_allowed_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for directory in ["src/a", "other", "data/worktrees/task_1"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        symlink(root.join("src"), root.join("link")).unwrap();
+        symlink(root.join("other"), root.join("src/out")).unwrap();
+        let check = |allowed: &[&str], path: &str, expected: bool| {
+            let (git, homes) = (UsersFiles::default(), Homes::default());
+            let places = Places::new(&root.join("data"), &root.join("config.toml"), git, homes);
+            let allowed = allowed.iter().map(|name| root.join(name));
+            let allowed: Vec<String> = allowed.map(|it| it.display().to_string()).collect();
+            let places = places.with_allowed(&allowed);
+            let found = places.may_work_in(&chat(), &root.join(path));
+            assert_eq!(found.is_ok(), expected, "{allowed:?}, {path}: {found:?}");
+            if let Err(refusal) = found {
+                assert!(refusal.hint.contains("mcp.directories"), "{refusal:?}");
+            }
+            let person = places.may_work_in(&Principal::default(), &root.join(path));
+            assert_eq!(person, Ok(()), "{path}");
+        };
+        for allowed in ["src", "link"] {
+            check(&[allowed], "src", true);
+            check(&[allowed], "src/a", true);
+            check(&[allowed], "link/a", true);
+            check(&[allowed], "data/worktrees/task_1", true);
+            check(&[allowed], "", false);
+            check(&[allowed], "other", false);
+            check(&[allowed], "src/../other", false);
+            check(&[allowed], "src/out", false);
+            check(&[allowed], "srcs", false);
+        }
+        check(&[], "src", false);
+        check(&["src", "other"], "src/out", true);
     }
 
     #[test]

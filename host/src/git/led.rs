@@ -175,7 +175,9 @@ mod tests {
             for path in ["top", "r/more", "r/worktrees/x", "home"] {
                 fs::create_dir_all(root.join(path)).unwrap();
             }
-            pipes.iter().for_each(|path| pipe(&root.join(path)));
+            for path in pipes {
+                pipe(&root.join(path));
+            }
             pipe(&root.join(as_path(Path::new("p\u{e0ff}"))));
             symlink(root.join("top/pipe"), root.join("link")).unwrap();
             let placed = root.to_str().unwrap().as_bytes();

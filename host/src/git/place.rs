@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn only_the_git_directory_of_a_linked_checkout_leads_to_another_and_only_to_its_own() {
         let far = "../../../elsewhere";
-        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: &[Case<'_>] = &[
             (&[], None),
             // What git makes, in a submodule too.
             (&[("worktrees/x", "../..\n")], None),

@@ -814,6 +814,43 @@ fn client_lets_no_task_work_in_the_data_directory_or_beside_the_settings() {
 }
 
 #[test]
+fn client_lets_tasks_work_only_in_the_directories_of_the_settings() {
+    let (host, _agent) = smallest();
+    let [trusted, other] = ["trusted", "other"].map(|name| host.work().join(name));
+    for directory in [&trusted, &other] {
+        fs::create_dir(directory).unwrap();
+    }
+    symlink(&other, trusted.join("link")).unwrap();
+    let setting = trusted.to_str().unwrap();
+    host.run(["config", "set", "mcp.directories", setting])
+        .check();
+    let mut client = Client::connect(&host);
+    let asked = |directory: &Path| {
+        let mut asked = json!({"prompt": "p", "permissionMode": "plan"});
+        asked["workingDirectory"] = json!(directory);
+        asked
+    };
+    let says = ["mcp.directories", setting];
+    for directory in [&host.work(), &other, &trusted.join("link")] {
+        refused(&mut client, "DelegateTask", asked(directory), &says);
+    }
+    client.call("DelegateTask", asked(&trusted));
+    // A link may lead elsewhere only after the request.
+    let later = trusted.join("later");
+    symlink(&trusted, &later).unwrap();
+    host.run(["pause"]).check();
+    let taken = client.call("DelegateTask", asked(&later));
+    fs::remove_file(&later).unwrap();
+    symlink(&other, &later).unwrap();
+    host.run(["unpause"]).check();
+    let task = host.finished(taken["taskId"].as_str().unwrap());
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    // A person may.
+    let other = other.to_str().unwrap();
+    host.text(["delegate", "--permission-mode", "plan", "-w", other, "p"]);
+}
+
+#[test]
 fn settings_for_mcp_also_limit_agents_that_use_the_command_line() {
     let claudine = claudine();
     let evil = "PATH=/evil LD_PRELOAD= CI=1";

@@ -423,7 +423,10 @@ fn next_start_despite_the_load_waits_until_the_previous_one_has_settled_or_ended
     capacity.note_let_pass(task);
     let begun = Some(MonotonicMs(0));
     capacity.started.note_preparing(task, command(), begun);
-    settle(&mut capacity, SETTLING - Duration::from_millis(1));
+    settle(
+        &mut capacity,
+        SETTLING.saturating_sub(Duration::from_millis(1)),
+    );
     assert!(
         !capacity.lets_pass(PATIENCE),
         "its preparation has just begun"
@@ -488,7 +491,10 @@ fn preparation_that_takes_long_holds_nothing_but_a_slot() {
             let begun = Some(MonotonicMs(0));
             capacity.started.note_preparing(task, command(), begun);
         }
-        settle(&mut capacity, SETTLING - Duration::from_millis(1));
+        settle(
+            &mut capacity,
+            SETTLING.saturating_sub(Duration::from_millis(1)),
+        );
         let found = refusal(&capacity, &command(), 8);
         assert!(found.starts_with(at_first), "{found} is not {at_first}");
         let next = capacity.next_settled();

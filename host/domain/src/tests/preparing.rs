@@ -78,7 +78,7 @@ fn attempt_whose_preparation_was_quick_starts_at_once() {
     let mut desk = desk(large(4.0));
     let quick = [(); RAMP].map(|()| desk.submit(worktree));
     desk.turn();
-    desk.pass(SETTLING - Duration::from_millis(1));
+    desk.pass(SETTLING.saturating_sub(Duration::from_millis(1)));
     for task in quick {
         desk.report(task, Report::Prepared);
     }
