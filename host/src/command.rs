@@ -67,6 +67,9 @@ pub(crate) struct Order {
     pub(crate) restores: bool,
     /// Whether the command works for a restrained principal: see [`restrained_if`].
     pub(crate) is_restrained: bool,
+    /// Whether the command works for a request of a restrained principal, whoever else has to do
+    /// with the repository: see [`taking_turns_if`].
+    pub(crate) takes_turn: bool,
 }
 
 /// Result of a command; `None` if the command was ended at its time limit.
@@ -108,6 +111,7 @@ impl Elsewhere for Here {
             abandoned,
             restores: _,
             is_restrained: _,
+            takes_turn: _,
         } = order;
         let mut words = argv.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -127,6 +131,9 @@ tokio::task_local! {
 
     /// Whether the current Tokio task works for a restrained principal.
     static RESTRAINED: bool;
+
+    /// Whether the current Tokio task works for a request of a restrained principal.
+    static TAKES_TURNS: bool;
 }
 
 /// Does the work and runs all of its commands with `elsewhere`, however deeply nested the calls
@@ -151,6 +158,15 @@ pub(crate) fn restrained_if<F: Future>(
     work: F,
 ) -> impl Future<Output = F::Output> {
     RESTRAINED.scope(is_restrained, work)
+}
+
+/// Does the work, which is for a request of a restrained principal or of somebody else. Only a few
+/// commands that read for such requests run at once.
+pub(crate) fn taking_turns_if<F: Future>(
+    is_restrained: bool,
+    work: F,
+) -> impl Future<Output = F::Output> {
+    TAKES_TURNS.scope(is_restrained, work)
 }
 
 /// Waits until no command of an earlier host can change anything any more. Code that changes files
@@ -266,6 +282,7 @@ impl Order {
             abandoned,
             restores: RESTORING.try_with(|()| ()).is_ok(),
             is_restrained: RESTRAINED.try_with(|is_so| *is_so).unwrap_or_default(),
+            takes_turn: TAKES_TURNS.try_with(|is_so| *is_so).unwrap_or_default(),
         })
     }
 }
@@ -534,6 +551,11 @@ mod tests {
         let restrained =
             supervised_by(listener.clone(), restrained_if(true, async { run().await }));
         assert!(restrained.await.unwrap().is_none());
+        let requested = supervised_by(
+            listener.clone(),
+            taking_turns_if(true, async { run().await }),
+        );
+        assert!(requested.await.unwrap().is_none());
         let orders = listener.0.lock().unwrap().clone();
         let expected = Order {
             argv: ["git", "-C", "/x", "status"].map(str::to_owned).to_vec(),
@@ -544,6 +566,7 @@ mod tests {
             abandoned: Abandoned::Killed,
             restores: false,
             is_restrained: false,
+            takes_turn: false,
         };
         let restoring = Order {
             restores: true,
@@ -553,6 +576,10 @@ mod tests {
             is_restrained: true,
             ..expected.clone()
         };
-        assert_eq!(orders, [expected, restoring, restrained]);
+        let requested = Order {
+            takes_turn: true,
+            ..expected.clone()
+        };
+        assert_eq!(orders, [expected, restoring, restrained, requested]);
     }
 }

@@ -136,6 +136,11 @@ pub(crate) fn kept_without_file(
         ),
         ("mcp.env", mcp.env != own.env, Some(list(&mcp.env))),
         (
+            "mcp.directories",
+            mcp.directories != own.directories,
+            Some(list(&mcp.directories)),
+        ),
+        (
             "env.exclude",
             kept.env != next.env,
             Some(list(&kept.env.exclude)),
@@ -301,6 +306,9 @@ impl Allowed {
         }
         if !sets("mcp.env") {
             ceiling.env = kept.env;
+        }
+        if !sets("mcp.directories") {
+            ceiling.directories = kept.directories;
         }
         if !sets("budget.daily_usd") {
             let budgets = self.daily_micro_usd.into_iter().chain(next.daily_micro_usd);
@@ -596,7 +604,7 @@ mod tests {
             usual,
             "max_output = '10M'\nkeep = '3d'\n[budget]\ndaily_usd = 2.5\n\
              [mcp]\nexecutors = ['claude', 'other']\nmax_permission_mode = 'plan'\n\
-             merge_strategies = ['manual']\nextras = []\nenv = ['LC_ALL']\n\
+             merge_strategies = ['manual']\nextras = []\nenv = ['LC_ALL']\ndirectories = ['/srv']\n\
              [env]\nexclude = ['AWS_*', 'TOKEN']\n",
         );
         place.next(false, None);
@@ -609,6 +617,7 @@ mod tests {
             "mcp.merge_strategies = [\"manual\"]",
             "mcp.extras = []",
             "mcp.env = [\"LC_ALL\"]",
+            "mcp.directories = [\"/srv\"]",
             "env.exclude = [\"AWS_*\", \"TOKEN\"]",
         ];
         assert_eq!(kept(None), expected);

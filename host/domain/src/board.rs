@@ -217,9 +217,9 @@ pub struct Board {
     /// Time from which the time limit of each attempt's phase counts. Not stored, because after a
     /// restart, reports arrive late, and attempts that were being prepared are prepared again.
     pub(crate) phase_clocks: BTreeMap<TaskId, MonotonicMs>,
-    /// Prepared attempts that wait for their turn to start. Not stored, because after a restart,
-    /// such an attempt reports again that it is prepared.
-    pub(crate) prepared: BTreeSet<TaskId>,
+    /// Prepared attempts that wait for their turn to start, each with the time from which it waits.
+    /// Not stored, because after a restart, such an attempt reports again that it is prepared.
+    pub(crate) prepared: BTreeMap<TaskId, MonotonicMs>,
     pub(crate) clocks: BTreeSet<(MonotonicMs, TaskId, Clock)>,
     pub(crate) waiting: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) accounts: BTreeMap<AccountKey, Parked>,
@@ -275,7 +275,7 @@ impl Board {
             configured_slots: limits.slots,
             in_group: BTreeMap::new(),
             phase_clocks: BTreeMap::new(),
-            prepared: BTreeSet::new(),
+            prepared: BTreeMap::new(),
             clocks: BTreeSet::new(),
             waiting: BTreeSet::new(),
             accounts: stored.accounts.into_iter().collect(),

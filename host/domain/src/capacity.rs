@@ -3,12 +3,15 @@
 //! The caller measures the machine and passes the readings in. A reading does not yet show the
 //! needs of an attempt that started recently. Such an attempt is *settling*, and counts by its
 //! predicted needs until a reading can show its actual needs. (The phase
-//! [`Settling`](crate::attempt::Phase::Settling) is something else.)
+//! [`Settling`](crate::attempt::Phase::Settling) is something else.) An attempt whose preparation
+//! has begun recently settles too. If its preparation takes longer, the attempt holds its slot and
+//! nothing else, until it is prepared and there is room for it.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::started::SETTLING;
 use crate::{
     budget::Level,
     id::TaskId,
@@ -21,8 +24,9 @@ use crate::{
 /// percentage the kernel does not yet kill processes.
 pub const MEMORY_PRESSURE_PERCENT: f64 = 10.0;
 
-/// Number of attempts of unknown classes that may settle at the same time while few attempts run.
-/// On a machine with more cores than this, the number of cores is the limit instead.
+/// Number of attempts of unknown classes that may settle at the same time while few attempts run,
+/// and number of preparations at the same time if some of them take long. On a machine with more
+/// cores than this, the number of cores is the limit instead.
 pub const RAMP: usize = 8;
 
 /// Classes predicted to need fewer cores than this are not held back by the load of other programs.
@@ -120,9 +124,16 @@ pub enum Refusal {
     MemoryStall {
         percent: f64,
     },
-    /// This many attempts of unknown classes have just started, and their needs may still grow.
+    /// This many attempts of unknown classes have just started, or begun to be prepared, and their
+    /// needs may still grow.
     Ramp {
         settling: usize,
+    },
+    /// This many tasks are being prepared, and the preparations of some of them take long. They are
+    /// tasks of restrained principals, or of others, as is the refused task.
+    Preparing {
+        preparing: usize,
+        by_restrained: bool,
     },
     Disk {
         free_bytes: u64,
@@ -307,18 +318,59 @@ impl Capacity {
                 total_bytes: reading.memory_total_bytes,
             });
         }
+        self.admit_beside(reading, class, running)
+    }
+
+    /// Whether the machine has room for one more attempt of this class beside those that run.
+    fn admit_beside(
+        &self,
+        reading: &Reading,
+        class: &ProfileKey,
+        running: usize,
+    ) -> Result<(), Refusal> {
+        let need = self.profiles.need(class);
         // If no attempt of ours runs, waiting would free nothing.
-        if running == 0 {
+        let counted = running.saturating_sub(self.started.slow().len());
+        if counted == 0 {
             return Ok(());
         }
         self.admit_memory(reading, need)?;
         match self.limits.slots {
             Slots::Auto => {
-                self.admit_unknown(reading, class, running)?;
+                self.admit_unknown(reading, class, counted)?;
                 self.admit_cpu(reading, class, need)
             }
             Slots::Fixed(_) => Ok(()),
         }
+    }
+
+    /// Whether an attempt of this class, which has a slot and is prepared, may start its process
+    /// while `running` attempts hold a slot. If its preparation took long, others may have taken
+    /// its room.
+    pub(crate) fn admit_prepared(&self, class: &ProfileKey, running: usize) -> Result<(), Refusal> {
+        match &self.reading {
+            Some(reading) => self.admit_beside(reading, class, running),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether one more preparation may begin beside this many, if some of these take long.
+    /// Otherwise, more and more would be begun, since nothing is kept free for them. Preparations
+    /// of tasks of restrained principals are counted apart from the others, so that neither wait
+    /// for the others.
+    pub(crate) fn admit_preparation(
+        &self,
+        preparing: usize,
+        by_restrained: bool,
+    ) -> Result<(), Refusal> {
+        let cores = self.reading.as_ref().map_or(0, whole_cores);
+        if self.limits.slots == Slots::Auto && preparing >= RAMP.max(cores) {
+            return Err(Refusal::Preparing {
+                preparing,
+                by_restrained,
+            });
+        }
+        Ok(())
     }
 
     fn admit_memory(&self, reading: &Reading, need: Need) -> Result<(), Refusal> {
@@ -350,8 +402,8 @@ impl Capacity {
             .settling_needs()
             .map(|(count, need)| u64::from(count) * need.memory_bytes)
             .sum();
-        let running = self.started.running_of();
-        let promised: u64 = running
+        let counted = self.started.counted_of();
+        let promised: u64 = counted
             .filter_map(|(class, count)| {
                 let need = self.profiles.learned(class)?;
                 Some(u64::from(count) * need.memory_bytes)
@@ -444,14 +496,14 @@ impl Capacity {
 
     /// Number of cores that is counted for all our running attempts together.
     fn own_cores(&self) -> f64 {
-        let running = self.started.running_of();
+        let running = self.started.counted_of();
         let counted = running.map(|(class, count)| f64::from(count) * self.counted_cores(class));
         counted.sum()
     }
 
     /// Number of cores that is counted for all our running small attempts together.
     fn small_cores(&self) -> f64 {
-        let running = self.started.running_of();
+        let running = self.started.counted_of();
         let small = running.filter(|(class, _)| self.profiles.need(class).cores < SMALL_CORES);
         let counted = small.map(|(class, count)| f64::from(count) * self.counted_cores(class));
         counted.sum()

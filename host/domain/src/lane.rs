@@ -20,6 +20,8 @@ pub struct Lane {
     /// Whether the tasks have a queue timeout. No attempt is reserved for such a task before a slot
     /// is free, since the exact moment at which the task stops being ready matters.
     pub has_queue_timeout: bool,
+    /// If the tasks must be prepared: whether restrained principals have submitted them.
+    pub prepared_for_restrained: Option<bool>,
 }
 
 impl Lane {
@@ -32,6 +34,7 @@ impl Lane {
             account: request.account.clone(),
             group: request.group.clone(),
             has_queue_timeout: request.queue_timeout.is_some(),
+            prepared_for_restrained: request.is_prepared_first().then_some(request.by.restrained),
         }
     }
 

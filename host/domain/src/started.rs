@@ -12,8 +12,9 @@ use crate::{
     time::{MonotonicMs, Now},
 };
 
-/// Time after a start for which the attempt's predicted needs are added to the readings.
-pub(crate) const SETTLING: Duration = Duration::from_secs(10);
+/// Time after a start, and after the beginning of a preparation, for which the attempt's predicted
+/// needs are added to the readings.
+pub const SETTLING: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Started {
@@ -22,12 +23,55 @@ pub(crate) struct Started {
     running_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
     /// Attempts that started recently and still run. Attempts that have ended no longer use
     /// anything.
-    settling: BTreeMap<TaskId, MonotonicMs>,
-    settling_of: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
-    /// Attempts being prepared. Their process, which needs resources, has not started yet.
-    preparing_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
+    settling: Recent,
+    /// Attempts whose preparation has begun recently. Their process, which needs resources, has not
+    /// started yet.
+    preparing: Recent,
+    /// Attempts that have been prepared for longer than that. Nothing is kept free for them,
+    /// because nobody knows when their process starts: a server may never answer. There must be
+    /// room for them again before it starts.
+    slow: BTreeSet<TaskId>,
+    slow_of: BTreeMap<ProfileKey, BTreeSet<TaskId>>,
     /// Latest time that was passed in. Starts that had settled by this time no longer count.
     settled_at: MonotonicMs,
+}
+
+/// Attempts with the time of a recent event, in two orders.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    since: BTreeMap<TaskId, MonotonicMs>,
+    of_class: BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>>,
+}
+
+impl Recent {
+    fn note(&mut self, task: TaskId, class: &ProfileKey, since: MonotonicMs) {
+        self.since.insert(task, since);
+        let of_class = self.of_class.entry(class.clone()).or_default();
+        of_class.insert((since, task));
+    }
+
+    fn forget(&mut self, task: TaskId, class: &ProfileKey) {
+        if let Some(since) = self.since.remove(&task) {
+            take(&mut self.of_class, class, &(since, task));
+        }
+    }
+
+    fn oldest(&self) -> Option<(MonotonicMs, TaskId)> {
+        let classes = self.of_class.values();
+        classes.filter_map(|since| since.first()).min().copied()
+    }
+
+    /// The oldest one, if it is no longer recent.
+    fn past(&self, now: MonotonicMs) -> Option<TaskId> {
+        let (since, task) = self.oldest()?;
+        (since.after(SETTLING) <= now).then_some(task)
+    }
+
+    /// Number of attempts of each class.
+    fn counts(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
+        let classes = self.of_class.iter();
+        classes.map(|(class, since)| (class, count(since.len())))
+    }
 }
 
 impl Started {
@@ -40,62 +84,95 @@ impl Started {
         start: Option<MonotonicMs>,
     ) {
         self.note_end(task);
-        if let Some(start) = start.filter(|start| start.after(SETTLING) > self.settled_at) {
-            self.settling.insert(task, start);
-            let of_class = self.settling_of.entry(class.clone()).or_default();
-            of_class.insert((start, task));
+        if let Some(start) = start.filter(|start| self.is_recent(*start)) {
+            self.settling.note(task, &class, start);
         }
+        self.note_running(task, class);
+    }
+
+    /// Notes that an attempt of this task is being prepared. No reading shows its needs until it
+    /// has started. `begun` is the time at which the preparation has begun, if it is known.
+    pub(crate) fn note_preparing(
+        &mut self,
+        task: TaskId,
+        class: ProfileKey,
+        begun: Option<MonotonicMs>,
+    ) {
+        self.note_end(task);
+        match begun.filter(|begun| self.is_recent(*begun)) {
+            Some(begun) => self.preparing.note(task, &class, begun),
+            None => self.note_slow(task, class.clone()),
+        }
+        self.note_running(task, class);
+    }
+
+    /// Notes that the task's attempt has ended and needs nothing any more.
+    pub(crate) fn note_end(&mut self, task: TaskId) {
+        let Some(class) = self.running.remove(&task) else {
+            return;
+        };
+        self.settling.forget(task, &class);
+        self.preparing.forget(task, &class);
+        take(&mut self.running_of, &class, &task);
+        if self.slow.remove(&task) {
+            take(&mut self.slow_of, &class, &task);
+        }
+    }
+
+    fn note_running(&mut self, task: TaskId, class: ProfileKey) {
         let of_class = self.running_of.entry(class.clone()).or_default();
         of_class.insert(task);
         self.running.insert(task, class);
     }
 
-    /// Notes that an attempt of this task is being prepared. No reading shows its needs until it
-    /// has started.
-    pub(crate) fn note_preparing(&mut self, task: TaskId, class: ProfileKey) {
-        self.note_start(task, class.clone(), None);
-        self.preparing_of.entry(class).or_default().insert(task);
+    fn note_slow(&mut self, task: TaskId, class: ProfileKey) {
+        self.slow.insert(task);
+        self.slow_of.entry(class).or_default().insert(task);
     }
 
-    /// Notes that the task's attempt has ended and needs nothing any more.
-    pub(crate) fn note_end(&mut self, task: TaskId) {
-        self.note_settled(task);
-        if let Some(class) = self.running.remove(&task) {
-            take(&mut self.running_of, &class, &task);
-            take(&mut self.preparing_of, &class, &task);
-        }
+    fn is_recent(&self, time: MonotonicMs) -> bool {
+        time.after(SETTLING) > self.settled_at
     }
 
-    /// Whether the task's attempt is being prepared, or started too recently to be visible in a
-    /// reading.
+    /// Whether the task's attempt started too recently to be visible in a reading, or is being
+    /// prepared and has begun recently.
     pub(crate) fn settles(&self, task: TaskId) -> bool {
-        let prepares = |class| {
-            let of_class = self.preparing_of.get(class);
-            of_class.is_some_and(|tasks| tasks.contains(&task))
-        };
-        self.settling.contains_key(&task) || self.running.get(&task).is_some_and(prepares)
+        self.settling.since.contains_key(&task) || self.preparing.since.contains_key(&task)
     }
 
-    fn note_settled(&mut self, task: TaskId) {
-        if let (Some(start), Some(class)) = (self.settling.remove(&task), self.running.get(&task)) {
-            take(&mut self.settling_of, class, &(start, task));
-        }
+    /// Whether the preparation of the task's attempt takes so long that nothing is kept free for
+    /// the attempt.
+    pub(crate) fn is_slow(&self, task: TaskId) -> bool {
+        self.slow.contains(&task)
     }
 
-    /// Forgets the starts that have settled by now.
+    /// The tasks with attempts for which nothing is kept free, because their preparation takes
+    /// long.
+    pub(crate) fn slow(&self) -> &BTreeSet<TaskId> {
+        &self.slow
+    }
+
+    /// The tasks with attempts that are being prepared, or that wait for their turn to start.
+    pub(crate) fn preparing(&self) -> impl Iterator<Item = &TaskId> {
+        self.slow.iter().chain(self.preparing.since.keys())
+    }
+
+    /// Forgets the starts that have settled by now, and notes which preparations take long.
     pub(crate) fn settle(&mut self, now: Now) {
         self.settled_at = self.settled_at.max(now.monotonic);
-        while let Some((start, task)) = self.oldest_settling() {
-            if start.after(SETTLING) > now.monotonic {
+        while let Some(task) = self.settling.past(now.monotonic) {
+            let Some(class) = self.running.get(&task) else {
                 return;
-            }
-            self.note_settled(task);
+            };
+            self.settling.forget(task, class);
         }
-    }
-
-    fn oldest_settling(&self) -> Option<(MonotonicMs, TaskId)> {
-        let classes = self.settling_of.values();
-        classes.filter_map(|starts| starts.first()).min().copied()
+        while let Some(task) = self.preparing.past(now.monotonic) {
+            let Some(class) = self.running.get(&task).cloned() else {
+                return;
+            };
+            self.preparing.forget(task, &class);
+            self.note_slow(task, class);
+        }
     }
 
     /// Latest time that was passed in.
@@ -103,37 +180,44 @@ impl Started {
         self.settled_at
     }
 
-    /// Time at which the next attempt has settled, so that admission should be tried again.
+    /// Time at which the next attempt has settled, or its preparation no longer counts, so that
+    /// admission should be tried again.
     pub(crate) fn next_settled(&self) -> Option<MonotonicMs> {
-        self.oldest_settling()
-            .map(|(start, _)| start.after(SETTLING))
+        let oldest = [self.settling.oldest(), self.preparing.oldest()];
+        let oldest = oldest.into_iter().flatten().min();
+        oldest.map(|(since, _)| since.after(SETTLING))
     }
 
     #[cfg(test)]
     pub(crate) fn settling(&self) -> &BTreeMap<TaskId, MonotonicMs> {
-        &self.settling
+        &self.settling.since
     }
 
     #[cfg(test)]
     pub(crate) fn settling_by_class(
         &self,
     ) -> &BTreeMap<ProfileKey, BTreeSet<(MonotonicMs, TaskId)>> {
-        &self.settling_of
+        &self.settling.of_class
     }
 
-    /// Number of settling attempts of each class, including attempts that are being prepared. A
-    /// class may occur twice.
+    /// Number of settling attempts of each class, including attempts whose preparation has begun
+    /// recently. A class may occur twice.
     pub(crate) fn settling_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
-        let settling = self.settling_of.iter();
-        let settling = settling.map(|(class, starts)| (class, count(starts.len())));
-        let preparing = self.preparing_of.iter();
-        settling.chain(preparing.map(|(class, tasks)| (class, count(tasks.len()))))
+        self.settling.counts().chain(self.preparing.counts())
     }
 
     /// Number of running attempts of each class.
     pub(crate) fn running_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
         let classes = self.running_of.iter();
         classes.map(|(class, tasks)| (class, count(tasks.len())))
+    }
+
+    /// Number of running attempts of each class, without those whose preparation takes long.
+    pub(crate) fn counted_of(&self) -> impl Iterator<Item = (&ProfileKey, u32)> {
+        self.running_of().map(|(class, running)| {
+            let slow = self.slow_of.get(class).map_or(0, |slow| count(slow.len()));
+            (class, running.saturating_sub(slow))
+        })
     }
 }
 

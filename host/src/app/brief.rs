@@ -68,6 +68,7 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::NeverFits { .. } => "needs more memory than the machine has".to_owned(),
         Refusal::MemoryStall { percent } => format!("memory pressure ({percent:.0} %)"),
         Refusal::Ramp { settling } => format!("{settling} others are just starting"),
+        Refusal::Preparing { preparing, .. } => format!("{preparing} others are being prepared"),
         Refusal::Disk { free_bytes, .. } => {
             format!("disk full ({:.1} GiB free)", *free_bytes as f64 / GIB)
         }

@@ -93,7 +93,7 @@ impl Host {
             from,
             to,
             diff,
-        } = self.supervised(looking).await?;
+        } = self.supervised_for(by, looking).await?;
         Ok(DiffView {
             task: id.to_string(),
             branch,

@@ -3,7 +3,7 @@
 use claudine_domain::{
     attempt::{Ended, Phase, StopWhy},
     budget::{Day, Level},
-    capacity::{PATIENCE, Refusal},
+    capacity::{PATIENCE, Refusal, SETTLING},
     dependency::Condition,
     id::TaskId,
     outcome::Outcome,
@@ -419,7 +419,9 @@ fn is_over(task: &Task) -> bool {
 fn running(phase: &Phase) -> String {
     match phase {
         Phase::Preparing => {
-            "preparing: setting up its worktree, or waiting for another agent to start".to_owned()
+            "preparing: setting up its worktree, or waiting for another agent to start, or for room \
+             on the machine"
+                .to_owned()
         }
         Phase::Settling => "ended; committing, merging or pushing its changes".to_owned(),
         Phase::Assigned | Phase::Starting => "starting, no output yet".to_owned(),
@@ -511,8 +513,22 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             *total_bytes as f64 / GIB
         ),
         Refusal::Ramp { settling } => format!(
-            "{settling} new attempts are being measured; more start once the usage of these is known, or once one of them ends"
+            "{settling} attempts have just started, or begun to be prepared, and their usage is not known yet; more start within {} s, or once one of them ends",
+            SETTLING.as_secs()
         ),
+        Refusal::Preparing {
+            preparing,
+            by_restrained,
+        } => {
+            let whose = if *by_restrained {
+                "MCP clients"
+            } else {
+                "people"
+            };
+            format!(
+                "{preparing} tasks of {whose} are being prepared, some of them for long (`claudine list --state preparing`); more of them start once one of these is prepared or ends"
+            )
+        }
         Refusal::MemoryStall { percent } => {
             format!(
                 "memory pressure: {percent:.0} % of the last ten seconds spent waiting for memory"
@@ -614,6 +630,19 @@ mod tests {
             &["attempts 2 to 4 were requested by owner via mcp"],
         );
         check(&[(2, chat()), (3, Arc::default())], 4, &[second]);
+    }
+
+    #[test]
+    fn task_that_waits_for_preparations_is_told_whose_they_are() {
+        let check = |by_restrained: bool, expected: &str| {
+            let text = refusal_text(&Refusal::Preparing {
+                preparing: 8,
+                by_restrained,
+            });
+            assert!(text.starts_with(expected), "{text}");
+        };
+        check(true, "8 tasks of MCP clients are being prepared");
+        check(false, "8 tasks of people are being prepared");
     }
 
     #[test]

@@ -144,12 +144,13 @@ impl Host {
         let by = Arc::default();
         let wanted = mode.map(|mode| Wanted { mode, by });
         let transcripts = Transcripts::new(plugins.clone(), layout.clone());
-        let places = Arc::new(Places::new(
+        let places = Places::new(
             layout.root(),
             &settings.place,
             git::users_files(),
             Homes::of_process(),
-        ));
+        );
+        let places = Arc::new(places.with_allowed(&settings.mcp.directories));
         Self {
             engine,
             ids: Mutex::default(),

@@ -353,6 +353,7 @@ mod tests {
             merge_strategies: vec![MergeStrategy::Manual],
             extras: Vec::new(),
             env: Vec::new(),
+            directories: vec!["/".to_owned()],
         }
     }
 

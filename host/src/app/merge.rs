@@ -141,7 +141,7 @@ impl Host {
         if !by.restrained {
             return Ok(());
         }
-        let resolver = self.supervised(self.worktrees.resolver(id)).await?;
+        let resolver = self.supervised_for(by, self.worktrees.resolver(id)).await?;
         Ok(may_interrupt(by, id, resolver.as_ref())?)
     }
 
@@ -160,7 +160,7 @@ impl Host {
             variables: self.variables_of(task).await?,
         };
         let merge = self
-            .supervised(self.worktrees.merge_again(held, again))
+            .supervised_for(by, self.worktrees.merge_again(held, again))
             .await?;
         if merge.state.is_failure() {
             return Err(AppError::new(ErrorKind::Conflict, merge.detail));

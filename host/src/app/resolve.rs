@@ -110,7 +110,7 @@ impl Host {
         let resolution = match step {
             ResolveStep::Abort => {
                 let aborting = self.worktrees.abort_resolving(held, &again);
-                if let Some(aborted) = self.supervised(aborting).await? {
+                if let Some(aborted) = self.supervised_for(by, aborting).await? {
                     answer.aborted = true;
                     answer.kept = aborted.kept;
                     return Ok(answer);
@@ -120,11 +120,11 @@ impl Host {
             }
             ResolveStep::Begin => {
                 let beginning = self.worktrees.begin_resolving(held, &again);
-                self.supervised(beginning).await?
+                self.supervised_for(by, beginning).await?
             }
             ResolveStep::End => {
                 let ending = self.worktrees.end_resolving(held, &again);
-                self.supervised(ending).await?
+                self.supervised_for(by, ending).await?
             }
         };
         match resolution {

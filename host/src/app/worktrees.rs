@@ -26,7 +26,7 @@ use super::{
     select::{Purpose, Selection},
 };
 use crate::{
-    command::{earlier_over, supervised_by},
+    command::{earlier_over, supervised_by, taking_turns_if},
     environment::Kept,
     git::{Git, Restraint},
     worktree::{Also, Found, Planned, Wish, WorktreeError, refuse_taken, stem_of},
@@ -128,7 +128,7 @@ impl Host {
         // An agent may have written the settings of the repository.
         let git = git.restrained(Restraint::of_request_by(by));
         let planning = self.plan_worktree(by, &git, wish, idempotency);
-        let mut planned = self.supervised(planning).await?;
+        let mut planned = self.supervised_for(by, planning).await?;
         if planned.worktree.branch.is_none() {
             let summary = summary(task.spec.get());
             planned.worktree.stem = stem_of(task.name.as_deref(), &summary);
@@ -155,6 +155,18 @@ impl Host {
     pub(super) fn supervised<F: Future>(&self, work: F) -> impl Future<Output = F::Output> {
         // Not an async function, which would have room for the work twice.
         supervised_by(self.commands.clone(), Box::pin(work))
+    }
+
+    /// Like [`Self::supervised`], for a request of this principal.
+    pub(super) fn supervised_for<F: Future>(
+        &self,
+        by: &Principal,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        supervised_by(
+            self.commands.clone(),
+            taking_turns_if(by.restrained, Box::pin(work)),
+        )
     }
 
     /// Whether the branch already belongs to the task of an earlier equal request with the same
@@ -190,7 +202,7 @@ impl Host {
         let listing = self
             .worktrees
             .list(meant.as_ref(), shown_to, Arc::default());
-        let found = self.supervised(listing).await?;
+        let found = self.supervised_for(by, listing).await?;
         self.read(move |reader| {
             let mut list = Vec::with_capacity(found.len());
             for one in found {

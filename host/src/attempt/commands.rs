@@ -7,6 +7,7 @@
 //! command cannot be confused with those of another command. If an earlier host had begun commands,
 //! this host ends them, unless they soon end by themselves, before it begins the same work again.
 
+mod disks;
 mod earlier;
 mod of_attempt;
 mod outcome;
@@ -65,6 +66,9 @@ pub(super) struct Commands {
 pub(super) struct Circumstances {
     umask: Option<u16>,
     bounds: Option<Bounds>,
+    /// Whether the command is ended as soon as its output cannot be written, because its work can
+    /// be undone, and may be what has filled the disk.
+    gives_way: bool,
 }
 
 /// The upper limit of the time for which a command that settles work continues after a stop of its
@@ -72,8 +76,13 @@ pub(super) struct Circumstances {
 /// repository or at a remote.
 pub(super) const TO_THE_END: Duration = Duration::from_mins(1);
 
-/// How much memory a command for a request of a restrained principal may have for itself.
-const REQUEST_BYTES: u64 = 4 << 30;
+/// How much memory a command that looks at the work of a restrained principal's attempt, or that
+/// changes something for it, may have for itself.
+const LOOK_BYTES: u64 = 4 << 30;
+
+/// How much memory a command that only reads for a request of a restrained principal may have for
+/// itself. A few of them run at once: see `requests`.
+const REQUEST_BYTES: u64 = 1 << 30;
 
 /// How long a supervisor may take to answer the start of a command, in addition to the command's
 /// own time limit, which nobody enforces before the start.
@@ -84,10 +93,16 @@ const UNANSWERED: &str = "the supervisor that was to run the command does not an
 impl Circumstances {
     /// Those of a command for a request. For a restrained principal, a repository that anybody may
     /// have made decides how much memory git needs. The hooks of a person's push may need more.
-    pub(super) fn of_request(is_restrained: bool) -> Self {
+    pub(super) fn of_request(order: &Order) -> Self {
+        let only_reads = order.abandoned == Abandoned::Killed;
+        let bytes = if only_reads && order.takes_turn {
+            REQUEST_BYTES
+        } else {
+            LOOK_BYTES
+        };
         Self {
-            umask: None,
-            bounds: is_restrained.then(|| Bounds::with_memory(REQUEST_BYTES)),
+            bounds: order.is_restrained.then(|| Bounds::with_memory(bytes)),
+            ..Self::default()
         }
     }
 }
@@ -112,7 +127,13 @@ impl Commands {
         let answers_within = order.limit.saturating_add(ANSWERS_WITHIN);
         // A person waits for the answer, and a command that only reads leaves nothing half done.
         let is_refused_without_room = owner == Owner::Host && order.abandoned == Abandoned::Killed;
-        let Circumstances { umask, bounds } = like;
+        let Circumstances {
+            umask,
+            bounds,
+            gives_way,
+        } = like;
+        // What has been changed is known only from the output.
+        let keeps_output = order.abandoned == Abandoned::LeftAlone && !gives_way;
         let start = StartChild {
             umask,
             bounds,
@@ -121,19 +142,25 @@ impl Commands {
         let sent = self.supervisors.start(start).done().await;
         let outcome = match sent {
             Ok(()) => {
-                let end = self.see_to_end(&key, &state, stopped);
-                let full = async {
-                    if !is_refused_without_room {
-                        pending::<()>().await;
+                let stopped = async {
+                    tokio::select! {
+                        biased;
+                        () = stopped => None,
+                        why = no_room_if(gives_way, &state) => Some(why),
                     }
-                    no_room(&state).await
                 };
+                let mut gave_way = None;
+                let end = async {
+                    let stopped = self.see_to_end(&key, &state, keeps_output, stopped);
+                    gave_way = stopped.await.flatten();
+                };
+                let full = no_room_if(is_refused_without_room, &state);
                 let missed = tokio::select! {
                     biased;
                     ended = has_ended(end, &state, answers_within) => {
                         (!ended).then(|| io::Error::other(UNANSWERED))
                     }
-                    why = full => Some(self.unwritten(&why)),
+                    why = full => Some(unwritten(&log, &why)),
                 };
                 if let Some(error) = missed {
                     // The start is not carried out later: before each start, a supervisor reads
@@ -141,6 +168,10 @@ impl Commands {
                     self.stop(&key).await;
                     self.forget_later(key, log, state);
                     return Err(error);
+                }
+                if let Some(why) = gave_way {
+                    self.forget(&key, &log).await;
+                    return Err(unwritten(&log, &why));
                 }
                 let child = {
                     let state = state.borrow();
@@ -168,27 +199,33 @@ impl Commands {
         }
     }
 
-    /// The error of a command whose output cannot be written.
-    fn unwritten(&self, why: &str) -> io::Error {
-        let dir = self.layout.commands();
-        let message = format!("its output cannot be written in {}: {why}", dir.display());
-        io::Error::new(io::ErrorKind::StorageFull, message)
-    }
-
-    /// Waits until no process of the command is alive. Stops the command when `stopped` completes.
-    async fn see_to_end(
+    /// Waits until no process of the command is alive and its output is written. Stops the command
+    /// when `stopped` completes, and returns what that has returned. A stop drops the output that
+    /// cannot be written. If the output is to be kept, a command that has ended is not stopped.
+    async fn see_to_end<T>(
         &self,
         key: &AttemptKey,
         state: &watch::Sender<State>,
-        stopped: impl Future<Output = ()> + Send,
-    ) {
-        tokio::select! {
+        keeps_output: bool,
+        stopped: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let why = tokio::select! {
             biased;
-            () = over(state) => return,
-            () = stopped => {}
+            () = over(state) => return None,
+            why = stopped => why,
+        };
+        let only_waits = {
+            let state = state.borrow();
+            state.without_room().is_some() && state.has_ended()
+        };
+        let is_stopped = !(keeps_output && only_waits);
+        if is_stopped {
+            self.stop(key).await;
         }
-        self.stop(key).await;
         over(state).await;
+        // A part of the output must not be taken for all of it.
+        state.send_modify(|state| state.output_cut |= is_stopped && state.was_held);
+        Some(why)
     }
 
     async fn stop(&self, key: &AttemptKey) {
@@ -243,6 +280,21 @@ async fn over(state: &watch::Sender<State>) {
     let mut changes = state.subscribe();
     // This cannot fail, because the sender is borrowed here.
     drop(changes.wait_for(State::is_over).await);
+}
+
+/// The error of a command whose output cannot be written.
+fn unwritten(log: &Path, why: &str) -> io::Error {
+    let dir = log.parent().unwrap_or(log).display();
+    let message = format!("its output cannot be written in {dir}: {why}");
+    io::Error::new(io::ErrorKind::StorageFull, message)
+}
+
+/// [`no_room`], or never.
+async fn no_room_if(is_of_interest: bool, state: &watch::Sender<State>) -> String {
+    if !is_of_interest {
+        return pending().await;
+    }
+    no_room(state).await
 }
 
 /// Waits until the output of a command is held back because the disk is full. Returns the reason.
@@ -383,18 +435,70 @@ pub(super) mod tests {
             abandoned: Abandoned::Killed,
             restores: false,
             is_restrained: false,
+            takes_turn: false,
         }
     }
 
     #[test]
     fn only_requests_of_restrained_principals_have_a_limit_of_memory() {
-        let bounds = |is_restrained| Circumstances::of_request(is_restrained).bounds;
-        let limited = bounds(true).map(|bounds| bounds.to_string());
-        assert_eq!(
-            limited,
-            Some(format!("data={REQUEST_BYTES}:{REQUEST_BYTES}"))
-        );
-        assert!(bounds(false).is_none());
+        let bounds = |is_restrained, takes_turn, abandoned| {
+            let order = Order {
+                abandoned,
+                is_restrained,
+                takes_turn,
+                ..order()
+            };
+            let bounds = Circumstances::of_request(&order).bounds;
+            bounds.map(|bounds| bounds.to_string())
+        };
+        let of = |bytes: u64| Some(format!("data={bytes}:{bytes}"));
+        assert_eq!(bounds(true, true, Abandoned::Killed), of(1 << 30));
+        // A person looks at the worktree of a client's task.
+        assert_eq!(bounds(true, false, Abandoned::Killed), of(4 << 30));
+        for takes_turn in [true, false] {
+            let changing = bounds(true, takes_turn, Abandoned::LeftAlone);
+            assert_eq!(changing, of(4 << 30));
+        }
+        for abandoned in [Abandoned::Killed, Abandoned::LeftAlone] {
+            assert_eq!(bounds(false, false, abandoned), None);
+        }
+    }
+
+    /// What is left of the output would be read as the whole one.
+    #[tokio::test]
+    async fn a_stopped_command_whose_output_was_held_back_has_no_whole_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, reports) = without_supervisors(dir.path(), Known::default()).await;
+        route(&commands, reports);
+        let key = AttemptKey::new("host+1.1");
+        for (keeps_output, has_ended, is_stopped) in [
+            (true, true, false),
+            (true, false, true),
+            (false, true, true),
+            (false, false, true),
+        ] {
+            let child = if has_ended {
+                ChildState::Lost
+            } else {
+                ChildState::Sent
+            };
+            let state = watch::Sender::new(State {
+                children: vec![child],
+                held: Some(supervise::log::no_room()),
+                was_held: true,
+                ..State::default()
+            });
+            let seen_to = commands.see_to_end(&key, &state, keeps_output, ready(()));
+            let ends = async {
+                state.send_modify(|state| {
+                    state.children = vec![ChildState::Lost];
+                    state.ended = true;
+                });
+            };
+            assert_eq!(tokio::join!(seen_to, ends).0, Some(()));
+            let is_cut = state.borrow().output_cut;
+            assert_eq!(is_cut, is_stopped, "{keeps_output} {has_ended}");
+        }
     }
 
     #[test]
@@ -409,6 +513,7 @@ pub(super) mod tests {
             abandoned: Abandoned::LeftAlone,
             restores: false,
             is_restrained: false,
+            takes_turn: false,
         };
         let start = start_of(&key, Path::new("/log"), order);
         assert_eq!(start.env_set, [(ATTEMPT.to_owned(), key.to_string())]);

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     panic::AssertUnwindSafe,
+    path::Path,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -110,7 +111,9 @@ impl Launcher {
             }
         }
         let by = launch.task.requester_of(launch.attempt.number);
-        let elsewhere = self.commands.for_preparing(live, by.restrained);
+        let worktree = launch.task.request.worktree.as_ref();
+        let repository = worktree.map(|worktree| Path::new(&*worktree.repository));
+        let elsewhere = self.commands.for_preparing(live, repository, by.restrained);
         let phase = launch.task.phase();
         let is_new = !resumed || matches!(phase, Some(Phase::Preparing | Phase::Starting));
         let executor = {
@@ -119,6 +122,14 @@ impl Launcher {
             let mut loading = Box::pin(loading);
             unless_cut_short(live, loading.as_mut()).await?
         };
+        // An attempt that an earlier host has started goes on.
+        let is_limited = by.restrained && (is_preparing || !resumed);
+        let places = &self.inputs.places;
+        if is_limited && worktree.is_some() {
+            // Before git does anything there.
+            let named = &launch.task.request.cwd;
+            Box::pin(place_still_allowed(&launch, places, named)).await?;
+        }
         // Boxed, so that the memory of this large future is free while the task runs.
         let workspace = {
             let made = supervised_by(elsewhere.clone(), self.workspaces.enter(&launch));
@@ -138,14 +149,11 @@ impl Launcher {
         {
             self.reporter.send(live, Report::Branch(branch)).await;
         }
-        // An attempt that an earlier host has started goes on.
-        let is_limited = by.restrained && (is_preparing || !resumed);
         let preparing = async {
             if is_limited {
                 let resolver = Box::pin(self.workspaces.resolver(&launch.task));
                 let resolver = supervised_by(elsewhere.clone(), resolver).await?;
                 worktree_still_free(&launch, resolver.as_ref())?;
-                let places = &self.inputs.places;
                 Box::pin(place_still_allowed(&launch, places, &workspace)).await?;
             }
             let manifest = executor.manifest();
@@ -223,7 +231,7 @@ impl Launcher {
         if state.children.is_empty() && task.request.worktree.is_some() {
             // A stop may have interrupted the preparation of the worktree, here or in an earlier
             // host.
-            let commands = self.commands.for_settling(live);
+            let commands = self.commands.for_undoing(live);
             Box::pin(self.workspaces.take_back_unfinished(task, commands)).await;
         }
         if let Some(look) = self.workspaces.git_state(task).map(Box::pin) {
@@ -231,7 +239,12 @@ impl Launcher {
             if !state.children.is_empty() {
                 self.reporter.send(live, Report::Finishing).await;
             }
-            ending.git = supervised_by(self.commands.for_settling(live), look).await;
+            let commands = if live.look(|state| state.stop.is_some()) {
+                self.commands.for_undoing(live)
+            } else {
+                self.commands.for_settling(live)
+            };
+            ending.git = supervised_by(commands, look).await;
         }
         self.settle(task, live, ending).await;
     }

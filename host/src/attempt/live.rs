@@ -136,6 +136,8 @@ pub(super) struct State {
     pub(super) may_settle: bool,
     /// Why the attempt's output cannot be written, while the output is held back.
     pub(super) held: Option<String>,
+    /// Whether output was ever held back. If so, a stop of a command may have dropped it.
+    pub(super) was_held: bool,
     /// Whether output may be missing, because a supervisor died before the output was drained.
     pub(super) output_cut: bool,
     /// The number of children that read from a file; the files are removed when the attempt is

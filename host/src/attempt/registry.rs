@@ -313,7 +313,10 @@ impl Registry {
                 } else {
                     tracing::info!(%attempt, "the attempt's output is written again");
                 }
-                self.with(&attempt, |state| state.held = message);
+                self.with(&attempt, |state| {
+                    state.was_held |= message.is_some();
+                    state.held = message;
+                });
             }
             Report::SupervisorLost { attempts, children } => self.lost(&attempts, &children),
             // `route` handles this report itself.

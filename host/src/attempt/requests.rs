@@ -10,7 +10,7 @@
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -31,9 +31,15 @@ const ENDING: Duration = RESTORING
     .saturating_add(GRACE)
     .saturating_add(Duration::from_secs(2));
 
+/// How many commands that only read run at once for the requests of all restrained principals. A
+/// repository that anybody may have made decides how much memory and time each of them takes.
+const READING_AT_ONCE: usize = 4;
+
 /// Runs commands for requests.
 pub(crate) struct Requests {
     commands: Arc<Commands>,
+    /// The turns of commands that only read for restrained principals.
+    turns: Arc<Semaphore>,
     running: TaskTracker,
     /// The time since when all commands must end and no other may begin.
     ending: watch::Sender<Option<Duration>>,
@@ -43,6 +49,7 @@ impl Requests {
     pub(super) fn new(commands: Arc<Commands>) -> Self {
         Self {
             commands,
+            turns: Arc::new(Semaphore::new(READING_AT_ONCE)),
             running: TaskTracker::new(),
             ending: watch::Sender::new(None),
         }
@@ -61,12 +68,22 @@ impl Requests {
 
 impl Elsewhere for Requests {
     fn run(&self, order: Order) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
-        let (tell, told) = oneshot::channel();
+        let (mut tell, told) = oneshot::channel();
         let (commands, ending) = (self.commands.clone(), self.ending.subscribe());
+        let turns = self.turns.clone();
         // The command runs to its end even if nobody waits for it, because ending it early could
         // leave its changes half done.
         self.running.spawn(async move {
-            let outcome = run_unless_ending(&commands, ending, order).await;
+            let turn = tokio::select! {
+                biased;
+                turn = turn_of(&order, &turns) => turn,
+                () = must_end(ending.clone(), order.restores) => Err(the_host_ends()),
+                () = tell.closed() => return,
+            };
+            let outcome = match turn {
+                Ok(_turn) => run_unless_ending(&commands, ending, order).await,
+                Err(error) => Err(error),
+            };
             if tell.send(outcome).is_err() {
                 tracing::debug!("nobody waits for a command any more");
             }
@@ -89,6 +106,26 @@ impl Elsewhere for Requests {
     }
 }
 
+/// Waits for the turn of a command, for no longer than the command itself may take. Only commands
+/// that read for requests of restrained principals have turns. Those that change something may run
+/// a hook that makes requests of its own, and would wait for it.
+async fn turn_of<'a>(
+    order: &Order,
+    turns: &'a Semaphore,
+) -> io::Result<Option<SemaphorePermit<'a>>> {
+    if !order.takes_turn || order.restores || order.abandoned != Abandoned::Killed {
+        return Ok(None);
+    }
+    let turn = clock::within(order.limit, turns.acquire()).await;
+    let turn = turn.ok_or_else(|| {
+        io::Error::other(format!(
+            "other requests of MCP clients and agents have kept git busy for {} s; try again later",
+            order.limit.as_secs()
+        ))
+    })?;
+    turn.map(Some).map_err(io::Error::other)
+}
+
 async fn run_unless_ending(
     commands: &Arc<Commands>,
     ending: watch::Receiver<Option<Duration>>,
@@ -109,7 +146,7 @@ async fn run_unless_ending(
     commands
         .carry_out(
             Owner::Host,
-            Circumstances::of_request(order.is_restrained),
+            Circumstances::of_request(&order),
             order,
             must_end(ending, restores),
         )
@@ -140,6 +177,8 @@ fn the_host_ends() -> io::Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::atomic::Ordering;
 
     use tokio::sync::mpsc;
 
@@ -215,6 +254,61 @@ mod tests {
                 assert_eq!(is_tried, restores, "{error}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn few_commands_at_once_read_for_restrained_principals_and_no_others_wait_for_them() {
+        let turns = Semaphore::new(1);
+        let of = |takes_turn: bool, abandoned: Abandoned, restores: bool| Order {
+            abandoned,
+            restores,
+            is_restrained: true,
+            takes_turn,
+            limit: Duration::ZERO,
+            ..order()
+        };
+        let reads = of(true, Abandoned::Killed, false);
+        let first = turn_of(&reads, &turns).await.unwrap();
+        assert!(first.is_some());
+        let late = turn_of(&reads, &turns).await.unwrap_err().to_string();
+        assert!(late.contains("have kept git busy for 0 s"), "{late}");
+        for other in [
+            of(false, Abandoned::Killed, false),
+            of(true, Abandoned::LeftAlone, false),
+            of(true, Abandoned::Killed, true),
+        ] {
+            assert!(
+                turn_of(&other, &turns).await.unwrap().is_none(),
+                "{other:?}"
+            );
+        }
+        drop(first);
+        assert!(turn_of(&reads, &turns).await.unwrap().is_some());
+    }
+
+    /// A client that has left must not keep others waiting.
+    #[tokio::test]
+    async fn a_command_for_whose_turn_nobody_waits_any_more_is_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, reports) = without_supervisors(dir.path(), Known::default()).await;
+        route(&commands, reports);
+        let requests = Requests::new(commands.clone());
+        let all = requests.turns.clone();
+        let all = all.acquire_many(4).await.unwrap();
+        let reads = || Order {
+            takes_turn: true,
+            ..order()
+        };
+        drop(requests.run(reads()));
+        requests.running.close();
+        requests.running.wait().await;
+        assert_eq!(commands.next.load(Ordering::Relaxed), 0);
+        requests.running.reopen();
+        // No supervisor can be started for the command.
+        let waits = requests.run(reads());
+        drop(all);
+        let error = waits.await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected, "{error}");
     }
 
     /// The files of a checkout may be restored one by one, and a filter may hang for each of them.

@@ -3,6 +3,7 @@
 //! changed meanwhile, or a person may have done something.
 
 pub(crate) mod homes;
+mod mounts;
 mod patterns;
 pub(crate) mod places;
 pub(crate) mod repositories;
@@ -16,6 +17,8 @@ use claudine_domain::{
     task::Task,
 };
 use serde::{Deserialize, de::Error};
+
+use crate::text::shortened;
 
 /// Length limit of quoted request text in a refusal.
 const SHOWN: usize = 80;
@@ -46,6 +49,16 @@ fn fields<'a, T: Deserialize<'a>>(spec: &'a str) -> Result<T, serde_json::Error>
         serde_json::from_str(spec)
     } else {
         Err(serde_json::Error::custom("it is no JSON object"))
+    }
+}
+
+/// The allowed values of a setting that is a list, for a refusal.
+fn values(allowed: impl Iterator<Item = impl AsRef<str>>) -> String {
+    let values: Vec<String> = allowed.map(|it| shortened(it.as_ref(), SHOWN)).collect();
+    if values.is_empty() {
+        "none is allowed".to_owned()
+    } else {
+        format!("allowed are: {}", values.join(", "))
     }
 }
 

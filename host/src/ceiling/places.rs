@@ -4,7 +4,8 @@
 //! hosts. The tasks change no hidden file of the person's home directory either, nor what links
 //! there lead to, because programs run what many of these files name; nor the user's settings of
 //! git and what these lead to, because git of the host runs what they name; nor the directories in
-//! which programs of executors keep the settings of tasks.
+//! which programs of executors keep the settings of tasks. A place is known by all its names: those
+//! by which links lead to it, and those that mounts give it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +20,9 @@ use serde_json::{Value, json};
 use super::{
     Refusal, SHOWN,
     homes::{Homes, is_hidden_in},
+    mounts::Mounts,
     patterns::{all_but, named},
-    way,
+    values, way,
 };
 use crate::{
     git::{Led, UsersFiles},
@@ -44,6 +46,8 @@ pub(crate) struct Places {
     settings: Settings,
     git: UsersFiles,
     homes: Homes,
+    /// The directories in which restrained principals may let tasks work.
+    allowed: Vec<PathBuf>,
 }
 
 /// Places of settings of Claudine.
@@ -77,24 +81,44 @@ impl Places {
             settings,
             git,
             homes,
+            allowed: vec!["/".into()],
+        }
+    }
+
+    /// The same places, with the directories in which restrained principals may let tasks work.
+    pub(crate) fn with_allowed(self, directories: &[String]) -> Self {
+        Self {
+            allowed: directories.iter().map(PathBuf::from).collect(),
+            ..self
         }
     }
 
     /// The places as executors are told of them: for each root the patterns of the names that an
     /// agent may neither read nor write, and of those that it may only read. Reads the user's
-    /// settings of git, and links. The error is a message for the person.
+    /// settings of git, links and mounts. The error is a message for the person.
     pub(crate) fn told(&self, around: &Surroundings<'_>) -> Result<String, String> {
+        let mounts = Mounts::read().map_err(|error| {
+            format!(
+                "an agent of an MCP client cannot be kept from other names of your home directory \
+                 and of the files of Claudine, because the mounts cannot be read: {error}; \
+                 /proc has to be mounted"
+            )
+        })?;
+        self.told_with(around, &mounts)
+    }
+
+    fn told_with(&self, around: &Surroundings<'_>, mounts: &Mounts) -> Result<String, String> {
         let kept = |root: &PathBuf, unread: &[&str], unwritten: &[&str]| {
             let root = root.to_string_lossy();
             json!({"root": root, "unread": unread, "unwritten": unwritten})
         };
         let homes = self.homes.with(around.variables);
-        let own_data = |root: &PathBuf| self.data.contains(root);
-        let mut other_data = all_names_of(&homes.data_dirs);
-        other_data.retain(|root| !own_data(root));
-        let data = self.data.iter().chain(&other_data);
+        let own_data = with_mounts(&self.data, mounts);
+        let mut other_data = with_mounts(&all_names_of(&homes.data_dirs), mounts);
+        other_data.retain(|root| !own_data.contains(root));
+        let data = own_data.iter().chain(&other_data);
         let data = data.map(|root| kept(root, &Layout::PRIVATE, &Layout::PASSED));
-        let Settings { directories, files } = &self.settings;
+        let Settings { directories, files } = &self.settings.with_mounts(mounts);
         let settings = directories.iter().map(|root| kept(root, &["**"], &[]));
         let file = files.iter().map(|root| kept(root, &[""], &[]));
         let of_host = data.chain(settings).chain(file);
@@ -102,6 +126,7 @@ impl Places {
         for file in &homes.settings_files {
             others.add(file, &self.data);
         }
+        let others = others.with_mounts(mounts);
         let other_directories = others.directories.difference(directories);
         let other_directories = other_directories.map(|root| kept(root, &["**"], &[]));
         let other_files = others.files.difference(files);
@@ -109,10 +134,12 @@ impl Places {
         let of_others = other_directories.chain(other_files);
         // Somebody may have changed a file or a link since the start of the host.
         let Led { files, directories } = self.git.led_to();
-        let files = all_names_of(&files);
+        let files = with_mounts(&all_names_of(&files), mounts);
         let files = files.iter().map(|file| kept(file, &[], &[""]));
         let directories = all_names_of(directories.union(around.elsewhere));
-        let hidden = self.hidden(&homes, around, &directories)?;
+        let directories: BTreeSet<PathBuf> =
+            with_mounts(&directories, mounts).into_iter().collect();
+        let hidden = self.hidden(&homes, around, &directories, mounts)?;
         let directories = directories.iter().map(|root| kept(root, &[], &["**"]));
         let hidden = hidden.iter().map(|(root, patterns)| {
             let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
@@ -124,14 +151,17 @@ impl Places {
     }
 
     /// The hidden files of home directories and what links lead to, by patterns below roots, except
-    /// the worktrees and what is in `directories`.
+    /// the worktrees and what is in `directories`. Hidden files that are mounted elsewhere, too,
+    /// count like what a link leads to.
     fn hidden(
         &self,
         homes: &Homes,
         around: &Surroundings<'_>,
         directories: &BTreeSet<PathBuf>,
+        mounts: &Mounts,
     ) -> Result<Vec<(PathBuf, Vec<String>)>, String> {
-        let worktrees = self.data.iter().map(|root| Layout::new(root).worktrees());
+        let data = with_mounts(&self.data, mounts);
+        let worktrees = data.iter().map(|root| Layout::new(root).worktrees());
         let worktrees: Vec<PathBuf> = worktrees.collect();
         let below = |root: &PathBuf| {
             let within = worktrees
@@ -140,14 +170,21 @@ impl Places {
             within.map(Path::to_owned).collect::<BTreeSet<_>>()
         };
         let mut free: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+        let mut mounted = Vec::new();
         for home in &homes.home_dirs {
             let names = names_of(home);
+            for name in &names {
+                let parts = mounts.parts(name).into_iter();
+                let hidden = parts.filter(|(part, _)| is_hidden_in(Path::new(""), part));
+                mounted.extend(hidden.map(|(_, other)| other));
+            }
+            let names = with_mounts(&names, mounts);
             let within: BTreeSet<PathBuf> = names.iter().flat_map(below).collect();
             for name in names {
                 free.entry(name).or_default().extend(within.iter().cloned());
             }
         }
-        let of_executors = all_names_of(around.own);
+        let of_executors = with_mounts(&all_names_of(around.own), mounts);
         let is_known = |path: &PathBuf| {
             let is_in = |root: &PathBuf| path.starts_with(root);
             // A rule for all of these places would leave no directory to work in.
@@ -159,14 +196,15 @@ impl Places {
         };
         let in_these = around.own.union(around.elsewhere).cloned();
         let in_these: BTreeSet<PathBuf> = in_these.collect();
-        let mut led_to = all_names_of(&homes.led_to(&in_these));
+        let led_to = with_mounts(&all_names_of(&homes.led_to(&in_these)), mounts);
+        let mut led_to: BTreeSet<PathBuf> = led_to.into_iter().chain(mounted).collect();
         led_to.retain(|path| !is_known(path));
         if led_to.len() > LED_TO_MAX {
             return Err(format!(
-                "an agent of an MCP client cannot be kept from what links among the hidden files \
-                 of your home directory and in the directories of Claude Code lead to, because \
-                 they lead to more than {LED_TO_MAX} places outside; let them lead to files in a \
-                 hidden directory, such as `~/.dotfiles`"
+                "an agent of an MCP client cannot be kept from what links and mounts among the \
+                 hidden files of your home directory and in the directories of Claude Code lead \
+                 to, because they lead to more than {LED_TO_MAX} places outside; let them lead to \
+                 files in a hidden directory, such as `~/.dotfiles`"
             ));
         }
         let of_homes = free.iter();
@@ -185,12 +223,40 @@ impl Places {
         Ok(of_homes.chain(behind_links).collect())
     }
 
-    /// Refuses a directory in which a restrained principal may not let a task work. Reads links.
+    /// Refuses a directory in which a restrained principal may not let a task work. Reads links and
+    /// mounts.
     pub(crate) fn may_work_in(&self, by: &Principal, directory: &Path) -> Result<(), Refusal> {
-        let Some(place) = self.place_of(directory).filter(|_| by.restrained) else {
+        if !by.restrained {
             return Ok(());
-        };
+        }
+        let mounts = Mounts::read().map_err(|error| Refusal {
+            message: format!(
+                "no task may be requested {} now, because the mounts cannot be read, which tell other names of the places of the host: {error}",
+                way(by)
+            ),
+            hint: "let /proc be mounted where the host runs".to_owned(),
+        })?;
+        self.may_work_with(by, directory, &mounts)
+    }
+
+    fn may_work_with(
+        &self,
+        by: &Principal,
+        directory: &Path,
+        mounts: &Mounts,
+    ) -> Result<(), Refusal> {
         let shown = shortened(&directory.to_string_lossy(), SHOWN);
+        let Some(place) = self.place_of(directory, mounts) else {
+            if self.is_allowed(directory) {
+                return Ok(());
+            }
+            let message = format!(
+                "no task may be requested {} to work in {shown}; {}",
+                way(by),
+                values(self.allowed.iter().map(|it| it.to_string_lossy()))
+            );
+            return Err(Refusal::of_setting(message, "directories"));
+        };
         Err(Refusal {
             message: format!(
                 "no task may be requested {} to work in {shown}: it is in {place}, which has what belongs to the host and to other tasks",
@@ -200,17 +266,28 @@ impl Places {
         })
     }
 
-    fn place_of(&self, directory: &Path) -> Option<&'static str> {
+    /// Whether a directory is in one of those that the settings allow, or in the worktree of a
+    /// task. Reads links.
+    fn is_allowed(&self, directory: &Path) -> bool {
+        let real = without_links(directory);
+        let mut worktrees = self.data.iter().map(|data| Layout::new(data).worktrees());
+        let mut allowed = self.allowed.iter().map(|it| without_links(it));
+        allowed.any(|it| real.starts_with(it)) || worktrees.any(|it| real.starts_with(it))
+    }
+
+    fn place_of(&self, directory: &Path, mounts: &Mounts) -> Option<&'static str> {
         // A directory that is missing may be made until the task starts.
         let real = without_links(directory);
+        let data = with_mounts(&self.data, mounts);
+        let settings = with_mounts(&self.settings.directories, mounts);
         let is_in = |root: &PathBuf| real.starts_with(root);
         let is_in_worktree = |root: &PathBuf| {
             let within = real.strip_prefix(Layout::new(root).worktrees());
             within.is_ok_and(|rest| rest != Path::new(""))
         };
-        if self.data.iter().any(is_in) && !self.data.iter().any(is_in_worktree) {
+        if data.iter().any(is_in) && !data.iter().any(is_in_worktree) {
             Some("the data directory")
-        } else if self.settings.directories.iter().any(is_in) {
+        } else if settings.iter().any(is_in) {
             Some("the directory of the settings")
         } else {
             None
@@ -232,6 +309,30 @@ impl Settings {
             self.files.extend(names_of(file));
         }
     }
+
+    /// These places by all names that mounts give them.
+    fn with_mounts(&self, mounts: &Mounts) -> Self {
+        let named = |places: &BTreeSet<PathBuf>| with_mounts(places, mounts).into_iter().collect();
+        Self {
+            directories: named(&self.directories),
+            files: named(&self.files),
+        }
+    }
+}
+
+/// These names, and after them those that mounts give the same places.
+fn with_mounts<'a>(names: impl IntoIterator<Item = &'a PathBuf>, mounts: &Mounts) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = names.into_iter().cloned().collect();
+    let others: Vec<PathBuf> = all
+        .iter()
+        .flat_map(|name| mounts.other_names(name))
+        .collect();
+    for other in others {
+        if !all.contains(&other) {
+            all.push(other);
+        }
+    }
+    all
 }
 
 /// The names of all these paths.
@@ -369,6 +470,44 @@ mod tests {
         ] {
             check(path, None);
         }
+    }
+
+    #[test]
+    fn a_restrained_principal_lets_tasks_work_only_in_the_allowed_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for directory in ["src/a", "other", "data/worktrees/task_1"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        symlink(root.join("src"), root.join("link")).unwrap();
+        symlink(root.join("other"), root.join("src/out")).unwrap();
+        let check = |allowed: &[&str], path: &str, expected: bool| {
+            let (git, homes) = (UsersFiles::default(), Homes::default());
+            let places = Places::new(&root.join("data"), &root.join("config.toml"), git, homes);
+            let allowed = allowed.iter().map(|name| root.join(name));
+            let allowed: Vec<String> = allowed.map(|it| it.display().to_string()).collect();
+            let places = places.with_allowed(&allowed);
+            let found = places.may_work_in(&chat(), &root.join(path));
+            assert_eq!(found.is_ok(), expected, "{allowed:?}, {path}: {found:?}");
+            if let Err(refusal) = found {
+                assert!(refusal.hint.contains("mcp.directories"), "{refusal:?}");
+            }
+            let person = places.may_work_in(&Principal::default(), &root.join(path));
+            assert_eq!(person, Ok(()), "{path}");
+        };
+        for allowed in ["src", "link"] {
+            check(&[allowed], "src", true);
+            check(&[allowed], "src/a", true);
+            check(&[allowed], "link/a", true);
+            check(&[allowed], "data/worktrees/task_1", true);
+            check(&[allowed], "", false);
+            check(&[allowed], "other", false);
+            check(&[allowed], "src/../other", false);
+            check(&[allowed], "src/out", false);
+            check(&[allowed], "srcs", false);
+        }
+        check(&[], "src", false);
+        check(&["src", "other"], "src/out", true);
     }
 
     #[test]
@@ -567,6 +706,75 @@ mod tests {
         let of_state: Vec<&String> = found.iter().filter(is_of_state).collect();
         assert_eq!(of_state.len(), 16 + 18, "{of_state:?}");
         assert!(of_state.contains(&&"state: claudine/worktrees?*".to_owned()));
+    }
+
+    /// A file system with the home directory, which is mounted at another place too, with its data
+    /// directory, and a hidden directory that is mounted alone.
+    #[test]
+    fn places_are_known_by_the_names_that_mounts_give_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (home, data) = (root.join("home"), root.join("home/.state/claudine"));
+        for path in [
+            "home/.ssh",
+            "home/.state/claudine/worktrees/task_1",
+            "set/claudine",
+        ] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let file = root.join("set/claudine/config.toml");
+        let git = UsersFiles::of_home(&home);
+        let places = Places::new(&data, &file, git, Homes::default());
+        let at = |path: &str| root.join(path).display().to_string();
+        let lines = [
+            ("/".to_owned(), "/".to_owned()),
+            (at("home"), "/other".to_owned()),
+            (at("home/.ssh"), "/keys".to_owned()),
+            (at("set"), "/set".to_owned()),
+        ];
+        let lines = lines.map(|(root, at)| format!("1 1 8:1 {root} {at} rw - ext4 x rw\n"));
+        let mounts = Mounts::parse(lines.concat().as_bytes());
+        for (path, is_refused) in [
+            ("/other/.state/claudine", true),
+            ("/other/.state/claudine/env", true),
+            ("/other/.state/claudine/worktrees/task_1", false),
+            ("/set/claudine", true),
+            ("/set/else", false),
+            ("/other/project", false),
+        ] {
+            let refused = places.may_work_with(&chat(), Path::new(path), &mounts);
+            assert_eq!(refused.is_err(), is_refused, "{path}: {refused:?}");
+        }
+        let told = |mounts: &Mounts| {
+            let around = Surroundings {
+                elsewhere: &BTreeSet::new(),
+                own: &BTreeSet::new(),
+                variables: &[("HOME".to_owned(), home.display().to_string())].into(),
+            };
+            let told = places.told_with(&around, mounts).unwrap();
+            serde_json::from_str::<Vec<Value>>(&told).unwrap()
+        };
+        let (once, twice) = (told(&Mounts::default()), told(&mounts));
+        let patterns_of = |told: &[Value], root: &str| {
+            let of_root = told.iter().filter(|one| one["root"] == root);
+            let of_root = of_root.map(|one| (one["unread"].clone(), one["unwritten"].clone()));
+            of_root.collect::<Vec<_>>()
+        };
+        for (path, other) in [
+            ("home", "/other"),
+            ("home/.state/claudine", "/other/.state/claudine"),
+            ("home/.gitconfig", "/other/.gitconfig"),
+            ("set/claudine", "/set/claudine"),
+            ("set/claudine/config.toml", "/set/claudine/config.toml"),
+        ] {
+            let expected = patterns_of(&once, &at(path));
+            assert!(!expected.is_empty(), "{path}");
+            assert_eq!(patterns_of(&twice, &at(path)), expected, "{path}");
+            assert_eq!(patterns_of(&twice, other), expected, "{other}");
+            assert!(patterns_of(&once, other).is_empty(), "{other}");
+        }
+        assert!(patterns_of(&once, "/keys").is_empty());
+        assert_eq!(patterns_of(&twice, "/keys"), [(json!([]), json!([""]))]);
     }
 
     #[test]

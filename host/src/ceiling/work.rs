@@ -7,7 +7,7 @@ use claudine_domain::{
 };
 use serde_json::{Map, Value};
 
-use super::{Refusal, SHOWN, fields, variables::may_set, way};
+use super::{Refusal, SHOWN, fields, values, variables::may_set, way};
 use crate::{
     config::{McpCeiling, step_of_mode},
     text::is_blank,
@@ -36,7 +36,7 @@ pub(crate) fn may_use(by: &Principal, executor: &str, ceiling: &McpCeiling) -> R
         "executor `{}` may not be used {}; {}",
         shown.escape_debug(),
         way(by),
-        allowed(ceiling.executors.iter().map(String::as_str))
+        values(ceiling.executors.iter().map(String::as_str))
     );
     Err(Refusal::of_setting(message, "executors"))
 }
@@ -148,19 +148,9 @@ fn merges(by: &Principal, ceiling: &McpCeiling, strategy: MergeStrategy) -> Resu
         "merge strategy `{}`{usual} may not be used {}; {}",
         strategy.as_str(),
         way(by),
-        allowed(ceiling.merge_strategies.iter().map(|it| it.as_str()))
+        values(ceiling.merge_strategies.iter().map(|it| it.as_str()))
     );
     Err(Refusal::of_setting(message, "merge_strategies"))
-}
-
-/// The allowed values of a setting that is a list.
-fn allowed<'a>(values: impl Iterator<Item = &'a str>) -> String {
-    let values: Vec<&str> = values.collect();
-    if values.is_empty() {
-        "none is allowed".to_owned()
-    } else {
-        format!("allowed are: {}", values.join(", "))
-    }
 }
 
 /// Refuses merges to a principal that may only read.

@@ -7,7 +7,7 @@ use toml_edit::{Array, DocumentMut, Item, RawString, Table, TableLike, TomlError
 use super::{ConfigError, Settings, parse_file, unparsable, values::Setting};
 
 /// All settings, except those of plugins.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "slots",
     "cpu_threshold",
     "memory_reserve",
@@ -24,14 +24,16 @@ pub(crate) const NAMES: [&str; 17] = [
     "mcp.merge_strategies",
     "mcp.extras",
     "mcp.env",
+    "mcp.directories",
     "env.exclude",
 ];
 /// The settings that are lists.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 6] = [
     "mcp.executors",
     "mcp.merge_strategies",
     "mcp.extras",
     "mcp.env",
+    "mcp.directories",
     "env.exclude",
 ];
 /// Prefix of plugin tables, whose settings only the plugins know.

@@ -1,5 +1,7 @@
 //! The table `[mcp]`: limits on requests by MCP clients and agents.
 
+use std::path::{Component, Path};
+
 use claudine_domain::{
     principal::{Authority, Step},
     worktree::MergeStrategy,
@@ -27,6 +29,8 @@ pub(crate) struct McpCeiling {
     pub(crate) extras: Vec<String>,
     /// Variables that may be set; a `*` at the end matches any characters.
     pub(crate) env: Vec<String>,
+    /// Directories in which tasks may work, and below which.
+    pub(crate) directories: Vec<String>,
 }
 
 impl Default for McpCeiling {
@@ -47,6 +51,7 @@ impl Default for McpCeiling {
                 "RUST_BACKTRACE",
                 "RUST_LOG",
             ]),
+            directories: words(&["/"]),
         }
     }
 }
@@ -358,6 +363,10 @@ impl McpCeiling {
                 "plan, dontAsk, manual, default, acceptEdits, auto or bypassPermissions, or read, edit, run or full",
             ));
         }
+        if let Some(directory) = self.directories.iter().find(|it| !is_plain(it)) {
+            let expected = "a list of absolute paths of directories, without `..`";
+            return Err(of("mcp.directories").wrong(directory, expected));
+        }
         check_names(of("mcp.env"), &self.env)?;
         match self.env.iter().find(|name| is_dangerous(name)) {
             Some(name) => Err(of("mcp.env").wrong(
@@ -376,6 +385,7 @@ impl McpCeiling {
             merge_strategies: Vec::new(),
             extras: Vec::new(),
             env: Vec::new(),
+            directories: Vec::new(),
         }
     }
 
@@ -387,19 +397,13 @@ impl McpCeiling {
         } else {
             other
         };
-        let mut env = self.env.clone();
-        env.retain(|rule| is_covered(rule, &other.env));
-        for rule in &other.env {
-            if is_covered(rule, &self.env) && !is_covered(rule, &env) {
-                env.push(rule.clone());
-            }
-        }
         Self {
             executors: common(&self.executors, &other.executors),
             max_permission_mode: lower.max_permission_mode.clone(),
             merge_strategies: common(&self.merge_strategies, &other.merge_strategies),
             extras: common(&self.extras, &other.extras),
-            env,
+            env: overlap(&self.env, &other.env, is_covered),
+            directories: overlap(&self.directories, &other.directories, is_inside),
         }
     }
 
@@ -445,6 +449,34 @@ impl McpCeiling {
 fn common<T: Clone + PartialEq>(items: &[T], others: &[T]) -> Vec<T> {
     let common = items.iter().filter(|item| others.contains(item));
     common.cloned().collect()
+}
+
+/// The rules of either list that are covered by the other list.
+fn overlap(
+    rules: &[String],
+    others: &[String],
+    is_covered: fn(&str, &[String]) -> bool,
+) -> Vec<String> {
+    let mut both = rules.to_vec();
+    both.retain(|rule| is_covered(rule, others));
+    for rule in others {
+        if is_covered(rule, rules) && !is_covered(rule, &both) {
+            both.push(rule.clone());
+        }
+    }
+    both
+}
+
+/// Whether a directory is one of these, or below one of them.
+fn is_inside(directory: &str, directories: &[String]) -> bool {
+    let mut directories = directories.iter();
+    directories.any(|it| Path::new(directory).starts_with(it))
+}
+
+/// Whether a path is absolute and does not go back.
+fn is_plain(path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
 }
 
 /// Whether all variables that a rule matches are matched by one of the other rules.
@@ -499,6 +531,21 @@ mod tests {
     }
 
     #[test]
+    fn directories_are_absolute() {
+        for (list, is_valid) in [
+            ("'/home/me/src', '/srv'", true),
+            ("", true),
+            ("'src'", false),
+            ("'~/src'", false),
+            ("''", false),
+            ("'/srv', '/home/me/../you'", false),
+        ] {
+            let read = ceiling(&format!("directories = [{list}]"));
+            assert_eq!(read.is_ok(), is_valid, "{list}: {read:?}");
+        }
+    }
+
+    #[test]
     fn an_executor_is_told_the_extras_that_a_restrained_task_may_have() {
         let check = |toml: &str, expected: &str| {
             assert_eq!(ceiling(toml).unwrap().restraint(), expected, "{toml}");
@@ -534,6 +581,13 @@ mod tests {
         check(some, others, "env = ['B', 'A_X', 'A_Y*']");
         check(others, some, "env = ['A_X', 'A_Y*', 'B']");
         check("env = ['*']", "env = ['A*', 'AB']", "env = ['A*']");
+        let (some, others) = (
+            "directories = ['/a', '/b/c', '/e']",
+            "directories = ['/a/x', '/b', '/a/xy', '/ef']",
+        );
+        check(some, others, "directories = ['/b/c', '/a/x', '/a/xy']");
+        check(others, some, "directories = ['/a/x', '/a/xy', '/b/c']");
+        check("", some, some);
         let nothing = McpCeiling::nothing();
         assert_eq!(
             McpCeiling::default().narrowed_to(&nothing).most(),

@@ -161,6 +161,7 @@ impl Settings {
         );
         add("mcp.extras", Some(mcp.extras.clone().into()));
         add("mcp.env", Some(mcp.env.clone().into()));
+        add("mcp.directories", Some(mcp.directories.clone().into()));
         add("env.exclude", Some(self.env.exclude.clone().into()));
         all
     }

@@ -327,27 +327,38 @@ impl Git {
         })
     }
 
-    /// Makes a checkout with a detached head and a reflog. Git continues a reflog that exists, even
-    /// if it is configured to keep no reflogs.
-    pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
-        let with_reflog = |spec: Spec| {
-            let spec = spec.setting("core.logAllRefUpdates", "true");
-            spec.limit(LONG)
-        };
-        let add = Spec::changes(["worktree", "add", "--quiet", "--detach"]);
-        let knows_hooks = self.knows_named_hooks(self.folds_case().await?).await?;
-        if !self.is_restrained() && !knows_hooks {
-            let add = with_reflog(add.arg(path).arg(commit.hash()));
-            return self.change(&add).await.map(drop);
-        }
-        // Settings may be included only in the new checkout, so its filters and hooks are not known
-        // before it exists.
-        let add = with_reflog(add.arg("--no-checkout").arg(path).arg(commit.hash()));
-        self.change(&add).await?;
-        let fill = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
+    /// Makes a checkout without files, with a detached head and a reflog. Git continues a reflog
+    /// that exists, even if it is configured to keep no reflogs.
+    ///
+    /// The files are checked out by another command ([`Self::fill`]): that may take long, and
+    /// changes nothing that the checkouts of the repository share. Besides, settings may be
+    /// included only in the new checkout, so its filters and hooks are not known before it exists.
+    pub(crate) async fn add_empty_worktree(
+        &self,
+        path: &Path,
+        commit: &Commit,
+    ) -> Result<(), GitError> {
+        let add = ["worktree", "add", "--quiet", "--detach", "--no-checkout"];
+        let add = Spec::changes(add).arg(path).arg(commit.hash());
+        let add = add.setting("core.logAllRefUpdates", "true");
+        self.change(&add).await.map(drop)
+    }
+
+    /// Checks out the files of a commit in this checkout, which has none. Writes no ref, unlike
+    /// `git reset`, so that it does not move the branch back if somebody has moved it meanwhile.
+    pub(crate) async fn fill(&self, commit: &Commit) -> Result<(), GitError> {
+        let fill = ["read-tree", "--reset", "-u", "--no-recurse-submodules"];
+        let fill = Spec::changes(fill).arg(commit.hash()).limit(LONG);
         // Otherwise settings could lead git to a directory of the user.
-        let fill = with_reflog(Spec::changes(fill)).work_tree(path);
-        self.in_dir(path).change(&fill).await.map(drop)
+        let fill = fill.work_tree(self.dir());
+        self.change(&fill).await.map(drop)
+    }
+
+    /// Makes a checkout with all files.
+    #[cfg(test)]
+    pub(crate) async fn add_worktree(&self, path: &Path, commit: &Commit) -> Result<(), GitError> {
+        self.add_empty_worktree(path, commit).await?;
+        self.in_dir(path).fill(commit).await
     }
 
     /// Switches this checkout to a branch. The checkout must be at the branch's commit. Uses the

@@ -105,7 +105,8 @@ pub(crate) fn users_files() -> UsersFiles {
 }
 
 impl Variables {
-    fn users_files(&self) -> UsersFiles {
+    /// The files with which git begins to read settings and attributes that are no repository's.
+    pub(super) fn users_files(&self) -> UsersFiles {
         let place = |name: &str| {
             let place = self.0.get(OsStr::new(name)).map(PathBuf::from);
             place.filter(|place| place.is_absolute())

@@ -344,16 +344,24 @@ impl Git {
         if self.setting("submodule.active").await?.is_none() {
             spec = spec.setting("submodule.active", ".");
         }
+        let over_ssh = self.impatient_over_ssh().await?;
+        let impatient = self.impatient();
+        let limited = |spec: Spec| match &over_ssh {
+            Some((name, value)) => spec.setting(name, value),
+            None => spec,
+        };
+        let spec = limited(spec);
         if self.is_restrained() {
             let nested = Spec::changes(["submodule", "--quiet", "update"]).limit(LONG);
-            return Box::pin(self.update_step_by_step(&spec, &nested)).await;
+            let nested = limited(nested);
+            return Box::pin(impatient.update_step_by_step(&spec, &nested)).await;
         }
-        self.change(&spec).await?;
+        impatient.change(&spec).await?;
         // The repository of a submodule belongs to this worktree alone, so submodules in it are
         // initialized. A separate command does this, because git passes the settings above on.
         let nested = "git submodule --quiet update --init --recursive";
         let spec = Spec::changes(["submodule", "--quiet", "foreach", nested]).limit(LONG);
-        self.change(&spec).await.map(drop)
+        impatient.change(&limited(spec)).await.map(drop)
     }
 
     /// Whether the checked out commit has submodules.

@@ -162,7 +162,7 @@ pub(super) fn is_top(place: &Place, dir: &Path) -> bool {
 pub(super) fn git_dir_of(checkout: &Path) -> Option<PathBuf> {
     let text = read_pointer(&checkout.join(".git")).ok()?;
     let path = text.strip_prefix(b"gitdir: ")?;
-    Some(checkout.join(path_of(without_line_ends(path))))
+    Some(checkout.join(path_in(path)))
 }
 
 /// The git directory in this directory; `None` if git might take it for something else, and would
@@ -204,7 +204,7 @@ fn is_of_another(git_dir: &Path, dir: &Path) -> bool {
     let note = git_dir.join("gitdir");
     let noted = is_pointer(&note).then(|| read_pointer(&note));
     noted.and_then(Result::ok).is_some_and(|noted| {
-        let noted = git_dir.join(path_of(without_line_ends(&noted)));
+        let noted = git_dir.join(path_in(&noted));
         // The directories are compared, because a file may have several names.
         fsx::is_taken(&noted) && noted.parent().and_then(id) != id(dir)
     })
@@ -236,23 +236,51 @@ pub(super) fn read_pointer(file: &Path) -> io::Result<Vec<u8>> {
     fsx::read_at_most(file, POINTER_BYTES)
 }
 
-/// Removes from the end what git removes from the end of a path that it reads from a file. If more
-/// or less were removed, git could use another directory than the one that was checked.
-fn without_line_ends(path: &[u8]) -> &[u8] {
+/// What git takes for the path in a file: it removes line ends from the end, and reads up to the
+/// first NUL. If more or less were removed, git could use another directory than the one that was
+/// checked.
+fn path_in(text: &[u8]) -> PathBuf {
     let is_of_path = |byte: &u8| !matches!(byte, b'\n' | b'\r');
-    let end = path.iter().rposition(is_of_path).map_or(0, |last| last + 1);
-    &path[..end]
+    let end = text.iter().rposition(is_of_path).map_or(0, |last| last + 1);
+    let path = text[..end].split(|byte| *byte == 0).next();
+    path_of(path.unwrap_or_default())
 }
 
 /// The directory that all checkouts of a repository share, by the git directory of one of them.
 pub(super) fn common_dir_of(git_dir: &Path) -> io::Result<PathBuf> {
     let common = match read_pointer(&git_dir.join("commondir")) {
-        Ok(noted) => git_dir.join(path_of(without_line_ends(&noted))),
+        Ok(noted) => git_dir.join(path_in(&noted)),
         // Only the git directory of a linked checkout has this note.
         Err(error) if error.kind() == io::ErrorKind::NotFound => git_dir.to_owned(),
         Err(error) => return Err(error),
     };
     fs::canonicalize(common)
+}
+
+/// The file by which git could come to another common directory than that of the checkout, if this
+/// is the real path of its git directory. Git itself makes `commondir` only in the git directory of
+/// a linked checkout, where the file leads back to the repository that has this directory in
+/// `worktrees`. Elsewhere, it depends on how git is called whether git follows the file, and a
+/// second one after it.
+pub(super) fn diverted_by(git_dir: &Path) -> Option<PathBuf> {
+    let note = git_dir.join("commondir");
+    if fsx::is_missing(&note) {
+        return None;
+    }
+    let Some(repository) = repository_with(git_dir).filter(|_| is_pointer(&note)) else {
+        return Some(note);
+    };
+    if !common_dir_of(git_dir).is_ok_and(|common| common == repository) {
+        return Some(note);
+    }
+    let second = repository.join("commondir");
+    (!fsx::is_missing(&second)).then_some(second)
+}
+
+/// The repository in whose `worktrees` this git directory is.
+fn repository_with(git_dir: &Path) -> Option<&Path> {
+    let git_dirs = git_dir.parent().filter(|it| it.ends_with("worktrees"));
+    git_dirs?.parent()
 }
 
 /// Whether two paths lead to the same directory; `false` if a path does not exist.
@@ -282,5 +310,66 @@ mod tests {
         assert_eq!(git_dir_of(dir.path()), None);
         let error = common_dir_of(dir.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_path_in_a_file_ends_where_it_ends_for_git() {
+        for (text, expected) in [
+            ("a", "a"),
+            ("a\r\n\n", "a"),
+            ("a \n", "a "),
+            ("a\0b\n", "a"),
+            ("a\n\0", "a\n"),
+            ("\n", ""),
+        ] {
+            assert_eq!(path_in(text.as_bytes()), Path::new(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_git_directory_of_a_linked_checkout_leads_to_another_and_only_to_its_own() {
+        let far = "../../../elsewhere";
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: &[Case<'_>] = &[
+            (&[], None),
+            // What git makes, in a submodule too.
+            (&[("worktrees/x", "../..\n")], None),
+            (&[("modules/m/worktrees/x", "../..\n")], None),
+            (&[("worktrees/x", "../../../r")], None),
+            // What only somebody else makes.
+            (&[("", "worktrees\n")], Some("")),
+            (&[("", ".")], Some("")),
+            (&[("", "")], Some("")),
+            (&[("modules/m", "../..")], Some("modules/m")),
+            (&[("worktrees", "..")], Some("worktrees")),
+            (&[("worktrees/x", far)], Some("worktrees/x")),
+            (&[("worktrees/x", "..")], Some("worktrees/x")),
+            (&[("worktrees/x", "../../missing")], Some("worktrees/x")),
+            (&[("worktrees/x/y", "../../..")], Some("worktrees/x/y")),
+            (&[("worktrees/x", "../.."), ("", "../elsewhere")], Some("")),
+        ];
+        for (notes, diverted) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().canonicalize().unwrap();
+            let repository = root.join("r");
+            for path in ["r/worktrees/x/y", "r/modules/m/worktrees/x", "elsewhere"] {
+                fs::create_dir_all(root.join(path)).unwrap();
+            }
+            for (path, text) in *notes {
+                fs::write(repository.join(path).join("commondir"), text).unwrap();
+            }
+            let git_dir = repository.join(notes.first().map_or("", |(path, _)| *path));
+            let expected = diverted.map(|path| repository.join(path).join("commondir"));
+            assert_eq!(diverted_by(&git_dir), expected, "{notes:?}");
+        }
+        // Neither a link nor a directory is followed.
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let git_dir = root.join("worktrees/x");
+        fs::create_dir_all(&git_dir).unwrap();
+        fs::write(root.join("note"), "../..\n").unwrap();
+        let note = git_dir.join("commondir");
+        std::os::unix::fs::symlink(root.join("note"), &note).unwrap();
+        assert_eq!(diverted_by(&git_dir), Some(note));
     }
 }

@@ -10,7 +10,8 @@
 //! - Git fetches no object that is missing (of a partial clone): the settings of the repository
 //!   name the server and the programs that connect to it.
 //! - Git changes no repository in which it would follow a link when it writes, and does nothing in
-//!   one in which it would read without an end.
+//!   one in which it would read without an end, or in which it could use other refs, objects or
+//!   submodules than those that are looked at for links.
 //!
 //! A program is disabled by its name, so the names are looked up before each command that could run
 //! one. Somebody could still add a name in the moment between this look and the command. What keeps
@@ -27,7 +28,7 @@ use super::{
     foreign::{NO_LAZY_FETCH, NO_PROTOCOL},
     settings::few_enough,
     spec::{Program, Purpose, SHORT, Spec},
-    traps::refuse_endless,
+    traps::{Trap, leads_elsewhere, refuse_unusual},
     unusable,
 };
 use crate::{clock, command::Finished};
@@ -74,6 +75,9 @@ pub(super) const TO_CONNECT: &str = concat!(
 /// The setting with the directory in which `git lfs` keeps its files.
 const LFS_STORAGE: &str = "lfs.storage";
 
+/// Settings by which a repository could have its parts elsewhere.
+const OF_PARTS: &str = r"extensions\..*|submodule\..*\.gitdir";
+
 /// Commands that are meant to connect to a remote.
 const CONNECT: [&str; 2] = ["push", SUBMODULE];
 const SUBMODULE: &str = "submodule";
@@ -108,6 +112,8 @@ struct Limits {
     has_own_filters: bool,
     /// Whether the repository itself names a program to connect to a remote.
     has_own_to_connect: bool,
+    /// The first setting by which parts of the repository could be elsewhere.
+    leads_elsewhere: Option<String>,
 }
 
 impl Git {
@@ -161,7 +167,8 @@ impl Git {
     }
 
     /// The variables of a command at this place. If there is a restraint, the `PATH` has no programs
-    /// of version managers, and this fails if git would read something without an end there.
+    /// of version managers, and this fails if the place has something that git must not meet whatever
+    /// it does.
     pub(super) async fn safe_variables<'a>(
         &self,
         at: &At,
@@ -170,13 +177,15 @@ impl Git {
         if !self.is_restrained() {
             return Ok(Cow::Borrowed(variables));
         }
-        refuse_endless(at).await?;
         let variables = variables.clone();
         let looked = self.look_at_files(move |_| variables.without_shims());
-        match clock::within(SHORT, looked).await {
-            Some(variables) => variables.map(Cow::Owned),
-            None => Err(unusable(self.dir())(io::ErrorKind::TimedOut.into())),
-        }
+        let variables = match clock::within(SHORT, looked).await {
+            Some(variables) => variables?,
+            None => return Err(unusable(self.dir())(io::ErrorKind::TimedOut.into())),
+        };
+        // Which git is found by the variables decides where some values of settings lead.
+        refuse_unusual(at, &variables).await?;
+        Ok(Cow::Owned(variables))
     }
 
     async fn limited<'a>(
@@ -222,20 +231,26 @@ impl Git {
         Ok(limits.has_own_filters)
     }
 
-    /// The limits for the settings of a place, as they are during a command or without one.
+    /// The limits for the settings of a place, as they are during a command or without one. Fails
+    /// if parts of the repository could be elsewhere.
     async fn limits_at(
         &self,
         at: &At,
         command: Option<&Spec>,
         folds_case: bool,
     ) -> Result<Limits, GitError> {
-        let pattern = format!("^({FOR_FILES}|{TO_CONNECT})$");
+        let pattern = format!("^({FOR_FILES}|{TO_CONNECT}|{OF_PARTS})$");
         let spec = Spec::reads(["config", "--show-scope", "-z", "--get-regexp", &pattern]);
         let spec = match command {
             Some(command) => spec.with_settings_of(command),
             None => spec,
         };
-        self.settings_at(at, &spec, folds_case, limits).await
+        let limits = self.settings_at(at, &spec, folds_case, limits).await?;
+        let dir = at.dir().to_owned();
+        match limits.leads_elsewhere {
+            Some(name) => Err(Trap::Extended { dir, name }.into()),
+            None => Ok(limits),
+        }
     }
 }
 
@@ -263,17 +278,23 @@ pub(super) fn reaching(spec: &Spec, variables: &Variables) -> Variables {
 /// The limits for settings that git has printed with their scopes; `None` if they cannot be parsed.
 fn limits(output: &str) -> Option<Limits> {
     let (mut of_user, mut own) = (BTreeMap::new(), BTreeMap::new());
+    let mut limits = Limits::default();
     let mut parts = output.split_terminator('\0');
     while let Some(scope) = parts.next() {
         let entry = parts.next()?;
         let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
         if OF_USER.contains(&scope) {
             of_user.insert(name, value);
-        } else {
+            continue;
+        }
+        // Each value counts, whichever of several values git uses.
+        if limits.leads_elsewhere.is_none() && leads_elsewhere(name, value) {
+            limits.leads_elsewhere = Some(name.to_owned());
+        }
+        if !is_of_parts(name) {
             own.insert(name, value);
         }
     }
-    let mut limits = Limits::default();
     for (name, value) in own {
         let Some(disabled) = disabled(name) else {
             limits.has_own_to_connect = true;
@@ -299,6 +320,11 @@ fn limits(output: &str) -> Option<Limits> {
         }
     }
     Some(limits)
+}
+
+/// Whether a setting tells where the parts of a repository are, and names no program.
+fn is_of_parts(name: &str) -> bool {
+    name.starts_with("extensions.") || name.starts_with("submodule.") && name.ends_with(".gitdir")
 }
 
 /// The value with which a setting names no program; `None` for a program that connects to a remote.
@@ -411,6 +437,47 @@ mod tests {
             check(&format!("local\0{name}\nsh x\0"), &[], true);
             check(&format!("global\0{name}\nsh x\0"), &[], false);
         }
+    }
+
+    #[test]
+    fn a_repository_whose_parts_could_be_elsewhere_is_noticed() {
+        for (name, value, is_refused) in [
+            ("extensions.noop", "true", false),
+            ("extensions.noop-v1", "true", false),
+            ("extensions.preciousobjects", "true", false),
+            ("extensions.partialclone", "origin", false),
+            ("extensions.worktreeconfig", "true", false),
+            ("extensions.objectformat", "sha256", false),
+            ("extensions.compatobjectformat", "sha1", false),
+            ("extensions.relativeworktrees", "true", false),
+            ("extensions.refstorage", "files", false),
+            ("extensions.refstorage", "reftable", false),
+            ("extensions.refstorage", "files:///r", true),
+            ("extensions.refstorage", "reftable://r", true),
+            ("extensions.refstorage", "", true),
+            ("extensions.submodulepathconfig", "true", true),
+            ("extensions.unknown", "true", true),
+            ("extensions.a.refstorage", "files", true),
+            ("submodule.s.gitdir", "/r/modules/s", true),
+            ("submodule.a.b.gitdir", "", true),
+        ] {
+            for scope in ["local", "worktree", "global", "system"] {
+                let is_refused = is_refused && !OF_USER.contains(&scope);
+                let found = limits(&format!("{scope}\0{name}\n{value}\0")).unwrap();
+                let expected = Limits {
+                    leads_elsewhere: is_refused.then(|| name.to_owned()),
+                    ..Limits::default()
+                };
+                assert_eq!(found, expected, "{scope} {name}={value}");
+            }
+        }
+        // Another value does not hide one of several.
+        let found = limits(
+            "local\0extensions.refstorage\nfiles:///r\0local\0extensions.refstorage\nfiles\0\
+             local\0filter.a.clean\nsh x\0",
+        );
+        let found = found.unwrap().leads_elsewhere;
+        assert_eq!(found.as_deref(), Some("extensions.refstorage"));
     }
 
     #[test]

@@ -1,26 +1,30 @@
 //! What a repository that somebody else has made may have and git for a restrained principal must
 //! not meet: symbolic links, which git follows when it writes refs, their logs and objects, so that
-//! it could change or remove any file of the user, or when it copies or shows what it reads; and
-//! pipes and devices, which would let git wait or read for ever.
+//! it could change or remove any file of the user, or when it copies or shows what it reads; pipes
+//! and devices, which would let git wait or read for ever; and what leads git to other refs, objects
+//! or submodules than those that are looked at for links.
 
 use std::{
     ffi::OsStr,
     fs::{self, FileType},
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt},
-    },
+    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
     path::{Component, Path, PathBuf},
 };
 
 use super::{
     At, Git, GitError,
-    place::{common_dir_of, git_dir_of, read_pointer},
+    environment::Variables,
+    led::{first_named, is_endless},
+    place::{common_dir_of, diverted_by, git_dir_of, read_pointer},
     spec::SHORT,
     unusable,
+    users::UsersFiles,
 };
-use crate::{aside, clock, text::harmless};
+use crate::{
+    aside, clock, fsx,
+    text::{harmless, shell_word},
+};
 
 /// Entries of a git directory that may be links: git for a restrained principal neither writes nor
 /// reads anything there, or only for a push (`hooks`). `annex` belongs to git-annex, which links it
@@ -54,8 +58,20 @@ const ALTERNATES: &str = "objects/info/alternates";
 /// What a link leads to that takes a file away.
 const NOTHING: &str = "/dev/null";
 
-/// The numbers of `/dev/null`, which ends at once. Links lead there to take something away.
-const NULL: (u32, u32) = (1, 3);
+/// Extensions of repositories that do not change where git looks for refs, objects and submodules.
+const EXTENSIONS: [&str; 8] = [
+    "compatobjectformat",
+    "noop",
+    "noop-v1",
+    "objectformat",
+    "partialclone",
+    "preciousobjects",
+    "relativeworktrees",
+    "worktreeconfig",
+];
+
+/// The ways in which git stores refs in the repository itself.
+const REF_STORAGES: [&str; 2] = ["files", "reftable"];
 
 /// What git must not meet in a repository.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
@@ -75,6 +91,37 @@ pub(crate) enum Trap {
         harmless(&path.to_string_lossy())
     )]
     Endless { path: PathBuf },
+    #[error(
+        "{} names {}, which is a pipe or a device, and git could read it for ever; for an MCP client, git does nothing in such a repository. Remove the setting, or let the task work in a clone",
+        harmless(&file.to_string_lossy()),
+        harmless(&path.to_string_lossy())
+    )]
+    Named { file: PathBuf, path: PathBuf },
+    #[error(
+        "{} could lead git to another repository than the one that was checked, because git itself makes no such file there; for an MCP client, git does nothing in such a repository. Remove the file, or let the task work in a clone",
+        harmless(&path.to_string_lossy())
+    )]
+    Diverted { path: PathBuf },
+    #[error(
+        "the configuration of the repository sets `{}`, and git could use other refs or submodules than those that were checked; for an MCP client, git does nothing in such a repository. `git -C {} config --show-origin --get-all {}` shows where it is set; let the task work in a clone",
+        harmless(name),
+        harmless(&shell_word(&dir.display().to_string())),
+        harmless(&shell_word(name))
+    )]
+    Extended { dir: PathBuf, name: String },
+}
+
+/// Whether a setting of a repository could lead git to refs or submodules that are elsewhere. Git
+/// reads from the settings `extensions.*` how the repository is made. Those that change nothing of
+/// where its parts are, are listed; another one may come with a new version of git. `name` is in
+/// the form in which git prints it.
+pub(super) fn leads_elsewhere(name: &str, value: &str) -> bool {
+    match name.strip_prefix("extensions.") {
+        // A URL (`files://DIR`) would name a directory.
+        Some("refstorage") => !REF_STORAGES.contains(&value),
+        Some(extension) => !EXTENSIONS.contains(&extension),
+        None => name.starts_with("submodule.") && name.ends_with(".gitdir"),
+    }
 }
 
 impl Trap {
@@ -95,10 +142,9 @@ impl Trap {
         if !kind.is_symlink() {
             return Self::of(path, kind);
         }
-        // Behind a link that leads nowhere, git finds nothing either.
-        let found = fs::metadata(path).ok()?;
-        let is_null = found.rdev() == rustix::fs::makedev(NULL.0, NULL.1);
-        Self::of(path, found.file_type()).filter(|_| !is_null)
+        is_endless(path).then(|| Self::Endless {
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -132,19 +178,31 @@ impl Git {
             None => Box::pin(self.common_dir()).await?,
         };
         let of = repository.clone();
-        no_trap(&repository, move || first_trap(&of)).await
+        let look = move || {
+            // The given directory may be that of a linked checkout.
+            let of = match common_dir_of(&of) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => of,
+                found => found.map_err(unusable(&of))?,
+            };
+            first_trap(&of)
+        };
+        no_trap(&repository, look).await
     }
 }
 
-/// Fails if git would read something without an end to find out what it works with at this place.
+/// Fails if git would read something without an end at this place whatever it does, or if it is not
+/// certain which repository git would use. The variables tell what the values of settings mean.
 /// Somebody could still make such a thing in the moment before the command.
-pub(super) async fn refuse_endless(at: &At) -> Result<(), GitError> {
-    let of = at.clone();
+pub(super) async fn refuse_unusual(at: &At, variables: &Variables) -> Result<(), GitError> {
+    let (of, variables) = (at.clone(), variables.clone());
     let look = move || {
-        Ok(match of {
-            At::Repository(repository) => first_endless(&repository),
-            At::Checkout(dir) => first_endless_around(&dir),
-        })
+        let users = variables.users_files();
+        match of {
+            // A file in place of the directory would name another one.
+            At::Repository(path) if path.is_file() => Ok(Some(Trap::Diverted { path })),
+            At::Repository(repository) => first_unusual(&repository, &repository, &users),
+            At::Checkout(dir) => first_unusual_around(&dir, &users),
+        }
     };
     no_trap(at.dir(), look).await
 }
@@ -161,18 +219,58 @@ async fn no_trap(
     }
 }
 
-/// The first pipe or device among what git reads in the repositories of this directory and of those
-/// above it. Git goes on upwards if it takes a `.git` for something else.
-fn first_endless_around(dir: &Path) -> Option<Trap> {
-    let dir = fs::canonicalize(dir).ok()?;
-    dir.ancestors().find_map(|top| {
+/// The first unusual thing in the repositories of this directory and of those above it. Git goes on
+/// upwards if it takes a `.git` for something else, and may take a directory in a `.git` for a
+/// repository.
+fn first_unusual_around(dir: &Path, users: &UsersFiles) -> Result<Option<Trap>, GitError> {
+    let Ok(dir) = fs::canonicalize(dir) else {
+        // Git cannot enter the directory, and says why.
+        return Ok(None);
+    };
+    for top in dir.ancestors() {
         let path = top.join(".git");
-        let kind = fs::symlink_metadata(&path).ok()?.file_type();
-        Trap::behind(&path, kind).or_else(|| {
-            let git_dir = git_dir_of(top).unwrap_or(path);
-            first_endless(&git_dir).or_else(|| first_endless(&common_dir_of(&git_dir).ok()?))
-        })
-    })
+        let mut found = None;
+        if let Ok(entry) = fs::symlink_metadata(&path) {
+            found = Trap::behind(&path, entry.file_type());
+            if found.is_none() {
+                found = first_unusual(&git_dir_of(top).unwrap_or(path), top, users)?;
+            }
+        }
+        if found.is_none() && fsx::is_taken(&top.join("HEAD")) {
+            found = first_unusual(top, top, users)?;
+        }
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// The first unusual thing in a git directory and in the repository to which it belongs. Relative
+/// paths in settings begin at `top`.
+fn first_unusual(git_dir: &Path, top: &Path, users: &UsersFiles) -> Result<Option<Trap>, GitError> {
+    let git_dir = match fs::canonicalize(git_dir) {
+        Ok(git_dir) if git_dir.is_dir() => git_dir,
+        // Git finds no repository there, and says so.
+        _ => return Ok(None),
+    };
+    let looked = fs::symlink_metadata(git_dir.join("HEAD"));
+    if looked.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        // Git cannot look into the directory either.
+        return Ok(None);
+    }
+    if let Some(trap) = first_endless(&git_dir) {
+        return Ok(Some(trap));
+    }
+    if let Some(path) = diverted_by(&git_dir) {
+        return Ok(Some(Trap::Diverted { path }));
+    }
+    let repository = common_dir_of(&git_dir).map_err(unusable(&git_dir))?;
+    if let Some(trap) = first_endless(&repository) {
+        return Ok(Some(trap));
+    }
+    let named = first_named(&[&repository, &git_dir], top, users)?;
+    Ok(named.map(|(file, path)| Trap::Named { file, path }))
 }
 
 /// The first pipe or device among what git reads in a git directory whatever it does. A directory
@@ -234,6 +332,17 @@ fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
     for (name, depth) in WRITTEN {
         if let Some(trap) = first_below(&git_dir.join(name), depth)? {
             return Ok(Some(trap));
+        }
+    }
+    for (dir, _) in entries(&git_dir.join("objects"))? {
+        // Git reads an object from a directory with the first two digits of the object's name.
+        let is_read = dir.is_dir() && dir.file_name().is_some_and(|name| name.len() == 2);
+        let objects = if is_read { entries(&dir)? } else { Vec::new() };
+        let trap = objects
+            .iter()
+            .find_map(|(path, kind)| Trap::behind(path, *kind));
+        if trap.is_some() {
+            return Ok(trap);
         }
     }
     first_of_lfs(git_dir)
@@ -338,7 +447,7 @@ mod tests {
         clippy::panic,
         reason = "a test fails by panicking"
     )]
-    use std::os::unix::fs::symlink;
+    use std::{collections::BTreeMap, os::unix::fs::symlink};
 
     use super::*;
 
@@ -374,6 +483,7 @@ mod tests {
             ("hooks", false),
             ("rr-cache", false),
             ("objects/pack/a.pack", false),
+            ("objects/ab/c", false),
             ("modules/a/annex", false),
             ("worktrees/a/annex", false),
         ] {
@@ -457,6 +567,7 @@ mod tests {
             ("info/exclude", "/dev/urandom"),
             ("objects/info/alternates", "/dev/zero"),
             ("objects/pack/a.idx", "/dev/zero"),
+            ("objects/ab/c", "/dev/zero"),
             ("worktrees/a/info/sparse-checkout", "/dev/zero"),
         ] {
             let dir = tempfile::tempdir().unwrap();
@@ -471,6 +582,7 @@ mod tests {
             "refs/heads/a",
             "logs/HEAD",
             "objects/pack/a.idx",
+            "objects/ab/c",
             "worktrees/a/gitdir",
         ] {
             let dir = tempfile::tempdir().unwrap();
@@ -503,7 +615,8 @@ mod tests {
         let text = format!("gitdir: {}\n", root.join("real/worktrees/x").display());
         fs::write(root.join("linked/.git"), text).unwrap();
         fs::write(root.join("real/worktrees/x/commondir"), "../..\n").unwrap();
-        let find = |dir: &str| first_endless_around(&root.join(dir));
+        let users = UsersFiles::default();
+        let find = |dir: &str| first_unusual_around(&root.join(dir), &users).unwrap();
         for (dir, device) in [
             ("a/b", "a/.git/commondir"),
             ("linked", "real/packed-refs"),
@@ -519,6 +632,74 @@ mod tests {
         symlink("elsewhere", root.join("a/.git/refs")).unwrap();
         assert_eq!(find("a/b"), None);
         assert_eq!(find("missing"), None);
+    }
+
+    #[test]
+    fn what_could_lead_git_to_another_repository_is_found() {
+        let users = UsersFiles::default();
+        let repository = "p/.bare";
+        let check = |note: &str, text: &str, path: &str, at: At, is_found: bool, root: &Path| {
+            let note = root.join(note);
+            fs::write(&note, text).unwrap();
+            let found = match &at {
+                At::Repository(dir) => first_unusual(&root.join(dir), root, &users),
+                At::Checkout(dir) => first_unusual_around(&root.join(dir), &users),
+            };
+            let expected = is_found.then(|| Trap::Diverted {
+                path: root.join(path),
+            });
+            assert_eq!(found.unwrap(), expected, "{at:?} {}", note.display());
+        };
+        let (bare, main) = ("p/.bare/commondir", "p/.bare/worktrees/main/commondir");
+        let of_repository = || At::Repository(repository.into());
+        let of_checkout = |dir: &str| At::Checkout(dir.into());
+        for (note, text, path, at, is_found) in [
+            (main, "../..\n", "", of_checkout("p/main/e"), false),
+            (main, "../..\n", "", of_checkout("p"), false),
+            (main, "../..\n", "", of_repository(), false),
+            (main, "../../../main/e", main, of_checkout("p/main"), true),
+            (bare, "../main/e\n", bare, of_repository(), true),
+            (bare, "../main/e\n", bare, of_checkout("p"), true),
+            // The repository itself leads away, after its git directory has led there.
+            (bare, "../main/e\n", bare, of_checkout("p/main"), true),
+            // Git may take a directory in a `.git` for a repository.
+            (
+                "x/.git/modules/m/commondir",
+                "..",
+                "x/.git/modules/m/commondir",
+                of_checkout("x/.git/modules/m"),
+                true,
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().canonicalize().unwrap();
+            for path in ["p/.bare/worktrees/main", "p/main/e", "x/.git/modules/m"] {
+                fs::create_dir_all(root.join(path)).unwrap();
+            }
+            for (path, text) in [
+                ("p/.git", "gitdir: ./.bare\n"),
+                ("p/main/.git", "gitdir: ../.bare/worktrees/main\n"),
+                (main, "../..\n"),
+                ("x/.git/modules/m/HEAD", "ref: refs/heads/main\n"),
+            ] {
+                fs::write(root.join(path), text).unwrap();
+            }
+            check(note, text, path, at, is_found, &root);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_in_place_of_a_repository_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        fs::write(&path, "gitdir: elsewhere\n").unwrap();
+        let at = At::Repository(path.clone());
+        let variables = Variables::new([], &BTreeMap::new());
+        let refused = refuse_unusual(&at, &variables).await.unwrap_err();
+        let says = "could lead git to another repository than the one that was checked";
+        assert!(refused.to_string().contains(says), "{refused}");
+        fs::remove_file(&path).unwrap();
+        refuse_unusual(&at, &variables).await.unwrap();
     }
 
     #[test]

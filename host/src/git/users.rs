@@ -15,7 +15,7 @@ use std::{
 use crate::accounts::{self, Account};
 
 /// How deep files may be included. Beyond this, git fails.
-const DEPTH_MAX: usize = 10;
+pub(super) const DEPTH_MAX: usize = 10;
 
 /// Settings with commands that git, a hook or `git lfs` runs, by the names of their sections.
 /// Commands for diffs are not among them: the host's git runs none of these.
@@ -60,10 +60,10 @@ pub(crate) struct Led {
 
 /// A setting in a file. The names are in lower case, and that of the section has no subsection.
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    section: String,
-    name: String,
-    value: String,
+pub(super) struct Entry {
+    pub(super) section: String,
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
 impl UsersFiles {
@@ -125,7 +125,7 @@ impl UsersFiles {
     }
 
     /// The path that a value means in a file in this directory.
-    fn place(&self, value: &str, beside: &Path) -> Option<PathBuf> {
+    pub(super) fn place(&self, value: &str, beside: &Path) -> Option<PathBuf> {
         let value = value.strip_prefix(":(optional)").unwrap_or(value);
         if let Some(rest) = value.strip_prefix("%(prefix)/") {
             return Some(self.prefix.as_ref()?.join(rest));
@@ -173,7 +173,7 @@ fn entries_of(file: &Path) -> Vec<Entry> {
 }
 
 /// The settings in the text of a file. Lines that git refuses are left out.
-fn entries(text: &str) -> Vec<Entry> {
+pub(super) fn entries(text: &str) -> Vec<Entry> {
     let text = text.replace("\r\n", "\n");
     let mut rest = text.trim_start_matches('\u{feff}');
     let mut section = String::new();

@@ -11,10 +11,10 @@ use claudine_domain::{
     worktree::{Merge, MergeState, MergeStrategy, Worktree},
 };
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Mutex;
 
 use super::{
-    WorktreeError, Worktrees,
+    Turn, WorktreeError, Worktrees,
     message::Message,
     record, restraint,
     settle::{Work, unrecorded},
@@ -49,7 +49,9 @@ impl Again<'_> {
 /// A worktree that nobody else can change as long as this value exists.
 pub(crate) struct Held {
     task: TaskId,
-    _turn: OwnedSemaphorePermit,
+    _own: Turn,
+    /// The turn in the repository. It is given to others while files are checked out.
+    pub(super) turn: Mutex<Turn>,
 }
 
 impl Held {
@@ -100,9 +102,11 @@ impl Worktrees {
     }
 
     async fn held(&self, task: TaskId, repository: &Path) -> Held {
+        let [own, turn] = self.turns_of(task, repository).await;
         Held {
             task,
-            _turn: self.turn(repository).await,
+            _own: own,
+            turn: Mutex::new(turn),
         }
     }
 

@@ -15,8 +15,8 @@ use claudine_domain::{
 };
 
 use super::{
-    WorktreeError, Worktrees, error::io_error, keep::forget_missing, plan::refuse_checked_out,
-    record::Record, restraint, settle::refuse_moved,
+    Turn, WorktreeError, Worktrees, error::io_error, keep::forget_missing,
+    plan::refuse_checked_out, record::Record, restraint, settle::refuse_moved,
 };
 use crate::{
     command, fsx,
@@ -49,8 +49,12 @@ impl Worktrees {
     ) -> Result<Entered, WorktreeError> {
         let path = self.path(task.id);
         let repository = Path::new(&worktree.repository);
-        let _turn = self.turn(repository).await;
+        let _own = self.turn(&path).await;
         let mut known = self.record(task.id).await?;
+        if known.as_ref().is_some_and(Record::is_incomplete) {
+            self.remove_files(&path).await?;
+        }
+        let mut turn = self.turn(repository).await;
         let restraint = restraint(task);
         let is_without_fetch = task.requester_of(attempt).restrained;
         if let Some(record) = &mut known {
@@ -93,9 +97,9 @@ impl Worktrees {
             // The inner future is boxed to keep the outer future small, because many attempts hold
             // the outer future while they wait, and few reach this point.
             Some(record) if record.is_ready => {
-                Box::pin(self.find(&git, task, worktree, record)).await?
+                Box::pin(self.find(&git, task, worktree, record, &mut turn)).await?
             }
-            known => Box::pin(self.make(&git, task, worktree, known)).await?,
+            known => Box::pin(self.make(&git, task, worktree, known, &mut turn)).await?,
         };
         if !is_settled {
             // Git does not check out a directory without committed files, so the directory may be
@@ -121,6 +125,7 @@ impl Worktrees {
         task: &Task,
         worktree: &Worktree,
         mut record: Record,
+        turn: &mut Turn,
     ) -> Result<BranchRef, WorktreeError> {
         record.tip = record.merged_tip().or(record.tip);
         let settled = record.settled.take().is_some();
@@ -131,7 +136,8 @@ impl Worktrees {
             git.own_place(&record.repository).await?;
             self.refuse_half_opened(git, &mut record).await?;
         } else {
-            self.make_again(git, task, worktree, &mut record).await?;
+            self.make_again(git, task, worktree, &mut record, turn)
+                .await?;
         }
         self.forget_resolver(git, &mut record).await?;
         Ok(record.branch)
@@ -145,6 +151,7 @@ impl Worktrees {
         task: &Task,
         worktree: &Worktree,
         record: &mut Record,
+        turn: &mut Turn,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         refuse_moved(&repository, task.id, git.dir()).await?;
@@ -158,7 +165,7 @@ impl Worktrees {
         if let Some(tip) = tip {
             refuse_in_use(&repository, &record.branch).await?;
             let start = self.brought_forward(&repository, record, tip).await?;
-            return self.fill(git, record, &start, Branch::Old).await;
+            return self.fill(git, record, &start, Branch::Old, turn).await;
         }
         // The branch no longer exists. Either the user deleted it, or it was deleted because its
         // base has everything that was on the branch.
@@ -175,7 +182,7 @@ impl Worktrees {
         self.write_record(record).await?;
         self.make_branch(&repository, record, worktree).await?;
         let start = record.base_commit.clone();
-        self.fill(git, record, &start, Branch::New).await
+        self.fill(git, record, &start, Branch::New, turn).await
     }
 
     /// The commit from which the work on a branch continues. If the base has all the work of the
@@ -208,6 +215,7 @@ impl Worktrees {
         task: &Task,
         worktree: &Worktree,
         half: Option<Record>,
+        turn: &mut Turn,
     ) -> Result<BranchRef, WorktreeError> {
         if let Some(half) = half {
             self.take_back(git, &half).await?;
@@ -259,9 +267,10 @@ impl Worktrees {
                 self.make_branch(&repository, &mut record, worktree).await?;
                 (record.base_commit.clone(), Branch::New)
             };
-            self.fill(git, &mut record, &tip, branch).await
+            self.fill(git, &mut record, &tip, branch, turn).await
         };
         if let Err(error) = made.await {
+            turn.wait().await;
             if let Err(error) = self.take_back(git, &record).await {
                 tracing::warn!(
                     task = %task.id, %error,
@@ -330,23 +339,30 @@ impl Worktrees {
         git: &Git,
         record: &mut Record,
         tip: &Commit,
+        turn: &mut Turn,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         refuse_moved(&repository, record.task, git.dir()).await?;
         record.forget_missing(&repository, git.dir()).await?;
         refuse_in_use(&repository, &record.branch).await?;
-        self.fill(git, record, tip, Branch::Old).await
+        self.fill(git, record, tip, Branch::Old, turn).await
     }
 
     /// Makes the checkout of a branch at this commit. Records that the checkout is complete, and
     /// which ignored files it has. If its submodules cannot be checked out, the checkout is
     /// removed, so that the next attempt does not use a checkout without submodules.
+    ///
+    /// The files and the submodules may be any number, and a server may never answer. So others
+    /// have the turn in the repository meanwhile: nothing that the checkouts share is written,
+    /// since git keeps the index and the repositories of the submodules in the git directory of the
+    /// new checkout. A caller that needs the turn afterwards waits for it.
     async fn fill(
         &self,
         git: &Git,
         record: &mut Record,
         tip: &Commit,
         branch: Branch,
+        turn: &mut Turn,
     ) -> Result<(), WorktreeError> {
         let repository = git.in_repository(&record.repository);
         record.opening = None;
@@ -356,13 +372,15 @@ impl Worktrees {
             self.write_record(record).await?;
         }
         let filled = async {
-            repository.add_worktree(git.dir(), tip).await?;
+            repository.add_empty_worktree(git.dir(), tip).await?;
             // This is checked first, because settings may lead git to a directory of the user.
             match git.own_place(&record.repository).await {
                 Err(GitError::NotItsOwn { top, .. }) => return Err(WorktreeError::LedAway { top }),
                 place => place?,
             };
             git.stand_on(&record.branch).await?;
+            turn.give();
+            git.fill(tip).await?;
             // If somebody has moved the branch meanwhile, the files are not those of its commit,
             // and the next commit would revert what is new on the branch.
             if branch == Branch::Old && git.commit_of("HEAD").await?.as_ref() != Some(tip) {
@@ -386,7 +404,7 @@ impl Worktrees {
                 self.write_record(record).await
             }
             Err(error) => {
-                if let Err(error) = self.give_up(&repository, git, record).await {
+                if let Err(error) = self.give_up(&repository, git, record, turn).await {
                     tracing::warn!(
                         path = %git.dir().display(), %error,
                         "an incomplete worktree cannot be removed"
@@ -403,7 +421,15 @@ impl Worktrees {
         repository: &Git,
         git: &Git,
         record: &mut Record,
+        turn: &mut Turn,
     ) -> Result<(), WorktreeError> {
+        // Git needs room for its answer, and the files may be what fills the disk. Before the turn
+        // was given to others, git has written no files, and somebody else may have made the
+        // directory.
+        if turn.is_given() {
+            self.remove_files(git.dir()).await?;
+            turn.wait().await;
+        }
         repository.forget_worktree(git.dir()).await?;
         if std::mem::take(&mut record.is_half_made) {
             self.write_record(record).await?;
@@ -422,15 +448,21 @@ impl Worktrees {
 
     /// Removes the remains of a worktree that was not made completely. They contain no work.
     async fn remove_half_made(&self, git: &Git, record: &Record) -> Result<(), WorktreeError> {
-        let path = git.dir().to_owned();
+        self.remove_files(git.dir()).await?;
+        let repository = git.in_repository(&record.repository);
+        Ok(repository.forget_worktree(git.dir()).await?)
+    }
+
+    /// Removes the files of a worktree that was not made completely. They may be any number, so
+    /// this needs no turn in the repository, and neither git nor room.
+    async fn remove_files(&self, worktree: &Path) -> Result<(), WorktreeError> {
+        let path = worktree.to_owned();
         // The git of an earlier host may still be making this worktree. If it fails, it removes
         // whatever is at this path then.
         let over = command::earlier_over().await;
         over.map_err(io_error("cannot remove", &path))?;
         self.blocking(move |_| fsx::remove_tree(&path).map_err(io_error("cannot remove", &path)))
-            .await?;
-        let repository = git.in_repository(&record.repository);
-        Ok(repository.forget_worktree(git.dir()).await?)
+            .await
     }
 
     /// Whether a task has a worktree whose creation was begun and is not complete.
@@ -446,12 +478,16 @@ impl Worktrees {
         task: TaskId,
         variables: Arc<BTreeMap<String, String>>,
     ) -> Result<(), WorktreeError> {
+        let path = self.path(task);
+        let _own = self.turn(&path).await;
         let is_unfinished = |record: &Record| !record.is_ready;
         let Some(half) = self.record(task).await?.filter(is_unfinished) else {
             return Ok(());
         };
-        let _turn = self.turn(&half.repository).await;
         let git = self.git_of(&half, variables);
+        // Before anything that may take long or needs room: the files may be what fills the disk.
+        self.remove_files(git.dir()).await?;
+        let _turn = self.turn(&half.repository).await;
         half.remove_left_locks(&git).await?;
         self.take_back(&git, &half).await
     }
@@ -468,6 +504,13 @@ impl Worktrees {
             repository.delete_branch(branch, start).await?;
         }
         self.remove_record(half.task).await
+    }
+}
+
+impl Record {
+    /// Whether the worktree was not made completely, so that it has no work.
+    fn is_incomplete(&self) -> bool {
+        !self.is_ready || self.is_half_made
     }
 }
 
@@ -531,5 +574,63 @@ async fn tip(git: &Git, branch: Option<&BranchRef>) -> Result<Option<Commit>, Wo
     match branch {
         Some(branch) => Ok(git.branch_commit(branch).await?),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+    use super::*;
+    use crate::{clock, layout::Layout};
+
+    /// Its files may be what fills the disk, and another task may use the repository for long.
+    #[tokio::test]
+    async fn files_of_an_unfinished_worktree_are_removed_before_the_repository_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let worktrees = Worktrees::new(Layout::new(dir.path()));
+        let (task, repository) = (TaskId::new(1, 1), dir.path().join("repository"));
+        let record = Record {
+            task,
+            repository: repository.clone(),
+            checkout: None,
+            branch: BranchRef::named("claudine/x"),
+            base: None,
+            base_commit: Commit::parse(&"a".repeat(40)).unwrap(),
+            restraint: None,
+            is_without_fetch: false,
+            tip: None,
+            is_named: false,
+            is_dropped: false,
+            is_ready: false,
+            is_half_made: false,
+            opening: None,
+            resolver: None,
+            updating: None,
+            late: String::new(),
+            ignored: Stamps::default(),
+            settled: None,
+            again: None,
+        };
+        let worktree = worktrees.path(task);
+        fs::create_dir_all(worktree.join("many")).unwrap();
+        worktrees.write_record(&record).await.unwrap();
+        let _turn = worktrees.turn(&repository).await;
+        let mut taking = pin!(worktrees.take_back_unfinished(task, Arc::default()));
+        let removed = async {
+            while worktree.exists() {
+                poll_fn(|context| {
+                    assert!(taking.as_mut().poll(context).is_pending());
+                    Poll::Ready(())
+                })
+                .await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let within = Duration::from_secs(20);
+        clock::within(within, removed).await.unwrap();
+        assert!(worktrees.record(task).await.unwrap().is_some());
     }
 }

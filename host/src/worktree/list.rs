@@ -59,7 +59,7 @@ impl Worktrees {
             }
             let path = self.path(task);
             match record {
-                Ok(record) if record.is_half_made || fsx::is_missing(&path) => {}
+                Ok(record) if fsx::is_missing(&path) || self.is_being_made(&record) => {}
                 Ok(record) => {
                     let git = self.git_to_show(&record, shown_to, variables.clone());
                     let content = match git.await {
@@ -88,6 +88,12 @@ impl Worktrees {
             }
         }
         Ok(list)
+    }
+
+    /// Whether a worktree is being made, or was not made again completely. Nobody has worked in it,
+    /// and it may have any number of files.
+    fn is_being_made(&self, record: &Record) -> bool {
+        record.is_half_made || !record.is_ready && self.is_in_use(record.task)
     }
 
     /// The tasks that have a worktree or had one.

@@ -68,7 +68,10 @@ pub(crate) struct Worktrees {
     layout: Layout,
     /// A semaphore for each repository that is being changed, so that other changes of the
     /// repository wait for their turn. Git's own locks are not sufficient, because a second git
-    /// command fails instead of waiting for them.
+    /// command fails instead of waiting for them. There is one for each worktree in use, too: work
+    /// that may take long and concerns only a worktree, such as writing its files, is done without
+    /// a turn in the repository. Whoever has a turn in a repository does not wait for one in a
+    /// worktree.
     turns: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>>,
     /// The owners of branches. They are read once, because each choice of a branch's name needs
     /// them.
@@ -174,18 +177,63 @@ impl Worktrees {
         })
     }
 
-    async fn turn(&self, repository: &Path) -> OwnedSemaphorePermit {
-        let turn = {
+    /// Waits for the turn in a repository, or in a worktree.
+    async fn turn(&self, place: &Path) -> Turn {
+        let semaphore = {
             let mut turns = lock(&self.turns);
             // A turn that only this map refers to is not in use, and nobody waits for it.
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns
-                .entry(repository.to_owned())
+                .entry(place.to_owned())
                 .or_insert_with(|| Arc::new(Semaphore::new(1)))
                 .clone()
         };
-        match turn.acquire_owned().await {
-            Ok(permit) => permit,
+        let mut turn = Turn {
+            semaphore,
+            permit: None,
+        };
+        turn.wait().await;
+        turn
+    }
+
+    /// Waits for the turns in the worktree of a task and in its repository.
+    async fn turns_of(&self, task: TaskId, repository: &Path) -> [Turn; 2] {
+        let own = self.turn(&self.path(task)).await;
+        [own, self.turn(repository).await]
+    }
+
+    /// Whether somebody has the turn in the worktree of a task.
+    fn is_in_use(&self, task: TaskId) -> bool {
+        let turns = lock(&self.turns);
+        let turn = turns.get(&self.path(task));
+        turn.is_some_and(|turn| turn.available_permits() == 0)
+    }
+}
+
+/// A turn in a repository or in a worktree, which can be given to others for a while.
+struct Turn {
+    semaphore: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Lets others have the turn.
+    fn give(&mut self) {
+        self.permit = None;
+    }
+
+    /// Whether others may have the turn.
+    fn is_given(&self) -> bool {
+        self.permit.is_none()
+    }
+
+    /// Waits for the turn, if others may have it.
+    async fn wait(&mut self) {
+        if !self.is_given() {
+            return;
+        }
+        match self.semaphore.clone().acquire_owned().await {
+            Ok(permit) => self.permit = Some(permit),
             Err(_) => unreachable!("nothing closes the semaphore"),
         }
     }
@@ -221,5 +269,32 @@ mod tests {
         let turns = lock(&worktrees.turns);
         let known: Vec<&PathBuf> = turns.keys().collect();
         assert_eq!(known, [held]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_can_be_given_to_others_for_a_while() {
+        let worktrees = Worktrees::new(Layout::new("/nowhere"));
+        let place = Path::new("/held");
+        let mut turn = worktrees.turn(place).await;
+        turn.give();
+        let other = worktrees.turn(place).now_or_never();
+        assert!(other.is_some(), "nobody has the turn");
+        assert!(turn.wait().now_or_never().is_none(), "another has the turn");
+        drop(other);
+        assert!(turn.wait().now_or_never().is_some());
+        // Whoever has the turn does not wait for it.
+        assert!(turn.wait().now_or_never().is_some());
+        assert!(worktrees.turn(place).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_worktree_is_in_use_as_long_as_somebody_has_its_turn() {
+        let worktrees = Worktrees::new(Layout::new("/nowhere"));
+        let task = crate::store::sample_task(1).id;
+        assert!(!worktrees.is_in_use(task));
+        let turn = worktrees.turn(&worktrees.path(task)).await;
+        assert!(worktrees.is_in_use(task));
+        drop(turn);
+        assert!(!worktrees.is_in_use(task));
     }
 }

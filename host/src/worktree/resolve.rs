@@ -59,7 +59,7 @@ impl Worktrees {
         held: &Held,
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
-        let mut work = self.work_to_resolve(held.task(), again).await?;
+        let mut work = self.work_to_resolve(held, again).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -196,7 +196,7 @@ impl Worktrees {
         held: &Held,
         again: &Again<'_>,
     ) -> Result<Resolution, WorktreeError> {
-        let mut work = self.work_to_resolve(held.task(), again).await?;
+        let mut work = self.work_to_resolve(held, again).await?;
         if let Some(done) = work.refuse_astray().await? {
             return Ok(done.into());
         }
@@ -288,11 +288,8 @@ impl Worktrees {
 
     /// The worktree whose merge with the base is to be resolved. A worktree that was removed is
     /// made again. One in which somebody has begun something other than a merge is refused.
-    async fn work_to_resolve(
-        &self,
-        task: TaskId,
-        again: &Again<'_>,
-    ) -> Result<Work, WorktreeError> {
+    async fn work_to_resolve(&self, held: &Held, again: &Again<'_>) -> Result<Work, WorktreeError> {
+        let task = held.task();
         let mut record = self.known(task).await?;
         let git = self.git_of(&record, again.variables.clone());
         self.put_right(&mut record, &git).await?;
@@ -310,7 +307,10 @@ impl Worktrees {
                     path: git.dir().to_owned(),
                 });
             }
-            self.refill(&git, &mut record, &tip).await?;
+            let mut turn = held.turn.lock().await;
+            self.refill(&git, &mut record, &tip, &mut turn).await?;
+            // The merge concerns more than the worktree.
+            turn.wait().await;
         }
         let message = again.message(task);
         let work = self.begin(git, record, again.strategy, message).await?;

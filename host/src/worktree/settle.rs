@@ -125,7 +125,7 @@ impl Worktrees {
             variables,
             ..
         } = settling;
-        let _turn = self.turn(Path::new(&worktree.repository)).await;
+        let _turns = self.turns_of(task, Path::new(&worktree.repository)).await;
         let mut record = self.known(task).await?;
         let git = self.git_of(&record, variables);
         record.refuse_moved_repository()?;

@@ -13,7 +13,7 @@ use claudine_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::mounts::SmallDisk;
+use crate::mounts::{Mounted, SmallDisk};
 
 /// The strictest limits for agents.
 pub(super) const SMALLEST: &str = "[mcp]\nexecutors = [\"claude\"]\nmax_permission_mode = \"plan\"\n\
@@ -814,6 +814,43 @@ fn client_lets_no_task_work_in_the_data_directory_or_beside_the_settings() {
 }
 
 #[test]
+fn client_lets_tasks_work_only_in_the_directories_of_the_settings() {
+    let (host, _agent) = smallest();
+    let [trusted, other] = ["trusted", "other"].map(|name| host.work().join(name));
+    for directory in [&trusted, &other] {
+        fs::create_dir(directory).unwrap();
+    }
+    symlink(&other, trusted.join("link")).unwrap();
+    let setting = trusted.to_str().unwrap();
+    host.run(["config", "set", "mcp.directories", setting])
+        .check();
+    let mut client = Client::connect(&host);
+    let asked = |directory: &Path| {
+        let mut asked = json!({"prompt": "p", "permissionMode": "plan"});
+        asked["workingDirectory"] = json!(directory);
+        asked
+    };
+    let says = ["mcp.directories", setting];
+    for directory in [&host.work(), &other, &trusted.join("link")] {
+        refused(&mut client, "DelegateTask", asked(directory), &says);
+    }
+    client.call("DelegateTask", asked(&trusted));
+    // A link may lead elsewhere only after the request.
+    let later = trusted.join("later");
+    symlink(&trusted, &later).unwrap();
+    host.run(["pause"]).check();
+    let taken = client.call("DelegateTask", asked(&later));
+    fs::remove_file(&later).unwrap();
+    symlink(&other, &later).unwrap();
+    host.run(["unpause"]).check();
+    let task = host.finished(taken["taskId"].as_str().unwrap());
+    assert_eq!(task["reason"]["class"], "permission", "{task:#}");
+    // A person may.
+    let other = other.to_str().unwrap();
+    host.text(["delegate", "--permission-mode", "plan", "-w", other, "p"]);
+}
+
+#[test]
 fn settings_for_mcp_also_limit_agents_that_use_the_command_line() {
     let claudine = claudine();
     let evil = "PATH=/evil LD_PRELOAD= CI=1";
@@ -981,6 +1018,35 @@ fn clients_agent_is_denied_changes_to_hidden_files_of_the_home_directory_and_beh
     for rule in &all {
         assert!(after.contains(rule), "{rule}: {after}");
     }
+}
+
+#[test]
+fn clients_agent_is_denied_the_other_name_of_a_home_directory_that_is_mounted_twice() {
+    let (host, _agent) = with_agent(SMALLEST, SHOWS_RULES);
+    host.up();
+    let mut client = Client::connect(&host);
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    let (home, data) = (root.join("home"), root.join("data"));
+    fs::create_dir(&home).unwrap();
+    fs::create_dir(&data).unwrap();
+    let denied = [
+        format!("Edit(/{}/.*)", home.display()),
+        format!("Read(/{}/env)", data.display()),
+    ];
+    let before = rules(&host, &mut client);
+    for rule in &denied {
+        assert!(!before.contains(rule), "{before}");
+    }
+    let _home = Mounted::again(&host.home(), &home);
+    let _data = Mounted::again(host.data_dir(), &data);
+    let after = rules(&host, &mut client);
+    for rule in &denied {
+        assert!(after.contains(rule), "{rule}: {after}");
+    }
+    let asked = json!({"prompt": "p", "permissionMode": "plan", "workingDirectory": data});
+    let says = ["it is in the data directory", "the directory of a project"];
+    refused(&mut client, "DelegateTask", asked, &says);
 }
 
 /// The worktrees are usually among the hidden files of the home directory.

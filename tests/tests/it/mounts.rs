@@ -92,7 +92,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A file or a directory that is mounted on itself.
+/// A file or a directory that is mounted on itself, or at a second place.
 pub(super) struct Mounted(PathBuf);
 
 impl Mounted {
@@ -100,6 +100,12 @@ impl Mounted {
     pub(super) fn file(file: PathBuf) -> Self {
         mount([OsStr::new("--bind"), file.as_os_str()], file.as_os_str());
         Self(file)
+    }
+
+    /// The directory has a second name until this value is dropped.
+    pub(super) fn again(dir: &Path, at: &Path) -> Self {
+        mount([OsStr::new("--bind"), dir.as_os_str()], at.as_os_str());
+        Self(at.to_owned())
     }
 
     /// Nothing can be written in the directory until this value is dropped.

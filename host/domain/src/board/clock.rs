@@ -58,4 +58,15 @@ impl Board {
         self.phase_clocks.insert(id, now.monotonic);
         self.index(&task);
     }
+
+    /// Notes that the attempt of a task is prepared and waits for its turn to start. The time limit
+    /// of the preparation no longer applies.
+    pub(crate) fn note_prepared(&mut self, id: TaskId, now: Now) {
+        let Some(task) = self.tasks.get(&id).cloned() else {
+            return;
+        };
+        self.unindex(&task);
+        self.prepared.entry(id).or_insert(now.monotonic);
+        self.index(&task);
+    }
 }

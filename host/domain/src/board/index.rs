@@ -70,7 +70,8 @@ impl Board {
                     .extend(self.deadlines(task, phase).into_iter().flatten());
                 let class = ProfileKey::of(&task.request);
                 if *phase == Phase::Preparing {
-                    self.capacity.started.note_preparing(id, class);
+                    let begun = self.phase_clocks.get(&id).copied();
+                    self.capacity.started.note_preparing(id, class, begun);
                 } else {
                     let start = self.started_by_this_clock(task);
                     self.capacity.started.note_start(id, class, start);
@@ -191,6 +192,8 @@ impl Board {
         );
         let from = self.phase_clocks.get(&task.id).copied();
         match phase {
+            // A prepared attempt only waits for its turn to start.
+            Phase::Preparing if self.prepared.contains_key(&task.id) => [None, None],
             Phase::Preparing => [
                 deadline(from, Some(self.bounds.prepare), Clock::Prepare),
                 None,

@@ -155,6 +155,8 @@ pub(crate) struct Standing {
     pub(crate) held_back: Option<Refusal>,
     /// Whether a lane was refused for a reason that concerns only this lane.
     pub(crate) any_lane: bool,
+    /// Whether a prepared attempt waits for room on the machine.
+    pub(crate) any_prepared: bool,
     /// End of the day whose budget is spent, if a task waits for it.
     pub(crate) next_day: Option<Timestamp>,
     /// Time until which an agent waits at most for the ends of others.
@@ -163,6 +165,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn is_empty(&self) -> bool {
-        self.classes.is_empty() && self.held_back.is_none() && !self.any_lane
+        let no_class = self.classes.is_empty() && self.held_back.is_none();
+        no_class && !self.any_lane && !self.any_prepared
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     profile::ProfileKey,
     queue::Pause,
     task::{Class, State, Task},
-    time::{Now, Timestamp},
+    time::{MonotonicMs, Now, Timestamp},
 };
 
 /// Maximum number of attempts reserved ahead in each lane if the number of slots is not fixed.
@@ -35,14 +35,16 @@ impl Board {
     /// round.
     pub fn admit(&mut self, now: Now) {
         self.standing = Standing::default();
+        self.capacity.settle(now);
         self.begin_prepared(now);
         if self.drain || self.queue.paused.is_some() {
             return;
         }
-        self.capacity.settle(now);
         let mut is_first = true;
         let mut heads = self.lanes.first_of_classes();
-        while let Some((rank, lane)) = heads.pop_first() {
+        while self.standing.held_back.is_none()
+            && let Some((rank, lane)) = heads.pop_first()
+        {
             let own = self.own_refusal(now, &lane);
             let is_own = own.is_err();
             let admitted = own.and_then(|()| self.room_for_class(&lane.profile));
@@ -112,20 +114,61 @@ impl Board {
     }
 
     /// Lets each prepared attempt start if no other attempt with the same `serial_start` is
-    /// starting.
+    /// starting, and if the machine has room for it.
     fn begin_prepared(&mut self, now: Now) {
-        let prepared: Vec<TaskId> = self.prepared.iter().copied().collect();
-        for id in prepared {
+        let prepared = self.prepared.iter();
+        let prepared: Vec<_> = prepared.map(|(id, since)| (*id, *since)).collect();
+        for (id, since) in prepared {
             let key = self
                 .tasks
                 .get(&id)
                 .and_then(|task| task.request.serial_start.as_ref());
             let has_turn = key.is_none_or(|key| !self.starting.contains_key(key));
-            if has_turn && let Some(attempt) = self.attempt_id(id) {
+            if has_turn
+                && self.has_room_to_begin(now, id, since)
+                && let Some(attempt) = self.attempt_id(id)
+            {
                 self.mark_starting(now, id);
                 self.effect(Action::Spawn(attempt));
             }
         }
+    }
+
+    /// Whether the machine has room for an attempt that has been prepared since this time. The room
+    /// was checked before the preparation, and kept free only for some time. The attempt keeps its
+    /// slot, and comes before all tasks that wait for one.
+    fn has_room_to_begin(&mut self, now: Now, id: TaskId, since: MonotonicMs) -> bool {
+        let Some(task) = self.tasks.get(&id) else {
+            return false;
+        };
+        if !self.capacity.started.is_slow(id) {
+            return true;
+        }
+        let class = self.lane(task).profile;
+        let running = self.slots_in_use();
+        let Err(refusal) = self.capacity.admit_prepared(&class, running) else {
+            return true;
+        };
+        let waited = Duration::from_millis(now.monotonic.0.saturating_sub(since.0));
+        if matches!(refusal, Refusal::Cpu { .. }) && self.capacity.lets_pass(waited) {
+            self.capacity.note_let_pass(id);
+            return true;
+        }
+        self.standing.any_prepared = true;
+        if refusal.ends_as_others_end() && waited >= PRIORITY_AGING && !self.has_started(&class) {
+            self.standing.held_back = Some(refusal);
+        }
+        false
+    }
+
+    /// Whether an attempt of this class runs, and is not only being prepared.
+    fn has_started(&self, class: &ProfileKey) -> bool {
+        self.running.iter().any(|id| {
+            let task = self.tasks.get(id);
+            task.is_some_and(|task| {
+                task.phase() != Some(&Phase::Preparing) && self.lane(task).profile == *class
+            })
+        })
     }
 
     /// Whether the tasks behind a refused task must wait until the refused task has started.
@@ -137,14 +180,9 @@ impl Board {
     /// be hours away.
     fn must_be_let_pass(&self, rank: Rank, lane: &Lane, refusal: &Refusal, now: Now) -> bool {
         let (effective_since, _) = rank;
-        let same_class = |id| {
-            self.tasks
-                .get(id)
-                .is_some_and(|task| self.lane(task).profile == lane.profile)
-        };
         refusal.ends_as_others_end()
             && Timestamp(effective_since).after(PRIORITY_AGING) <= now.wall
-            && !self.running.iter().any(same_class)
+            && !self.has_started(&lane.profile)
     }
 
     fn room_for_class(&self, class: &ProfileKey) -> Result<(), Refusal> {
@@ -187,10 +225,28 @@ impl Board {
                 });
             }
         }
+        if let Some(by_restrained) = lane.prepared_for_restrained {
+            self.may_be_prepared(by_restrained)?;
+        }
         match &lane.group {
             Some(group) => self.group_has_room(group),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a task that must be prepared while too many others are being prepared and some of
+    /// them take long.
+    fn may_be_prepared(&self, by_restrained: bool) -> Result<(), Refusal> {
+        let started = &self.capacity.started;
+        let is_alike = |id: &&TaskId| {
+            let task = self.tasks.get(*id);
+            task.is_some_and(|task| task.request.by.restrained == by_restrained)
+        };
+        if !started.slow().iter().any(|id| is_alike(&id)) {
+            return Ok(());
+        }
+        let preparing = started.preparing().filter(is_alike).count();
+        self.capacity.admit_preparation(preparing, by_restrained)
     }
 
     fn group_has_room(&self, name: &str) -> Result<(), Refusal> {

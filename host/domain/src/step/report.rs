@@ -35,7 +35,7 @@ impl Board {
             _ => return self.report_of_ended(attempt, &report),
         }
         match report {
-            Report::Prepared => self.is_prepared(id, attempt),
+            Report::Prepared => self.is_prepared(now, id, attempt),
             Report::Started { leader } => self.started(now, attempt, leader),
             Report::Alive => self.alive(now, id),
             Report::Cost(micro_usd) => self.costs(now, id, micro_usd),
@@ -83,11 +83,9 @@ impl Board {
     }
 
     /// Marks the attempt as prepared. It gets its turn to start at the next admission.
-    fn is_prepared(&mut self, id: TaskId, attempt: AttemptId) {
+    fn is_prepared(&mut self, now: Now, id: TaskId, attempt: AttemptId) {
         match self.tasks.get(&id).and_then(|task| task.phase()) {
-            Some(Phase::Preparing) => {
-                self.prepared.insert(id);
-            }
+            Some(Phase::Preparing) => self.note_prepared(id, now),
             // The attempt already had its turn, but `Action::Spawn` did not reach it.
             Some(Phase::Starting | Phase::Live | Phase::Finishing) => {
                 self.effect(Action::Spawn(attempt));

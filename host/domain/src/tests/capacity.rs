@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::fixed;
 use crate::{
-    capacity::{Capacity, Limits, MEMORY_PRESSURE_PERCENT, PATIENCE, RAMP, Reading, Slots},
+    capacity::{
+        Capacity, Limits, MEMORY_PRESSURE_PERCENT, PATIENCE, RAMP, Reading, Refusal, Slots,
+    },
     id::TaskId,
     profile::{ENOUGH_OF_A_CLASS, ProfileKey, Profiles, Sample},
     started::SETTLING,
@@ -419,9 +421,19 @@ fn next_start_despite_the_load_waits_until_the_previous_one_has_settled_or_ended
     });
     let task = TaskId::new(0, 7);
     capacity.note_let_pass(task);
-    capacity.started.note_preparing(task, command());
+    let begun = Some(MonotonicMs(0));
+    capacity.started.note_preparing(task, command(), begun);
+    settle(
+        &mut capacity,
+        SETTLING.saturating_sub(Duration::from_millis(1)),
+    );
+    assert!(
+        !capacity.lets_pass(PATIENCE),
+        "its preparation has just begun"
+    );
+    settle(&mut capacity, SETTLING);
+    assert!(capacity.lets_pass(PATIENCE), "its preparation takes long");
     settle(&mut capacity, SETTLING * 9);
-    assert!(!capacity.lets_pass(PATIENCE), "the task is being prepared");
     start(&mut capacity, 7, &command(), SETTLING * 9);
     assert!(!capacity.lets_pass(PATIENCE), "the task has just started");
     settle(&mut capacity, SETTLING * 10);
@@ -461,4 +473,97 @@ fn memory_for_a_late_peak_is_kept_free() {
     settle(&mut guessed, SETTLING);
     guessed.observe(idle);
     assert_eq!(refusal(&guessed, &agent(), 40), "ok");
+}
+
+/// Whatever the limit of the machine is, an attempt that is being prepared counts only at first.
+#[test]
+fn preparation_that_takes_long_holds_nothing_but_a_slot() {
+    let known = Sample {
+        millicores: 400,
+        memory_bytes: 700 * MIB,
+    };
+    let check = |learned: Option<Sample>, limits: Limits, at_first: &str, later: &str| {
+        let class = command();
+        let mut capacity = capacity(limits, learned.map(|sample| (&class, sample)));
+        capacity.observe(reading());
+        for number in 0..8 {
+            let task = TaskId::new(0, number);
+            let begun = Some(MonotonicMs(0));
+            capacity.started.note_preparing(task, command(), begun);
+        }
+        settle(
+            &mut capacity,
+            SETTLING.saturating_sub(Duration::from_millis(1)),
+        );
+        let found = refusal(&capacity, &command(), 8);
+        assert!(found.starts_with(at_first), "{found} is not {at_first}");
+        let next = capacity.next_settled();
+        assert_eq!(next, Some(MonotonicMs(0).after(SETTLING)));
+        settle(&mut capacity, SETTLING);
+        let found = refusal(&capacity, &command(), 8);
+        assert!(found.starts_with(later), "{found} is not {later}");
+        assert_eq!(capacity.next_settled(), None);
+        assert_eq!(capacity.running(&command()), 8, "they are still shown");
+        // An attempt that runs counts as ever.
+        start(&mut capacity, 0, &command(), SETTLING);
+        assert!(capacity.started.settles(TaskId::new(0, 0)));
+        assert_eq!(capacity.started.slow().len(), 7);
+        let found = refusal(&capacity, &command(), 8);
+        assert!(found.starts_with(later), "{found} is not {later}");
+        for number in 0..8 {
+            capacity.started.note_end(TaskId::new(0, number));
+        }
+        assert!(capacity.started.slow().is_empty());
+        assert_eq!(capacity.started.counted_of().count(), 0);
+    };
+    check(None, Limits::default(), "Ramp", "ok");
+    check(Some(known), Limits::default(), "Memory", "ok");
+    check(Some(known), fixed(9), "Memory", "ok");
+    check(None, fixed(8), "Slots", "Slots");
+}
+
+/// A burst must not grow faster because its preparation takes long: each part of it starts when
+/// readings show the needs of the earlier parts.
+#[test]
+fn attempts_whose_preparation_took_long_do_not_start_all_at_once() {
+    let mut capacity = capacity(Limits::default(), None);
+    capacity.observe(large(8.0));
+    for number in 0..100 {
+        let task = TaskId::new(0, number);
+        capacity.started.note_preparing(task, command(), None);
+    }
+    let mut begun = 0;
+    let windows = [0, 1, 2, 3].map(|window| {
+        let at = SETTLING * window;
+        settle(&mut capacity, at);
+        while capacity.admit_prepared(&command(), 100).is_ok() {
+            start(&mut capacity, begun, &command(), at);
+            begun += 1;
+        }
+        begun
+    });
+    assert_eq!(windows, [8, 16, 32, 64]);
+}
+
+#[test]
+fn number_of_long_preparations_is_limited_if_the_slots_are_not_fixed() {
+    let check = |limits: Limits, cores: f64, most: usize| {
+        let mut capacity = capacity(limits, None);
+        capacity.observe(large(cores));
+        let admit = |preparing| capacity.admit_preparation(preparing, true);
+        assert_eq!(admit(most - 1), Ok(()));
+        let refused = Refusal::Preparing {
+            preparing: most,
+            by_restrained: true,
+        };
+        let expected = if limits.slots == Slots::Auto {
+            Err(refused)
+        } else {
+            Ok(())
+        };
+        assert_eq!(admit(most), expected, "{cores} cores");
+    };
+    check(Limits::default(), 2.0, RAMP);
+    check(Limits::default(), 20.0, 20);
+    check(fixed(100), 2.0, 100);
 }

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::{prelude::*, test_runner::Config};
 
-use super::{Desk, capacity::class, ending, starts};
+use super::{Desk, a_worktree, capacity::class, ending, starts};
 use crate::{
     attempt::Usage,
+    batch::Action,
     board::Bounds,
     capacity::{Limits, Reading},
     id::TaskId,
@@ -84,6 +85,10 @@ struct Machine {
     desk: Desk,
     kinds: BTreeMap<TaskId, Truth>,
     processes: BTreeMap<TaskId, Process>,
+    /// How many seconds the preparation of each attempt takes, if attempts are prepared.
+    prepared_within: Option<u64>,
+    /// The attempts that are being prepared, each with the second at which this ends.
+    preparing: BTreeMap<TaskId, u64>,
     noise: u64,
     /// Cores that other programs keep busy.
     foreign: f64,
@@ -98,6 +103,8 @@ impl Machine {
             desk: Desk::with(Limits::default(), Bounds::default()),
             kinds: BTreeMap::new(),
             processes: BTreeMap::new(),
+            prepared_within: None,
+            preparing: BTreeMap::new(),
             noise: 1,
             foreign: 0.0,
             most_memory: 0,
@@ -111,6 +118,8 @@ impl Machine {
             let task = self.desk.submit(|request| {
                 request.class = truth.class;
                 request.labels = class(truth.class, truth.label).labels;
+                let is_prepared = self.prepared_within.is_some();
+                request.worktree = is_prepared.then(|| Box::new(a_worktree()));
             });
             self.kinds.insert(task, truth);
         }
@@ -162,24 +171,48 @@ impl Machine {
         for task in ended {
             self.end(task);
         }
+        self.end_preparations();
         let reading = self.reading();
         self.desk.step(Input::Reading(reading)).unwrap();
-        for task in starts(&self.desk.turn()) {
-            let truth = self.kinds[&task];
-            let peak_bytes = self.own_peak(truth);
-            let process = Process {
-                truth,
-                peak_bytes,
-                age: 0,
-            };
-            self.processes.insert(task, process);
+        let actions = self.desk.turn();
+        for task in starts(&actions) {
+            match self.prepared_within {
+                None => self.begin(task),
+                Some(within) => _ = self.preparing.insert(task, self.seconds + within),
+            }
+        }
+        for action in actions {
+            if let Action::Spawn(attempt) = action {
+                self.begin(attempt.task);
+            }
         }
         self.most_running = self.most_running.max(self.processes.len());
         let waits = self.desk.board.queued_count() > 0;
         assert!(
-            !waits || !self.processes.is_empty(),
+            !waits || !self.processes.is_empty() || !self.preparing.is_empty(),
             "tasks wait and nothing runs"
         );
+    }
+
+    fn begin(&mut self, task: TaskId) {
+        let truth = self.kinds[&task];
+        let peak_bytes = self.own_peak(truth);
+        let process = Process {
+            truth,
+            peak_bytes,
+            age: 0,
+        };
+        self.processes.insert(task, process);
+    }
+
+    fn end_preparations(&mut self) {
+        let seconds = self.seconds;
+        let ended = self.preparing.iter().filter(|(_, end)| **end <= seconds);
+        let ended: Vec<TaskId> = ended.map(|(task, _)| *task).collect();
+        for task in ended {
+            self.preparing.remove(&task);
+            self.desk.report(task, Report::Prepared);
+        }
     }
 
     fn end(&mut self, task: TaskId) {
@@ -248,6 +281,20 @@ fn check_beside(foreign: f64, kinds: &[Truth], count: usize, most_seconds: u64) 
 fn tasks_larger_than_guessed_do_not_exhaust_memory() {
     // 200 × 0.3 cores × 30 s on 3.2 cores take at least 563 s.
     check(&[BUILD], 200, 650);
+}
+
+/// While they are being prepared, others may take the memory that was free before.
+#[test]
+fn tasks_that_are_prepared_for_long_do_not_exhaust_memory() {
+    let mut machine = Machine::new();
+    machine.submit(LATE, ENOUGH_OF_A_CLASS);
+    machine.run_all();
+    machine.desk.prepares = false;
+    machine.prepared_within = Some(40);
+    machine.submit(LATE, 60);
+    machine.run_all();
+    machine.check(&[LATE], 3_000);
+    assert!(machine.most_running > 4, "{}", machine.most_running);
 }
 
 /// A late peak of a class is unknown until the first attempts have ended.

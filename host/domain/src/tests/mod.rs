@@ -28,6 +28,7 @@ mod machine;
 mod outbox;
 mod pausing;
 mod phases;
+mod preparing;
 mod pruning;
 mod recovery;
 mod reports;

@@ -65,7 +65,8 @@ impl Commands {
     pub(in crate::attempt) async fn wait_for_earlier(&self, live: &Live) {
         for (key, state) in self.earlier(Owner::Attempt(live.id)) {
             let stopped = stopped_for(live, self.patience);
-            self.see_to_end(&key, &state, stopped).await;
+            // What an earlier host has settled must not be lost.
+            self.see_to_end(&key, &state, true, stopped).await;
             self.registry.no_command(&key);
         }
     }

@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -15,15 +15,16 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Circumstances, Commands, stopped_for};
+use super::{
+    Circumstances, Commands, LOOK_BYTES,
+    disks::{Filled, Watched},
+    stopped_for,
+};
 use crate::{
-    aside,
     attempt::live::{Live, Owner},
     bounds::Bounds,
     clock,
     command::{Abandoned, Elsewhere, Order, Outcome},
-    fsx,
-    units::bytes_text,
 };
 
 /// The pauses before repetitions of a command that settles work, if no supervisor received it. For
@@ -39,9 +40,6 @@ const AGAIN_AFTER: [Duration; 5] = [
 /// How long all commands that restore a checkout may take together after a stop of the attempt has
 /// ended a command. If that is too short, the next host or the next merge restores the checkout.
 const RESTORING: Duration = Duration::from_secs(30);
-
-/// The time between two looks at the disk while a preparation goes on.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// How much memory a command of a restrained principal's preparation may have. A repository decides
 /// how much git needs: a few hundred kilobytes can describe any number of files. Two GiB are enough
@@ -62,10 +60,11 @@ pub(in crate::attempt) struct OfAttempt {
     undone_since: Arc<OnceLock<Duration>>,
     /// The pauses before repetitions of a command that no supervisor received.
     pauses: &'static [Duration],
-    /// The space on the disk of the data directory below which a command that uses more is ended,
-    /// in bytes.
-    least_free: Option<u64>,
+    /// The disks that a command must not fill.
+    watched: Option<Watched>,
     bounds: Option<Bounds>,
+    /// Whether a command is ended if its output cannot be written.
+    gives_way: bool,
 }
 
 impl OfAttempt {
@@ -121,7 +120,8 @@ impl Elsewhere for OfAttempt {
         let (commands, live) = (self.commands.clone(), self.live.clone());
         let undone_since = self.undone_since.clone();
         let (patience, pauses) = (self.patience, self.pauses);
-        let (least_free, bounds) = (self.least_free, limits_of(self.bounds.as_ref(), &order));
+        let (watched, gives_way) = (self.watched.clone(), self.gives_way);
+        let bounds = limits_of(self.bounds.as_ref(), &order);
         // The command runs to its end even if nobody waits for it, so that its result is known and
         // its supervisor can forget it.
         self.commands.tasks.spawn(async move {
@@ -135,6 +135,7 @@ impl Elsewhere for OfAttempt {
                 }
                 let restores = order.restores;
                 let full = OnceLock::new();
+                let was_stopped = AtomicBool::new(false);
                 let stopped = async {
                     match left {
                         Some(left) if restores => clock::sleep(left).await,
@@ -143,11 +144,11 @@ impl Elsewhere for OfAttempt {
                             tokio::select! {
                                 biased;
                                 () = stopped_for(&live, patience) => {}
-                                free = fills(commands.layout.root(), least_free) => {
-                                    full.get_or_init(|| free);
+                                filled = fills(watched.as_ref()) => {
+                                    full.get_or_init(|| filled);
                                 }
                             }
-                            undone_since.get_or_init(clock::monotonic);
+                            was_stopped.store(true, Ordering::Relaxed);
                         }
                     }
                 };
@@ -155,10 +156,15 @@ impl Elsewhere for OfAttempt {
                 let like = Circumstances {
                     umask: live.umask(),
                     bounds: bounds.clone(),
+                    gives_way,
                 };
                 let outcome = commands.carry_out(owner, like, order, stopped).await;
-                full.get()
-                    .map_or(outcome, |free| Err(filled(commands.layout.root(), *free)))
+                let outcome = full.into_inner().map_or(outcome, |it| Err(it.into_error()));
+                let is_stopped = was_stopped.into_inner() && is_cut_short(&outcome);
+                if is_stopped || gives_way && is_without_room(&outcome) {
+                    undone_since.get_or_init(clock::monotonic);
+                }
+                outcome
             };
             let outcome = until_received(pauses, carry_out).await;
             if is_unreceived(&outcome) {
@@ -187,14 +193,19 @@ impl Commands {
     /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
     /// can be undone. A command that no supervisor received is not repeated, because the attempt
     /// itself starts again later.
-    /// A repository decides how much they write, so they are ended before they fill the disk.
+    /// A repository decides how much they write, so they are ended before they fill a disk, and if
+    /// a full disk has no room for their output. `repository` is the git directory that the task's
+    /// worktree shares with others.
     pub(in crate::attempt) fn for_preparing(
         self: &Arc<Self>,
         live: &Arc<Live>,
+        repository: Option<&Path>,
         is_restrained: bool,
     ) -> Arc<OfAttempt> {
+        let reserve = self.disk_reserve_bytes;
         Arc::new(OfAttempt {
-            least_free: Some(self.disk_reserve_bytes / 2),
+            watched: Some(Watched::of(&self.layout, repository, reserve)),
+            gives_way: true,
             bounds: is_restrained.then(|| Bounds::with_memory(MEMORY_BYTES)),
             ..self.of(live, Duration::ZERO, &[])
         })
@@ -205,6 +216,16 @@ impl Commands {
     /// because otherwise the attempt would fail although its work is done.
     pub(in crate::attempt) fn for_settling(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
         Arc::new(self.of(live, self.patience, &AGAIN_AFTER))
+    }
+
+    /// The runner of commands that undo a preparation, or look at what a stopped attempt has left.
+    /// They go on like those that settle work, but do not wait for room on a full disk: what they
+    /// remove may be what fills it, and nobody has worked there.
+    pub(in crate::attempt) fn for_undoing(self: &Arc<Self>, live: &Arc<Live>) -> Arc<OfAttempt> {
+        Arc::new(OfAttempt {
+            gives_way: true,
+            ..self.of(live, self.patience, &AGAIN_AFTER)
+        })
     }
 
     fn of(
@@ -220,10 +241,17 @@ impl Commands {
             patience,
             undone_since: Arc::default(),
             pauses,
-            least_free: None,
+            watched: None,
             bounds: None,
+            gives_way: false,
         }
     }
+}
+
+/// Whether a command that was told to stop has not done its work. If it was done before the stop
+/// arrived, the work goes on with the next command, which must be stopped then.
+fn is_cut_short(outcome: &Outcome) -> bool {
+    !matches!(outcome, Ok(Some(_)))
 }
 
 /// The limits of a command, if it has other ones than its supervisor: those of a preparation, or
@@ -231,52 +259,16 @@ impl Commands {
 /// a push, which may need more.
 fn limits_of(preparing: Option<&Bounds>, order: &Order) -> Option<Bounds> {
     let only_reads = order.abandoned == Abandoned::Killed;
-    let reading = Circumstances::of_request(order.is_restrained && only_reads);
-    preparing.cloned().or(reading.bounds)
+    let reading = (order.is_restrained && only_reads).then(|| Bounds::with_memory(LOOK_BYTES));
+    preparing.cloned().or(reading)
 }
 
-/// Waits until less than this is free on the disk of a directory and still more is used. Returns
-/// what is free. A disk that cannot be asked has no limit.
-async fn fills(dir: &Path, least_free: Option<u64>) -> u64 {
-    let Some(least) = least_free else {
-        return pending().await;
-    };
-    let mut before = free_on(dir).await;
-    loop {
-        clock::sleep(LOOK).await;
-        let free = free_on(dir).await;
-        if let Some(free) = free.filter(|free| is_filling(before, *free, least)) {
-            return free;
-        }
-        before = free;
+/// Waits until one of the disks fills, if there are any.
+async fn fills(watched: Option<&Watched>) -> Filled {
+    match watched {
+        Some(watched) => watched.fills().await,
+        None => pending().await,
     }
-}
-
-/// What is free on the disk of a directory, if it is known.
-async fn free_on(dir: &Path) -> Option<u64> {
-    let of = dir.to_owned();
-    let asked = aside::run(move || fsx::free_bytes(&of)).await;
-    let free = asked.unwrap_or_else(|error| Err(io::Error::other(error)));
-    free.inspect_err(
-        |error| tracing::debug!(dir = %dir.display(), %error, "the free space is unknown"),
-    )
-    .ok()
-}
-
-/// Whether a disk has less than the least free space and less than at the look before. Something
-/// else may have used the space long ago.
-fn is_filling(before: Option<u64>, free: u64, least: u64) -> bool {
-    free < least && before.is_some_and(|before| free < before)
-}
-
-fn filled(dir: &Path, free: u64) -> io::Error {
-    let message = format!(
-        "it was ended because only {} are free on the disk of {}, less than half of \
-         CLAUDINE_DISK_RESERVE: free some space, or use a base with less in it",
-        bytes_text(free),
-        dir.display()
-    );
-    io::Error::new(io::ErrorKind::StorageFull, message)
 }
 
 /// How long commands that restore a checkout may still run if a stop has ended a command at this
@@ -308,11 +300,17 @@ fn is_unreceived(outcome: &Outcome) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::NotConnected)
 }
 
+/// Whether a command was ended because a disk is full.
+fn is_without_room(outcome: &Outcome) -> bool {
+    let error = outcome.as_ref().err();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::future::ready;
+    use std::{future::ready, os::unix::process::ExitStatusExt, process::ExitStatus};
 
     use claudine_domain::id::{AttemptId, TaskId};
 
@@ -320,7 +318,10 @@ mod tests {
         super::tests::{order, route, without_supervisors},
         *,
     };
-    use crate::attempt::{found::Known, live::State};
+    use crate::{
+        attempt::{found::Known, live::State},
+        command::Finished,
+    };
 
     #[tokio::test]
     async fn a_command_that_no_supervisor_received_is_repeated() {
@@ -346,6 +347,19 @@ mod tests {
         assert!(commands.registry.all_commands().is_empty());
     }
 
+    /// Only what follows a command that was cut short undoes work, and goes on after a stop.
+    #[test]
+    fn command_that_was_done_before_its_stop_arrived_is_not_cut_short() {
+        let done = Finished {
+            status: ExitStatus::from_raw(1 << 8),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
+        assert!(!is_cut_short(&Ok(Some(done))));
+        assert!(is_cut_short(&Ok(None)));
+        assert!(is_cut_short(&Err(io::Error::other("stopped"))));
+    }
+
     #[test]
     fn what_git_reads_for_a_restrained_principal_has_a_limit_of_memory_after_an_attempt_too() {
         let check = |is_restrained: bool, abandoned: Abandoned, expected: bool| {
@@ -362,30 +376,6 @@ mod tests {
         check(true, Abandoned::Killed, true);
         check(true, Abandoned::LeftAlone, false);
         check(false, Abandoned::Killed, false);
-    }
-
-    #[tokio::test]
-    async fn a_disk_with_less_free_space_than_wanted_is_noticed_while_more_is_used() {
-        for (before, free, expected) in [
-            (Some(9), 8, true),
-            (Some(11), 9, true),
-            // Space that was used before, or became free, ends nothing.
-            (Some(8), 8, false),
-            (Some(7), 8, false),
-            (None, 8, false),
-            (Some(11), 10, false),
-        ] {
-            assert_eq!(is_filling(before, free, 10), expected, "{before:?}, {free}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        assert!(free_on(dir.path()).await.is_some());
-        assert_eq!(free_on(&dir.path().join("missing")).await, None);
-        for least in [Some(0), None] {
-            let filled = clock::within(LOOK * 3, fills(dir.path(), least));
-            assert_eq!(filled.await, None);
-        }
-        let message = filled(dir.path(), 5).to_string();
-        assert!(message.contains(&bytes_text(5)), "{message}");
     }
 
     #[tokio::test]

@@ -479,3 +479,161 @@ async fn git_finds_no_program_of_a_version_manager_behind_a_link_for_a_restraine
     git.status().await.unwrap();
     assert!(ran(&person).exists());
 }
+
+#[tokio::test]
+async fn a_client_uses_no_repository_whose_configuration_leads_elsewhere() {
+    let person = somebody("");
+    let repository = person.work().join(".git");
+    let config = fs::read_to_string(repository.join("config")).unwrap();
+    let all = config.replace("repositoryformatversion = 0", "repositoryformatversion = 1");
+    let elsewhere = person.home().join("elsewhere");
+    let check = async |added: &str, expected: Option<&str>| {
+        fs::write(repository.join("config"), format!("{all}{added}")).unwrap();
+        for git in [person.at("."), super::repository(&person)] {
+            let git = git.restrained(Some(OFFLINE));
+            let found = git.commit_of("HEAD").await.map(drop);
+            match expected {
+                None => found.unwrap(),
+                Some(name) => {
+                    let message = found.unwrap_err().to_string();
+                    let says = format!("the configuration of the repository sets `{name}`");
+                    assert!(message.contains(&says), "{added}: {message}");
+                }
+            }
+        }
+    };
+    check("[extensions]\n\tnoop = true\n\tnoop-v1 = true\n", None).await;
+    check(
+        "[extensions]\n\tobjectFormat = sha1\n\tworktreeConfig = true\n",
+        None,
+    )
+    .await;
+    // Git reads what a file says that it includes, but not its extensions.
+    let included = person.home().join("included");
+    let inner = "[submodule \"s\"]\n\tgitDir = /r/modules/s\n";
+    fs::write(&included, inner).unwrap();
+    let include = format!("[include]\n\tpath = {}\n", included.display());
+    check(&include, Some("submodule.s.gitdir")).await;
+    let of_worktree = repository.join("config.worktree");
+    fs::write(&of_worktree, inner).unwrap();
+    let reads_it = "[extensions]\n\tworktreeConfig = true\n";
+    check(reads_it, Some("submodule.s.gitdir")).await;
+    fs::remove_file(&of_worktree).unwrap();
+    // With some of these, some versions of git refuse the repository themselves.
+    let storage = format!("refStorage = files://{}", elsewhere.display());
+    for (extension, name) in [
+        (&*storage, "refstorage"),
+        ("submodulePathConfig = true", "submodulepathconfig"),
+        ("unknown = true", "unknown"),
+    ] {
+        for config in [&all, &config] {
+            let added = format!("{config}[extensions]\n\t{extension}\n");
+            fs::write(repository.join("config"), added).unwrap();
+            let git = person.at(".").restrained(Some(OFFLINE));
+            let message = git.place().await.unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+    person.at(".").place().await.unwrap();
+}
+
+/// Git follows a file `commondir` in any git directory, so it would make a branch in another
+/// repository than the one in which links were looked for.
+#[tokio::test]
+async fn git_of_a_client_makes_a_branch_only_in_the_repository_that_was_checked() {
+    let person = somebody("");
+    let note = person.work().join(".git/commondir");
+    let commit = person.commit("HEAD").await;
+    let branch = BranchRef::named("b");
+    person.git(&["clone", "-q", "--bare", ".", "../elsewhere"]);
+    let made = person.home().join("elsewhere/refs/heads/b");
+    fs::write(&note, "../../elsewhere\n").unwrap();
+    for git in [super::repository(&person), person.at(".")] {
+        let restrained = git.clone().restrained(Some(OFFLINE));
+        let refused = restrained.make_branch(&branch, &commit, "made").await;
+        let refused = refused.unwrap_err().to_string();
+        let says = "commondir could lead git to another repository than the one that was checked";
+        assert!(refused.contains(says), "{refused}");
+        assert!(!made.exists());
+    }
+    // Git without the check follows the file.
+    let git = super::repository(&person);
+    git.make_branch(&branch, &commit, "made").await.unwrap();
+    assert!(made.exists());
+}
+
+#[tokio::test]
+async fn git_of_a_client_works_in_all_checkouts_that_git_makes() {
+    let person = somebody("");
+    let home = person.home();
+    person.git(&["worktree", "add", "-q", "--detach", "../linked"]);
+    let separate = ["clone", "-q", "--separate-git-dir", "../separate.git", "."];
+    person.git(&[&separate[..], &["../separate"]].concat());
+    person.git(&["clone", "-q", "--bare", ".", "../project/.bare"]);
+    let project = home.join("project");
+    fs::write(project.join(".git"), "gitdir: ./.bare\n").unwrap();
+    person.git_in(&project, &["worktree", "add", "-q", "main"]);
+    let of_separate = home.join("separate");
+    person.git_in(
+        &of_separate,
+        &["worktree", "add", "-q", "--detach", "../other"],
+    );
+    let protocol = [
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+    ];
+    let from = person.work().display().to_string();
+    let module = [&protocol[..], &[from.as_str(), "inner"]].concat();
+    person.git_in(&of_separate, &module);
+    let inner = of_separate.join("inner");
+    person.git_in(
+        &inner,
+        &["worktree", "add", "-q", "--detach", "../../of-inner"],
+    );
+    for dir in [
+        "work",
+        "linked",
+        "separate",
+        "project/main",
+        "other",
+        "separate/inner",
+        "of-inner",
+    ] {
+        let git = person.at(".").in_dir(home.join(dir));
+        let git = git.restrained(Some(OFFLINE));
+        let place = git.place().await.unwrap();
+        let commit = git.commit_of("HEAD").await.unwrap().unwrap();
+        for (git, name) in [
+            (git.clone(), "a"),
+            (git.in_repository(&place.repository), "b"),
+        ] {
+            let branch = BranchRef::named(format!("{}-{name}", dir.replace('/', "-")));
+            let made = git.make_branch(&branch, &commit, "made").await;
+            assert!(made.is_ok(), "{dir}: {made:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn git_of_a_client_reads_no_pipe_that_settings_name() {
+    let person = somebody("");
+    let pipe = person.home().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let git = person.at(".").restrained(Some(OFFLINE));
+    for name in ["include.path", "core.attributesFile", "core.excludesFile"] {
+        // Git itself would read the pipe.
+        let file = person.work().join(".git/config");
+        let before = fs::read_to_string(&file).unwrap();
+        let (section, key) = name.split_once('.').unwrap();
+        let added = format!("{before}[{section}]\n\t{key} = {}\n", pipe.display());
+        fs::write(&file, added).unwrap();
+        let message = git.place().await.unwrap_err().to_string();
+        let says = format!("names {}, which is a pipe or a device", pipe.display());
+        assert!(message.contains(&says), "{name}: {message}");
+        fs::write(&file, before).unwrap();
+        git.place().await.unwrap();
+    }
+}

@@ -1,6 +1,6 @@
 //! Appends to a log: keeps to the cap, and loses nothing while the disk is full.
 //!
-//! Bytes that were read from a pipe are never dropped. If a write fails, the remaining bytes wait
+//! Bytes that were read from a pipe are dropped only if nobody reads the log. If a write fails, the remaining bytes wait
 //! in memory, and the attempt is *held*: its pipes are not read, so its processes block once the
 //! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
 //! so a frame that reached the disk in part is completed, not repeated. If somebody cuts the file
@@ -72,6 +72,8 @@ pub(in crate::supervise) struct LogWriter {
     /// The full segments of the tail with their payload bytes, oldest first.
     tail: VecDeque<(u32, u64)>,
     in_tail: u64,
+    /// Whether output that cannot be written at once is dropped, instead of waiting.
+    drops: bool,
 }
 
 impl LogWriter {
@@ -107,6 +109,7 @@ impl LogWriter {
             in_head: true,
             tail: VecDeque::new(),
             in_tail: 0,
+            drops: false,
         }
     }
 
@@ -155,12 +158,24 @@ impl LogWriter {
             // overwrite the last of them.
             begin += length;
         }
-        self.files.state()
+        self.state()
     }
 
     /// Carries out the waiting operations until one of them fails again.
     pub(in crate::supervise) fn retry(&mut self) -> Result<(), Held> {
         self.files.retry();
+        self.state()
+    }
+
+    /// Drops what cannot be written, now and later. After that, the log may be damaged.
+    pub(in crate::supervise) fn drop_unwritten(&mut self) {
+        self.drops = true;
+    }
+
+    fn state(&mut self) -> Result<(), Held> {
+        if self.drops {
+            self.files.waiting.clear();
+        }
         self.files.state()
     }
 

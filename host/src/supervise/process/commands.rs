@@ -54,8 +54,12 @@ impl Supervisor {
 
     fn asked_to_stop(&mut self, attempt: &AttemptKey, why: StopWhy, ladder: Vec<Rung>) {
         self.notice_ends_of(attempt);
-        if let Some(no) = self.by_key.get(attempt) {
-            self.stop(*no, why, ladder);
+        if let Some(no) = self.by_key.get(attempt).copied() {
+            self.stop(no, why, ladder);
+            // Nobody reads the output of a command that the host has stopped.
+            if attempt.command().is_some() {
+                self.drop_unwritten(no);
+            }
         } else {
             self.remember_stop(attempt);
             self.tell_unknown(attempt);

@@ -174,6 +174,21 @@ impl Supervisor {
         self.rearm(no);
     }
 
+    /// Drops the output that cannot be written, now and later, so that the attempt can end without
+    /// room for it. What the attempt has written may be what fills the disk.
+    pub(super) fn drop_unwritten(&mut self, no: AttemptNo) {
+        let Some(attempt) = self.attempts.get_mut(&no) else {
+            return;
+        };
+        attempt.log.drop_unwritten();
+        let now = clock::monotonic();
+        if let Some(hold) = &mut attempt.held {
+            hold.retry_at = now;
+            self.retry_log(no, now);
+            self.rearm(no);
+        }
+    }
+
     pub(super) fn retry_log(&mut self, no: AttemptNo, now: At) {
         let Some(attempt) = self.attempts.get_mut(&no) else {
             return;

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::Supervisor;
-use super::attempt::{At, AttemptNo, Phase};
+use super::attempt::{At, Attempt, AttemptNo, Phase};
 use crate::clock;
 use crate::supervise::sys::procfs::{self, Stat};
 use crate::supervise::sys::signals;
@@ -87,6 +87,11 @@ impl Supervisor {
         let all: Vec<AttemptNo> = self.attempts.keys().copied().collect();
         for no in all {
             self.notice_ends(no);
+            // No host hears how a command of a host ends, so nobody reads its output.
+            let is_command = |attempt: &Attempt| attempt.key.command().is_some();
+            if self.host.is_none() && self.attempts.get(&no).is_some_and(is_command) {
+                self.drop_unwritten(no);
+            }
             let attempt = self.attempts.get(&no);
             let Some(open) = attempt.filter(|attempt| attempt.phase == Phase::Open) else {
                 continue;

@@ -352,3 +352,40 @@ async fn output_of_a_process_that_ends_while_its_log_may_not_grow_is_kept() {
         .await;
     assert!(reason.contains("File too large"), "{reason}");
 }
+
+/// Nobody reads the output of such a command, and what it has written may be what fills the disk.
+/// The limit stands for a full disk.
+#[tokio::test]
+async fn a_stopped_command_of_the_host_ends_although_its_output_cannot_be_written() {
+    let mut lab = Lab::new().await;
+    for (number, then) in ["exec sleep 1000", "exit 3"].into_iter().enumerate() {
+        let name = format!("t.1+1.{number}");
+        let go = format!("go.{number}");
+        lab.fifo(&go);
+        let script = format!("echo 0; read line < {go}; seq 1 {LINES}; {then}");
+        let start = lab.script(&name, &script);
+        lab.start(start).await;
+        lab.lines(&name, 1).await;
+        lab.limit_files(Some(16 << 10));
+        std::fs::write(lab.dir.path().join(&go), "go\n").unwrap();
+        let (mut is_held, mut has_exited) = (false, then != "exit 3");
+        while !(is_held && has_exited) {
+            match lab.host.next().await {
+                Report::Held { message, .. } => is_held = message.is_some(),
+                Report::Exited { ended, .. } => {
+                    assert!(!ended);
+                    has_exited = true;
+                }
+                Report::Started { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let term = Rung {
+            signal: Signal::Term,
+            wait: Duration::from_secs(5),
+        };
+        lab.stop(key(&name), StopWhy::Cancelled, vec![term]).await;
+        assert_eq!(lab.host.ended(&key(&name)).await, 0);
+        lab.limit_files(getrlimit(Resource::Fsize).current);
+    }
+}

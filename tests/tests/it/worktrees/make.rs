@@ -425,3 +425,84 @@ fn base_that_would_fill_the_disk_is_not_written_to_its_end() {
     wait_for("the space", || (free() > 500 * MEGABYTES).then_some(()));
     host.run(["run", "--wait", "--", "true"]).check();
 }
+
+/// Without a limit, git would use up all inodes, and the person's programs could make no file.
+#[test]
+fn base_that_would_use_up_the_inodes_is_not_written_to_its_end() {
+    let disk = SmallDisk::mount_with("size=600m,nr_inodes=30000");
+    let builder = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"4M\"\n");
+    let repository = Repository::with(builder);
+    let host = &repository.host;
+    // 36,000 names in a few trees.
+    let blob = repository.git(&["rev-parse", "HEAD:file"]);
+    let names = 0..33;
+    let entries: Vec<String> = names
+        .clone()
+        .map(|number| format!("100644,{blob},{number}"))
+        .collect();
+    repository.git(&["read-tree", "--empty"]);
+    let mut stage = vec!["update-index", "--add"];
+    stage.extend(entries.iter().flat_map(|entry| ["--cacheinfo", entry]));
+    repository.git(&stage);
+    let mut tree = repository.git(&["write-tree"]);
+    for _ in 0..2 {
+        repository.git(&["read-tree", "--empty"]);
+        for number in names.clone() {
+            let prefix = format!("--prefix={number}/");
+            repository.git(&["read-tree", &prefix, &tree]);
+        }
+        tree = repository.git(&["write-tree"]);
+    }
+    let commit = repository.git(&["commit-tree", "-m", "many", &tree]);
+    repository.git(&["update-ref", "refs/heads/main", &commit]);
+
+    let task = repository.done(&["--name", "many"], "true");
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("inodes are free on the disk of"),
+        "{task:#}"
+    );
+    // What was written is removed, and other tasks run.
+    let free = || rustix::fs::statvfs(&disk.dir).unwrap().f_favail;
+    wait_for("the inodes", || (free() > 25_000).then_some(()));
+    host.run(["run", "--wait", "--", "true"]).check();
+}
+
+/// Git has no room to say that there is no room. Nobody could end the task if its end waited for
+/// that, because its worktree is what fills the disk.
+#[test]
+fn base_that_has_filled_the_disk_is_removed_again() {
+    const MEGABYTES: u64 = 1 << 20;
+    let disk = SmallDisk::mount(160);
+    // So the disk is full before anything ends the preparation.
+    let builder = TestHost::builder()
+        .data_dir(disk.dir.join("data"))
+        .config("disk_reserve = \"1\"\n");
+    let repository = Repository::with(builder);
+    let host = &repository.host;
+    let content = host.root().join("content");
+    fs::write(&content, vec![b'x'; 1 << 20]).unwrap();
+    let blob = repository.git(&["hash-object", "-w", content.to_str().unwrap()]);
+    let entries: Vec<String> = (0..400)
+        .map(|number| format!("100644,{blob},many/{number}"))
+        .collect();
+    let mut stage = vec!["update-index", "--add"];
+    stage.extend(entries.iter().flat_map(|entry| ["--cacheinfo", entry]));
+    repository.git(&stage);
+    repository.git(&["commit", "-q", "-m", "many"]);
+    let free = || {
+        let disk = rustix::fs::statvfs(&disk.dir).unwrap();
+        disk.f_bavail * disk.f_frsize
+    };
+
+    let task = repository.done(&["--name", "many"], "true");
+    assert_eq!(task["outcome"], "failed", "{task:#}");
+    let message = task["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("its output cannot be written"), "{task:#}");
+    wait_for("the space", || (free() > 120 * MEGABYTES).then_some(()));
+    host.run(["run", "--wait", "--", "true"]).check();
+    host.run(["down", "--kill"]).check();
+}

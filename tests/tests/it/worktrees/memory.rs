@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Repository, path_with, program, programs, write_script};
 
 /// The limits of memory in KiB, as `ulimit -d` prints them.
-const OF_A_REQUEST: &str = "4194304";
+const OF_A_REQUEST: &str = "1048576";
 const OF_A_PREPARATION: &str = "2097152";
 
 /// A git that notes the limit of memory with which each of its commands runs.

@@ -7,6 +7,7 @@ mod checkout;
 mod clean;
 mod diff;
 mod drivers;
+mod elsewhere;
 mod fast_forward;
 mod hand_over;
 mod hostile;
@@ -22,6 +23,7 @@ mod nested;
 mod phases;
 mod resolve;
 mod shim;
+mod side_by_side;
 mod submodules;
 
 use std::{

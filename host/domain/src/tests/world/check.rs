@@ -44,7 +44,7 @@ impl World {
         };
         assert!(board.phase_clocks.keys().all(has_limit));
         let is_preparing = |task: &TaskId| phase(task) == Some(&Phase::Preparing);
-        assert!(board.prepared.iter().all(is_preparing));
+        assert!(board.prepared.keys().all(is_preparing));
         for task in board.unfinished() {
             self.check_row(task);
             self.check_reason(task);
