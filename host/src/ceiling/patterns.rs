@@ -117,9 +117,22 @@ fn other_than(characters: &BTreeSet<char>) -> String {
     class
 }
 
+/// The path as one that a rule can name, and patterns below it of all that is in the path, except
+/// the paths in `free` (which are relative to it) and all that is below them.
+pub(super) fn named_but(path: &Path, free: &BTreeSet<PathBuf>) -> (PathBuf, Vec<String>) {
+    let (root, pattern) = named(path);
+    if free.is_empty() {
+        return (root, vec![pattern]);
+    }
+    let separator = if pattern.is_empty() { "" } else { "/" };
+    let patterns = all_but(free, "").into_iter();
+    let patterns = patterns.map(|below| format!("{pattern}{separator}{below}"));
+    (root, patterns.collect())
+}
+
 /// The path as one that a rule can name, and a pattern below it. Characters that a rule would take
 /// for a part of a pattern are replaced by the pattern for any character.
-pub(super) fn named(path: &Path) -> (PathBuf, String) {
+fn named(path: &Path) -> (PathBuf, String) {
     let (mut root, mut pattern) = (PathBuf::new(), String::new());
     for name in path {
         let name = name.to_string_lossy();

@@ -21,7 +21,7 @@ use super::{
     Refusal, SHOWN,
     homes::{Homes, is_hidden_in},
     mounts::Mounts,
-    patterns::{all_but, named},
+    patterns::{all_but, named_but},
     values, way,
 };
 use crate::{
@@ -209,17 +209,7 @@ impl Places {
         }
         let of_homes = free.iter();
         let of_homes = of_homes.map(|(home, free)| (home.clone(), all_but(free, ".")));
-        let behind_links = led_to.iter().map(|path| {
-            let within = below(path);
-            let (root, pattern) = named(path);
-            if within.is_empty() {
-                return (root, vec![pattern]);
-            }
-            let separator = if pattern.is_empty() { "" } else { "/" };
-            let patterns = all_but(&within, "").into_iter();
-            let patterns = patterns.map(|below| format!("{pattern}{separator}{below}"));
-            (root, patterns.collect())
-        });
+        let behind_links = led_to.iter().map(|path| named_but(path, &below(path)));
         Ok(of_homes.chain(behind_links).collect())
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::patterns::{all_but, named};
+use super::patterns::named_but;
 use crate::git::unusual_git_dirs_at;
 
 /// How many levels of directories below the directory of a task are searched, and how many
@@ -62,17 +62,8 @@ pub(crate) fn told(
     }
     let mut kept: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
     for git_dir in found {
-        let (root, pattern) = named(&git_dir);
-        let patterns = match checkout_in(&git_dir, &directory) {
-            None => vec![pattern],
-            Some(checkout) => {
-                let separator = if pattern.is_empty() { "" } else { "/" };
-                let others = all_but(&[checkout].into(), "").into_iter();
-                others
-                    .map(|below| format!("{pattern}{separator}{below}"))
-                    .collect()
-            }
-        };
+        let checkout = checkout_in(&git_dir, &directory);
+        let (root, patterns) = named_but(&git_dir, &checkout.into_iter().collect());
         kept.entry(root).or_default().extend(patterns);
     }
     let is_in_worktree = fs::canonicalize(worktrees).is_ok_and(|it| directory.starts_with(it));

@@ -7,7 +7,7 @@
 //! transports, and while an encrypted connection is made, only the time limit of the command ends
 //! the wait.
 
-use super::{Git, GitError, spec::Spec};
+use super::{Git, GitError, restraint::OF_USER, spec::Spec};
 
 /// A transfer ends if less than this many bytes per second come for this many seconds.
 const OVER_HTTP: [(&str, &str); 2] = [
@@ -20,9 +20,6 @@ const SSH: &str = "core.sshCommand";
 /// Ends if no connection is made within 30 s, or if the server has not answered for 30 s.
 const OVER_SSH: &str =
     "ssh -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=2";
-
-/// The scopes of settings that are a repository's.
-const OF_REPOSITORY: [&str; 2] = ["local", "worktree"];
 
 impl Git {
     /// The same setup, with limits for connections over HTTP if it is for a restrained principal.
@@ -51,11 +48,11 @@ impl Git {
     }
 }
 
-/// Whether one of the settings that git has printed with their scopes is no repository's.
+/// Whether one of the settings that git has printed with their scopes is the user's.
 fn is_set_by_user(output: &str) -> bool {
     let parts: Vec<&str> = output.split_terminator('\0').collect();
     let mut scopes = parts.chunks(2).filter_map(|pair| pair.first());
-    scopes.any(|scope| !OF_REPOSITORY.contains(scope))
+    scopes.any(|scope| OF_USER.contains(scope))
 }
 
 #[cfg(test)]
