@@ -1,5 +1,5 @@
-//! Directories with programs of version managers (asdf, mise, pyenv, Volta, aqua, …). Such a program
-//! starts another one, which files of the directory in which it runs may name.
+//! Directories with programs of version managers (asdf, mise, pyenv, Volta, aqua, …). Such a
+//! program starts another one, which files of the directory in which it runs may name.
 
 use std::{
     ffi::{OsStr, OsString},

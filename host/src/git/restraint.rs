@@ -166,9 +166,9 @@ impl Git {
         self.run_at(&self.at, &spec, &variables, folds_case).await
     }
 
-    /// The variables of a command at this place. If there is a restraint, the `PATH` has no programs
-    /// of version managers, and this fails if the place has something that git must not meet whatever
-    /// it does.
+    /// The variables of a command at this place. If there is a restraint, the `PATH` has no
+    /// programs of version managers, and this fails if the place has something that git must not
+    /// meet whatever it does.
     pub(super) async fn safe_variables<'a>(
         &self,
         at: &At,

@@ -1,8 +1,8 @@
 //! What a repository that somebody else has made may have and git for a restrained principal must
 //! not meet: symbolic links, which git follows when it writes refs, their logs and objects, so that
 //! it could change or remove any file of the user, or when it copies or shows what it reads; pipes
-//! and devices, which would let git wait or read for ever; and what leads git to other refs, objects
-//! or submodules than those that are looked at for links.
+//! and devices, which would let git wait or read for ever; and what leads git to other refs,
+//! objects or submodules than those that are looked at for links.
 
 use std::{
     ffi::OsStr,

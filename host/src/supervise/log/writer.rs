@@ -1,11 +1,12 @@
 //! Appends to a log: keeps to the cap, and loses nothing while the disk is full.
 //!
-//! Bytes that were read from a pipe are dropped only if nobody reads the log. If a write fails, the remaining bytes wait
-//! in memory, and the attempt is *held*: its pipes are not read, so its processes block once the
-//! pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes are written by position,
-//! so a frame that reached the disk in part is completed, not repeated. If somebody cuts the file
-//! short, the output continues at its new end, behind a mark that says how much was written before.
-//! If somebody removes the file, the same happens in a new file about a second later.
+//! Bytes that were read from a pipe are dropped only if nobody reads the log. If a write fails, the
+//! remaining bytes wait in memory, and the attempt is *held*: its pipes are not read, so its
+//! processes block once the pipes are full. [`LogWriter::retry`] continues at the same byte. Bytes
+//! are written by position, so a frame that reached the disk in part is completed, not repeated. If
+//! somebody cuts the file short, the output continues at its new end, behind a mark that says how
+//! much was written before. If somebody removes the file, the same happens in a new file about a
+//! second later.
 
 use std::collections::VecDeque;
 use std::fs::File;
