@@ -22,12 +22,11 @@ use super::{
     request::{DownMode, TaskRef},
 };
 use crate::{
-    ceiling::{Refusal, homes::Homes, places::Places, session::SessionError},
+    ceiling::{Refusal, places::Places, session::SessionError},
     command::Elsewhere,
     config::{Begin, Settings},
     engine::{Engine, EngineError},
     environment::Environments,
-    git,
     layout::Layout,
     plugin::Catalog,
     store::{Store, StoreError},
@@ -144,13 +143,8 @@ impl Host {
         let by = Arc::default();
         let wanted = mode.map(|mode| Wanted { mode, by });
         let transcripts = Transcripts::new(plugins.clone(), layout.clone());
-        let places = Places::new(
-            layout.root(),
-            &settings.place,
-            git::users_files(),
-            Homes::of_process(),
-        );
-        let places = Arc::new(places.with_allowed(&settings.mcp.directories));
+        let allowed = &settings.mcp.directories;
+        let places = Arc::new(Places::of_host(layout.root(), &settings.place, allowed));
         Self {
             engine,
             ids: Mutex::default(),

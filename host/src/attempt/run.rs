@@ -32,12 +32,12 @@ use super::{
 };
 use crate::{
     aside,
-    ceiling::{homes::Homes, places::Places},
+    ceiling::places::Places,
     checkpoint, clock,
     config::McpCeiling,
     engine::{Attempts, Launch, ReportSender},
     environment::Environments,
-    fsx, git,
+    fsx,
     layout::Layout,
     plugin::{Catalog, StopRequest},
     store::Store,
@@ -107,13 +107,12 @@ impl Runner {
             environments: environments.clone(),
             transcripts: Transcripts::new(plugins.clone(), layout.clone()),
             layout: layout.clone(),
-            ceiling: Arc::new(ceiling),
-            places: Arc::new(Places::new(
+            places: Arc::new(Places::of_host(
                 layout.root(),
                 &settings_file,
-                git::users_files(),
-                Homes::of_process(),
+                &ceiling.directories,
             )),
+            ceiling: Arc::new(ceiling),
             most_output,
         };
         let workspaces = Workspaces {

@@ -25,7 +25,7 @@ use super::{
     values, way,
 };
 use crate::{
-    git::{Led, UsersFiles},
+    git::{self, Led, UsersFiles},
     layout::Layout,
     text::shortened,
 };
@@ -72,7 +72,7 @@ pub(crate) struct Surroundings<'a> {
 impl Places {
     /// The places of a host with this data directory, this configuration file, these files with the
     /// user's settings of git and these home directories. Reads links.
-    pub(crate) fn new(data_dir: &Path, file: &Path, git: UsersFiles, homes: Homes) -> Self {
+    fn new(data_dir: &Path, file: &Path, git: UsersFiles, homes: Homes) -> Self {
         let data = names_of(data_dir);
         let mut settings = Settings::default();
         settings.add(file, &data);
@@ -85,8 +85,14 @@ impl Places {
         }
     }
 
+    /// The places of the host that this process is.
+    pub(crate) fn of_host(data_dir: &Path, file: &Path, allowed: &[String]) -> Self {
+        let (git, homes) = (git::users_files(), Homes::of_process());
+        Self::new(data_dir, file, git, homes).with_allowed(allowed)
+    }
+
     /// The same places, with the directories in which restrained principals may let tasks work.
-    pub(crate) fn with_allowed(self, directories: &[String]) -> Self {
+    fn with_allowed(self, directories: &[String]) -> Self {
         Self {
             allowed: directories.iter().map(PathBuf::from).collect(),
             ..self

@@ -229,7 +229,6 @@ mod tests {
         one("[core]\nbare = false\nexcludesFile = /dev/null\n", None);
         one("[core]\nexcludesFile = missing\n[user]\nname = a\n", None);
         one("[remote \"a\"]\nurl = @/top/pipe\n", None);
-        check(&[("r/worktrees/x/config", of_worktree)], None);
         check(&[], None);
     }
 

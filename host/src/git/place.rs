@@ -326,10 +326,12 @@ mod tests {
         }
     }
 
+    /// Files `commondir` with their directories and contents, and the first that is refused.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+
     #[test]
     fn only_the_git_directory_of_a_linked_checkout_leads_to_another_and_only_to_its_own() {
         let far = "../../../elsewhere";
-        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
         let cases: &[Case<'_>] = &[
             (&[], None),
             // What git makes, in a submodule too.

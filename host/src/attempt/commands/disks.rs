@@ -1,8 +1,8 @@
 //! Watches the file systems to which a preparation writes. A repository decides how much git
 //! writes: a few hundred kilobytes can describe any number and size of files.
 //!
-//! A preparation is ended once two looks find less free than the least, and less than before. What
-//! was used long ago, or what becomes free, ends nothing.
+//! A preparation is ended once two looks find less free than the least, and less than before. Space
+//! that was used long ago, or that is freed, ends nothing.
 
 use std::{
     collections::BTreeSet,

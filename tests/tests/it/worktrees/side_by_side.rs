@@ -91,7 +91,7 @@ fn git_waits_less_long_for_the_servers_of_submodules_of_a_clients_task() {
     let bin = programs(&[]);
     let notes = bin.path().join("notes");
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *' submodule '*)\n\
+        "#!/bin/sh\ncase \" $* \" in *' submodule --quiet update '*)\n\
          ssh=$('{git}' config core.sshCommand)\n\
          echo \"$GIT_HTTP_LOW_SPEED_LIMIT $GIT_HTTP_LOW_SPEED_TIME $ssh\" >> '{notes}'\n\
          esac\nexec '{git}' \"$@\"\n",
