@@ -148,12 +148,15 @@ impl Trap {
     }
 }
 
+fn leads_to_nothing(link: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|target| target == Path::new(NOTHING))
+}
+
 impl Trap {
     /// The trap that a file is whose contents git copies or shows.
     fn shown(path: &Path, kind: FileType) -> Option<Self> {
         Self::behind(path, kind).or_else(|| {
-            let leads_to_nothing = || fs::read_link(path).is_ok_and(|it| it == Path::new(NOTHING));
-            let is_trap = kind.is_symlink() && !leads_to_nothing();
+            let is_trap = kind.is_symlink() && !leads_to_nothing(path);
             is_trap.then(|| Self::Shown {
                 path: path.to_owned(),
             })
@@ -354,6 +357,7 @@ fn first_of_lfs(git_dir: &Path) -> Result<Option<Trap>, GitError> {
     let alternates = git_dir.join(ALTERNATES);
     let named = match read_pointer(&alternates) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(_) if leads_to_nothing(&alternates) => Vec::new(),
         named => named.map_err(unusable(&alternates))?,
     };
     let named = named.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
