@@ -31,6 +31,10 @@ use crate::{
 /// in each worktree.
 const MAY_BE_LINKS: [&str; 4] = ["annex", "description", "hooks", "rr-cache"];
 
+/// The beginning of names that git gives to nothing. Emacs makes links with such names beside files
+/// that somebody edits, such as the message of a commit.
+const OF_EDITOR: &[u8] = b".#";
+
 /// Directories with files that git reads whatever it does.
 const READ: [&str; 3] = ["info", "objects/info", "objects/pack"];
 
@@ -311,7 +315,7 @@ fn first_trap(repository: &Path) -> Result<Option<Trap>, GitError> {
 fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
     for (path, kind) in entries(git_dir)? {
         let name = path.file_name().unwrap_or_default();
-        let trap = if MAY_BE_LINKS.iter().any(|it| name == *it) {
+        let trap = if MAY_BE_LINKS.iter().any(|it| name == *it) || is_of_editor(&path) {
             Trap::behind(&path, kind)
         } else {
             Trap::of(&path, kind)
@@ -327,7 +331,13 @@ fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
             Trap::behind
         };
         let entries = entries(&git_dir.join(name))?;
-        let trap = entries.iter().find_map(|(path, kind)| look(path, *kind));
+        let trap = entries.iter().find_map(|(path, kind)| {
+            if is_of_editor(path) {
+                Trap::behind(path, *kind)
+            } else {
+                look(path, *kind)
+            }
+        });
         if trap.is_some() {
             return Ok(trap);
         }
@@ -349,6 +359,12 @@ fn first_in(git_dir: &Path) -> Result<Option<Trap>, GitError> {
         }
     }
     first_of_lfs(git_dir)
+}
+
+/// Whether an editor has made this entry of a directory in which git reads only known names.
+fn is_of_editor(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_bytes().starts_with(OF_EDITOR))
 }
 
 /// The first link among the files of `git lfs` here and in the repositories whose objects this one
@@ -486,6 +502,10 @@ mod tests {
             ("description", false),
             ("hooks", false),
             ("rr-cache", false),
+            (".#COMMIT_EDITMSG", false),
+            ("info/.#exclude", false),
+            ("worktrees/.#a", true),
+            ("worktrees/a/.#COMMIT_EDITMSG", false),
             ("objects/pack/a.pack", false),
             ("objects/ab/c", false),
             ("modules/a/annex", false),
