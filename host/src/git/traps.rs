@@ -5,6 +5,7 @@
 //! objects or submodules than those that are looked at for links.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs::{self, FileType},
     io,
@@ -383,7 +384,10 @@ fn first_of_lfs(git_dir: &Path) -> Result<Option<Trap>, GitError> {
         return Err(unusable(&alternates)(error));
     }
     let named = named.into_iter().map(OsStr::from_bytes);
-    let others = named.flat_map(|path| beside_objects(git_dir, Path::new(path)));
+    // Many ways lead to the same directories, which may have very many files.
+    let others: BTreeSet<PathBuf> = named
+        .flat_map(|path| beside_objects(git_dir, Path::new(path)))
+        .collect();
     for repository in [git_dir.to_owned()].into_iter().chain(others) {
         let (name, levels) = LFS;
         let dir = repository.join(name);
