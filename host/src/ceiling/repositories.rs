@@ -78,13 +78,16 @@ pub(crate) fn told(
 }
 
 /// The git directories of the directories above this one, of this one and of those below, and those
-/// of tasks that are among them.
+/// of tasks that are among them. Those that are kept with another one are left out.
 fn git_dirs(directory: &Path, of_tasks: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-    let above = directory.ancestors().flat_map(unusual_git_dirs_at);
-    let mut found: BTreeSet<PathBuf> = above.collect();
+    let mut found = BTreeSet::new();
+    for dir in directory.ancestors() {
+        add(&mut found, unusual_git_dirs_at(dir), directory);
+    }
     for repository in of_tasks {
-        let git_dirs = unusual_git_dirs_at(repository).into_iter();
-        found.extend(git_dirs.filter(|it| it.starts_with(directory) || directory.starts_with(it)));
+        let mut git_dirs = unusual_git_dirs_at(repository);
+        git_dirs.retain(|it| it.starts_with(directory) || directory.starts_with(it));
+        add(&mut found, git_dirs, directory);
     }
     let mut left = VecDeque::from([(directory.to_owned(), LEVELS)]);
     let mut searched = 0;
@@ -100,7 +103,7 @@ fn git_dirs(directory: &Path, of_tasks: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf>
                 return found;
             }
             let path = entry.path();
-            found.extend(unusual_git_dirs_at(&path));
+            add(&mut found, unusual_git_dirs_at(&path), directory);
             // A repository may have worktrees in it, but these have the same git directory.
             if levels > 1 && !found.contains(&path) {
                 left.push_back((path, levels - 1));
@@ -108,6 +111,25 @@ fn git_dirs(directory: &Path, of_tasks: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf>
         }
     }
     found
+}
+
+/// Adds git directories to those that were found for an agent in this directory.
+fn add(found: &mut BTreeSet<PathBuf>, git_dirs: Vec<PathBuf>, directory: &Path) {
+    for git_dir in git_dirs {
+        let mut around = git_dir.ancestors().filter(|it| found.contains(*it));
+        if !around.any(|outer| is_kept_with(&git_dir, outer, directory)) {
+            found.retain(|inner| !is_kept_with(inner, &git_dir, directory));
+            found.insert(git_dir);
+        }
+    }
+}
+
+/// Whether an agent in this directory is kept from a git directory because it is kept from another
+/// one around it, as from those of all worktrees of a bare repository. A checkout in the other one,
+/// in which the agent works, is excepted.
+fn is_kept_with(inner: &Path, outer: &Path, directory: &Path) -> bool {
+    let is_excepted = |checkout: PathBuf| inner.starts_with(outer.join(checkout));
+    inner.starts_with(outer) && !checkout_in(outer, directory).is_some_and(is_excepted)
 }
 
 /// The checkout of a repository that is inside its git directory and has this directory, relative
@@ -170,18 +192,9 @@ mod tests {
             let kept = kept(&root, directory, of_tasks).into_iter();
             kept.filter(|one| !one.starts_with("/: ")).collect()
         };
-        assert_eq!(
-            own("a/p/main", &[]),
-            ["a/p/.bare: ", "a/p/.bare/worktrees/main: "]
-        );
+        assert_eq!(own("a/p/main", &[]), ["a/p/.bare: "]);
         assert_eq!(own("a/p/.bare/objects", &[]), ["a/p/.bare: "]);
-        let whole = [
-            "a: o?d?d",
-            "a: o?d?d/worktrees/main",
-            "a/p/.bare: ",
-            "a/p/.bare/worktrees/main: ",
-        ];
-        assert_eq!(own("a", &[]), whole);
+        assert_eq!(own("a", &[]), ["a: o?d?d", "a/p/.bare: "]);
         let found = own("a", &["a/1/2/3/deep", "other"]);
         assert!(found.contains(&"a/1/2/3/deep: ".to_owned()), "{found:?}");
         assert_eq!(own("a/1", &["a/p/.bare"]), ["a/1/2/3/deep: "]);
@@ -198,6 +211,11 @@ mod tests {
             let line = format!("r.git: {pattern}");
             assert_eq!(found.contains(&line), is_kept, "{line}: {found:?}");
         }
+        // It changes no other repository in the checkout.
+        make(&root.join("r.git/main/lib"), &root.join("of-lib"));
+        let found = kept(&root, "r.git/main", &[]);
+        let of_lib = "r.git/main/lib: ".to_owned();
+        assert!(found.contains(&of_lib), "{found:?}");
         // Without the checkout, all is kept.
         let found = kept(&root, "r.git", &[]);
         assert!(found.contains(&"r.git: ".to_owned()), "{found:?}");
@@ -220,8 +238,9 @@ mod tests {
     fn very_many_git_directories_are_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for number in 0..GIT_DIRS_MAX / 2 {
+        for number in 0..GIT_DIRS_MAX {
             let name = number.to_string();
+            // The git directory of its worktree does not count.
             make(&root.join("a").join(&name), &root.join("b").join(name));
         }
         let check = || told(&root, &BTreeSet::new(), &root.join("worktrees"));
