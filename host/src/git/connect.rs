@@ -22,11 +22,8 @@ const OVER_SSH: &str =
     "ssh -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=2";
 
 impl Git {
-    /// The same setup, with limits for connections over HTTP if it is for a restrained principal.
+    /// The same setup, with limits for connections over HTTP.
     pub(super) fn impatient(&self) -> Self {
-        if !self.is_restrained() {
-            return self.clone();
-        }
         Self {
             variables: self.variables.with_missing(&OVER_HTTP),
             ..self.clone()
@@ -36,9 +33,6 @@ impl Git {
     /// The settings of a command with limits for connections over SSH. There are none if the user
     /// has configured a command, which may know other options.
     pub(super) async fn impatient_over_ssh(&self) -> Result<Option<(String, String)>, GitError> {
-        if !self.is_restrained() {
-            return Ok(None);
-        }
         let pattern = format!("^{}$", SSH.to_lowercase().replace('.', r"\."));
         let asked = ["config", "--show-scope", "-z", "--get-regexp", &pattern];
         let found = self.output_if(&Spec::reads(asked)).await?;

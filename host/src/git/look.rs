@@ -344,24 +344,23 @@ impl Git {
         if self.setting("submodule.active").await?.is_none() {
             spec = spec.setting("submodule.active", ".");
         }
-        let over_ssh = self.impatient_over_ssh().await?;
-        let impatient = self.impatient();
-        let limited = |spec: Spec| match &over_ssh {
-            Some((name, value)) => spec.setting(name, value),
-            None => spec,
-        };
-        let spec = limited(spec);
         if self.is_restrained() {
+            let over_ssh = self.impatient_over_ssh().await?;
+            let limited = |spec: Spec| match &over_ssh {
+                Some((name, value)) => spec.setting(name, value),
+                None => spec,
+            };
             let nested = Spec::changes(["submodule", "--quiet", "update"]).limit(LONG);
-            let nested = limited(nested);
-            return Box::pin(impatient.update_step_by_step(&spec, &nested)).await;
+            let (update, nested) = (limited(spec), limited(nested));
+            let git = self.impatient();
+            return Box::pin(git.update_step_by_step(&update, &nested)).await;
         }
-        impatient.change(&spec).await?;
+        self.change(&spec).await?;
         // The repository of a submodule belongs to this worktree alone, so submodules in it are
         // initialized. A separate command does this, because git passes the settings above on.
         let nested = "git submodule --quiet update --init --recursive";
         let spec = Spec::changes(["submodule", "--quiet", "foreach", nested]).limit(LONG);
-        impatient.change(&limited(spec)).await.map(drop)
+        self.change(&spec).await.map(drop)
     }
 
     /// Whether the checked out commit has submodules.

@@ -193,6 +193,7 @@ impl Commands {
     /// The runner of commands for preparations. A stop of the attempt interrupts them, because they
     /// can be undone. A command that no supervisor received is not repeated, because the attempt
     /// itself starts again later.
+    ///
     /// A repository decides how much they write, so they are ended before they fill a disk, and if
     /// a full disk has no room for their output. `repository` is the git directory that the task's
     /// worktree shares with others.
