@@ -151,13 +151,7 @@ impl Trap {
             path: path.to_owned(),
         })
     }
-}
 
-fn leads_to_nothing(link: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|target| target == Path::new(NOTHING))
-}
-
-impl Trap {
     /// The trap that a file is whose contents git copies or shows.
     fn shown(path: &Path, kind: FileType) -> Option<Self> {
         Self::behind(path, kind).or_else(|| {
@@ -175,6 +169,10 @@ impl Trap {
             other => other,
         }
     }
+}
+
+fn leads_to_nothing(link: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|target| target == Path::new(NOTHING))
 }
 
 impl Git {
