@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -133,7 +133,23 @@ impl Host {
             let summary = summary(task.spec.get());
             planned.worktree.stem = stem_of(task.name.as_deref(), &summary);
         }
+        if by.restrained {
+            let repository = PathBuf::from(&*planned.worktree.repository);
+            self.may_use_repository(by.clone(), repository).await?;
+        }
         Ok(Some(planned))
+    }
+
+    /// Refuses a worktree of a repository in which a restrained principal may not let a task work.
+    /// The repository may be elsewhere than the directory of the request.
+    async fn may_use_repository(&self, by: Principal, repository: PathBuf) -> Result<(), AppError> {
+        let places = self.places.clone();
+        let look = move || places.may_work_in(&by, &repository);
+        let looked = crate::aside::run(look).await.map_err(|panic| {
+            let message = format!("the repository cannot be checked: {panic}");
+            AppError::new(ErrorKind::Internal, message)
+        });
+        Ok(looked??)
     }
 
     async fn plan_worktree(

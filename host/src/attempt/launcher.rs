@@ -125,10 +125,11 @@ impl Launcher {
         // An attempt that an earlier host has started goes on.
         let is_limited = by.restrained && (is_preparing || !resumed);
         let places = &self.inputs.places;
-        if is_limited && worktree.is_some() {
+        if is_limited && let Some(worktree) = worktree {
             // Before git does anything there.
-            let named = &launch.task.request.cwd;
-            Box::pin(place_still_allowed(&launch, places, named)).await?;
+            for named in [&*launch.task.request.cwd, &*worktree.repository] {
+                Box::pin(place_still_allowed(&launch, places, named)).await?;
+            }
         }
         // Boxed, so that the memory of this large future is free while the task runs.
         let workspace = {

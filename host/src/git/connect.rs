@@ -9,10 +9,11 @@
 
 use super::{Git, GitError, restraint::OF_USER, spec::Spec};
 
-/// A transfer ends if less than this many bytes per second come for this many seconds.
+/// A transfer ends if less than this many bytes per second come for this many seconds. A server
+/// may send nothing for a minute or more while it prepares the objects of a large repository.
 const OVER_HTTP: [(&str, &str); 2] = [
     ("GIT_HTTP_LOW_SPEED_LIMIT", "1000"),
-    ("GIT_HTTP_LOW_SPEED_TIME", "30"),
+    ("GIT_HTTP_LOW_SPEED_TIME", "120"),
 ];
 
 /// The setting with the command that connects over SSH.

@@ -835,6 +835,32 @@ fn client_lets_tasks_work_only_in_the_directories_of_the_settings() {
         refused(&mut client, "DelegateTask", asked(directory), &says);
     }
     client.call("DelegateTask", asked(&trusted));
+    // A checkout here may belong to a repository elsewhere.
+    let git = |arguments: &[&str]| {
+        let ran = host
+            .other("git")
+            .arg("-C")
+            .arg(&other)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+    let commit = ["commit", "-q", "--allow-empty", "-m", "one"];
+    let linked = trusted.join("linked");
+    git(&["init", "-q"]);
+    git(&[&identity[..], &commit].concat());
+    git(&[
+        "worktree",
+        "add",
+        "-q",
+        "--detach",
+        linked.to_str().unwrap(),
+    ]);
+    let mut in_worktree = asked(&linked);
+    in_worktree["useWorktree"] = true.into();
+    refused(&mut client, "DelegateTask", in_worktree, &says);
     // A link may lead elsewhere only after the request.
     let later = trusted.join("later");
     symlink(&trusted, &later).unwrap();

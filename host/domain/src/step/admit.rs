@@ -145,6 +145,7 @@ impl Board {
             return true;
         }
         let class = self.lane(task).profile;
+        let is_of_client = task.request.by.restrained;
         let running = self.slots_in_use();
         let Err(refusal) = self.capacity.admit_prepared(&class, running) else {
             return true;
@@ -155,7 +156,9 @@ impl Board {
             return true;
         }
         self.standing.any_prepared = true;
-        if refusal.ends_as_others_end() && waited >= PRIORITY_AGING && !self.has_started(&class) {
+        let is_late = waited >= PRIORITY_AGING && !self.has_started(&class);
+        // Attempts of clients never hold back what persons have submitted.
+        if is_late && !is_of_client && refusal.ends_as_others_end() {
             self.standing.held_back = Some(refusal);
         }
         false

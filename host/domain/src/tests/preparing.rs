@@ -85,35 +85,45 @@ fn attempt_whose_preparation_was_quick_starts_at_once() {
     assert_eq!(kinds(&desk.turn()), ["spawn"; RAMP]);
 }
 
+/// Those of a client may wait for ever, because otherwise they would keep those of persons waiting.
 #[test]
-fn small_tasks_do_not_keep_a_prepared_attempt_waiting_for_ever() {
+fn small_tasks_do_not_keep_a_prepared_attempt_of_a_person_waiting_for_ever() {
     const GIB: u64 = 1 << 30;
-    // There is room for commands, but not for an agent.
-    let mut desk = desk(Reading {
-        memory_total_bytes: 16 * GIB,
-        memory_free_bytes: GIB + 400 * (1 << 20),
-        ..large(4.0)
-    });
-    let prepared = desk.submit(|request| {
-        worktree(request);
-        agent(request);
-    });
-    assert_eq!(starts(&desk.turn()), [prepared]);
-    desk.pass(SETTLING);
-    let first = desk.submit(|_| {});
-    assert_eq!(starts(&desk.turn()), [first]);
-    desk.report(prepared, Report::Prepared);
-    assert_eq!(kinds(&desk.turn()), [""; 0]);
-    let second = desk.submit(|_| {});
-    assert_eq!(starts(&desk.turn()), [second], "at first, they overtake it");
-    desk.pass(PRIORITY_AGING);
-    desk.submit(|_| {});
-    assert_eq!(starts(&desk.turn()), [], "later ones wait behind it");
-    assert_eq!(desk.word(prepared), "preparing");
-    desk.report(first, success());
-    desk.report(second, success());
-    desk.turn();
-    assert_eq!(desk.word(prepared), "starting");
+    for of_client in [false, true] {
+        // There is room for commands, but not for an agent.
+        let mut desk = desk(Reading {
+            memory_total_bytes: 16 * GIB,
+            memory_free_bytes: GIB + 400 * (1 << 20),
+            ..large(4.0)
+        });
+        let prepared = desk.submit(|request| {
+            worktree(request);
+            agent(request);
+            if of_client {
+                request.by = chat();
+            }
+        });
+        assert_eq!(starts(&desk.turn()), [prepared]);
+        desk.pass(SETTLING);
+        let first = desk.submit(|_| {});
+        assert_eq!(starts(&desk.turn()), [first]);
+        desk.report(prepared, Report::Prepared);
+        assert_eq!(kinds(&desk.turn()), [""; 0]);
+        let second = desk.submit(|_| {});
+        assert_eq!(starts(&desk.turn()), [second], "at first, they overtake it");
+        desk.pass(PRIORITY_AGING);
+        let third = desk.submit(|_| {});
+        let expected = if of_client { &[third][..] } else { &[] };
+        assert_eq!(starts(&desk.turn()), expected, "of a client: {of_client}");
+        assert_eq!(desk.word(prepared), "preparing");
+        desk.report(first, success());
+        desk.report(second, success());
+        if of_client {
+            desk.report(third, success());
+        }
+        desk.turn();
+        assert_eq!(desk.word(prepared), "starting");
+    }
 }
 
 #[test]

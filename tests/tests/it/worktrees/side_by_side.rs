@@ -113,7 +113,7 @@ fn git_waits_less_long_for_the_servers_of_submodules_of_a_clients_task() {
         lines.lines().next().unwrap().to_owned()
     };
     let ours =
-        "1000 30 ssh -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=2";
+        "1000 120 ssh -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=2";
     assert_eq!(noted(&delegated(&mut client, "nowhere")), ours);
     // What the repository says does not count.
     repository.git(&["config", "core.sshCommand", "ssh -v"]);
