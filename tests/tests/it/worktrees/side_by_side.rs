@@ -123,7 +123,7 @@ fn git_waits_less_long_for_the_servers_of_submodules_of_a_clients_task() {
     let own = ["config", "--global", "core.sshCommand", "ssh -i key"];
     repository.git(&own);
     let of_client = noted(&delegated(&mut client, "nowhere"));
-    assert_eq!(of_client, "1000 30 ssh -i key");
+    assert_eq!(of_client, "1000 120 ssh -i key");
     let of_person = noted(&repository.submit(&["--base", "nowhere"], "true"));
     assert_eq!(of_person, "  ssh -i key");
 }
