@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -144,6 +145,11 @@ impl Host {
                 retry.revision = self.revised(by, &retry.task, &options.change).await?;
             }
             self.may_retry(by, &retry).await?;
+            let request = &retry.task.request;
+            let repository = request.worktree.as_ref().map(|it| &*it.repository);
+            let directories = [&*request.cwd].into_iter().chain(repository);
+            let directories = directories.map(PathBuf::from).collect();
+            self.may_work_in(by, directories).await?;
             room::refuse_without(by, &self.reader.layout, &self.settings.limits).await?;
             let shared = self.shared_again(by, &retry).await?;
             let warning = shared.or_else(|| later_start(by, &retry.task));

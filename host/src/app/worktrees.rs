@@ -133,20 +133,28 @@ impl Host {
             let summary = summary(task.spec.get());
             planned.worktree.stem = stem_of(task.name.as_deref(), &summary);
         }
-        if by.restrained {
-            let repository = PathBuf::from(&*planned.worktree.repository);
-            self.may_use_repository(by.clone(), repository).await?;
-        }
+        // The repository may be elsewhere than the directory of the request.
+        let repository = PathBuf::from(&*planned.worktree.repository);
+        self.may_work_in(by, vec![repository]).await?;
         Ok(Some(planned))
     }
 
-    /// Refuses a worktree of a repository in which a restrained principal may not let a task work.
-    /// The repository may be elsewhere than the directory of the request.
-    async fn may_use_repository(&self, by: Principal, repository: PathBuf) -> Result<(), AppError> {
-        let places = self.places.clone();
-        let look = move || places.may_work_in(&by, &repository);
+    /// Refuses directories in which a restrained principal may not let a task work.
+    pub(super) async fn may_work_in(
+        &self,
+        by: &Principal,
+        directories: Vec<PathBuf>,
+    ) -> Result<(), AppError> {
+        if !by.restrained {
+            return Ok(());
+        }
+        let (places, by) = (self.places.clone(), by.clone());
+        let look = move || {
+            let mut directories = directories.iter();
+            directories.try_for_each(|directory| places.may_work_in(&by, directory))
+        };
         let looked = crate::aside::run(look).await.map_err(|panic| {
-            let message = format!("the repository cannot be checked: {panic}");
+            let message = format!("the directory cannot be checked: {panic}");
             AppError::new(ErrorKind::Internal, message)
         });
         Ok(looked??)

@@ -873,7 +873,10 @@ fn client_lets_tasks_work_only_in_the_directories_of_the_settings() {
     assert_eq!(task["reason"]["class"], "permission", "{task:#}");
     // A person may.
     let other = other.to_str().unwrap();
-    host.text(["delegate", "--permission-mode", "plan", "-w", other, "p"]);
+    let own = host.text(["delegate", "--permission-mode", "plan", "-w", other, "p"]);
+    let own = own.trim();
+    assert_eq!(host.finished(own)["outcome"], "failed");
+    refused(&mut client, "RetryTask", json!({"taskId": own}), &says);
 }
 
 #[test]
