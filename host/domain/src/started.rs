@@ -140,8 +140,7 @@ impl Started {
         self.settling.since.contains_key(&task) || self.preparing.since.contains_key(&task)
     }
 
-    /// Whether the preparation of the task's attempt takes so long that nothing is kept free for
-    /// the attempt.
+    /// Whether the attempt of a task has been prepared for so long that no room is kept for it.
     pub(crate) fn is_slow(&self, task: TaskId) -> bool {
         self.slow.contains(&task)
     }

@@ -132,7 +132,7 @@ impl Commands {
             bounds,
             gives_way,
         } = like;
-        // What has been changed is known only from the output.
+        // Only the output of a command that changes something tells what it has changed.
         let keeps_output = order.abandoned == Abandoned::LeftAlone && !gives_way;
         let start = StartChild {
             umask,
@@ -464,7 +464,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What is left of the output would be read as the whole one.
+    /// Otherwise a part of the output would be read as the whole of it.
     #[tokio::test]
     async fn a_stopped_command_whose_output_was_held_back_has_no_whole_output() {
         let dir = tempfile::tempdir().unwrap();

@@ -57,8 +57,8 @@ impl Mounts {
         distinct(others.filter(|other| other != path))
     }
 
-    /// What is below this path, which has no links, and has a name elsewhere: its path relative to
-    /// this one, and the other name.
+    /// The places below this path that have another name elsewhere: for each its path relative to
+    /// this one, and the other name. The path has no links.
     pub(super) fn parts(&self, path: &Path) -> Vec<(PathBuf, PathBuf)> {
         let mut parts = self.parts_of_mount(path);
         for mount in &self.0 {

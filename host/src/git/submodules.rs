@@ -50,7 +50,7 @@ const LINK: &str = "160000 ";
 pub(crate) struct Meddled {
     path: String,
     git_dir: PathBuf,
-    /// What is unexpected of the git directory.
+    /// The reason why git cannot have left the git directory like this.
     what: String,
 }
 

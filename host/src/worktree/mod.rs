@@ -282,7 +282,7 @@ mod tests {
         assert!(turn.wait().now_or_never().is_none(), "another has the turn");
         drop(other);
         assert!(turn.wait().now_or_never().is_some());
-        // Whoever has the turn does not wait for it.
+        // The turn was taken back already.
         assert!(turn.wait().now_or_never().is_some());
         assert!(worktrees.turn(place).now_or_never().is_none());
     }

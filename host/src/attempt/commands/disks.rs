@@ -69,7 +69,7 @@ struct Least {
     files: u64,
 }
 
-/// What is lacking.
+/// The resource that a file system lacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Lack {
     Bytes { free: u64, least: u64 },
@@ -163,7 +163,7 @@ impl Least {
 }
 
 impl Room {
-    /// What is lacking, if less than the least is free, and less than before.
+    /// The resource of which less is free than the least, and less than before.
     fn lack(self, before: Self, least: Least) -> Option<Lack> {
         if self.bytes < least.bytes && self.bytes < before.bytes {
             return Some(Lack::Bytes {
@@ -253,7 +253,7 @@ async fn distinct(places: Vec<Place>) -> Vec<Place> {
     first.map(|(place, _)| place).collect()
 }
 
-/// What is free on the file system of a directory, if it is known.
+/// The free room on the file system of a directory; `None` if it is unknown.
 async fn room_on(dir: &Path) -> Option<Room> {
     let of = dir.to_owned();
     let asked = aside::run(move || room(&of)).await;

@@ -611,8 +611,9 @@ async fn git_of_a_client_works_in_all_checkouts_that_git_makes() {
             (git.in_repository(&place.repository), "b"),
         ] {
             let branch = BranchRef::named(format!("{}-{name}", dir.replace('/', "-")));
-            let made = git.make_branch(&branch, &commit, "made").await;
-            assert!(made.is_ok(), "{dir}: {made:?}");
+            git.make_branch(&branch, &commit, "made").await.unwrap();
+            let made = git.commit_of(&branch.full()).await.unwrap();
+            assert_eq!(made.as_ref(), Some(&commit), "{dir}");
         }
     }
 }

@@ -389,6 +389,20 @@ fn variables_of_a_hook_do_not_reach_the_task() {
     assert_eq!(printed, format!("{}\n{git_dir}\n", other.display()));
 }
 
+/// Commits as many copies of a file of this size as asked for. The repository has it only once.
+fn commit_copies(repository: &Repository, copies: u32, megabytes: usize) {
+    let content = repository.host.root().join("content");
+    fs::write(&content, vec![b'x'; megabytes << 20]).unwrap();
+    let blob = repository.git(&["hash-object", "-w", content.to_str().unwrap()]);
+    let entries: Vec<String> = (0..copies)
+        .map(|number| format!("100644,{blob},many/{number}"))
+        .collect();
+    let mut stage = vec!["update-index", "--add"];
+    stage.extend(entries.iter().flat_map(|entry| ["--cacheinfo", entry]));
+    repository.git(&stage);
+    repository.git(&["commit", "-q", "-m", "many"]);
+}
+
 /// A repository of a few kilobytes can describe any amount of files.
 #[test]
 fn base_that_would_fill_the_disk_is_not_written_to_its_end() {
@@ -399,16 +413,7 @@ fn base_that_would_fill_the_disk_is_not_written_to_its_end() {
         .config("disk_reserve = \"400M\"\n");
     let repository = Repository::with(builder);
     let host = &repository.host;
-    let content = host.root().join("content");
-    fs::write(&content, vec![b'x'; 20 << 20]).unwrap();
-    let blob = repository.git(&["hash-object", "-w", content.to_str().unwrap()]);
-    let entries: Vec<String> = (0..100)
-        .map(|number| format!("100644,{blob},many/{number}"))
-        .collect();
-    let mut stage = vec!["update-index", "--add"];
-    stage.extend(entries.iter().flat_map(|entry| ["--cacheinfo", entry]));
-    repository.git(&stage);
-    repository.git(&["commit", "-q", "-m", "many"]);
+    commit_copies(&repository, 100, 20);
 
     let task = repository.done(&["--name", "many"], "true");
     assert_eq!(task["outcome"], "failed", "{task:#}");
@@ -483,16 +488,7 @@ fn base_that_has_filled_the_disk_is_removed_again() {
         .config("disk_reserve = \"1\"\n");
     let repository = Repository::with(builder);
     let host = &repository.host;
-    let content = host.root().join("content");
-    fs::write(&content, vec![b'x'; 1 << 20]).unwrap();
-    let blob = repository.git(&["hash-object", "-w", content.to_str().unwrap()]);
-    let entries: Vec<String> = (0..400)
-        .map(|number| format!("100644,{blob},many/{number}"))
-        .collect();
-    let mut stage = vec!["update-index", "--add"];
-    stage.extend(entries.iter().flat_map(|entry| ["--cacheinfo", entry]));
-    repository.git(&stage);
-    repository.git(&["commit", "-q", "-m", "many"]);
+    commit_copies(&repository, 400, 1);
     let free = || {
         let disk = rustix::fs::statvfs(&disk.dir).unwrap();
         disk.f_bavail * disk.f_frsize
